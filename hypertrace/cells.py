@@ -1,0 +1,67 @@
+"""Cells: numbers that many threads count up without a lock."""
+
+from __future__ import annotations
+
+import sys
+from _thread import allocate_lock
+from itertools import count
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Count = count[int]
+else:
+    _Count = count  # generic for type checkers alone
+
+
+class CountCell(_Count):
+    """A count that starts at 0 and goes up by one.
+
+    `increment` is the iterator's own `__next__`, which runs in C without giving up the GIL: it is
+    exact under threads, signal handlers and `__del__`, cannot deadlock, and survives a fork.
+    """
+
+    __slots__ = ()
+
+    @property
+    def increment(self) -> Callable[[], object]:
+        """A callable without parameters that adds one; its result means nothing."""
+        return self.__next__
+
+    @property
+    def value(self) -> int:
+        """How often `increment` was called. Reading changes nothing and takes no lock."""
+        # The text of a count is the one way to read it without advancing it.
+        return int(count.__repr__(self)[len("CountCell(") : -1])
+
+
+class LockedCell:
+    """The same for builds without a GIL, where no increment is atomic by itself."""
+
+    __slots__ = ("_lock", "_value")
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self._lock = allocate_lock()
+        self._value = 0
+
+    def increment(self) -> None:
+        """Add one."""
+        with self._lock:
+            self._value += 1
+
+    @property
+    def value(self) -> int:
+        """How often `increment` was called."""
+        return self._value
+
+
+def _gil_enabled() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+if TYPE_CHECKING:
+    Cell = LockedCell  # both have its members, and its types are plain
+else:
+    Cell = CountCell if _gil_enabled() else LockedCell

@@ -1,0 +1,135 @@
+"""What a trace function receives."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from weakref import ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class TracedObject:
+    """An object that holds a tracer, as an event tells of it.
+
+    It refers to the object and to its tracer weakly: keeping an event keeps neither alive.
+
+    Attributes:
+        class_name: name of the object's class; see `hypertrace.Tracer` for classes, modules and
+            strings.
+        id: number of the object among those of its class name, from 1.
+    """
+
+    __slots__ = ("_ctx", "_props", "_tracer", "class_name", "id")
+
+    def __init__(
+        self,
+        class_name: str,
+        id: int,
+        props: dict[str, object] | None = None,
+        ctx: object = None,
+        tracer: ref[object] | None = None,
+    ) -> None:
+        """Make a traced object of its parts.
+
+        Args:
+            class_name: what the object is counted under.
+            id: number of the object.
+            props: the tracer's props; not copied.
+            ctx: the object, or a weak reference to it.
+            tracer: weak reference to the tracer.
+        """
+        self.class_name: str = class_name
+        self.id: int = id
+        self._props = props
+        self._ctx = ctx
+        self._tracer = tracer
+
+    @property
+    def props(self) -> Mapping[str, object] | None:
+        """Read-only view of the props given to the tracer, None if none were given."""
+        return None if self._props is None else MappingProxyType(self._props)
+
+    @property
+    def ctx(self) -> object:
+        """The traced object; None once it is gone, or if its type allows no weak references."""
+        return self._ctx() if isinstance(self._ctx, ref) else self._ctx
+
+    @property
+    def tracer(self) -> object:
+        """The `hypertrace.Tracer`, None once it is gone: nothing can be traced through it then."""
+        return None if self._tracer is None else self._tracer()
+
+    def __repr__(self) -> str:
+        return f"TracedObject({self.class_name!r}, id={self.id}, props={self._props!r})"
+
+
+class Caller:
+    """Where a `trace()` stands.
+
+    Attributes:
+        function_name: qualified name of the function that contains the call, without the prefix
+            of the traced object's class; `<module>` at module level.
+        filename: name of the source file as the code object has it; may be no file (`<stdin>`).
+        module: `__name__` of the globals the function runs in, None if they have none.
+        line: line of the call, from 1; 0 if Python does not know it.
+        column: column of the call, from 1, in UTF-8 bytes; 0 if Python does not know it
+            (`-X no_debug_ranges`).
+        props: props given to this call, None if none were given.
+    """
+
+    __slots__ = ("column", "filename", "function_name", "line", "module", "props")
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- one parameter an attribute
+        self,
+        function_name: str,
+        filename: str,
+        module: str | None = None,
+        line: int = 0,
+        column: int = 0,
+        props: Mapping[str, object] | None = None,
+    ) -> None:
+        """Make a caller of its parts; see the class for what they mean."""
+        self.function_name: str = function_name
+        self.filename: str = filename
+        self.module: str | None = module
+        self.line: int = line
+        self.column: int = column
+        self.props: Mapping[str, object] | None = props
+
+    def __repr__(self) -> str:
+        place = f"{self.filename}:{self.line}:{self.column}"
+        return f"Caller({self.function_name!r}, {place!r}, props={self.props!r})"
+
+
+class TraceEvent:
+    """One `trace()`.
+
+    Attributes:
+        id: the id given to the call, None if none was given.
+        object: the object whose tracer was called.
+        parent_object: the object of the tracer's parent, None without a parent.
+        caller: where the call stands.
+    """
+
+    __slots__ = ("caller", "id", "object", "parent_object")
+
+    def __init__(
+        self,
+        id: str | None,
+        object: TracedObject,
+        parent_object: TracedObject | None,
+        caller: Caller,
+    ) -> None:
+        """Make an event of its parts; see the class for what they mean."""
+        self.id: str | None = id
+        self.object: TracedObject = object
+        self.parent_object: TracedObject | None = parent_object
+        self.caller: Caller = caller
+
+    def __repr__(self) -> str:
+        return (
+            f"TraceEvent(id={self.id!r}, object={self.object!r}, "
+            f"parent_object={self.parent_object!r}, caller={self.caller!r})"
+        )

@@ -1,0 +1,53 @@
+"""What a trace function is, for type checkers and for those who write one.
+
+A module of its own, since `typing` takes longer to load than all the rest. Arguments of the methods
+are positional, so an implementation may name them as it likes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from .events import TracedObject, TraceEvent
+
+
+class TraceFunction(Protocol):
+    """Any callable that takes an event.
+
+    It is called in the thread that traces, before `trace()` returns. What it raises is counted,
+    logged and swallowed; its result is ignored. What it traces itself is not traced.
+    """
+
+    def __call__(self, event: TraceEvent, /) -> object:
+        """Take one event."""
+
+
+class BindableTraceFunction(Protocol):
+    """A trace function that turns each call site into a recorder once.
+
+    From then on a `trace()` there costs one dictionary look-up and one call of the recorder, and
+    no event is built. The methods may be called from several threads at once, and again for a
+    call site that was bound before: a recorder for the same labels must count the same thing.
+    """
+
+    def __call__(self, event: TraceEvent, /) -> object:
+        """Take one event, where recorders cannot be used."""
+
+    def share_key(self, object: TracedObject, parent_object: TracedObject | None, /) -> Hashable:
+        """Return what makes recorders differ between objects.
+
+        Tracers with equal keys share their recorders, which stay while this trace function is set.
+        With None they are the tracer's own and go with it. A key must not hold the traced object.
+        """
+
+    def bind(self, event: TraceEvent, /) -> Callable[[], object]:
+        """Return the recorder for `trace()` calls like this event's, without props."""
+
+    def bind_props(self, event: TraceEvent, /) -> Callable[[dict[str, object]], object]:
+        """Return the recorder for `trace()` calls like this event's, which takes their props.
+
+        The event's own `caller.props` are None. The recorder must not keep or change the dict.
+        """

@@ -1,0 +1,60 @@
+"""Fixtures for every test: global state put back, free ports, external programs."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hypertrace.testing import reset
+
+INSTALL = {
+    "prometheus": "apt-get install -y --no-install-recommends prometheus",
+    "promtool": "apt-get install -y --no-install-recommends prometheus",
+}
+
+
+@pytest.fixture(autouse=True)
+def _global_state() -> Iterator[None]:
+    yield
+    reset()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Give the folder that has the tests, the documentation and the examples in it."""
+    return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Give a function that finds a TCP port on loopback that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def component() -> Callable[[str], str]:
+    """Give a function that finds an external program by its name, one that INSTALL knows.
+
+    Where it is missing the test is skipped with the command that installs it; in CI it fails.
+    """
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+        message = f"{name} is missing: {INSTALL[name]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+    return find

@@ -1,0 +1,89 @@
+"""What the pages show is true: their Python runs, their shell lines parse."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `line` is the number of its first line of code."""
+
+    language: str
+    line: int
+    code: str
+
+
+def _blocks(page: Path, *languages: str) -> list[Block]:
+    text = page.read_text()
+    blocks = [
+        Block(
+            match["language"],
+            text.count("\n", 0, match.start("code")) + 1,
+            textwrap.dedent(match["code"]),
+        )
+        for match in FENCED.finditer(text)
+    ]
+    return [block for block in blocks if block.language in languages]
+
+
+def _program(page: Path, port: int) -> str:
+    """Join the page's Python, each line where it stands in the page, so that tracebacks tell it."""
+    lines: list[str] = []
+    for block in _blocks(page, "python"):
+        lines += [""] * (block.line - 1 - len(lines))
+        lines += block.code.splitlines()
+    # The reader's port may be taken on the machine that tests.
+    return "\n".join(lines).replace("4343", str(port)) + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """The Python blocks of a page run from top to bottom as one program, without a warning."""
+    program = tmp_path / page.with_suffix(".py").name
+    program.write_text(_program(page, free_port()))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, f"{page}:\n{run.stdout}{run.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_shell_lines_of_a_page_parse(page: Path) -> None:
+    """The shell blocks of a page are what a shell takes."""
+    for block in _blocks(page, "bash", "sh", "shell", "console"):
+        run = subprocess.run(
+            ["bash", "-n"], input=block.code, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, f"{page}:{block.line}: {run.stderr}"
+
+
+def test_the_readme_shows_python() -> None:
+    """The README has Python to run."""
+    assert _blocks(ROOT / "README.md", "python")
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_the_readme_marks_what_ci_types(name: str) -> None:
+    """The README has each command that CI types in a block of one line, below its mark."""
+    marked = rf"^<!-- ci: {name} command -->\n```(ba)?sh\n[^\n]+\n```$"
+    assert re.search(marked, (ROOT / "README.md").read_text(), re.MULTILINE)

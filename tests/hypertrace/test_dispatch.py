@@ -1,0 +1,300 @@
+"""The one global slot: set, clear, get, fan out, and what was made too early."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import pytest
+
+from hypertrace import (
+    TraceEvent,
+    TraceFunction,
+    Tracer,
+    _dispatch,
+    clear_trace_function,
+    fan_out,
+    get_trace_function,
+    set_trace_function,
+    swallowed_errors,
+)
+from hypertrace._targets import is_bindable
+from hypertrace.testing import capture_events
+
+NO_KEY: Any = ["cannot be hashed"]
+
+
+class Swarm:
+    def __init__(self) -> None:
+        self.tracer = Tracer(self)
+
+    def connect(self) -> None:
+        self.tracer.trace()
+        self.tracer.trace("id")
+        self.tracer.trace(peer=1)
+        self.tracer.trace("id", {"peer": 1})
+
+
+def test_the_slot_holds_what_was_set() -> None:
+    """The trace function that was set last is the one, until it is cleared."""
+    assert get_trace_function() is None
+    set_trace_function(print)
+    assert get_trace_function() is print
+    set_trace_function(repr)
+    assert get_trace_function() is repr
+    clear_trace_function()
+    clear_trace_function()
+    assert get_trace_function() is None
+
+
+@pytest.mark.parametrize("function", [None, "print", 1])
+def test_only_callables_are_trace_functions(function: Any) -> None:
+    """What is not callable raises at once, and the slot stays as it was."""
+    set_trace_function(print)
+    with pytest.raises(TypeError, match="must be callable with one event"):
+        set_trace_function(function)
+    with pytest.raises(TypeError, match="must be callable with one event"):
+        fan_out(print, function)
+    assert get_trace_function() is print
+
+
+def test_clear_silences_and_set_revives(make_counting: type[Any]) -> None:
+    """Cleared, all enabled tracers fall silent at once; set again, all speak again."""
+    counting = make_counting()
+    set_trace_function(counting)
+    swarms = [Swarm() for _ in range(3)]
+    late = Swarm()
+    for expected in (12, 24, 36):
+        for swarm in swarms:
+            swarm.connect()
+        clear_trace_function()
+        for swarm in [*swarms, late, Swarm()]:
+            swarm.connect()
+        assert sum(counting.counts("id").values()) == expected
+        set_trace_function(counting)
+    late.connect()
+    assert sum(counting.counts("id").values()) == 40
+
+
+def test_another_trace_function_takes_over_at_once(make_counting: type[Any]) -> None:
+    """Replaced, a trace function gets nothing more, whatever was bound for it."""
+    functions = [make_counting() for _ in range(3)]
+    set_trace_function(functions[0])
+    swarm = Swarm()
+    for times, function in enumerate(functions, 1):
+        set_trace_function(function)
+        for _ in range(times):
+            swarm.connect()
+    assert [sum(f.counts("id").values()) for f in functions] == [4, 8, 12]
+    set_trace_function(functions[0])
+    swarm.connect()
+    assert [sum(f.counts("id").values()) for f in functions] == [8, 8, 12]
+
+
+def test_kinds_of_trace_functions_take_over_from_each_other(make_counting: type[Any]) -> None:
+    """Events go from recorders to a plain function and back."""
+    counting = make_counting()
+    set_trace_function(counting)
+    swarm = Swarm()
+    swarm.connect()
+    with capture_events() as events:
+        swarm.connect()
+    swarm.connect()
+    assert len(events) == 4
+    assert sum(counting.counts("id").values()) == 8
+
+
+def test_tracers_made_too_early_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Setting a trace function logs how many tracers stay silent, with the first few names."""
+    for i in range(30):
+        Tracer(f"early{i // 2}")
+    with caplog.at_level(logging.INFO):
+        set_trace_function(print)
+        set_trace_function(repr)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("hypertrace", "INFO")
+    assert record.getMessage().startswith("30 tracers were made before the trace function was set")
+    assert "of early0, early1, early2, early3, early4;" in record.getMessage()
+
+
+def test_tracers_made_while_cleared_are_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Each time a trace function is set, those made since it was cleared are told."""
+    with caplog.at_level(logging.INFO):
+        set_trace_function(print)
+        Tracer("enabled")
+        clear_trace_function()
+        Tracer(Swarm)
+        set_trace_function(print)
+    assert len(caplog.records) == 1
+    assert "1 tracers" in caplog.text
+    assert "of Swarm;" in caplog.text
+
+
+def test_nothing_is_said_when_nothing_is_too_early(caplog: pytest.LogCaptureFixture) -> None:
+    """Without tracers made before, setting a trace function logs nothing."""
+    with caplog.at_level(logging.INFO):
+        set_trace_function(print)
+    assert caplog.records == []
+
+
+class Failing:
+    """Fails in the methods that are named, otherwise counts."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.records = Counter[str | None]()
+
+    def _may_fail(self, name: str) -> None:
+        if name in self.names:
+            raise LookupError(name)
+
+    def __call__(self, event: TraceEvent) -> None:
+        self._may_fail("__call__")
+        self.records[event.id] += 1
+
+    def share_key(self, *_: object) -> Hashable:
+        self._may_fail("share_key")
+        key: Hashable = NO_KEY if "hash" in self.names else 1
+        return key
+
+    def bind(self, event: TraceEvent) -> Callable[[], object]:
+        self._may_fail("bind")
+        return lambda: self._record(event.id)
+
+    def bind_props(self, event: TraceEvent) -> Callable[[dict[str, object]], object]:
+        self._may_fail("bind")
+        return lambda props: self._record(event.id)
+
+    def _record(self, id_: str | None) -> None:
+        self._may_fail("record")
+        self.records[id_] += 1
+
+
+def _plain_failure(_: TraceEvent) -> None:
+    raise LookupError
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_fan_out_serves_all(count: int, make_counting: type[Any]) -> None:
+    """Each of several trace functions gets everything, plain or bound."""
+    functions = [make_counting() for _ in range(count)]
+    set_trace_function(fan_out(*functions))
+    swarms = [Swarm(), Swarm()]
+    for _ in range(3):
+        for swarm in swarms:
+            swarm.connect()
+    for function in functions:
+        assert function.counts("id") == {None: 12, "id": 12}
+        assert function.counts("caller.props") == {None: 12, (("peer", 1),): 12}
+
+
+def test_fan_out_to_one_that_tells_objects_apart(make_numbering: type[Any]) -> None:
+    """One that tells objects apart does so beside one that does not."""
+    apart = make_numbering()
+    set_trace_function(fan_out(Failing(), apart))
+    swarms = [Swarm() for _ in range(3)]
+    for swarm in swarms:
+        swarm.connect()
+    assert apart.counts("object.id") == {swarm.tracer.object_id: 4 for swarm in swarms}
+
+
+def test_fan_out_keeps_the_order() -> None:
+    """Trace functions are called in the order given."""
+    order: list[str] = []
+    functions = [lambda _, name=name: order.append(name) for name in "abc"]
+    set_trace_function(fan_out(*functions))
+    Tracer("a").trace()
+    assert order == ["a", "b", "c"]
+
+
+def test_fan_out_can_be_bound_if_all_can(make_counting: type[Any]) -> None:
+    """Bindable ones give a bindable one; with a plain one among them events are built."""
+    counting = make_counting()
+    assert is_bindable(fan_out(Failing(), counting)) == is_bindable(counting)
+    assert not is_bindable(fan_out(Failing(), print))
+
+
+def test_fan_out_within_fan_out(make_counting: type[Any]) -> None:
+    """What was made of several is one trace function like any other."""
+    one, two, three = make_counting(), make_counting(), make_counting()
+    set_trace_function(fan_out(fan_out(one, two), three))
+    swarm = Swarm()
+    swarm.connect()
+    swarm.connect()
+    assert [sum(f.counts("id").values()) for f in (one, two, three)] == [8, 8, 8]
+
+
+def test_fan_out_of_nothing_is_a_mistake() -> None:
+    """Without trace functions there is nothing to make one of."""
+    with pytest.raises(ValueError, match="at least one"):
+        fan_out()
+
+
+@pytest.mark.parametrize("failing_first", [True, False])
+@pytest.mark.parametrize("failure", ["record", "bind", "share_key", "hash", "plain"])
+def test_one_that_raises_does_not_stop_the_others(
+    failure: str, make_counting: type[Any], *, failing_first: bool
+) -> None:
+    """Wherever one of several trace functions fails, the others get every event."""
+    counting = make_counting()
+    failing: TraceFunction = _plain_failure if failure == "plain" else Failing(failure, "__call__")
+    functions = [failing, counting] if failing_first else [counting, failing]
+    set_trace_function(fan_out(*functions))
+    swarm = Swarm()
+    for _ in range(3):
+        swarm.connect()
+    assert counting.counts("id") == {None: 6, "id": 6}
+    assert swallowed_errors() > 0
+
+
+def test_one_that_cannot_bind_tries_again() -> None:
+    """A bind that failed is tried at the next call, and succeeds when it can."""
+    failing, other = Failing("bind"), Failing()
+    set_trace_function(fan_out(failing, other))
+    swarm = Swarm()
+    swarm.connect()
+    assert swallowed_errors() == 4
+    failing.names = ()
+    swarm.connect()
+    assert failing.records == {None: 2, "id": 2}
+    assert other.records == {None: 4, "id": 4}
+    assert swallowed_errors() == 4
+
+
+def test_fan_out_lets_interrupts_pass(make_counting: type[Any]) -> None:
+    """An interrupt in one of several passes at once."""
+
+    def interrupt(_: TraceEvent) -> None:
+        raise KeyboardInterrupt
+
+    counting = make_counting()
+    set_trace_function(fan_out(interrupt, counting))
+    swarm = Swarm()
+    with pytest.raises(KeyboardInterrupt):
+        swarm.connect()
+    set_trace_function(counting)
+    swarm.connect()
+    assert sum(counting.counts("id").values()) == 4
+
+
+def test_the_last_that_is_set_by_threads_at_once_is_the_only_one_called(
+    make_counting: type[Any],
+) -> None:
+    """When several threads set trace functions at once, nothing reaches any but the last."""
+    for _ in range(50):
+        functions = [make_counting() for _ in range(4)]
+        ready = threading.Barrier(4)
+
+        def set_one(function: Any, ready: threading.Barrier = ready) -> None:
+            ready.wait()
+            set_trace_function(function)
+            Swarm().connect()
+
+        threads = [threading.Thread(target=set_one, args=[f]) for f in functions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(_dispatch._in_use) == 1
+        assert _dispatch._in_use == [_dispatch.target]
