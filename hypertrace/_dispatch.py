@@ -104,7 +104,7 @@ def _check_callable(function: object) -> None:
 
 
 def _replace_target(new: Target | None) -> None:
-    global target
+    global target  # noqa: PLW0603 -- the one slot
     if new is not None:
         _in_use.append(new)
     target = new
