@@ -5,44 +5,52 @@ Importing this package loads nothing else; each public name is loaded when first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._dispatch import (
-        clear_trace_function as clear_trace_function,
-    )
-    from ._dispatch import (
-        fan_out as fan_out,
-    )
-    from ._dispatch import (
-        get_trace_function as get_trace_function,
-    )
-    from ._dispatch import (
-        set_trace_function as set_trace_function,
-    )
+    from ._compiled import COMPILED as COMPILED
+    from ._dispatch import clear_trace_function as clear_trace_function
+    from ._dispatch import fan_out as fan_out
+    from ._dispatch import get_trace_function as get_trace_function
+    from ._dispatch import set_trace_function as set_trace_function
     from ._failures import swallowed_errors as swallowed_errors
+    from ._instrument import Instrumentation as Instrumentation
+    from ._instrument import instrument as instrument
+    from ._span import Span as Span
     from ._tracer import Tracer as Tracer
     from .cells import Cell as Cell
+    from .cells import PropsRecorder as PropsRecorder
+    from .decorators import traced as traced
     from .events import Caller as Caller
+    from .events import SpanEvent as SpanEvent
     from .events import TracedObject as TracedObject
     from .events import TraceEvent as TraceEvent
-    from .protocols import (
-        BindableTraceFunction as BindableTraceFunction,
-    )
-    from .protocols import (
-        TraceFunction as TraceFunction,
-    )
+    from .events import Upstream as Upstream
+    from .protocols import BindableTraceFunction as BindableTraceFunction
+    from .protocols import SpanBindableTraceFunction as SpanBindableTraceFunction
+    from .protocols import SpanRecorder as SpanRecorder
+    from .protocols import TraceFunction as TraceFunction
 
-__all__ = [
+__all__ = [  # noqa: RUF022 -- as sorted() has it
     "BindableTraceFunction",
+    "COMPILED",
     "Caller",
     "Cell",
+    "Instrumentation",
+    "PropsRecorder",
+    "Span",
+    "SpanBindableTraceFunction",
+    "SpanEvent",
+    "SpanRecorder",
     "TraceEvent",
     "TraceFunction",
     "TracedObject",
     "Tracer",
+    "Upstream",
     "clear_trace_function",
     "fan_out",
     "get_trace_function",
+    "instrument",
     "set_trace_function",
     "swallowed_errors",
+    "traced",
 ]
 
 __version__ = "0.1.0"
@@ -51,15 +59,25 @@ _HOME = {
     "BindableTraceFunction": "protocols",
     "Caller": "events",
     "Cell": "cells",
+    "COMPILED": "_compiled",
+    "Instrumentation": "_instrument",
+    "PropsRecorder": "cells",
+    "Span": "_span",
+    "SpanBindableTraceFunction": "protocols",
+    "SpanEvent": "events",
+    "SpanRecorder": "protocols",
     "TraceEvent": "events",
     "TraceFunction": "protocols",
     "TracedObject": "events",
     "Tracer": "_tracer",
+    "Upstream": "events",
     "clear_trace_function": "_dispatch",
     "fan_out": "_dispatch",
     "get_trace_function": "_dispatch",
     "set_trace_function": "_dispatch",
+    "instrument": "_instrument",
     "swallowed_errors": "_failures",
+    "traced": "decorators",
 }
 
 

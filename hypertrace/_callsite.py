@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import CodeType
 
 from ._naming import without_class
 from .events import Caller
@@ -10,37 +11,42 @@ from .events import Caller
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import CodeType, FrameType
+    from types import FrameType
+    from typing import Any
 
 MAX_SITES = 16_384
 """Call sites kept. Past it the cache starts anew, so code made by `exec` does not pile up."""
 
 
-def _position(code: CodeType | None, offset: int) -> tuple[int, int]:
-    if code is None:
-        return 0, 0
-    # co_positions() has one entry for each code unit of two bytes.
-    line, _, column, _ = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
-    return line or 0, 0 if column is None else column + 1
-
-
 class CallSite:
     """One place in the code that traces.
 
-    It holds its code object: as long as it lives, no other code has the same address.
-
     Attributes:
         address: where the instruction of the call lies in memory; its key.
+        anchor: the code object the address lies in: as long as it lives, no other place has it.
+        qualname, filename, module, line, column: as in `Caller`, the name with the class.
     """
 
-    __slots__ = ("address", "code", "column", "line", "module")
+    __slots__ = ("address", "anchor", "column", "filename", "line", "module", "qualname")
 
-    def __init__(self, code: CodeType | None, offset: int, module: object) -> None:
-        """Resolve the instruction of `code` at `offset` (bytes), run with globals of `module`."""
-        self.address = id(code) + offset
-        self.code = code
-        self.module = module if isinstance(module, str) else None
-        self.line, self.column = _position(code, offset)
+    def __init__(  # noqa: PLR0913, PLR0917 -- one parameter an attribute
+        self,
+        anchor: object,
+        offset: int,
+        qualname: str,
+        filename: str,
+        module: object,
+        line: int = 0,
+        column: int = 0,
+    ) -> None:
+        """Make a call site of its parts; it lies `offset` bytes into its anchor."""
+        self.address: int = id(anchor) + offset
+        self.anchor: object = anchor
+        self.qualname: str = qualname
+        self.filename: str = filename
+        self.module: str | None = module if isinstance(module, str) else None
+        self.line: int = line
+        self.column: int = column
 
     def caller(self, class_names: Iterable[str], props: dict[str, object] | None = None) -> Caller:
         """Return this place as an event tells of it.
@@ -50,14 +56,11 @@ class CallSite:
                 prefix of the function's qualified name is left out of it.
             props: props of the call.
         """
-        if self.code is None:
-            return Caller("<unknown>", "<unknown>", props=props)
-        name = without_class(self.code.co_qualname, class_names)
-        filename = self.code.co_filename
-        return Caller(name, filename, self.module, self.line, self.column, props)
+        name = without_class(self.qualname, class_names)
+        return Caller(name, self.filename, self.module, self.line, self.column, props)
 
 
-NOWHERE = CallSite(None, 0, None)
+NOWHERE = CallSite(None, 0, "<unknown>", "<unknown>", None)
 """Stands for a call that no Python code contains, as from `atexit` or an embedding program."""
 
 _sites: dict[int, CallSite] = {}
@@ -67,16 +70,39 @@ def resolve(frame: FrameType | None) -> CallSite:
     """Return the call site a frame is at; cached. Any thread may call it."""
     if frame is None:
         return NOWHERE
-    address = id(frame.f_code) + frame.f_lasti
-    site = _sites.get(address)
+    code, offset = frame.f_code, frame.f_lasti
+    site = _sites.get(id(code) + offset)
     if site is None:
-        site = CallSite(frame.f_code, frame.f_lasti, frame.f_globals.get("__name__"))
+        line, column = _position(code, offset)
+        module = frame.f_globals.get("__name__")
+        site = CallSite(code, offset, code.co_qualname, code.co_filename, module, line, column)
         if len(_sites) >= MAX_SITES:
             _sites.clear()
-        _sites[address] = site
+        _sites[site.address] = site
     return site
+
+
+def of_function(function: Any, code: object) -> CallSite:
+    """Return the place of a function itself, for what traces all its calls; not cached.
+
+    Args:
+        function: a callable, named as it names itself.
+        code: its code object; anything else if it has none.
+    """
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None)
+    # Functions that one decorator made have their code in common, so that is no anchor.
+    if not isinstance(code, CodeType):
+        return CallSite(object(), 0, name, "<unknown>", module)
+    return CallSite(object(), 0, name, code.co_filename, module, code.co_firstlineno)
 
 
 def reset() -> None:
     """Forget all call sites."""
     _sites.clear()
+
+
+def _position(code: CodeType, offset: int) -> tuple[int, int]:
+    # co_positions() has one entry for each code unit of two bytes.
+    line, _, column, _ = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
+    return line or 0, 0 if column is None else column + 1

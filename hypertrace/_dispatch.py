@@ -8,15 +8,24 @@ from itertools import count
 from . import _callsite, _failures
 from ._failures import logger, swallow
 from ._naming import class_name_of
-from ._targets import is_bindable, target_for
+from ._targets import EventRecorder, is_bindable, is_span_bindable, target_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from typing import TypeVar
 
     from ._targets import Target
-    from .events import TracedObject, TraceEvent
-    from .protocols import BindableTraceFunction, TraceFunction
+    from .events import TracedObject, TraceEvent, Upstream
+    from .protocols import (
+        BindableTraceFunction,
+        SpanBindableTraceFunction,
+        SpanRecorder,
+        TraceFunction,
+    )
+
+    EdgeFunction = Callable[[Upstream], Callable[[], object]]
+    _T = TypeVar("_T")
 
 target: Target | None = None
 """What delivers to the trace function; None while none is set."""
@@ -77,6 +86,9 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
         raise ValueError("fan_out() needs at least one trace function")
     for function in functions:
         _check_callable(function)
+    span_bindable = [f for f in functions if is_span_bindable(f)]
+    if len(span_bindable) == len(functions):
+        return _SpanBindableFanOut(span_bindable)
     bindable = [f for f in functions if is_bindable(f)]
     if len(bindable) == len(functions):
         return _BindableFanOut(bindable)
@@ -193,6 +205,62 @@ def _bound(
         return bind(event)
     except Exception:  # noqa: BLE001 -- tried again at each call, where its error is swallowed
         return bind_and_record
+
+
+class _SpanBindableFanOut(_BindableFanOut):
+    """Binds each trace function for spans, too."""
+
+    def __init__(self, functions: list[SpanBindableTraceFunction]) -> None:
+        super().__init__(list(functions))
+        self._span_functions = functions
+
+    def bind_span(self, event: TraceEvent) -> SpanRecorder:
+        return _Recorders([(f, _recorder(f, f.bind_span, event)) for f in self._span_functions])
+
+    def bind_span_props(self, event: TraceEvent) -> Callable[[dict[str, object]], SpanRecorder]:
+        bound = [(f, _recorder_finder(f, event)) for f in self._span_functions]
+        return lambda props: _Recorders([(f, _recorder(f, find, props)) for f, find in bound])
+
+
+def _recorder_finder(
+    function: SpanBindableTraceFunction, event: TraceEvent
+) -> Callable[[dict[str, object]], SpanRecorder]:
+    try:
+        return function.bind_span_props(event)
+    except Exception as error:  # noqa: BLE001 -- the others must get the span
+        swallow(error, function)
+        return lambda _: EventRecorder(function)
+
+
+def _recorder(
+    function: TraceFunction, bind: Callable[[_T], SpanRecorder], argument: _T
+) -> SpanRecorder:
+    try:
+        return bind(argument)
+    except Exception as error:  # noqa: BLE001 -- as above
+        swallow(error, function)
+        return EventRecorder(function)
+
+
+class _Recorders:
+    """Records each span with all of several recorders."""
+
+    durations = None
+
+    def __init__(self, recorders: list[tuple[BindableTraceFunction, SpanRecorder]]) -> None:
+        self.start = _together([(f, recorder.start) for f, recorder in recorders])
+        self.end = _together([(f, recorder.end) for f, recorder in recorders])
+        edges = [(f, recorder.edge) for f, recorder in recorders if recorder.edge is not None]
+        self.edge = _edges_together(edges) if edges else None
+
+    def fold(self) -> None:
+        pass
+
+
+def _edges_together(
+    edges: list[tuple[BindableTraceFunction, EdgeFunction]],
+) -> EdgeFunction:
+    return lambda upstream: _together([(f, edge(upstream)) for f, edge in edges])
 
 
 def _together(

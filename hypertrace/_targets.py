@@ -6,8 +6,11 @@ from _thread import allocate_lock
 from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
+from ._compiled import speedups
 from ._failures import swallow
+from ._span import PropsBindings, SpanBinding
 from .cells import Cell
+from .events import Upstream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +18,14 @@ if TYPE_CHECKING:
     from typing import Any, Protocol, TypeGuard
 
     from ._callsite import CallSite
-    from .events import TracedObject, TraceEvent
-    from .protocols import BindableTraceFunction, TraceFunction
+    from .events import SpanEvent, TracedObject, TraceEvent
+    from .protocols import (
+        BindableTraceFunction,
+        SpanBindableTraceFunction,
+        TraceFunction,
+    )
 
-    Recorders = dict[Hashable, Callable[..., object]]
+    Recorders = dict[Hashable, Any]
 
     class Source(Protocol):
         """What a target needs of a tracer."""
@@ -43,6 +50,13 @@ if TYPE_CHECKING:
             id: Any,
             props: dict[str, object] | None,
         ) -> None: ...
+        def bind_span(
+            self,
+            source: Source,
+            site: CallSite,
+            id: Any,
+            props: dict[str, object] | None,
+        ) -> SpanBinding: ...
         def retire(self) -> None: ...
 
 
@@ -62,7 +76,15 @@ def target_for(function: TraceFunction) -> Target:
 
 def is_bindable(function: TraceFunction) -> TypeGuard[BindableTraceFunction]:
     """Whether a trace function offers all methods of `BindableTraceFunction`."""
-    methods = ("share_key", "bind", "bind_props")
+    return _offers(function, "share_key", "bind", "bind_props")
+
+
+def is_span_bindable(function: TraceFunction) -> TypeGuard[SpanBindableTraceFunction]:
+    """Whether a trace function offers all methods of `SpanBindableTraceFunction`."""
+    return is_bindable(function) and _offers(function, "bind_span", "bind_span_props")
+
+
+def _offers(function: TraceFunction, *methods: str) -> bool:
     return all(callable(getattr(function, name, None)) for name in methods)
 
 
@@ -81,12 +103,28 @@ class EventTarget:
         id: Any,
         props: dict[str, object] | None,
     ) -> None:
+        """Call the trace function with an event, unless it is called already."""
+        if not _tracing.get():
+            self.call(source._event(site, id, props))
+
+    def bind_span(
+        self,
+        source: Source,
+        site: CallSite,
+        id: Any,
+        props: dict[str, object] | None,  # noqa: ARG002 -- they travel with the event
+    ) -> SpanBinding:
+        """Return what lets a span build an event when it ends."""
+        upstream = _upstream_of(source._event(site, id, None))
+        return SpanBinding(EventRecorder(self.call), site, id, upstream)
+
+    def call(self, event: TraceEvent) -> None:
         """Call the trace function; what it raises is swallowed, what it traces is dropped."""
         if _tracing.get():
             return
         token = _tracing.set(True)
         try:
-            self.function(source._event(site, id, props))
+            self.function(event)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing of it
             swallow(error, self.function)
         finally:
@@ -94,6 +132,28 @@ class EventTarget:
 
     def retire(self) -> None:
         """Nothing is kept."""
+
+
+class EventRecorder:
+    """Records a span as the event it ends with."""
+
+    durations = None
+
+    def __init__(self, call: Callable[[SpanEvent], object]) -> None:
+        self.end = call
+
+    def edge(self, upstream: Upstream) -> Callable[[], object]:  # noqa: ARG002 -- the event tells
+        return _nothing
+
+    def start(self) -> None:
+        pass
+
+    def fold(self) -> None:
+        pass
+
+
+def _nothing() -> None:
+    """Count nothing."""
 
 
 class _Cache:
@@ -108,17 +168,18 @@ class _Cache:
     def __init__(self) -> None:
         self.given_up = allocate_lock()
         self.shared: dict[Hashable, Recorders] = {}
-        self.own: WeakValueDictionary[int, _OwnTable] = WeakValueDictionary()
+        self.own: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.sites: dict[int, CallSite] = {}
         self.size = Cell()
 
     def table_for(self, source: Source, key: Hashable) -> Recorders:
         """Return the table of a tracer, which is made if there is none."""
         if key is not None:
-            return self.shared.setdefault(key, {})
+            shared = self.shared.get(key)
+            return self.shared.setdefault(key, new_table()) if shared is None else shared
         if id(source._recorders) in self.own:
             return source._recorders
-        table = _OwnTable()
+        table = _new_own_table()
         self.own[id(table)] = table
         return table
 
@@ -137,6 +198,11 @@ class _OwnTable(dict):  # type: ignore[type-arg]  # as Recorders, but loaded at 
     __slots__ = ("__weakref__",)
 
 
+# The compiled table looks a call site up without making a Python object of its address.
+new_table: Callable[[], Recorders] = speedups.Table if speedups else dict
+_new_own_table: Callable[[], Recorders] = speedups.Table if speedups else _OwnTable
+
+
 class RecorderTarget:
     """Binds each call site once, and shares the recorders of tracers with equal labels.
 
@@ -145,10 +211,11 @@ class RecorderTarget:
     function that was replaced, nor one whose code object is gone, nor one of another parent.
     """
 
-    __slots__ = ("_cache", "_retired", "function")
+    __slots__ = ("_cache", "_retired", "_spans", "function")
 
     def __init__(self, function: BindableTraceFunction) -> None:
         self.function = function
+        self._spans = function if is_span_bindable(function) else None
         self._cache = _Cache()
         self._retired = False
 
@@ -161,45 +228,64 @@ class RecorderTarget:
     ) -> None:
         """Record one `trace()` that met no recorder in the tracer's table."""
         key = recorder_key(site.address, id, with_props=props is not None)
-        record = source._recorders.get(key) if _is_plain(id) else None
-        if record is None:
-            record = self._recorder(source, site, key, source._event(site, id, None), props)
+        bind = self.function.bind if props is None else self.function.bind_props
+        record = self._bound(source, site, id, key, bind)
         record() if props is None else record(props)
 
-    def _recorder(
+    def bind_span(
         self,
         source: Source,
         site: CallSite,
-        key: Hashable,
-        event: TraceEvent,
+        id: Any,
         props: dict[str, object] | None,
-    ) -> Callable[..., object]:
-        function = self.function
-        share_key = function.share_key(event.object, event.parent_object)
-        table_key = None if share_key is None else (share_key, source._class_names())
+    ) -> SpanBinding:
+        """Return the recorder of spans at a call site, and what goes with it."""
+        if self._spans is None:
+            return EventTarget(self.function).bind_span(source, site, id, props)
+        # One byte further than a trace() of the same instruction, where nothing else can lie.
+        key = recorder_key(site.address + 1, id, with_props=props is not None)
+        if props is None:
+            binding: SpanBinding = self._bound(source, site, id, key, _binder(self._spans, site))
+            return binding
+        bindings: PropsBindings = self._bound(
+            source, site, id, key, _props_binder(self._spans, site)
+        )
+        return bindings.find(props)
+
+    def _bound(
+        self,
+        source: Source,
+        site: CallSite,
+        id: Any,
+        key: Hashable,
+        bind: Callable[[TraceEvent], Any],
+    ) -> Any:
+        """Return what stands at a key of the tracer's table; if nothing does, what `bind` makes."""
+        found = source._recorders.get(key) if _is_plain(id) else None
+        if found is not None:
+            return found
+        event = source._event(site, id, None)
         cache = self._cache
-        if self._retired or not _is_plain(event.id):
-            return self._bind(event, props)
+        if self._retired or not _is_plain(id):
+            return bind(event)
+        share_key = self.function.share_key(event.object, event.parent_object)
+        table_key = None if share_key is None else (share_key, source._class_names())
         source._recorders = table = cache.table_for(source, table_key)
-        record = table.get(key)
-        if record is None:
-            record = self._bind(event, props)
-            self._keep(cache, table, key, record, site)
+        found = table.get(key)
+        if found is None:
+            found = bind(event)
+            self._keep(cache, table, key, found, site)
         if source._parent_object is not event.parent_object:  # set_parent() came in between
             table.clear()
-            source._recorders = {}
-        return record
-
-    def _bind(self, event: TraceEvent, props: dict[str, object] | None) -> Callable[..., object]:
-        bind = self.function.bind if props is None else self.function.bind_props
-        return bind(event)
+            source._recorders = new_table()
+        return found
 
     def _keep(
         self,
         cache: _Cache,
         table: Recorders,
         key: Hashable,
-        record: Callable[..., object],
+        recorder: object,
         site: CallSite,
     ) -> None:
         if cache.size.value >= MAX_RECORDERS:
@@ -209,7 +295,7 @@ class RecorderTarget:
             return
         cache.size.increment()
         cache.sites[site.address] = site
-        table[key] = record
+        table[key] = recorder
         if self._retired or self._cache is not cache:
             table.clear()
 
@@ -217,6 +303,24 @@ class RecorderTarget:
         """Drop all recorders: each tracer finds its table empty and looks for the next target."""
         self._retired = True
         self._cache.empty()
+
+
+def _binder(
+    function: SpanBindableTraceFunction, site: CallSite
+) -> Callable[[TraceEvent], SpanBinding]:
+    return lambda event: SpanBinding(function.bind_span(event), site, event.id, _upstream_of(event))
+
+
+def _props_binder(
+    function: SpanBindableTraceFunction, site: CallSite
+) -> Callable[[TraceEvent], PropsBindings]:
+    return lambda event: PropsBindings(
+        function.bind_span_props(event), site, event.id, _upstream_of(event)
+    )
+
+
+def _upstream_of(event: TraceEvent) -> Upstream:
+    return Upstream(event.object.class_name, event.caller.function_name)
 
 
 def _is_plain(id: object) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 from sys import _getframe
 from types import MappingProxyType
 from weakref import ref
 
-from . import _dispatch
+from . import _dispatch, _span, cells
+from ._arguments import call_arguments, copied_props
 from ._callsite import resolve
-from ._failures import misuse, swallow
+from ._compiled import speedups
+from ._failures import swallow
 from ._naming import class_name_of, class_names
+from ._numbers import numbers, numbers_for
+from ._span import NO_SPAN, Span
+from ._targets import new_table
 from .events import TracedObject, TraceEvent
 
 TYPE_CHECKING = False
@@ -24,13 +28,8 @@ if TYPE_CHECKING:
 
 _address_of = id  # the parameter `id` of trace() hides the built-in function
 
-_NOT_BOUND: Recorders = {}
+_NOT_BOUND: Recorders = new_table()
 """Stands for the table of a tracer that has not traced yet; never filled."""
-
-_MAX_NUMBERED = 10_000
-
-_numbers: dict[str, count[int]] = {}
-_other_numbers = count(1)
 
 
 class Tracer:
@@ -63,7 +62,7 @@ class Tracer:
 
     class_name: str | None
     object_id: int | None
-    _class: ref[type] | None
+    _class: ref[type] | tuple[str, ...]
     _ctx: object
     _props: dict[str, object] | None
     _parent_object: TracedObject | None
@@ -96,14 +95,14 @@ class Tracer:
             return _DISABLED  # type: ignore[return-value]  # a final class
         self = object.__new__(cls)
         self.class_name = name = class_name_of(ctx)
-        self.object_id = next(_numbers.get(name) or _numbers_of(name))
+        self.object_id = next(numbers.get(name) or numbers_for(name))
         self._class = ref(ctx if isinstance(ctx, type) else type(ctx))
         try:
             self._ctx = ref(ctx)
         except TypeError:
             # Kept only where it can refer to nothing: holding the object would make a cycle.
             self._ctx = ctx if type(ctx) is str else None
-        self._props = dict(props) if props else None
+        self._props = None if props is None else copied_props(props)
         self._parent_object = _parent(parent)
         self._recorders = _NOT_BOUND
         return self
@@ -156,15 +155,40 @@ class Tracer:
                     recorder = self._recorders[_address_of(frame.f_code) + frame.f_lasti]
                 else:
                     recorder = self._recorders[id, _address_of(frame.f_code) + frame.f_lasti]
-            except Exception:  # noqa: BLE001 -- not bound yet; or what hashing an id raises
-                recorder = None
-            if recorder is not None:
+            except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
+                pass
+            else:
                 try:
                     recorder(kwargs) if kwargs else recorder()
                 except Exception as error:  # noqa: BLE001 -- the application must see nothing
                     swallow(error, recorder)
                 return None
         return self._deliver(frame, id, props, kwargs)
+
+    def span(
+        self,
+        id: str | Mapping[str, Any] | None = None,
+        props: Mapping[str, Any] | None = None,
+        /,
+        **kwargs: Any,
+    ) -> Span:
+        """Return a span: `with tracer.span():` times its block, and tells how it ended.
+
+        One event when the block is left, which counts like a `trace()`. The arguments are those of
+        `trace()`; nothing is ever raised for them.
+        """
+        try:
+            frame = _getframe(1)
+        except ValueError:
+            return self._open_span(None, id, props, kwargs)
+        if props is None and not kwargs:
+            # The keys are those of RecorderTarget.bind_span().
+            try:
+                address = _address_of(frame.f_code) + frame.f_lasti + 1
+                return Span(self._recorders[address if id is None else (id, address)], self)
+            except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
+                pass
+        return self._open_span(frame, id, props, kwargs)
 
     def set_parent(self, parent: Tracer | None) -> None:
         """Let later events carry another parent, or none.
@@ -193,13 +217,31 @@ class Tracer:
         if target is None:
             return
         try:
-            id, merged = _arguments(id, props, kwargs)
+            id, merged = call_arguments(id, props, kwargs)
             target.deliver(self, resolve(frame), id, merged)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, target.function)
 
+    def _open_span(
+        self,
+        frame: FrameType | None,
+        id: Any,
+        props: Any,
+        kwargs: dict[str, object],
+    ) -> Span:
+        target = _dispatch.target
+        if target is None:
+            return NO_SPAN
+        try:
+            id, merged = call_arguments(id, props, kwargs)
+            return Span(target.bind_span(self, resolve(frame), id, merged), self, merged)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, target.function)
+            return NO_SPAN
+
     def _class_names(self) -> tuple[str, ...]:
-        return class_names(None if self._class is None else self._class())
+        known = self._class
+        return known if isinstance(known, tuple) else class_names(known())
 
     def _event(self, site: CallSite, id: Any, props: dict[str, object] | None) -> TraceEvent:
         caller = site.caller(self._class_names(), props)
@@ -227,6 +269,16 @@ class _DisabledTracer(Tracer):
     ) -> None:
         """Do nothing."""
 
+    def span(
+        self,
+        id: str | Mapping[str, Any] | None = None,  # noqa: ARG002
+        props: Mapping[str, Any] | None = None,  # noqa: ARG002
+        /,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> Span:
+        """Return a span that does nothing."""
+        return NO_SPAN
+
     def set_parent(self, parent: Tracer | None) -> None:
         """Do nothing."""
 
@@ -237,7 +289,8 @@ class _DisabledTracer(Tracer):
 def _make_disabled() -> Tracer:
     tracer = object.__new__(_DisabledTracer)
     tracer.class_name = tracer.object_id = None
-    tracer._class = tracer._ctx = tracer._props = tracer._parent_object = None
+    tracer._ctx = tracer._props = tracer._parent_object = None
+    tracer._class = ()
     tracer._recorders = _NOT_BOUND
     return tracer
 
@@ -245,16 +298,25 @@ def _make_disabled() -> Tracer:
 _DISABLED = _make_disabled()
 
 
+def implicit_tracer(ctx: type | str, class_names: tuple[str, ...] = ()) -> Tracer:
+    """Return a tracer for code that holds none itself; it is enabled, and numbers no object.
+
+    Args:
+        ctx: a class, or the name to count under.
+        class_names: qualified names to leave out of a function's name, if `ctx` is no class.
+    """
+    tracer = object.__new__(Tracer)
+    tracer.class_name = class_name_of(ctx)
+    tracer.object_id = 0
+    tracer._class = ref(ctx) if isinstance(ctx, type) else class_names
+    tracer._ctx = ref(ctx) if isinstance(ctx, type) else ctx
+    tracer._props = tracer._parent_object = None
+    tracer._recorders = _NOT_BOUND
+    return tracer
+
+
 def _parent(tracer: Tracer | None) -> TracedObject | None:
     return tracer._traced_object() if tracer is not None and tracer.enabled else None
-
-
-def _numbers_of(class_name: str) -> count[int]:
-    # Classes made at run time may have any number of names; past a limit they share one sequence,
-    # so that an object's number stays its own.
-    if len(_numbers) >= _MAX_NUMBERED:
-        return _other_numbers
-    return _numbers.setdefault(class_name, count(1))
 
 
 def _check(ctx: object, props: object, parent: object) -> None:
@@ -274,28 +336,10 @@ def _check(ctx: object, props: object, parent: object) -> None:
         )
 
 
-def _arguments(
-    id: Any, props: Any, kwargs: dict[str, object]
-) -> tuple[Any, dict[str, object] | None]:
-    if props is None and not isinstance(id, str) and isinstance(id, Mapping):
-        id, props = None, id
-    if props is None:
-        return id, kwargs or None
-    if not isinstance(props, Mapping):
-        misuse(
-            f"trace() got props of type {type(props).__name__} and goes without them; "
-            "give a mapping, or keyword arguments"
-        )
-        return id, kwargs or None
-    try:
-        return id, {**props, **kwargs} or None
-    except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
-        swallow(error, props)
-        return id, kwargs or None
-
-
-def reset() -> None:
-    """Number objects from 1 again."""
-    global _other_numbers  # noqa: PLW0603 -- starts anew
-    _other_numbers = count(1)
-    _numbers.clear()
+if speedups is not None:
+    # The compiled module takes over the methods that run at each event.
+    names = {**vars(_span), **globals(), "PropsRecorder": cells.PropsRecorder}
+    names |= {"dispatch": vars(_dispatch), "span_module": vars(_span), "native_clock": _span.clock}
+    names |= {"record_props": cells.PropsRecorder.record, "make_tracer": Tracer.__new__}
+    speedups.speed_up(names)
+    del names

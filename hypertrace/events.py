@@ -8,6 +8,9 @@ from weakref import ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Literal
+
+    Result = Literal["ok", "error", "cancelled"]
 
 
 class TracedObject:
@@ -133,3 +136,61 @@ class TraceEvent:
             f"TraceEvent(id={self.id!r}, object={self.object!r}, "
             f"parent_object={self.parent_object!r}, caller={self.caller!r})"
         )
+
+
+class Upstream:
+    """The span that encloses another one, or a part of it.
+
+    Attributes:
+        class_name: class of its traced object.
+        function_name: function it is in, as in `Caller`.
+    """
+
+    __slots__ = ("class_name", "function_name")
+
+    def __init__(self, class_name: str, function_name: str) -> None:
+        self.class_name: str = class_name
+        self.function_name: str = function_name
+
+    def __repr__(self) -> str:
+        return f"Upstream({self.class_name!r}, {self.function_name!r})"
+
+
+class SpanEvent(TraceEvent):
+    """One finished span.
+
+    Attributes:
+        duration: seconds from its start to its end, by a monotonic clock. Of a generator or
+            coroutine: from the first resumption to the end of the last.
+        busy: seconds of it that a generator or coroutine was running, not suspended; None for
+            spans that cannot tell.
+        result: `ok`, `error` or `cancelled`.
+        exception: class of the exception that ended it or that it was failed with, None if none.
+        upstream: the span that was open in this thread or task when it started, None if none was.
+    """
+
+    __slots__ = ("busy", "duration", "exception", "result", "upstream")
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- one parameter an attribute
+        self,
+        id: str | None,
+        object: TracedObject,
+        parent_object: TracedObject | None,
+        caller: Caller,
+        duration: float,
+        result: Result = "ok",
+        exception: type[BaseException] | None = None,
+        upstream: Upstream | None = None,
+        busy: float | None = None,
+    ) -> None:
+        """Make an event of its parts; see the class for what they mean."""
+        super().__init__(id, object, parent_object, caller)
+        self.duration: float = duration
+        self.result: Result = result
+        self.exception: type[BaseException] | None = exception
+        self.upstream: Upstream | None = upstream
+        self.busy: float | None = busy
+
+    def __repr__(self) -> str:
+        ending = self.result if self.exception is None else self.exception.__name__
+        return f"SpanEvent({ending}, {self.duration:.6f} s, {super().__repr__()})"

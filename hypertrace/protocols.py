@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from .events import TracedObject, TraceEvent
+    from .events import SpanEvent, TracedObject, TraceEvent, Upstream
 
 
 class TraceFunction(Protocol):
@@ -51,3 +51,49 @@ class BindableTraceFunction(Protocol):
 
         The event's own `caller.props` are None. The recorder must not keep or change the dict.
         """
+
+
+class SpanBindableTraceFunction(BindableTraceFunction, Protocol):
+    """A bindable trace function that has recorders for spans, too.
+
+    Without these methods each finished span is given to it as an event.
+    """
+
+    def bind_span(self, event: TraceEvent, /) -> SpanRecorder:
+        """Return the recorder for spans like this event's, that start without props."""
+
+    def bind_span_props(self, event: TraceEvent, /) -> Callable[[dict[str, object]], SpanRecorder]:
+        """Return what finds the recorder for spans like this event's by the props they start with.
+
+        It must not keep or change the props.
+        """
+
+
+class SpanRecorder(Protocol):
+    """Records the spans of a call site.
+
+    Attributes:
+        durations: a list, to which the seconds of spans that ended well are appended without any
+            other call, if no props were set and `busy` was not measured; None if `end` is to be
+            called for them, too. Never another list.
+        edge: given an enclosing span, returns what counts the spans inside it, which is kept and
+            called as each of them ends. None if enclosing spans do not matter: then nobody keeps
+            track of them, and events have no `upstream`.
+    """
+
+    @property
+    def durations(self) -> list[float] | None:
+        """See the class."""
+
+    @property
+    def edge(self) -> Callable[[Upstream], Callable[[], object]] | None:
+        """See the class."""
+
+    def start(self) -> object:
+        """Take the start of a span."""
+
+    def end(self, event: SpanEvent, /) -> object:
+        """Take the end of a span whose start was taken."""
+
+    def fold(self) -> object:
+        """Make room in `durations`: called when there are more than some hundred."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from . import _dispatch, _tracer
+from . import _dispatch, _numbers
 from ._dispatch import clear_trace_function, get_trace_function, set_trace_function
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ def reset() -> None:
     objects. For a fixture that runs around each test.
     """
     _dispatch.reset()
-    _tracer.reset()
+    _numbers.reset()
 
 
 @contextmanager

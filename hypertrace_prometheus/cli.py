@@ -5,16 +5,21 @@ import errno
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from hypertrace import __version__
 
+from .dashboards import command as dashboards
+from .dashboards import templates
+from .dashboards.grafana import GrafanaError, push
 from .demo import command as demo
 from .demo.documents import NoVolumesError
-from .exporter import PrometheusExporter
+from .exporter import PrometheusExporter, check_counter_name
+from .metrics import COUNTER
 
 _DESCRIPTION = "See in Prometheus how often which method of which class is called, and from where."
 
@@ -24,6 +29,8 @@ examples:
       run an application with tracers in it; see http://127.0.0.1:4343/metrics
   hypertrace-prometheus demo --help
       all that the demo can do
+  hypertrace-prometheus dashboards
+      write Grafana dashboards and Prometheus rules into a folder
 """
 
 _DEMO_DESCRIPTION = """\
@@ -44,6 +51,33 @@ examples:
       stop working after 500 questions but go on serving, to compare numbers at leisure
 """
 
+_PUSH = "dashboards push"
+
+_DASHBOARDS_DESCRIPTION = """\
+Write what shows the metrics: DIR/dashboards/*.json for Grafana, DIR/rules/*.yml for Prometheus.
+`dashboards push` brings the dashboards into a Grafana that runs.
+"""
+
+_DASHBOARDS_EPILOG = """\
+examples:
+  hypertrace-prometheus dashboards --prop topic
+      with panels for the prop `topic`, for PrometheusExporter(allowed_props=["topic"])
+  hypertrace-prometheus dashboards . --objectives objectives.toml
+      with alerts that tell when the budget of an objective burns
+  hypertrace-prometheus dashboards push --url http://localhost:3000
+      into Grafana, with the token of a service account in $GRAFANA_TOKEN
+"""
+
+_PUSH_DESCRIPTION = """\
+Bring the dashboards into a Grafana that runs, in place of those of an earlier time. The token is
+that of a service account with the role Editor (Administration, Users and access, Service accounts).
+"""
+
+_NEXT = """
+In Grafana: Dashboards, New, Import, and choose the JSON files; or `hypertrace-prometheus dashboards
+push`. In prometheus.yml: rule_files: [{folder}/rules/*.yml]\
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
@@ -55,7 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     in one line on stderr, and the code is 1. An interrupt while it starts or ends gives 130.
     """
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:2] == _PUSH.split():
+        # argparse cannot tell a subcommand from a folder; as one word it can.
+        words[:2] = [_PUSH]
+    arguments = parser.parse_args(words)
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return 2
@@ -96,7 +134,102 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    _add_dashboards(
+        commands.add_parser(
+            "dashboards",
+            help="write Grafana dashboards and Prometheus rules into a folder",
+            description=_DASHBOARDS_DESCRIPTION,
+            epilog=_DASHBOARDS_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    _add_push(
+        commands.add_parser(
+            _PUSH, help="bring the dashboards into a Grafana", description=_PUSH_DESCRIPTION
+        )
+    )
     return parser
+
+
+def _add_dashboards(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        default=Path("hypertrace-dashboards"),
+        help="where to write (default: %(default)s)",
+    )
+    add(
+        "--objectives",
+        type=Path,
+        metavar="FILE",
+        help="TOML with service level objectives, to make alerts of",
+    )
+    _add_adaptations(parser)
+    parser.set_defaults(command=_dashboards)
+
+
+def _add_push(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--url", default="http://localhost:3000", help="of the Grafana (default: %(default)s)")
+    add("--token", help="of a service account (default: the environment variable GRAFANA_TOKEN)")
+    add("--folder", metavar="UID", help="folder of Grafana they go to (default: General)")
+    _add_adaptations(parser)
+    parser.set_defaults(command=_push)
+
+
+def _add_adaptations(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--prop",
+        dest="props",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an allowed prop of the exporter, to get a panel; may be given several times",
+    )
+    add(
+        "--counter-name",
+        default=COUNTER,
+        metavar="NAME",
+        help="what the exporter calls the counter (default: %(default)s)",
+    )
+
+
+def _dashboards(arguments: argparse.Namespace) -> None:
+    folder, objectives = arguments.folder, arguments.objectives
+    with _told():
+        check_counter_name(arguments.counter_name)
+        made = dashboards.files(arguments.counter_name, arguments.props, objectives)
+        dashboards.write(made, folder)
+    _say(*(str(folder / name) for name in made), _NEXT.format(folder=folder))
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    token = arguments.token or os.environ.get("GRAFANA_TOKEN")
+    if not token:
+        raise _CommandError("it needs a token: --token, or the environment variable GRAFANA_TOKEN")
+    with _told():
+        check_counter_name(arguments.counter_name)
+        made = templates.dashboards(arguments.counter_name, arguments.props)
+        _say(*push(made.values(), arguments.url, token, arguments.folder))
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a person can mend into a line for that person."""
+    try:
+        yield
+    except OSError as error:
+        raise _CommandError(f"{error.filename}: {error.strerror}") from error
+    except (ValueError, GrafanaError) as error:
+        raise _CommandError(str(error)) from error
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +268,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _exporter(host: str, port: int) -> PrometheusExporter:
     try:
-        return PrometheusExporter(port, host=host, allowed_props=demo.ALLOWED_PROPS)
+        return demo.make_exporter(port, host)
     except ValueError as error:
         raise _CommandError(str(error)) from error
     except OSError as error:

@@ -7,97 +7,107 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 import hypertrace
 
-from . import labels as label
+from .families import SeriesFamily, histogram_rows
+from .metrics import DURATION, EDGES, EXCEPTIONS, IN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
-    from .series import CounterSeries
+    from hypertrace import Cell
 
+    from .families import Row
+    from .metrics import TraceMetrics
+    from .series import SeriesTable
 
-class CounterFamily(Metric):
-    """A counter whose samples are made only for those who ask for them.
-
-    `text()` gives the same without making them. A counter whose name does not end in `_total` is
-    no counter to OpenMetrics: there its type is unknown, so that the name stays the same.
-    """
-
-    def __init__(self, series: CounterSeries, documentation: str) -> None:
-        """Show the series as they are when the samples or the text are asked for."""
-        is_counter = series.name.endswith("_total")
-        super().__init__(
-            series.name.removesuffix("_total"),
-            documentation,
-            "counter" if is_counter else "unknown",
-        )
-        self._series = series
-
-    @property
-    def samples(self) -> list[Sample]:
-        """One sample a series."""
-        name = self._series.name
-        return [Sample(name, label.parse(text), cell.value) for text, cell in self._series.items()]
-
-    @samples.setter
-    def samples(self, samples: list[Sample]) -> None:
-        # The constructor of Metric starts with an empty list.
-        pass
-
-    def text(self, *, openmetrics: bool) -> str:
-        """Return the family in the text format of Prometheus 0.0.4, or in that of OpenMetrics."""
-        sample_name = self._series.name
-        name, kind = (self.name, self.type) if openmetrics else (sample_name, "counter")
-        head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
-        lines = [f"{sample_name}{{{text}}} {cell.value}\n" for text, cell in self._series.items()]
-        return head + "".join(lines)
+SERIES = "hypertrace_series"
+SERIES_LIMIT = "hypertrace_series_limit"
+OVERFLOWED = "hypertrace_overflowed_updates_total"
+SWALLOWED = "hypertrace_swallowed_errors_total"
+BUILD = "hypertrace_build_info"
+METRIC = "metric"
+"""Label of the exporter's own metrics: which metric they tell of."""
 
 
 class ExporterCollector(Collector):
-    """Gives the counts of an exporter, and how the exporter itself fares."""
+    """Gives the metrics of what is traced, and how the exporter itself fares."""
 
-    def __init__(self, series: CounterSeries) -> None:
-        """Show these series."""
-        self._series = series
+    def __init__(self, metrics: TraceMetrics) -> None:
+        """Show these metrics."""
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics with their samples."""
-        yield CounterFamily(self._series, "How often a traced line ran.")
+        metrics = self._metrics
+        name = metrics.calls.name
+        yield SeriesFamily(name, "counter", "How often a traced line ran.", self._calls)
+        yield SeriesFamily(
+            DURATION,
+            "histogram",
+            "How long spans took, by how they ended.",
+            lambda: histogram_rows(metrics.timings, DURATION),
+        )
+        yield SeriesFamily(
+            EXCEPTIONS,
+            "counter",
+            "Exceptions that ended spans.",
+            _counts(metrics.exceptions),
+        )
+        yield SeriesFamily(
+            IN_PROGRESS, "gauge", "Spans that have not ended yet.", self._in_progress
+        )
+        if metrics.edges is not None:
+            yield SeriesFamily(
+                EDGES,
+                "counter",
+                "Spans in other spans: who calls whom.",
+                _counts(metrics.edges),
+            )
         yield from self._health()
 
     def describe(self) -> Iterable[Metric]:
         """Return all metrics, for their names."""
         return self.collect()
 
+    def _calls(self) -> Iterator[Row]:
+        name = self._metrics.calls.name
+        for text, calls in self._metrics.calls.items():
+            value = calls.cell.value if calls.timings is None else calls.value
+            # None yet where spans only start, to end with other props.
+            if value:
+                yield name, text, value, None
+
+    def _in_progress(self) -> Iterator[Row]:
+        table = self._metrics.timings
+        for text, timings in table.items():
+            if timings.started.value:
+                yield IN_PROGRESS, text, timings.open, None
+
     def _health(self) -> Iterator[Metric]:
-        series = self._series
-        held = GaugeMetricFamily(
-            "hypertrace_series", "Series held, of each metric.", labels=["metric"]
-        )
-        held.add_metric([series.name], len(series))
-        yield held
+        held = GaugeMetricFamily(SERIES, "Series held, of each metric.", labels=[METRIC])
         limit = GaugeMetricFamily(
-            "hypertrace_series_limit", "Series held at the most, of each metric.", labels=["metric"]
+            SERIES_LIMIT, "Series held at the most, of each metric.", labels=[METRIC]
         )
-        limit.add_metric([series.name], series.limit)
-        yield limit
         overflow = CounterMetricFamily(
-            "hypertrace_overflowed_updates",
+            OVERFLOWED,
             "Updates past the limit, counted in the overflow series.",
-            labels=["metric"],
+            labels=[METRIC],
         )
-        overflow.add_metric([series.name], series.overflow.value)
-        yield overflow
+        for table, overflowed in self._tables():
+            held.add_metric([table.name], len(table))
+            limit.add_metric([table.name], table.limit)
+            overflow.add_metric([table.name], overflowed)
+        yield from (held, limit, overflow)
         yield CounterMetricFamily(
-            "hypertrace_swallowed_errors",
+            SWALLOWED,
             "Errors inside tracing that the application was spared.",
             value=hypertrace.swallowed_errors(),
         )
         yield InfoMetricFamily(
-            "hypertrace_build",
+            BUILD.removesuffix("_info"),
             "Version of hypertrace, and of the Python that runs it.",
             value={
                 "version": hypertrace.__version__,
@@ -105,3 +115,21 @@ class ExporterCollector(Collector):
                 "implementation": platform.python_implementation(),
             },
         )
+
+    def _tables(self) -> Iterator[tuple[SeriesTable[Any], int]]:
+        """Return all tables of series, each with the updates that are in its overflow."""
+        metrics = self._metrics
+        yield metrics.calls, metrics.calls.overflow.value
+        yield metrics.timings, metrics.timings.overflow.finished
+        yield metrics.exceptions, metrics.exceptions.overflow.value
+        if metrics.edges is not None:
+            yield metrics.edges, metrics.edges.overflow.value
+
+
+def _counts(table: SeriesTable[Cell]) -> Callable[[], Iterator[Row]]:
+    def rows() -> Iterator[Row]:
+        for text, cell in table.items():
+            if cell.value:
+                yield table.name, text, cell.value, None
+
+    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -10,35 +11,43 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from . import labels as label
 from .collector import ExporterCollector
 from .endpoint import make_asgi_app, make_wsgi_app
+from .exemplars import opentelemetry_exemplar
 from .exposition import render
 from .labels import Labeller
-from .recorders import props_recorder
-from .series import CounterSeries
+from .metrics import COUNTER, DURATION, EDGES, EXCEPTIONS, IN_PROGRESS, TraceMetrics
+from .threads import THREADS, ThreadsCollector
+from .timings import DEFAULT_BUCKETS, checked_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self
     from wsgiref.types import WSGIApplication
 
     from prometheus_client.registry import Collector
 
-    from hypertrace import Cell, TracedObject, TraceEvent
-
     from .endpoint import ASGIApp
+    from .exemplars import ExemplarFunction
+    from .labels import Labels
     from .server import MetricsServer
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_RESERVED = ("hypertrace_", "process_", "python_")
+_RESERVED = (
+    "hypertrace_",
+    "process_",
+    "python_",
+    *(name.removesuffix("_total") for name in (DURATION, EXCEPTIONS, IN_PROGRESS, EDGES)),
+)
 _DEFAULTS = {
     "process_virtual_memory_bytes": ProcessCollector,
+    THREADS: ThreadsCollector,
     "python_info": PlatformCollector,
     "python_gc_objects_collected": GCCollector,
 }
 
 
-class PrometheusExporter:
-    """Counts every `trace()` in a Prometheus counter, and serves the counts.
+class PrometheusExporter(TraceMetrics):
+    """Counts every `trace()` and times every span for Prometheus, and serves the metrics.
 
     Give it to `hypertrace.set_trace_function`. Any thread may trace, scrape and stop it. What it
     counts stays readable after `stop()`, which only takes it off the registry and the network.
@@ -57,10 +66,14 @@ class PrometheusExporter:
         registry: CollectorRegistry | None = None,
         collect_defaults: bool = True,
         allowed_props: Iterable[str] = (),
-        counter_name: str = "function_counter_total",
+        counter_name: str = COUNTER,
         object_ids: bool = False,
         max_series: int = 10_000,
         max_label_length: int = 256,
+        buckets: Sequence[float] = DEFAULT_BUCKETS,
+        buckets_for: Mapping[str, Sequence[float]] | None = None,
+        exemplar: ExemplarFunction | None = opentelemetry_exemplar,
+        upstream: bool = False,
     ) -> None:
         """Register the metrics, and start a metrics server if a port is given.
 
@@ -79,6 +92,13 @@ class PrometheusExporter:
             max_series: how many series the counter holds at the most. Past it, updates are counted
                 in one series `{object_classname="<overflow>"}`, and a warning is logged once.
             max_label_length: longer label values are cut to so many characters.
+            buckets: upper bounds, in seconds, of the buckets that durations are counted in.
+            buckets_for: other buckets for some classes or trace ids, by their name; those of an id
+                win over those of a class.
+            exemplar: returns the labels of an exemplar for a span that ends, such as
+                `{"trace_id": "4bf9"}`, or None; by default those of OpenTelemetry's current span
+                if the application uses it. They show over OpenMetrics.
+            upstream: count in `function_edges_total` which function's span started inside which.
 
         Raises:
             ValueError: a name that Prometheus refuses, two props that would become the same label,
@@ -86,20 +106,25 @@ class PrometheusExporter:
             TypeError: an argument of the wrong type.
             OSError: the port is in use or cannot be bound; the message names it.
         """
-        _check_name(counter_name)
+        check_counter_name(counter_name)
         _check_number("max_series", max_series, 1)
         _check_number("max_label_length", max_label_length, 16)
         self.registry = CollectorRegistry() if registry is None else registry
-        self._labeller = Labeller(allowed_props, max_label_length, object_ids=object_ids)
-        self._object_ids = object_ids
-        self._series = CounterSeries(counter_name, max_series)
-        self._share_keys: set[Hashable] = set()
+        super().__init__(
+            Labeller(allowed_props, max_label_length, object_ids=object_ids),
+            counter_name=counter_name,
+            max_series=max_series,
+            own_series=object_ids,
+            bounds_of=_bounds_of(buckets, {} if buckets_for is None else buckets_for),
+            exemplar=_checked_exemplar(exemplar),
+            upstream=upstream,
+        )
         self._collectors: list[Collector] = []
         self._server: MetricsServer | None = None
         self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         self.asgi_app: ASGIApp = make_asgi_app(self.registry)
         try:
-            self._register(ExporterCollector(self._series))
+            self._register(ExporterCollector(self))
             if collect_defaults:
                 self._register_defaults()
             if port is not None:
@@ -142,45 +167,6 @@ class PrometheusExporter:
     ) -> None:
         self.stop()
 
-    def __call__(self, event: TraceEvent) -> None:
-        """Count one event."""
-        labels = self._labeller.of_call(event)
-        labels |= self._labeller.of_props(label.CALLER_PROPS, event.caller.props)
-        self._series.cell(labels, event.caller, self._owner(event)).increment()
-
-    def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
-        """Return the labels that the events of a tracer have in common.
-
-        None where each object has series of its own, and where there is no room for further
-        series: what is bound for such a tracer must not outlive it.
-        """
-        if self._object_ids:
-            return None
-        key = tuple(self._labeller.of_objects(traced, parent).items())
-        if not self._series.is_full:
-            self._share_keys.add(key)
-        return key if key in self._share_keys else None
-
-    def bind(self, event: TraceEvent) -> Callable[[], object]:
-        """Return what counts events like this one; it runs in C."""
-        labels = self._labeller.of_call(event)
-        return self._series.cell(labels, event.caller, self._owner(event)).increment
-
-    def bind_props(self, event: TraceEvent) -> Callable[[dict[str, object]], object]:
-        """Return what counts events like this one, each with props of its own."""
-        labels, caller, owner = self._labeller.of_call(event), event.caller, self._owner(event)
-
-        # Does not hold the event: a recorder that is shared must not keep an object's props.
-        def cell_for(props: dict[str, object]) -> Cell:
-            caller_props = self._labeller.of_props(label.CALLER_PROPS, props)
-            return self._series.cell(labels | caller_props, caller, owner)
-
-        names = tuple(self._labeller.allowed)
-        return props_recorder(names, cell_for, self._series, self._labeller.text)
-
-    def _owner(self, event: TraceEvent) -> TracedObject | None:
-        return event.object if self._object_ids else None
-
     def _register(self, collector: Collector) -> None:
         try:
             self.registry.register(collector)
@@ -199,6 +185,33 @@ class PrometheusExporter:
                 self._register(collector(registry=CollectorRegistry()))
 
 
+def _bounds_of(
+    buckets: Sequence[float], buckets_for: Mapping[str, Sequence[float]]
+) -> Callable[[Labels], tuple[float, ...]]:
+    bounds = checked_bounds(buckets)
+    if not isinstance(buckets_for, Mapping) or not all(isinstance(n, str) for n in buckets_for):
+        raise TypeError(
+            "buckets_for must map names of classes or trace ids to buckets, "
+            f'as {{"Cart": [0.1, 1.0]}}, not {buckets_for!r}'
+        )
+    special = {
+        name: checked_bounds(others, f"buckets_for[{name!r}]")
+        for name, others in buckets_for.items()
+    }
+
+    def bounds_of(labels: Labels) -> tuple[float, ...]:
+        by_class = special.get(labels.get(label.CLASS, ""), bounds)
+        return special.get(labels.get(label.TRACE_ID, ""), by_class)
+
+    return bounds_of
+
+
+def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | None:
+    if exemplar is not None and not callable(exemplar):
+        raise TypeError(f"exemplar must be a function without arguments or None, not {exemplar!r}")
+    return exemplar
+
+
 def _serve(registry: CollectorRegistry, host: str, port: int) -> MetricsServer:
     # Here, so that werkzeug is loaded only by those who use the server.
     from .server import MetricsServer  # noqa: PLC0415
@@ -206,7 +219,8 @@ def _serve(registry: CollectorRegistry, host: str, port: int) -> MetricsServer:
     return MetricsServer(registry, host=host, port=port)
 
 
-def _check_name(name: object) -> None:
+def check_counter_name(name: object) -> None:
+    """Raise a ValueError or TypeError that tells why the counter cannot have this name."""
     if not isinstance(name, str):
         raise TypeError(f"counter_name must be a str, not {name!r}")
     if not _METRIC_NAME.fullmatch(name.removesuffix("_total")):

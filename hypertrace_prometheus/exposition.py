@@ -8,14 +8,15 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from .collector import CounterFamily
+from .families import SeriesFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric
 
 _EOF = b"# EOF\n"
+_LINES_AT_ONCE = 5_000
 
 
 def render(registry: Collector, *, openmetrics: bool = False) -> bytes:
@@ -31,13 +32,22 @@ def render(registry: Collector, *, openmetrics: bool = False) -> bytes:
     Raises:
         Exception: whatever a collector of the application raises.
     """
-    parts = [_text(family, openmetrics=openmetrics) for family in registry.collect()]
-    return b"".join(parts) + (_EOF if openmetrics else b"")
+    parts: list[bytes] = []
+    for family in registry.collect():
+        if isinstance(family, SeriesFamily):
+            parts += _encoded(family.lines(openmetrics=openmetrics))
+        else:
+            parts.append(_text(family, openmetrics=openmetrics))
+    return b"".join([*parts, _EOF if openmetrics else b""])
+
+
+def _encoded(lines: list[str]) -> Iterator[bytes]:
+    # Piece by piece: other threads wait as long as a single step takes.
+    for start in range(0, len(lines), _LINES_AT_ONCE):
+        yield "".join(lines[start : start + _LINES_AT_ONCE]).encode()
 
 
 def _text(family: Metric, *, openmetrics: bool) -> bytes:
-    if isinstance(family, CounterFamily):
-        return family.text(openmetrics=openmetrics).encode()
     alone = _Alone(family)
     if openmetrics:
         text: bytes = generate_openmetrics(alone)  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hypertrace import Caller, TracedObject, TraceEvent
+    from hypertrace import Caller, TracedObject, TraceEvent, Upstream
 
 CLASS = "object_classname"
 OBJECT_ID = "object_id"
@@ -25,6 +25,12 @@ FILE = "caller_filename"
 TRACE_ID = "id"
 PARENT_CLASS = "parent_object_classname"
 PARENT_ID = "parent_object_id"
+RESULT = "result"
+EXCEPTION = "exception"
+FROM_CLASS = "from_classname"
+FROM_FUNCTION = "from_functionname"
+TO_CLASS = "to_classname"
+TO_FUNCTION = "to_functionname"
 
 OBJECT_PROPS = "object_props_"
 PARENT_PROPS = "parent_object_props_"
@@ -74,6 +80,15 @@ class Labeller:
         if event.id is not None:
             labels[TRACE_ID] = self.text(event.id)
         return labels
+
+    def of_edge(self, outer: Upstream, inner: Upstream) -> Labels:
+        """Return the labels of the edge from one span's function to that of one inside it."""
+        return {
+            FROM_CLASS: self.text(outer.class_name),
+            FROM_FUNCTION: self.text(outer.function_name),
+            TO_CLASS: self.text(inner.class_name),
+            TO_FUNCTION: self.text(inner.function_name),
+        }
 
     def of_props(self, prefix: str, props: Mapping[str, object] | None) -> Labels:
         """Return the labels of the allowed ones among some props; None stands for no value."""

@@ -1,4 +1,4 @@
-"""The series of a metric and their counts, bounded."""
+"""The series of a metric, bounded, and what is counted in each."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import os
 from collections import Counter, deque
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet, ref
-
-from hypertrace import Cell
 
 from . import labels as label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hypertrace import Caller, TracedObject
 
@@ -27,24 +25,29 @@ OVERFLOW = label.render({label.CLASS: "<overflow>"})
 _logger = logging.getLogger("hypertrace_prometheus")
 
 
-class CounterSeries:
-    """The series of one counter: rendered labels, each with a cell.
+V = TypeVar("V")
+
+
+class SeriesTable(Generic[V]):
+    """The series of one metric: rendered labels, each with what counts it.
 
     Any thread may count and read. Creating a series takes a lock that no foreign code runs under;
     counting and reading take none.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: str, limit: int, make: Callable[[Labels], V]) -> None:
         """Start without series.
 
         Args:
             name: of the metric.
             limit: how many series are held at the most; further ones share an overflow series.
+            make: makes what counts a series, given its labels.
         """
         self.name = name
         self.limit = limit
-        self.overflow = Cell()
-        self._cells: dict[str, Cell] = {}
+        self.overflow = make({})
+        self._make = make
+        self._held: dict[str, V] = {}
         self._lock = RLock()
         self._warned = False
         self._owned: dict[tuple[str, int], tuple[_Owner, list[str]]] = {}
@@ -52,15 +55,15 @@ class CounterSeries:
         _all_series.add(self)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._held)
 
     @property
     def is_full(self) -> bool:
         """Whether a series with new labels would be counted in the overflow."""
-        return len(self._cells) >= self.limit
+        return len(self._held) >= self.limit
 
-    def cell(self, labels: Labels, caller: Caller, owner: TracedObject | None = None) -> Cell:
-        """Return the cell of the series with some labels, which is made if there is room.
+    def get(self, labels: Labels, caller: Caller, owner: TracedObject | None = None) -> V:
+        """Return what counts the series with some labels, which is made if there is room.
 
         Args:
             labels: names and values.
@@ -68,34 +71,35 @@ class CounterSeries:
             owner: the series is dropped once the tracer of this object is gone; None keeps it.
         """
         text = label.render(labels)
-        cell = self._cells.get(text)
-        if cell is not None:
-            return cell
+        held = self._held.get(text)
+        if held is not None:
+            return held
         self.drop_gone()
         tracer = None if owner is None else owner.tracer
         if owner is not None and tracer is None:
-            return Cell()  # the event was kept too long: its series would be dropped unseen
+            return self._make(
+                labels
+            )  # the event was kept too long: its series would be dropped unseen
         with self._lock:
             # Made first: a finalizer may run at any call, trace, and make the same series.
-            made = Cell()
-            cell = self._cells.get(text)
-            if cell is None and not self.is_full:
-                cell = self._cells.setdefault(text, made)
-                if owner is not None and cell is made:
+            made = self._make(labels)
+            held = self._held.get(text)
+            if held is None and not self.is_full:
+                held = self._held.setdefault(text, made)
+                if owner is not None and held is made:
                     self._own(owner, tracer, text)
-        if cell is None:
-            cell = self.overflow
+        if held is None:
+            held = self.overflow
             with suppress(Exception):  # a broken log handler must not cost a count
                 self._warn(caller)
-        return cell
+        return held
 
-    def items(self) -> Iterator[tuple[str, Cell]]:
-        """Return rendered labels and cells of all series, the overflow (once it is used) last."""
+    def items(self) -> Iterator[tuple[str, V]]:
+        """Return rendered labels and what counts them of all series, the overflow last."""
         self.drop_gone()
         # Not list(): it makes tuples, at which a finalizer may run, trace, and add series.
-        yield from self._cells.copy().items()
-        if self.overflow.value:
-            yield OVERFLOW, self.overflow
+        yield from self._held.copy().items()
+        yield OVERFLOW, self.overflow
 
     def drop_gone(self) -> None:
         """Drop the series of owners that are gone."""
@@ -103,7 +107,7 @@ class CounterSeries:
             with self._lock, suppress(IndexError):  # another thread, or a finalizer, was faster
                 _, texts = self._owned.pop(self._gone.popleft().key)
                 for text in texts:
-                    del self._cells[text]
+                    del self._held[text]
 
     def renew_lock(self) -> None:
         """Forget who holds the lock: in a forked child that may be a thread of the parent."""
@@ -137,7 +141,7 @@ class CounterSeries:
 
     def _widest_label(self) -> tuple[str, int]:
         values: set[tuple[str, str]] = set()
-        for text in list(self._cells):
+        for text in list(self._held):
             values.update(label.parse(text).items())
         counts = Counter(name for name, _ in values)
         return counts.most_common(1)[0] if counts else ("", 0)
@@ -151,7 +155,7 @@ class _Owner(ref[object]):
     key: tuple[str, int]
 
 
-_all_series: WeakSet[CounterSeries] = WeakSet()
+_all_series: WeakSet[SeriesTable[Any]] = WeakSet()
 
 
 def _renew_locks() -> None:

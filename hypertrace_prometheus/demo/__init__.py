@@ -2,8 +2,9 @@
 
 It reads the docstrings of the standard library, indexes them by topic, and
 answers the questions of visitors who take them from the texts. Nothing in it
-knows about Prometheus: as any library would, it only holds tracers. Read it as
-an example, from the root down:
+knows about Prometheus: as any library would, it only holds tracers; what is
+worth timing is a span, or decorated with `@traced`. Read it as an example, from
+the root down:
 
 - `library`: the root object, whose tracer is the parent of the others;
 - `documents`: source files, and the docstrings found in them;

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from hypertrace import clear_trace_function, set_trace_function
 from hypertrace_prometheus.exporter import PrometheusExporter
+from hypertrace_prometheus.timings import DEFAULT_BUCKETS
 
 from .ledger import Ledger
 from .library import Library
@@ -23,6 +24,9 @@ DEFAULT_PORT = 4343
 
 ALLOWED_PROPS = ("topic", "outcome", "kind")
 
+BUCKETS = (0.00005, 0.0001, 0.00025, *DEFAULT_BUCKETS)
+"""Bounds for durations: much of what the library does takes less than a millisecond."""
+
 _BANNER = """\
 A library of Python's own documentation is open: {volumes} source files to read, visitors asking.
 
@@ -32,9 +36,18 @@ A library of Python's own documentation is open: {volumes} source files to read,
                   {target}
   3. First graph  http://127.0.0.1:9090/graph with this query:
                   sum by (object_classname, caller_functionname) (rate(function_counter_total[1m]))
+  4. Dashboards   hypertrace-prometheus dashboards
+                  writes them to a folder, for Grafana to import
 
 {ending}
 """
+
+
+def make_exporter(port: int, host: str = "127.0.0.1") -> PrometheusExporter:
+    """Make an exporter that shows all there is to see of the demo; it raises as that does."""
+    return PrometheusExporter(
+        port, host=host, allowed_props=ALLOWED_PROPS, buckets=BUCKETS, upstream=True
+    )
 
 
 def run(

@@ -110,16 +110,17 @@ class Parser:
 
     def parse(self, volume: Volume) -> list[Document]:
         """Return the documents in `volume`; raise `UnreadableVolumeError` if it makes no sense."""
-        try:
-            tree = ast.parse(volume.source)
-        except (OSError, SyntaxError, ValueError) as error:
-            self.tracer.trace(outcome="unreadable")
-            self._ledger.add("parsing", "unreadable")
-            message = f"{volume.path}: {error}"
-            raise UnreadableVolumeError(message) from error
-        self.tracer.trace(outcome="parsed")
-        self._ledger.add("parsing", "parsed")
-        return list(self._documents(volume.name, tree))
+        with self.tracer.span() as span:
+            try:
+                tree = ast.parse(volume.source)
+            except (OSError, SyntaxError, ValueError) as error:
+                span.set(outcome="unreadable")
+                self._ledger.add("parsing", "unreadable")
+                message = f"{volume.path}: {error}"
+                raise UnreadableVolumeError(message) from error
+            span.set(outcome="parsed")
+            self._ledger.add("parsing", "parsed")
+            return list(self._documents(volume.name, tree))
 
     def _documents(self, name: str, node: ast.AST) -> Iterator[Document]:
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

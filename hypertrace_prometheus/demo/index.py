@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from hypertrace import Tracer
+from hypertrace import Tracer, traced
 
 from .documents import Document, Volume
 from .ledger import Ledger
@@ -48,8 +48,10 @@ class Shard:
     def __len__(self) -> int:
         return len(self._words)
 
+    @traced
     def replace(self, volume: Volume, documents: Sequence[Document]) -> None:
         """Hold `documents` in place of those that `volume` had before."""
+        self._ledger.add("replacement", self.topic)
         words = [Counter(self._tokenizer.words(document.text)) for document in documents]
         with self._lock:
             for document in self._holdings.get(volume.name, ()):
@@ -105,9 +107,9 @@ class Index:
     def __len__(self) -> int:
         return sum(len(shard) for shard in self.shards.values())
 
+    @traced
     def lookup(self, word: str) -> dict[Document, int]:
         """Return the documents in which `word` occurs, whatever the topic, as a shard does."""
-        self.tracer.trace()
         found: dict[Document, int] = {}
         for shard in self.shards.values():
             found |= shard.lookup(word)

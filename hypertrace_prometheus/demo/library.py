@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypertrace import Tracer
+from hypertrace import Tracer, traced
 
 from .documents import (
     TOPICS,
@@ -34,16 +34,17 @@ class Library:
 
     def shelve(self, volume: Volume) -> None:
         """Read `volume` and index it anew; one that is unreadable has no documents."""
-        self.tracer.trace()
         self.ledger.add("shelving")
-        try:
-            documents = self._parser.parse(volume)
-        except UnreadableVolumeError:
-            documents = []
-        self.index.shards[volume.topic].replace(volume, documents)
+        with self.tracer.span() as span:
+            try:
+                documents = self._parser.parse(volume)
+            except UnreadableVolumeError as error:
+                span.fail(error)
+                documents = []
+            self.index.shards[volume.topic].replace(volume, documents)
 
+    @traced
     def ask(self, question: str) -> Answers:
         """Return the best answers to `question`; raise `SearchError` if there are none."""
-        self.tracer.trace()
         self.ledger.add("question")
         return self._engine.search(question)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hypertrace import Tracer
+from hypertrace import Tracer, traced
 
 from .documents import Document
 from .index import Index, Tokenizer
@@ -96,9 +96,9 @@ class Ranker:
         self.tracer = Tracer(self, parent=parent)
         self._index = index
 
+    @traced
     def best(self, words: Words) -> list[Document]:
         """Return the best of the documents that hold all `words`, the best first."""
-        self.tracer.trace()
         postings = [self._index.lookup(word) for word in words]
         weights = [math.log(1 + len(self._index) / (1 + len(found))) for found in postings]
         candidates = set(postings[0]).intersection(*postings[1:])
@@ -138,9 +138,10 @@ class Speller:
 
     def mend(self, words: Words) -> str | None:
         """Return `words` with the unknown ones put right, or None if that changes nothing."""
-        mended = tuple(self._mend(word) for word in words)
-        outcome = "same" if mended == words else "mended"
-        self.tracer.trace(outcome=outcome)
+        with self.tracer.span() as span:
+            mended = tuple(self._mend(word) for word in words)
+            outcome = "same" if mended == words else "mended"
+            span.set(outcome=outcome)
         self._ledger.add("spelling", outcome)
         return None if mended == words else " ".join(mended)
 
@@ -175,16 +176,17 @@ class SearchEngine:
         Raises `EmptyQuestionError` if no word of it is worth looking up,
         `NotFoundError` if no document holds all its words.
         """
-        words = tuple(dict.fromkeys(self._tokenizer.words(question)))
-        answers = (self._cache.get(words) or self._answer(words)) if words else ()
-        outcome = "found" if answers else "not found" if words else "empty"
-        self.tracer.trace("search", outcome=outcome)
-        self._ledger.add("search", outcome)
-        if not words:
-            raise EmptyQuestionError(question)
-        if not answers:
-            raise NotFoundError(question, self._speller.mend(words))
-        return answers
+        with self.tracer.span("search") as span:
+            words = tuple(dict.fromkeys(self._tokenizer.words(question)))
+            answers = (self._cache.get(words) or self._answer(words)) if words else ()
+            outcome = "found" if answers else "not found" if words else "empty"
+            span.set(outcome=outcome)
+            self._ledger.add("search", outcome)
+            if not words:
+                raise EmptyQuestionError(question)
+            if not answers:
+                raise NotFoundError(question, self._speller.mend(words))
+            return answers
 
     def _answer(self, words: Words) -> Answers:
         best = self._ranker.best(words)

@@ -5,9 +5,9 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from hypertrace import Tracer
+from hypertrace import Tracer, traced
 
 from .documents import TOPICS
 from .index import Tokenizer
@@ -36,21 +36,31 @@ class Visitor:
         self._rng = rng
         self._suggestion: str | None = None
 
+    @traced
+    def visit(self, questions: int, may_ask: Callable[[], bool]) -> bool:
+        """Ask so many questions; return False if before one of them `may_ask` said no."""
+        for _ in range(questions):
+            if not may_ask():
+                return False
+            self.ask()
+        return True
+
     def ask(self) -> None:
         """Ask what the library suggested, or else a common question, or else a new one."""
         question = self._suggestion or self._common_question() or self._new_question()
         self._suggestion = None
-        try:
-            self._library.ask(question)
-        except NotFoundError as error:
-            self._suggestion = error.suggestion
-            outcome = "puzzled"
-        except SearchError:
-            outcome = "puzzled"
-        else:
-            self._asked.append(question)
-            outcome = "answered"
-        self.tracer.trace(outcome=outcome)
+        with self.tracer.span() as span:
+            try:
+                self._library.ask(question)
+            except SearchError as error:
+                # Nothing that a visitor cannot live with, and still a failure to look at.
+                span.fail(error)
+                self._suggestion = error.suggestion if isinstance(error, NotFoundError) else None
+                outcome = "puzzled"
+            else:
+                self._asked.append(question)
+                outcome = "answered"
+            span.set(outcome=outcome)
         self._library.ledger.add(f"visitor {outcome}", self.topic)
 
     def _common_question(self) -> str | None:
@@ -129,12 +139,15 @@ class Workload:
         """Let one visitor after the other take a seat."""
         rng = random.Random(seat)  # noqa: S311 - a repeatable workload, no secret
         for visitor in self._visitors(rng):
-            for _ in range(rng.randint(5, 40)):
-                if self._stop.wait(_SEATS / questions_per_second(time.monotonic())):
-                    return
-                if self._tickets and not self._tickets.acquire(blocking=False):
-                    return
-                visitor.ask()
+            self._library.ledger.add("visit", visitor.topic)
+            if not visitor.visit(rng.randint(5, 40), self._may_ask):
+                return
+
+    def _may_ask(self) -> bool:
+        """Wait for the next question's turn; return False if there is to be none."""
+        if self._stop.wait(_SEATS / questions_per_second(time.monotonic())):
+            return False
+        return self._tickets is None or self._tickets.acquire(blocking=False)
 
     def _visitors(self, rng: random.Random) -> Iterator[Visitor]:
         """Yield visitors without end; half of them come for the topic in fashion this minute."""

@@ -76,6 +76,14 @@ def test_the_core_needs_only_wrapt(wheel: zipfile.ZipFile) -> None:
     assert [line.split()[1].split(">")[0] for line in required] == ["wrapt"]
 
 
+def test_the_dashboards_travel(wheel: zipfile.ZipFile, sources: Path) -> None:
+    """Each dashboard is in the wheel."""
+    files = sources.glob("hypertrace_prometheus/dashboards/data/*.json")
+    names = {file.relative_to(sources).as_posix() for file in files}
+    assert len(names) == 5
+    assert names <= set(wheel.namelist())
+
+
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
     """Installing gives the command `hypertrace-prometheus`."""
     entry_points = _metadata(wheel, "entry_points.txt")

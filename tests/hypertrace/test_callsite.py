@@ -2,13 +2,13 @@
 
 import sys
 import weakref
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, cast
 
 import pytest
 
 from hypertrace import _callsite
-from hypertrace._callsite import NOWHERE, CallSite, resolve
+from hypertrace._callsite import NOWHERE, CallSite, of_function, resolve
 
 
 def _here() -> FrameType:
@@ -53,15 +53,39 @@ def test_the_key_of_a_call_site_is_the_address_of_its_instruction() -> None:
     """The key is made of the code object's address and the instruction's offset."""
     frame = _here()
     site = resolve(frame)
-    assert site.code is frame.f_code
+    assert site.anchor is frame.f_code
     assert 0 < site.address - id(frame.f_code) < sys.getsizeof(frame.f_code)
 
 
 @pytest.mark.parametrize("offset", [10_000, 1_000_000])
 def test_an_instruction_out_of_the_code_has_no_position(offset: int) -> None:
     """Line and column are 0 where Python has no position for an instruction."""
-    site = CallSite(_here().f_code, offset, "m")
-    assert (site.line, site.column) == (0, 0)
+    assert _callsite._position(_here().f_code, offset) == (0, 0)
+
+
+def test_a_function_is_a_call_site_without_a_call() -> None:
+    """The place of a function is where it is defined; it has no column."""
+    caller = of_function(_here, _here.__code__).caller(())
+    assert (caller.function_name, caller.filename, caller.module) == ("_here", __file__, __name__)
+    assert (caller.line, caller.column) == (_here.__code__.co_firstlineno, 0)
+
+
+def test_a_callable_without_code_has_no_file() -> None:
+    """What has no code object, name or module is named by its type."""
+
+    class Nameless:
+        __module__ = None  # type: ignore[assignment]
+
+    caller = of_function(Nameless(), None).caller(())
+    assert caller.function_name.endswith("Nameless")
+    assert (caller.filename, caller.module, caller.line) == ("<unknown>", None, 0)
+
+
+def test_functions_with_their_code_in_common_are_other_places() -> None:
+    """Each place of a function has an address of its own, which is that of no call either."""
+    sites = [of_function(_here, _here.__code__) for _ in range(3)]
+    assert len({site.address for site in sites}) == 3
+    assert not any(0 <= s.address - id(_here.__code__) <= sys.getsizeof(s.anchor) for s in sites)
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +96,7 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(100):
         site = _site_in_new_code(f"f{i}")
         assert site.caller(()).function_name == f"f{i}"
-        codes.append(weakref.ref(site.code))
+        codes.append(weakref.ref(cast("CodeType", site.anchor)))
         del site
     assert len(_callsite._sites) <= 10
     assert sum(code() is not None for code in codes) <= 10

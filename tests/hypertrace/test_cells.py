@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 import hypertrace
+from hypertrace._compiled import speedups
 from hypertrace.cells import CountCell, LockedCell
 
-CELLS = [CountCell, LockedCell]
+CELLS = [CountCell, LockedCell, *([speedups.Cell] if speedups else [])]
 
 
 @pytest.fixture
@@ -77,4 +78,6 @@ def test_the_public_cell_is_the_one_that_is_exact_here() -> None:
     """Where there is a GIL a cell needs no lock; elsewhere it has one."""
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     expected: type[object] = CountCell if gil else LockedCell
+    if speedups is not None:
+        expected = speedups.Cell
     assert hypertrace.Cell is expected

@@ -162,8 +162,8 @@ def test_numbers_stay_unique_past_the_names_remembered(
     events: list[TraceEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Class names past the bound share one sequence: an object's number stays its own."""
-    monkeypatch.setattr("hypertrace._tracer._numbers", {})
-    monkeypatch.setattr("hypertrace._tracer._MAX_NUMBERED", 2)
+    monkeypatch.setattr("hypertrace._numbers.numbers", {})
+    monkeypatch.setattr("hypertrace._numbers.MAX_NAMES", 2)
     tracers = [Tracer(name) for name in ("a", "b", "c", "d", "c", "a")]
     numbers = [tracer.object_id for tracer in tracers]
     assert [numbers[0], numbers[1], numbers[5]] == [1, 1, 2]
@@ -342,3 +342,17 @@ def test_nothing_is_logged_by_good_use(counts: Counts, caplog: pytest.LogCapture
     with caplog.at_level(logging.DEBUG):
         Swarm({"a": 1}, parent=Tracer("p")).call("id", {"b": 1}, c=2)
     assert caplog.records == []
+
+
+def test_props_that_cannot_be_read_are_left_out(make_counting: type[Any]) -> None:
+    """A mapping that raises when it is read costs the tracer its props, not the application."""
+
+    class Broken(UserDict[str, int]):
+        def __getitem__(self, key: str) -> int:
+            raise RuntimeError
+
+    set_trace_function(make_counting())
+    tracer = Tracer("broken", Broken(a=1))
+    assert tracer.enabled
+    assert tracer.props is None
+    assert swallowed_errors() == 1

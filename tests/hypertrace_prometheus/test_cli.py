@@ -47,7 +47,12 @@ def _program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize(
     ("arguments", "taught"),
     [
-        (["--help"], ["demo", "examples:", "http://127.0.0.1:4343/metrics"]),
+        (["--help"], ["demo", "dashboards push", "examples:", "http://127.0.0.1:4343/metrics"]),
+        (
+            ["dashboards", "--help"],
+            ["DIR", "--prop", "--counter-name", "--objectives", "examples:"],
+        ),
+        (["dashboards", "push", "--help"], ["--url", "--token", "GRAFANA_TOKEN", "--folder"]),
         (["demo", "--help"], ["--port", "--host", "--duration", "examples:", "--questions 500"]),
     ],
 )
@@ -152,6 +157,7 @@ def test_the_banner_tells_where_the_metrics_are_and_what_to_do_next(
     banner = capsys.readouterr().out
     port = next(URL.finditer(banner))[1]
     assert "prometheus --config.file=prometheus.yml" in banner
+    assert "hypertrace-prometheus dashboards" in banner
     assert f"write {port} in place of 4343" in banner
 
 
@@ -196,7 +202,12 @@ def test_after_its_questions_the_demo_goes_on_serving() -> None:
             page = answer.read().decode()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
-    (asked,) = (line for line in page.splitlines() if '="ask",object_classname="Library"' in line)
+    (asked,) = (
+        line
+        for line in page.splitlines()
+        if line.startswith("function_counter_total{")
+        and '="ask",object_classname="Library"' in line
+    )
     assert asked.endswith("} 10")
     assert "10 questions" in printed
     assert process.returncode == 0
@@ -212,3 +223,53 @@ def test_a_reader_that_goes_away_is_no_error_message(
         monkeypatch.setattr(sys, "stdout", pipe)
         assert main(["demo", "--port", "0"]) == 1
     assert capsys.readouterr().err == ""
+
+
+def test_dashboards_and_rules_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`dashboards` writes a folder, over one of an earlier time, and prints each file."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("hypertrace-dashboards")
+    for _ in range(2):
+        assert main(["dashboards"]) == 0
+        found = sorted(str(path) for path in folder.rglob("*.*"))
+        assert found == sorted(capsys.readouterr().out.splitlines()[:6])
+    assert {path.suffix for path in folder.rglob("*.*")} == {".json", ".yml"}
+
+
+def test_dashboards_are_those_that_the_options_ask_for(tmp_path: Path) -> None:
+    """Props, the counter's name and objectives are in what is written."""
+    declared = tmp_path / "objectives.toml"
+    declared.write_text('[[objective]]\nname = "o"\nclass = "C"\ntarget = 0.9\n')
+    options = ["--prop", "topic", "--counter-name", "calls", "--objectives", str(declared)]
+    assert main(["dashboards", str(tmp_path / "new" / "folder"), *options]) == 0
+    made = {path.name: path.read_text() for path in (tmp_path / "new").rglob("*.*")}
+    assert "Calls by topic" in made["class-explorer.json"]
+    assert "function_counter_total" not in "".join(made.values())
+    assert "rate(calls[5m])" in made["hypertrace.yml"]
+    assert "'hypertrace-slo-o'" in made["hypertrace-objectives.yml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--prop", "a-b", "--prop", "a_b"], "'a-b' and 'a_b'"),
+        (["--counter-name", "no name"], "'no name'"),
+        (["--objectives", "missing.toml"], "missing.toml: No such file"),
+        (["README.md/below"], "README.md"),
+    ],
+)
+def test_dashboards_that_cannot_be_are_told_in_one_line(
+    options: list[str],
+    told: str,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A mistake in the options, or a folder that cannot be written, gives code 1 and one line."""
+    monkeypatch.chdir(root)
+    assert main(["dashboards", *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert told in captured.err

@@ -7,93 +7,147 @@ from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import hypertrace
-from hypertrace import Caller, Tracer, set_trace_function
-from hypertrace_prometheus.collector import CounterFamily, ExporterCollector
-from hypertrace_prometheus.series import CounterSeries
+from hypertrace import Caller, SpanEvent, TracedObject, Tracer, Upstream, set_trace_function
+from hypertrace_prometheus.collector import ExporterCollector
+from hypertrace_prometheus.labels import Labeller
+from hypertrace_prometheus.metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
+TABLES = (
+    "x_total",
+    "function_duration_seconds",
+    "function_exceptions_total",
+    "function_edges_total",
+)
 
 
-def counted(name: str = "x_total", limit: int = 10, **counts: int) -> CounterSeries:
-    series = CounterSeries(name, limit)
+def counted(
+    name: str = "x_total", limit: int = 10, *, upstream: bool = False, **counts: int
+) -> TraceMetrics:
+    """Give metrics that counted so many calls of each label."""
+    metrics = TraceMetrics(
+        Labeller((), 64, object_ids=False),
+        counter_name=name,
+        max_series=limit,
+        own_series=False,
+        bounds_of=lambda _: (1.0, 2.0),
+        exemplar=None,
+        upstream=upstream,
+    )
     for label, count in counts.items():
         for _ in range(count):
-            series.cell({"name": label}, CALLER).increment()
-    return series
+            metrics.calls.get({"name": label}, CALLER).cell.increment()
+    return metrics
 
 
-def registry_of(series: CounterSeries) -> CollectorRegistry:
+def registry_of(metrics: TraceMetrics) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(ExporterCollector(series))
+    registry.register(ExporterCollector(metrics))
     return registry
 
 
+def samples(metrics: TraceMetrics, prefix: str = "") -> list[Sample]:
+    found = [sample for family in registry_of(metrics).collect() for sample in family.samples]
+    return [sample for sample in found if sample.name.startswith(prefix)]
+
+
+def span(error: type[BaseException] | None = None, function: str = "f") -> SpanEvent:
+    return SpanEvent(
+        None,
+        TracedObject("Cart", 1),
+        None,
+        Caller(function, "/srv/a.py", "a", 1, 1),
+        1.5,
+        "ok" if error is None else "error",
+        error,
+        Upstream("Shop", "serve"),
+    )
+
+
 def test_each_series_is_a_sample() -> None:
-    """A family has one sample a series, with its labels and its count."""
-    samples = CounterFamily(counted(a=2, b=1), "Help.").samples
-    assert [(s.name, s.labels, s.value) for s in samples] == [
+    """The counter has one sample a series, with its labels and its count."""
+    assert [(s.name, s.labels, s.value) for s in samples(counted(a=2, b=1), "x_")] == [
         ("x_total", {"name": "a"}, 2),
         ("x_total", {"name": "b"}, 1),
     ]
 
 
-def test_labels_of_samples_are_as_they_were() -> None:
-    """Escapes are for the text alone: a sample has the values themselves."""
-    series = CounterSeries("x_total", 10)
-    series.cell({"a": 'x\\n"\n', "b": "é}{,="}, CALLER).increment()
-    (sample,) = CounterFamily(series, "Help.").samples
-    assert sample.labels == {"a": 'x\\n"\n', "b": "é}{,="}
-
-
-def test_samples_are_as_they_are_when_asked_for() -> None:
-    """A family that was collected before shows what was counted since."""
-    series = counted(a=1)
-    family = CounterFamily(series, "Help.")
-    series.cell({"name": "a"}, CALLER).increment()
-    assert [sample.value for sample in family.samples] == [2]
+def test_a_series_without_a_call_is_not_shown() -> None:
+    """A span that started counts as open, and as a call only once it has ended."""
+    metrics = counted()
+    recorder = metrics.bind_span(span())
+    recorder.start()
+    assert samples(metrics, "x_") == []
+    assert [s.value for s in samples(metrics, "function_in_progress")] == [1]
+    recorder.end(span())
+    assert [s.value for s in samples(metrics, "x_")] == [1]
 
 
 def test_the_overflow_is_a_sample_once_it_is_used() -> None:
     """Updates past the limit are shown under the class `<overflow>`, and not before there are."""
-    assert len(CounterFamily(counted(limit=1, a=1), "Help.").samples) == 1
-    samples = CounterFamily(counted(limit=1, a=1, b=2, c=1), "Help.").samples
-    assert samples[-1].labels == {"object_classname": "<overflow>"}
-    assert samples[-1].value == 3
+    assert len(samples(counted(limit=1, a=1), "x_")) == 1
+    last = samples(counted(limit=1, a=1, b=2, c=1), "x_")[-1]
+    assert (last.labels, last.value) == ({"object_classname": "<overflow>"}, 3)
 
 
-@pytest.mark.parametrize(
-    ("counter_name", "openmetrics", "lines"),
-    [
-        ("x_total", False, ["# HELP x_total Help.", "# TYPE x_total counter"]),
-        ("x_total", True, ["# HELP x Help.", "# TYPE x counter"]),
-        ("x", False, ["# HELP x Help.", "# TYPE x counter"]),
-        ("x", True, ["# HELP x Help.", "# TYPE x unknown"]),
-    ],
-)
-def test_the_text_keeps_the_name(counter_name: str, openmetrics: bool, lines: list[str]) -> None:
-    """The lines have the counter's exact name; the head is what the format wants for it."""
-    text = CounterFamily(counted(counter_name, a=2), "Help.").text(openmetrics=openmetrics)
-    assert text.splitlines() == [*lines, f'{counter_name}{{name="a"}} 2']
+def test_a_span_is_shown_in_every_metric_of_spans() -> None:
+    """A span that failed is a call, a duration, an exception and an edge, and is not open."""
+    metrics = counted(upstream=True)
+    metrics(span(KeyError))
+    labels = {"object_classname": "Cart", "caller_functionname": "f", "caller_filename": "a.py"}
+    failed = labels | {"result": "error"}
+    edge = {
+        "from_classname": "Shop",
+        "from_functionname": "serve",
+        "to_classname": "Cart",
+        "to_functionname": "f",
+    }
+    shown = [s for s in samples(metrics) if not s.name.startswith("hypertrace_")]
+    assert [(s.name, s.labels, s.value) for s in shown] == [
+        ("x_total", labels, 1),
+        ("function_duration_seconds_bucket", failed | {"le": "1.0"}, 0),
+        ("function_duration_seconds_bucket", failed | {"le": "2.0"}, 1),
+        ("function_duration_seconds_bucket", failed | {"le": "+Inf"}, 1),
+        ("function_duration_seconds_count", failed, 1),
+        ("function_duration_seconds_sum", failed, 1.5),
+        ("function_exceptions_total", labels | {"exception": "KeyError"}, 1),
+        ("function_in_progress", labels, 0),
+        ("function_edges_total", edge, 1),
+    ]
 
 
-def test_a_series_without_labels_can_be_read() -> None:
-    """The text of a series that has no label at all is still a line of the format."""
-    series = CounterSeries("x_total", 10)
-    series.cell({}, CALLER).increment()
-    (family,) = parse_text(CounterFamily(series, "Help.").text(openmetrics=False))
-    assert [(s.name, s.labels, s.value) for s in family.samples] == [("x_total", {}, 1)]
+def test_without_spans_there_are_none_of_their_series() -> None:
+    """What only counts calls has no series of durations, exceptions, open spans or edges."""
+    assert samples(counted(a=1, upstream=True), "function_") == []
+
+
+@pytest.mark.parametrize("upstream", [False, True])
+def test_edges_are_a_metric_where_they_are_wanted(upstream: bool) -> None:
+    """Without `upstream` the page does not even name the metric."""
+    names = [family.name for family in registry_of(counted(upstream=upstream)).collect()]
+    assert ("function_edges" in names) == upstream
+    assert names.index("x") == 0
 
 
 def test_a_registry_can_be_restricted_to_the_counter() -> None:
     """Asked for one name, a registry gives that family alone."""
     page = generate_latest(registry_of(counted(a=2)).restricted_registry(["x_total"])).decode()
     assert [line for line in page.splitlines() if line[0] != "#"] == ['x_total{name="a"} 2.0']
+
+
+def test_a_registry_can_be_restricted_to_the_sums() -> None:
+    """Asked for one line of the histogram, a registry gives that line alone."""
+    metrics = counted()
+    metrics(span())
+    registry = registry_of(metrics).restricted_registry(["function_duration_seconds_sum"])
+    lines = generate_latest(registry).decode().splitlines()
+    (line,) = [line for line in lines if line[0] != "#"]
+    assert line.startswith("function_duration_seconds_sum{")
 
 
 @pytest.mark.parametrize("name", ["x_total", "x"])
@@ -104,25 +158,27 @@ def test_a_registry_refuses_the_same_names_twice(name: str) -> None:
         registry.register(ExporterCollector(counted(name)))
 
 
-def _health(series: CounterSeries) -> dict[str, Sample]:
-    samples = [s for family in registry_of(series).collect() for s in family.samples]
-    return {sample.name: sample for sample in samples if sample.name.startswith("hypertrace_")}
+def _health(metrics: TraceMetrics, name: str) -> dict[str, float]:
+    """Give the values of one of the exporter's own metrics, by the metric they are about."""
+    return {s.labels.get("metric", ""): s.value for s in samples(metrics) if s.name == name}
 
 
 def test_the_health_metrics_tell_of_the_series() -> None:
     """Series held, their limit and what went past it are shown, of each metric."""
-    health = _health(counted(limit=2, a=1, b=1, c=3))
-    of_metric = {"metric": "x_total"}
-    assert (health["hypertrace_series"].labels, health["hypertrace_series"].value) == (of_metric, 2)
-    limit = health["hypertrace_series_limit"]
-    assert (limit.labels, limit.value) == (of_metric, 2)
-    overflowed = health["hypertrace_overflowed_updates_total"]
-    assert (overflowed.labels, overflowed.value) == (of_metric, 3)
+    metrics = counted(limit=2, a=1, b=1, c=3, upstream=True)
+    for number, error in enumerate((KeyError, ValueError, TypeError, None)):
+        metrics(span(error, str(number)))
+    assert _health(metrics, "hypertrace_series_limit") == dict.fromkeys(TABLES, 2)
+    # The calls took all room, so no span has a series of its own.
+    assert _health(metrics, "hypertrace_series") == dict(zip(TABLES, (2, 0, 2, 2), strict=True))
+    overflowed = dict(zip(TABLES, (3 + 4, 4, 1, 2), strict=True))
+    assert _health(metrics, "hypertrace_overflowed_updates_total") == overflowed
 
 
 def test_the_health_metrics_tell_of_swallowed_errors() -> None:
     """Errors of trace functions are counted, whoever raised them."""
-    assert _health(counted())["hypertrace_swallowed_errors_total"].value == 0
+    name = "hypertrace_swallowed_errors_total"
+    assert _health(counted(), name) == {"": 0}
 
     def fail(_: object) -> None:
         raise RuntimeError("a mistake in a trace function")
@@ -131,12 +187,12 @@ def test_the_health_metrics_tell_of_swallowed_errors() -> None:
     tracer = Tracer("here")
     for _ in range(3):
         tracer.trace()
-    assert _health(counted())["hypertrace_swallowed_errors_total"].value == 3
+    assert _health(counted(), name) == {"": 3}
 
 
 def test_the_health_metrics_tell_the_versions() -> None:
     """The version of hypertrace and the Python it runs on are labels of an info metric."""
-    info = _health(counted())["hypertrace_build_info"]
+    (info,) = samples(counted(), "hypertrace_build_info")
     assert info.value == 1
     assert info.labels == {
         "version": hypertrace.__version__,

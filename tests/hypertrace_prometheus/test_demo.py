@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypertrace import TraceEvent
+from hypertrace import SpanEvent, TraceEvent
 from hypertrace.testing import capture_events
 from hypertrace_prometheus.demo.documents import TOPICS, NoVolumesError
 from hypertrace_prometheus.demo.ledger import Ledger
@@ -67,6 +67,20 @@ def _count(events: list[TraceEvent], function: str, prop: str = "") -> Counter[s
             props = {**(event.object.props or {}), **(event.caller.props or {})}
             counts[str(props.get(prop, ""))] += 1
     return counts
+
+
+def _spans(events: list[TraceEvent]) -> list[tuple[str, str, str, str]]:
+    """Give the function of each span, its upstream's, its result and its exception."""
+    return [
+        (
+            f"{event.object.class_name}.{event.caller.function_name}",
+            f"{event.upstream.class_name}.{event.upstream.function_name}" if event.upstream else "",
+            event.result,
+            event.exception.__name__ if event.exception else "",
+        )
+        for event in events
+        if isinstance(event, SpanEvent)
+    ]
 
 
 def test_a_question_is_answered_with_the_documents_that_hold_all_its_words(
@@ -173,6 +187,56 @@ def test_the_parent_tells_what_an_object_works_for(
     }
 
 
+def test_an_answer_is_a_chain_of_spans(library: Library, events: list[TraceEvent]) -> None:
+    """Each step to an answer is timed inside the one that needed it; the innermost ends first."""
+    events.clear()
+    library.ask("letters")
+    assert _spans(events) == [
+        ("Index.lookup", "Ranker.best", "ok", ""),
+        ("Ranker.best", "SearchEngine.search", "ok", ""),
+        ("SearchEngine.search", "Library.ask", "ok", ""),
+        ("Library.ask", "", "ok", ""),
+    ]
+
+
+def test_a_question_without_an_answer_is_an_error_that_the_visitor_handles(
+    library: Library, events: list[TraceEvent]
+) -> None:
+    """What is raised is an error where it passes, and where it is caught it is one, too."""
+    visitor = Visitor(library, "testing", deque(), random.Random(1), parent=library.tracer)
+    events.clear()
+    visitor.visit(1, lambda: True)
+    assert _spans(events) == [
+        ("SearchEngine.search", "Library.ask", "error", "EmptyQuestionError"),
+        ("Library.ask", "Visitor.ask", "error", "EmptyQuestionError"),
+        ("Visitor.ask", "Visitor.visit", "error", "EmptyQuestionError"),
+        ("Visitor.visit", "", "ok", ""),
+    ]
+
+
+def test_an_unreadable_volume_is_an_error_that_the_library_handles(
+    library: Library, events: list[TraceEvent]
+) -> None:
+    """Parsing fails with its error, and shelving ends as one though it goes on."""
+    (broken,) = [v for v in library.catalogue.volumes() if v.name == "bdb"]
+    events.clear()
+    library.shelve(broken)
+    assert _spans(events) == [
+        ("Parser.parse", "Library.shelve", "error", "UnreadableVolumeError"),
+        ("Shard.replace", "Library.shelve", "ok", ""),
+        ("Library.shelve", "", "error", "UnreadableVolumeError"),
+    ]
+
+
+def test_a_visitor_asks_as_long_as_there_is_leave(library: Library) -> None:
+    """A visit ends after its questions, or before one that may not be asked, and tells which."""
+    visitor = Visitor(library, "network", deque(), random.Random(1), parent=library.tracer)
+    leave = iter([True, True, False])
+    assert visitor.visit(1, lambda: next(leave)) is True
+    assert visitor.visit(5, lambda: next(leave)) is False
+    assert library.ledger.total("question") == 2
+
+
 def test_a_visitor_takes_questions_from_the_texts(library: Library) -> None:
     """Most questions of a visitor are answered, and what was answered may be asked again."""
     asked: deque[str] = deque(maxlen=100)
@@ -227,6 +291,10 @@ def test_the_ledger_agrees_with_the_events(stdlib: Path) -> None:
     assert details("docstring") == _count(events, "Parser._documents", "kind")
     assert details("cache") == _count(events, "QueryCache.get", "outcome")
     assert details("search") == _count(events, "SearchEngine.search", "outcome")
+    assert details("spelling") == _count(events, "Speller.mend", "outcome")
+    assert details("replacement") == _count(events, "Shard.replace", "topic")
+    assert details("visit") == _count(events, "Visitor.visit", "topic")
+    assert library.ledger.total("shelving") == _count(events, "Library.shelve").total()
 
 
 def test_the_load_rises_and_falls() -> None:

@@ -875,7 +875,7 @@ tracer.trace(topic="before")
 held, forked = threading.Event(), threading.Event()
 
 def hold():
-    with exporter._series._lock:
+    with exporter.calls._lock:
         held.set()
         forked.wait()
 
@@ -968,7 +968,19 @@ def test_settings_are_given_by_name() -> None:
         PrometheusExporter(0, "127.0.0.1")  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("name", ["hypertrace_series", "python_info", "process_calls_total"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hypertrace_series",
+        "python_info",
+        "process_calls_total",
+        "function_duration_seconds",
+        "function_duration_seconds_count",
+        "function_exceptions",
+        "function_in_progress",
+        "function_edges_total",
+    ],
+)
 def test_a_counter_is_not_named_like_another_metric_of_the_page(name: str) -> None:
     """A counter's name that begins like those of the exporter's other metrics is refused."""
     with pytest.raises(ValueError, match="begins like"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,13 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace import Caller
+from hypertrace import Caller, SpanEvent, TracedObject, Upstream
+from hypertrace_prometheus import timings
 from hypertrace_prometheus.collector import ExporterCollector
 from hypertrace_prometheus.exposition import render
-from hypertrace_prometheus.series import CounterSeries
+from hypertrace_prometheus.families import SeriesFamily
+from hypertrace_prometheus.labels import Labeller
+from hypertrace_prometheus.metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,20 +25,43 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.samples import Sample
 
+    from hypertrace.events import Result
+
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
 AWKWARD = 'back\\slash "quoted"\nsecond line \\n {a="b",} # é \0 \u2028 \r end'
 
 
+def traced(counter_name: str) -> TraceMetrics:
+    """Give metrics with every kind of line in them, also of the overflow."""
+    metrics = TraceMetrics(
+        Labeller((), 256, object_ids=False),
+        counter_name=counter_name,
+        max_series=3,
+        own_series=False,
+        bounds_of=lambda _: (0.1, 1.0),
+        exemplar=lambda: {"trace_id": "t-1"},
+        upstream=True,
+    )
+    for name in ("a", AWKWARD, "a", "", "b", "c"):
+        metrics.calls.get({"object_classname": "Cart", "id": name}, CALLER).cell.increment()
+    for seconds, error in ((0.1, None), (0.7, KeyError), (3.0, ValueError)):
+        for name in ("a", AWKWARD, "new"):
+            result: Result = "ok" if error is None else "error"
+            upstream = Upstream(name, "serve")
+            cart = TracedObject("Cart", 1)
+            metrics(SpanEvent(name, cart, None, CALLER, seconds, result, error, upstream))
+    return metrics
+
+
 @pytest.fixture(params=["function_counter_total", "function_counter"])
-def registry(request: pytest.FixtureRequest) -> CollectorRegistry:
+def registry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     """Give a registry with metrics of the application before and after those of an exporter."""
+    # Milliseconds, which is what our page shows of the time of an exemplar.
+    monkeypatch.setattr(timings, "time", SimpleNamespace(time=lambda: 1234.5))
     registry = CollectorRegistry(target_info={"env": "test"})
     Counter("orders", "Orders.", ["kind"], registry=registry).labels("a\\b\n").inc(3)
     Info("app", "The application.", registry=registry).info({"version": "1"})
-    series = CounterSeries(request.param, 3)
-    for name in ("a", AWKWARD, "a", "", "b", "c"):
-        series.cell({"object_classname": "Cart", "id": name}, CALLER).increment()
-    registry.register(ExporterCollector(series))
+    registry.register(ExporterCollector(traced(request.param)))
     Gauge("depth", "Depth.", registry=registry).set(0.5)
     Histogram("wait_seconds", "Wait.", registry=registry).observe(0.1)
     return registry
@@ -99,8 +126,18 @@ def test_awkward_values_are_read_back(registry: CollectorRegistry) -> None:
         parse_text(render(registry).decode()),
         parse_openmetrics(render(registry, openmetrics=True).decode()),
     ):
-        values = {s.labels.get("id") for s in samples(families) if s.name.startswith("function_")}
+        values = {s.labels.get("id") for s in samples(families) if s.name.startswith("function_c")}
         assert values == {"a", AWKWARD, None}
+
+
+def test_openmetrics_alone_has_exemplars(registry: CollectorRegistry) -> None:
+    """Exemplars are on the buckets of the OpenMetrics page, as `prometheus_client` puts them."""
+    page = render(registry, openmetrics=True).decode()
+    found = [s for s in samples(parse_openmetrics(page)) if s.exemplar]
+    theirs = samples(parse_openmetrics(generate_openmetrics(registry)))
+    assert [s.exemplar for s in found] == [s.exemplar for s in theirs if s.exemplar]
+    assert {s.name for s in found} == {"function_duration_seconds_bucket"}
+    assert b"trace_id" not in render(registry)
 
 
 def test_an_empty_registry_has_an_empty_page() -> None:
@@ -109,16 +146,17 @@ def test_an_empty_registry_has_an_empty_page() -> None:
     assert render(CollectorRegistry(), openmetrics=True) == b"# EOF\n"
 
 
-def test_several_counters_share_a_page() -> None:
-    """Two families of counts that follow each other are both on the page."""
+def test_several_families_share_a_page() -> None:
+    """Two families of ours that follow each other are both on the page."""
+
+    class Two:
+        def collect(self) -> Iterator[Metric]:
+            for name in ("a_total", "b_total"):
+                rows = [(name, f'x="{name}"', 1, None)]
+                yield SeriesFamily(name, "counter", "Help.", rows.copy)
+
     registry = CollectorRegistry()
-    for name in ("a_total", "b_total"):
-        series = CounterSeries(name, 3)
-        series.cell({"x": name}, CALLER).increment()
-        collector = ExporterCollector(series)
-        # The health metrics of two exporters would clash.
-        collector._health = lambda: iter(())  # type: ignore[method-assign]
-        registry.register(collector)
+    registry.register(Two())
     lines = render(registry).decode().splitlines()
     assert [line for line in lines if line[0] != "#"] == [
         'a_total{x="a_total"} 1',

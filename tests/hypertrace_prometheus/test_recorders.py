@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hypertrace import Caller, Cell
+from hypertrace import Caller, Cell, SpanEvent, TracedObject, Upstream
 from hypertrace_prometheus.labels import Labeller
-from hypertrace_prometheus.recorders import props_recorder
-from hypertrace_prometheus.series import OVERFLOW, CounterSeries
+from hypertrace_prometheus.recorders import PropsIndex, TimingsRecorder, props_recorder
+from hypertrace_prometheus.series import OVERFLOW, SeriesTable
+from hypertrace_prometheus.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from hypertrace.events import Result
+
+    Increment = Callable[[], object]
 
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
 
@@ -45,19 +50,25 @@ class Recording:
     """A recorder for the props `topic` and `peer`, and what it asked for."""
 
     def __init__(self, limit: int = 10, max_length: int = 16, *names: str) -> None:
-        self.series = CounterSeries("x_total", limit)
+        self.series = SeriesTable("x_total", limit, lambda _: Cell())
         self.asked: list[dict[str, object]] = []
         self.labeller = Labeller(names or ("topic", "peer"), max_length, object_ids=False)
-        self.record: Callable[[dict[str, object]], object] = props_recorder(
-            tuple(self.labeller.allowed), self.cell_for, self.series, self.labeller.text
+        overflow = self.series.overflow.increment
+        self.index: PropsIndex[Increment] = PropsIndex(
+            tuple(self.labeller.allowed),
+            self.increment_for,
+            lambda increment: increment != overflow,
+            self.labeller.text,
         )
+        self.record = props_recorder(self.index)
 
-    def cell_for(self, props: dict[str, object]) -> Cell:
-        self.asked.append(props)
-        return self.series.cell(self.labeller.of_props("", props), CALLER)
+    def increment_for(self, props: Mapping[str, object]) -> Increment:
+        self.asked.append(dict(props))
+        return self.series.get(self.labeller.of_props("", props), CALLER).increment
 
     def values(self) -> dict[str, int]:
-        return {text: cell.value for text, cell in self.series.items()}
+        counts = {text: cell.value for text, cell in self.series.items()}
+        return {text: count for text, count in counts.items() if count}
 
 
 def test_props_seen_before_are_not_looked_up_again() -> None:
@@ -72,13 +83,24 @@ def test_props_seen_before_are_not_looked_up_again() -> None:
     assert recording.values() == {'peer="b",topic="a"': 3, 'topic="a"': 3, 'peer="a"': 3, "": 3}
 
 
+def test_an_index_finds_what_a_recorder_counts() -> None:
+    """Asked for props, the index gives the same as a recorder that was called with them."""
+    recording = Recording()
+    recording.record({"topic": "a"})
+    for topic in ("a", "b", ["a"]):
+        for _ in range(2):
+            recording.index.find({"topic": topic})()
+    assert recording.values() == {'topic="a"': 3, 'topic="b"': 2, "topic=\"['a']\"": 2}
+    assert recording.asked == [{"topic": topic} for topic in ("a", "b", ["a"], ["a"])]
+
+
 def test_without_allowed_props_one_cell_counts_all() -> None:
     """Where no prop is allowed, props make no difference."""
-    series = CounterSeries("x_total", 10)
-    record = props_recorder((), lambda _: series.cell({}, CALLER), series, str)
+    cell = Cell()
+    record = props_recorder(PropsIndex((), lambda _: cell.increment, lambda _: True, str))
     for number in range(3):
         record({"topic": number})
-    assert {text: cell.value for text, cell in series.items()} == {"": 3}
+    assert cell.value == 3
 
 
 def test_equal_values_of_other_types_are_other_texts() -> None:
@@ -144,3 +166,85 @@ def test_props_are_neither_kept_nor_changed() -> None:
     props["topic"] = "b"
     recording.record(props)
     assert recording.values() == {'topic="a"': 1, 'topic="b"': 1}
+
+
+# --- spans ------------------------------------------------------------------------------
+
+
+class FakeMetrics:
+    """Stands for what keeps the metrics: spans with props end in `there`."""
+
+    def __init__(self, exemplar: Mapping[str, str] | None = None) -> None:
+        self.there = Timings((1.0,))
+        self.endings: list[SpanEvent] = []
+        self._exemplar = exemplar
+
+    def timings_of(self, event: SpanEvent) -> Timings:
+        return self.there
+
+    def count_ending(self, event: SpanEvent) -> None:
+        self.endings.append(event)
+
+    def exemplar(self) -> Mapping[str, str] | None:
+        return self._exemplar
+
+
+def ending(props: Mapping[str, object] | None = None, result: Result = "ok") -> SpanEvent:
+    caller = Caller("f", "/srv/a.py", "a", 1, 1, props)
+    return SpanEvent(None, TracedObject("Cart", 1), None, caller, 0.5, result)
+
+
+def test_a_simple_span_is_no_more_than_an_append() -> None:
+    """What is appended to the list is a finished span, and `fold` makes room in it."""
+    here = Timings((1.0,))
+    recorder = TimingsRecorder(here, FakeMetrics(), None, simple=True)
+    assert recorder.durations is not None
+    for _ in range(3):
+        recorder.start()
+        recorder.durations.append(0.5)
+    recorder.fold()
+    assert recorder.durations == []
+    assert (here.finished, here.open) == (3, 0)
+
+
+def test_a_span_with_more_to_tell_has_no_list() -> None:
+    """Where exemplars are wanted, the end of each span is told."""
+    metrics = FakeMetrics(exemplar={"trace_id": "a"})
+    here = Timings((1.0,))
+    recorder = TimingsRecorder(here, metrics, None, simple=False)
+    assert recorder.durations is None
+    recorder.start()
+    recorder.end(ending(result="error"))
+    assert (here.finished, here.open) == (1, 0)
+    assert here.results["error"].read().exemplars[0].labels == {"trace_id": "a"}
+    assert [event.result for event in metrics.endings] == ["error"]
+
+
+def test_a_span_whose_props_changed_ends_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is open where it started and finished where it ends; nobody finds fewer than none open."""
+    metrics, here, seen = FakeMetrics(), Timings((1.0,)), []
+    end = Timings.end
+
+    def end_and_look(self: Timings, result: str, seconds: float) -> None:
+        seen.append((here.open, metrics.there.open))
+        end(self, result, seconds)
+        seen.append((here.open, metrics.there.open))
+
+    monkeypatch.setattr(Timings, "end", end_and_look)
+    recorder = TimingsRecorder(here, metrics, None, simple=True)
+    recorder.start()
+    recorder.end(ending({"topic": "a"}))
+    assert min(min(both) for both in seen) == 0
+    assert seen[-1] == (0, 0)
+    assert (here.finished, metrics.there.finished) == (0, 1)
+
+
+def test_a_recorder_knows_the_edges() -> None:
+    """Who wants edges finds in the recorder what counts those from another span."""
+    cell = Cell()
+    recorder = TimingsRecorder(
+        Timings((1.0,)), FakeMetrics(), lambda _: cell.increment, simple=True
+    )
+    assert recorder.edge is not None
+    recorder.edge(Upstream("Shop", "serve"))()
+    assert cell.value == 1

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -56,6 +57,13 @@ class Prometheus:
     def series(self, selector: str) -> list[dict[str, str]]:
         """Give the labels of every series that `selector` matches, `__name__` among them."""
         found: list[dict[str, str]] = self._ask("series", **{"match[]": selector})
+        return found
+
+    def exemplars(self, promql: str, since: float) -> list[dict[str, Any]]:
+        """Give the exemplars of the series that `promql` asks for, from `since` (epoch) to now."""
+        found: list[dict[str, Any]] = self._ask(
+            "query_exemplars", query=promql, start=str(since), end=str(time.time() + 1)
+        )
         return found
 
     def targets(self) -> list[dict[str, Any]]:
@@ -113,8 +121,8 @@ def start_prometheus(
 ) -> Iterator[StartPrometheus]:
     """Give a function that starts a Prometheus which scrapes an application every second.
 
-    Its configuration is a copy of the shipped prometheus.yml with the application's port and the
-    interval changed. Each one runs until the tests end.
+    Its configuration is a copy of the shipped prometheus.yml, and of the rules that it names, with
+    the application's port and the intervals changed. Each one runs until the tests end.
     """
     program = component("prometheus")
     started: list[Prometheus] = []
@@ -123,6 +131,7 @@ def start_prometheus(
         configuration = tmp_path_factory.mktemp("prometheus") / "prometheus.yml"
         shipped = (root / "prometheus.yml").read_text()
         configuration.write_text(_for_tests(shipped, port, instead_of))
+        shutil.copytree(root / "grafana" / "rules", configuration.parent / "grafana" / "rules")
         started.append(Prometheus(program, configuration, free_port()))
         return started[-1]
 
@@ -133,7 +142,7 @@ def start_prometheus(
 
 def _for_tests(shipped: str, port: int, instead_of: int) -> str:
     text, ports = re.subn(rf":{instead_of}\b", f":{port}", shipped)
-    text, intervals = re.subn(r"(scrape_interval|scrape_timeout):\s*\S+", r"\1: 1s", text)
+    text, intervals = re.subn(r"(\w+_(?:interval|timeout)):\s*\S+", r"\1: 1s", text)
     assert ports, f"prometheus.yml scrapes no port {instead_of}"
     assert intervals, "prometheus.yml sets no scrape_interval"
     return text

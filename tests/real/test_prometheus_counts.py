@@ -15,8 +15,7 @@ import pytest
 
 from hypertrace import TraceEvent, fan_out, set_trace_function
 from hypertrace.testing import reset
-from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.demo.command import ALLOWED_PROPS
+from hypertrace_prometheus.demo.command import make_exporter
 from hypertrace_prometheus.demo.ledger import Ledger
 from hypertrace_prometheus.demo.library import Library
 from hypertrace_prometheus.demo.workload import Workload
@@ -76,7 +75,7 @@ class Tally:
 def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Demo]:
     """Run the demo's application for 120 questions under the eyes of a Prometheus."""
     tally = Tally()
-    with PrometheusExporter(0, allowed_props=ALLOWED_PROPS) as exporter:
+    with make_exporter(0) as exporter:
         assert exporter.port
         prometheus = start_prometheus(exporter.port)
         set_trace_function(fan_out(exporter, tally))
@@ -106,6 +105,7 @@ def test_counts_by_class_and_function(demo: Demo) -> None:
         "Catalogue.volumes": "volume",
         "Library.ask": "question",
         "Library.shelve": "shelving",
+        "Visitor.visit": "visit",
         "Highlighter.snippet": "snippet",
     }
     for method, entry in expected.items():
@@ -122,6 +122,7 @@ def test_counts_by_class_and_function(demo: Demo) -> None:
         ("Parser", "_documents", "caller_props_kind", "docstring"),
         ("Shard", "_insert", "object_props_topic", "insert"),
         ("Parser", "parse", "caller_props_outcome", "parsing"),
+        ("Shard", "replace", "object_props_topic", "replacement"),
     ],
 )
 def test_counts_by_prop(demo: Demo, class_name: str, function: str, prop: str, entry: str) -> None:
@@ -144,6 +145,7 @@ def test_counts_by_id(demo: Demo) -> None:
     assert demo.counts('object_classname="Shard"', "id") == {
         "insert": ledger.total("insert"),
         "lookup": lookups,
+        "": ledger.total("replacement"),
     }
 
 
@@ -156,6 +158,60 @@ def test_counts_by_file(demo: Demo) -> None:
     }
     selector = f'caller_filename="{folder}/library.py"'
     assert demo.counts(selector) == {"": ledger.total("question") + ledger.total("shelving")}
+
+
+def test_failures_are_what_the_library_could_not_answer(demo: Demo) -> None:
+    """Exceptions by class are the questions without an answer, and the error ratio is theirs."""
+    outcomes = demo.ledger.details("search")
+    expected = {"NotFoundError": outcomes["not found"]}
+    if outcomes.get("empty"):
+        expected["EmptyQuestionError"] = outcomes["empty"]
+    for function in ("Library.ask", "SearchEngine.search", "Visitor.ask"):
+        class_name, name = function.split(".")
+        selector = f'object_classname="{class_name}",caller_functionname="{name}"'
+        found = demo.prometheus.query(
+            f"sum by (exception) (function_exceptions_total{{{selector}}})"
+        )
+        assert {labels["exception"]: value for labels, value in found} == expected, function
+        spans = f"function_duration_seconds_count{{{selector}"
+        ((_, ratio),) = demo.prometheus.query(f'sum({spans},result="error"}}) / sum({spans}}})')
+        assert ratio == pytest.approx(sum(expected.values()) / 120), function
+
+
+def test_edges_are_who_called_whom(demo: Demo) -> None:
+    """Questions went from visitors to the library to the engine; volumes to parser and shards."""
+    found = demo.prometheus.query("function_edges_total")
+    edges = {
+        (
+            f"{labels['from_classname']}.{labels['from_functionname']}",
+            f"{labels['to_classname']}.{labels['to_functionname']}",
+        ): value
+        for labels, value in found
+    }
+    questions, volumes = demo.ledger.total("question"), demo.ledger.total("shelving")
+    assert edges["Visitor.visit", "Visitor.ask"] == questions
+    assert edges["Visitor.ask", "Library.ask"] == questions
+    assert edges["Library.ask", "SearchEngine.search"] == questions
+    assert edges["SearchEngine.search", "Speller.mend"] == demo.ledger.total("spelling")
+    assert edges["SearchEngine.search", "Ranker.best"] == demo.ledger.details("cache")["miss"]
+    assert edges["Library.shelve", "Parser.parse"] == volumes
+    assert edges["Library.shelve", "Shard.replace"] == volumes
+    assert set(edges) - {("Ranker.best", "Index.lookup")} == {
+        ("Visitor.visit", "Visitor.ask"),
+        ("Visitor.ask", "Library.ask"),
+        ("Library.ask", "SearchEngine.search"),
+        ("SearchEngine.search", "Speller.mend"),
+        ("SearchEngine.search", "Ranker.best"),
+        ("Library.shelve", "Parser.parse"),
+        ("Library.shelve", "Shard.replace"),
+    }
+
+
+def test_nothing_is_open_when_all_is_done(demo: Demo) -> None:
+    """The gauge of spans in progress is back at zero for every function."""
+    found = demo.prometheus.query("function_in_progress")
+    assert len(found) > 5
+    assert {value for _, value in found} == {0}
 
 
 @contextmanager

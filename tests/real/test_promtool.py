@@ -3,6 +3,7 @@
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -24,7 +25,9 @@ def exporter() -> Iterator[PrometheusExporter]:
     """Give an exporter with a server that has counted, with awkward values among the props."""
     registry = CollectorRegistry()
     Counter("own", "Counted by the application itself.", registry=registry).inc(3)
-    with PrometheusExporter(0, registry=registry, allowed_props=["topic", "step"]) as exporter:
+    with PrometheusExporter(
+        0, registry=registry, allowed_props=["topic", "step"], upstream=True
+    ) as exporter:
         set_trace_function(exporter)
         for times, topic in enumerate(AWKWARD, start=1):
             parent = Tracer("Parent", {"topic": topic})
@@ -32,6 +35,8 @@ def exporter() -> Iterator[PrometheusExporter]:
             for step in range(times):
                 tracer.trace("step", step=step)
                 tracer.trace()
+            with parent.span(), suppress(KeyError), tracer.span(step=topic):
+                raise KeyError(topic)
         yield exporter
 
 
@@ -86,9 +91,22 @@ def test_all_ways_to_read_the_page_agree(exporter: PrometheusExporter) -> None:
 
 def test_awkward_values_come_back_as_they_were(exporter: PrometheusExporter) -> None:
     """Each prop's value is read back as it was traced; an empty one is no label at all."""
+    found = _samples(parse_text(_fetch(exporter)))
+    samples = [(name, dict(labels), value) for (name, labels), value in found.items()]
     counted = {
-        dict(labels).get("object_props_topic", ""): value
-        for (name, labels), value in _samples(parse_text(_fetch(exporter))).items()
-        if name == "function_counter_total" and "id" not in dict(labels)
+        labels.get("object_props_topic", ""): value
+        for name, labels, value in samples
+        if name == "function_counter_total"
+        and labels["caller_functionname"] == "exporter"
+        and labels["object_classname"] == "Child"
+        and not {"id", "caller_props_step"} & set(labels)
     }
-    assert counted == {topic: times for times, topic in enumerate(AWKWARD, start=1)}
+    # The span of the empty value has no step, and is counted with the calls.
+    expected = {topic: times + (not topic) for times, topic in enumerate(AWKWARD, start=1)}
+    assert counted == expected
+    failed = {
+        (labels.get("object_props_topic", ""), labels.get("caller_props_step", ""))
+        for name, labels, _ in samples
+        if name == "function_exceptions_total"
+    }
+    assert failed == {(topic, topic) for topic in AWKWARD}

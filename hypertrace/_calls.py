@@ -1,0 +1,154 @@
+"""The calls of one function, each with a span; and what object they are traced for."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from types import MemberDescriptorType
+from weakref import ref
+
+from . import _dispatch
+from ._callsite import of_function
+from ._failures import swallow
+from ._naming import class_names
+from ._paths import PropPaths
+from ._span import NO_SPAN, Span, SteppedSpan
+from ._targets import recorder_key
+from ._tracer import Tracer, implicit_tracer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from ._callsite import CallSite
+
+_HELD_AS = ("tracer", "_tracer")
+"""Attributes in which an object's own tracer is looked for."""
+
+
+class TracedCalls:
+    """Opens a span for each call of one function.
+
+    A method is traced for the object it is called on: with the object's own tracer, if it holds an
+    enabled one as `tracer` or `_tracer`, else by its class. A function is traced for its module.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        id: str | None,
+        props: Mapping[str, Any] | None,
+        paths: Mapping[str, str] | None,
+        *,
+        static: bool,
+    ) -> None:
+        """Prepare for the calls of `function`, which is a static method or not; see `traced`.
+
+        Raises:
+            ValueError: a path is wrong.
+        """
+        self._site = _site_of(function)
+        self._id = id
+        self._key = recorder_key(self._site.address + 1, id, with_props=False)
+        self._props = dict(props or {})
+        self._paths = PropPaths(function, paths or {})
+        self._has_props = bool(self._props or self._paths)
+        owner = self._site.qualname.rpartition(".")[0]
+        self._owner = "" if owner.endswith("<locals>") else owner
+        name = self._owner.rpartition(".")[2] or self._site.module or "<unknown>"
+        self._has_self = bool(self._owner) and not static
+        self._own_tracer = implicit_tracer(name, class_names=(self._owner,))
+
+    def span(self, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Span] = Span) -> Span:
+        """Return the span of one call; `NO_SPAN` while tracing is off."""
+        target = _dispatch.target
+        if target is None:
+            return NO_SPAN
+        try:
+            tracer = self._tracer_of(args) if args and self._has_self else self._own_tracer
+            if not self._has_props:
+                binding = tracer._recorders.get(self._key)
+                if binding is not None:
+                    return kind(binding, tracer)
+            props = {**self._props, **self._paths.from_args(args, kwargs)} or None
+            binding = target.bind_span(tracer, self._site, self._id, props)
+            return kind(binding, tracer, props)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, target.function)
+            return NO_SPAN
+
+    def stepped_span(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SteppedSpan | None:
+        """Return the span of one call that runs in steps; None while tracing is off."""
+        span = self.span(args, kwargs, SteppedSpan)
+        return span if isinstance(span, SteppedSpan) else None
+
+    @property
+    def needs_result(self) -> bool:
+        """Whether spans are to be told the result."""
+        return self._paths.needs_result
+
+    def tell_result(self, span: Span, result: object) -> None:
+        """Set the props that come from the result."""
+        if self.needs_result and span is not NO_SPAN:
+            span.set(self._paths.from_result(result))
+
+    def _tracer_of(self, args: tuple[Any, ...]) -> Tracer:
+        first = args[0]
+        cls = type(first)
+        if issubclass(cls, type):  # isinstance() may run code of the class
+            cls = first
+        traced_class = _classes.get(id(cls)) or _TracedClass.of(cls)
+        if self._owner not in traced_class.names:
+            return self._own_tracer  # a static method, whatever its first argument is
+        return traced_class.tracer_held_by(first) or traced_class.tracer
+
+
+class _TracedClass:
+    """What is known of a class whose methods are traced; it does not keep the class alive."""
+
+    __slots__ = ("_reference", "_slots", "names", "tracer")
+
+    def __init__(self, cls: type) -> None:
+        self.names = frozenset(class_names(cls))
+        self.tracer = implicit_tracer(cls)
+        static = [inspect.getattr_static(cls, name, None) for name in _HELD_AS]
+        self._slots = [s for s in static if isinstance(s, MemberDescriptorType | Tracer)]
+        key = id(cls)
+        self._reference = ref(cls, lambda _: _classes.pop(key, None))
+
+    @classmethod
+    def of(cls, traced: type) -> _TracedClass:
+        return _classes.setdefault(id(traced), cls(traced))
+
+    def tracer_held_by(self, holder: Any) -> Tracer | None:
+        """Return the enabled tracer that an object holds, without running code of its class."""
+        try:
+            attributes = object.__getattribute__(holder, "__dict__")
+        except AttributeError:
+            attributes = {}
+        for name in _HELD_AS:
+            tracer = attributes.get(name)
+            if type(tracer) is Tracer:
+                return tracer
+        for slot in self._slots:
+            tracer = slot if isinstance(slot, Tracer) else _slot_value(slot, holder)
+            if type(tracer) is Tracer:
+                return tracer
+        return None
+
+
+_classes: dict[int, _TracedClass] = {}
+
+
+def _site_of(function: Any) -> CallSite:
+    while isinstance(function, partial):
+        function = function.func
+    return of_function(function, getattr(inspect.unwrap(function), "__code__", None))
+
+
+def _slot_value(slot: MemberDescriptorType, holder: object) -> object:
+    try:
+        return slot.__get__(holder)
+    except AttributeError:  # not set yet
+        return None

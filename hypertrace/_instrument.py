@@ -1,0 +1,235 @@
+"""Tracing code one does not own: functions and methods named as `package.module:Class.method`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from fnmatch import fnmatchcase
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from ._failures import logger
+from .decorators import is_traceable, traced_callable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType, TracebackType
+    from typing import Self
+
+_GLOB = frozenset("*?[")
+
+
+def instrument(
+    target: str,
+    /,
+    *,
+    id: str | None = None,
+    props: Mapping[str, Any] | None = None,
+    prop_from: Mapping[str, str] | None = None,
+) -> Instrumentation:
+    """Make each call of functions or methods a span, wherever they come from.
+
+    The module may be imported already, or later: then its functions are traced as soon as it is.
+    Who imported a function by name before (`from module import function`) keeps the original.
+    What is instrumented already is not instrumented again.
+
+    Args:
+        target: `package.module:function` or `package.module:Class.method`; with shell-style
+            patterns in what follows the colon, such as `shop.cart:Cart.*` or `shop.cart:load_*`.
+            A pattern leaves out what begins with an underscore, unless it does so itself.
+        id: the id of the spans.
+        props: names and values that each span starts with.
+        prop_from: as in `hypertrace.traced`.
+
+    Returns:
+        A handle; its `undo()` puts everything back as it was.
+
+    Raises:
+        ValueError: `target` has another form, names nothing there is, or `prop_from` is wrong. The
+            message says what there is. For a module that is imported later it is logged instead.
+        ModuleNotFoundError: there is no such package.
+        TypeError: what is named cannot be replaced, as a method of a type written in C.
+    """
+    module, _, path = target.partition(":")
+    if not module or not path or _GLOB & set(module):
+        raise ValueError(
+            f"instrument({target!r}): write 'package.module:function' or "
+            "'package.module:Class.method'; patterns go behind the colon"
+        )
+    return Instrumentation(module, path, {"id": id, "props": props, "prop_from": prop_from})
+
+
+class Instrumentation:
+    """What `instrument` did; `with instrument(...):` undoes it at the end of the block."""
+
+    def __init__(self, module: str, path: str, options: Mapping[str, Any]) -> None:
+        self._module = module
+        self._path = path
+        self._options = options
+        self._places: list[_Place] = []
+        self._undone = False
+        if module in sys.modules:
+            self._apply(sys.modules[module])
+        else:
+            _check_is_there(module)
+            wrapt.register_post_import_hook(self._apply_later, module)
+
+    @property
+    def names(self) -> list[str]:
+        """What is traced, as `package.module:Class.method`; empty until the module is imported."""
+        return [f"{self._module}:{place.path}" for place in self._places]
+
+    def undo(self) -> None:
+        """Put back what was there before, and forget a module that is not imported yet."""
+        self._undone = True
+        while self._places:
+            self._places.pop().release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.undo()
+
+    def __repr__(self) -> str:
+        return f"<instrumented {self._module}:{self._path}, {len(self._places)} callables>"
+
+    def _apply(self, module: ModuleType) -> None:
+        found = _find(module, self._path.split("."), [])
+        for place in found:
+            place.check()
+        try:
+            for place in found:
+                place.hold(self._options)
+                self._places.append(place)
+        except BaseException:
+            self.undo()
+            raise
+
+    def _apply_later(self, module: ModuleType) -> None:
+        if self._undone:
+            return
+        try:
+            self._apply(module)
+        except Exception as error:  # noqa: BLE001 -- who imports the module must see nothing
+            logger().error("%s; nothing of it is traced", error)
+
+
+class _Place:
+    """An attribute that is traced as long as somebody holds it."""
+
+    def __init__(self, owner: Any, name: str, path: str) -> None:
+        self._owner = owner
+        self._name = name
+        self.path = path
+
+    def check(self) -> None:
+        """Raise TypeError if the attribute cannot be replaced."""
+        if isinstance(self._owner, type) and self._owner.__flags__ & _IMMUTABLE_TYPE:
+            raise TypeError(
+                f"cannot instrument {self._owner.__qualname__}.{self._name}: the type is written "
+                "in C and cannot be changed; instrument what calls it"
+            )
+
+    def hold(self, options: Mapping[str, Any]) -> None:
+        """Trace the attribute, unless it is traced already."""
+        key = (id(self._owner), self._name)
+        if key not in _held:
+            own = vars(self._owner).get(self._name, _ABSENT)
+            current = inspect.getattr_static(self._owner, self._name)
+            setattr(self._owner, self._name, traced_callable(current, options))
+            _held[key] = [self._owner, own, 0]
+        _held[key][2] += 1
+
+    def release(self) -> None:
+        """Put the attribute back, if nobody else holds it."""
+        key = (id(self._owner), self._name)
+        _held[key][2] -= 1
+        if _held[key][2]:
+            return
+        _, own, _ = _held.pop(key)
+        if own is _ABSENT:
+            delattr(self._owner, self._name)
+        else:
+            setattr(self._owner, self._name, own)
+
+
+_ABSENT = object()
+_IMMUTABLE_TYPE = 1 << 8
+"""Py_TPFLAGS_IMMUTABLETYPE: set on the types whose attributes cannot be replaced."""
+
+_held: dict[tuple[int, str], list[Any]] = {}
+"""By owner and name: the owner, what its own attribute was, and how many hold it."""
+
+
+def _find(owner: Any, path: list[str], above: list[str]) -> list[_Place]:
+    pattern, *rest = path
+    chosen = _matching(owner, pattern, classes=bool(rest))
+    if not chosen:
+        raise ValueError(_missing(owner, pattern, above, classes=bool(rest)))
+    if not rest:
+        return [_Place(owner, name, ".".join([*above, name])) for name in chosen]
+    found: list[_Place] = []
+    missing: list[ValueError] = []
+    for name in chosen:
+        try:
+            found += _find(getattr(owner, name), rest, [*above, name])
+        except ValueError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
+def _matching(owner: Any, pattern: str, *, classes: bool) -> list[str]:
+    if not _GLOB & set(pattern):
+        value = inspect.getattr_static(owner, pattern, None)
+        return [pattern] if _is_wanted(value, classes=classes) else []
+    names = [n for n in _own_names(owner, classes=classes) if fnmatchcase(n, pattern)]
+    return [n for n in names if pattern.startswith("_") or not n.startswith("_")]
+
+
+def _own_names(owner: Any, *, classes: bool) -> list[str]:
+    """Return what a class or module defines itself, not what it inherits or imports."""
+    names = []
+    for name, value in vars(owner).items():
+        if not _is_wanted(value, classes=classes):
+            continue
+        if isinstance(owner, type) or getattr(value, "__module__", "") == owner.__name__:
+            names.append(name)
+    return names
+
+
+def _is_wanted(value: object, *, classes: bool) -> bool:
+    if classes:
+        return isinstance(value, type)
+    return is_traceable(value) or (callable(value) and not isinstance(value, type))
+
+
+def _missing(owner: Any, pattern: str, above: list[str], *, classes: bool) -> str:
+    where = ".".join([owner.__name__, *above]) if not isinstance(owner, type) else ".".join(above)
+    kind = "class" if classes else "function or method"
+    names = ", ".join(sorted(_own_names(owner, classes=classes))[:20])
+    hint = ""
+    if not classes and isinstance(inspect.getattr_static(owner, pattern, None), type):
+        hint = f"; {pattern} is a class, its methods are {pattern}.*"
+    return f"{where} has no {kind} {pattern!r}{hint}; there is: {names or 'none'}"
+
+
+def _check_is_there(module: str) -> None:
+    """Raise ModuleNotFoundError if a module cannot be there; nothing is imported to find out."""
+    for name in accumulate(module.split("."), "{}.{}".format):
+        if name in sys.modules:
+            continue
+        # Its package is imported already, so that this only looks for a file.
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"instrument(): there is no module {name!r}", name=name)
+        return

@@ -1,0 +1,275 @@
+"""`@traced`: a span around each call of a function, a method, or the public methods of a class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from copy import copy, deepcopy
+from fnmatch import fnmatchcase
+from functools import cached_property, wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import wrapt
+
+from . import _dispatch, _stepping
+from ._calls import TracedCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import SupportsIndex
+
+_T = TypeVar("_T")
+_Options = Mapping[str, Any]
+
+_TRACED = "_hypertrace_traced"
+_REBUILT = (staticmethod, classmethod, property, cached_property)
+
+
+@overload
+def traced(
+    id: str | None = None,
+    /,
+    *,
+    props: Mapping[str, Any] | None = None,
+    prop_from: Mapping[str, str] | None = None,
+    include: Iterable[str] = ("*",),
+    exclude: Iterable[str] = ("_*",),
+) -> Callable[[_T], _T]: ...
+
+
+@overload
+def traced(target: _T, /) -> _T: ...
+
+
+def traced(
+    target: Any = None,
+    /,
+    *,
+    props: Mapping[str, Any] | None = None,
+    prop_from: Mapping[str, str] | None = None,
+    include: Iterable[str] = ("*",),
+    exclude: Iterable[str] = ("_*",),
+) -> Any:
+    """Make each call of a function a span: `@traced`, `@traced("id")` or `@traced(props=...)`.
+
+    For functions, methods, static and class methods, properties, coroutines, generators,
+    asynchronous generators, other callables, and classes: each of a class's own methods that is
+    included and not excluded. A class is changed in place and stays the class it is; everything
+    else keeps its signature, name, docstring, kind and pickling. What is traced already is left as
+    it is.
+
+    A method is traced for its object: with the tracer that the object holds as `tracer` or
+    `_tracer` if that is enabled, else by its class alone. A function is traced for its module. The
+    trace function is looked up at each call, so decorated code falls silent and speaks with it.
+
+    A generator or coroutine is timed from its first resumption to the end of its last, and its
+    event tells as `busy` how long it was running meanwhile.
+
+    Args:
+        target: what to trace, if there are no other arguments; otherwise the id of the spans.
+        props: names and values that each span starts with.
+        prop_from: names of props, and where in each call their values come from: `args.NAME` for
+            an argument, `result` for the result, with attributes as needed:
+            `{"peer": "args.peer.host", "status": "result.status"}`. What is not there is left out.
+        include: of a class: shell-style patterns of the methods to trace.
+        exclude: of a class: patterns of those not to trace.
+
+    Raises:
+        TypeError: `target` cannot be traced.
+        ValueError: `prop_from` names no parameter, or a class has no method to trace.
+    """
+    options = {"props": props, "prop_from": prop_from}
+    include, exclude = _patterns(include), _patterns(exclude)
+    if target is None or isinstance(target, str):
+        return lambda it: _traced(it, {"id": target, **options}, include, exclude)
+    return _traced(target, {"id": None, **options}, include, exclude)
+
+
+def traced_callable(function: Any, options: _Options, *, static: bool = False) -> Any:
+    """Return what stands for one function, descriptor or other callable, with spans.
+
+    Args:
+        function: what to trace.
+        options: `id`, `props` and `prop_from`, as in `traced`.
+        static: it is a static method, whose first argument is no `self`.
+
+    Raises:
+        TypeError: it cannot be called.
+        ValueError: as in `traced`.
+    """
+    if isinstance(function, _REBUILT):
+        return _rebuilt(function, options)
+    if not callable(function):
+        raise TypeError(f"cannot trace {function!r}: it is not callable")
+    if _is_traced(function):
+        return function
+    calls = TracedCalls(
+        function, options["id"], options["props"], options["prop_from"], static=static
+    )
+    for is_kind, wrapper in _STEPPING.items():
+        if is_kind(function) or is_kind(type(function).__call__):
+            return _Proxy(function, wrapper(calls))
+    if type(function) is FunctionType:
+        return _closure(function, calls)
+    return _Proxy(function, _plain(calls))
+
+
+def _traced(
+    target: Any, options: _Options, include: tuple[str, ...], exclude: tuple[str, ...]
+) -> Any:
+    if not isinstance(target, type):
+        return traced_callable(target, options)
+    names = [n for n, value in vars(target).items() if is_traceable(value)]
+    chosen = [n for n in names if _matches(n, include) and not _matches(n, exclude)]
+    if not chosen:
+        raise ValueError(
+            f"{target.__qualname__} has no method to trace with include={include!r} and "
+            f"exclude={exclude!r}; it has: {', '.join(names) or 'none'}"
+        )
+    replaced = {name: traced_callable(vars(target)[name], options) for name in chosen}
+    for name, value in replaced.items():
+        setattr(target, name, value)
+    return target
+
+
+def is_traceable(value: object) -> bool:
+    """Whether an attribute of a class is a method or something like it."""
+    return isinstance(value, (FunctionType, *_REBUILT))
+
+
+def _is_traced(function: object) -> bool:
+    # By its number: other decorators may copy the attribute to what they make of it.
+    return type(function) is _Proxy or getattr(function, _TRACED, None) == id(function)
+
+
+def _patterns(given: Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _rebuilt(descriptor: Any, options: _Options) -> Any:
+    if isinstance(descriptor, staticmethod | classmethod):
+        static = isinstance(descriptor, staticmethod)
+        return type(descriptor)(traced_callable(descriptor.__func__, options, static=static))
+    if isinstance(descriptor, cached_property):
+        # A copy knows the name that it got when its class was made.
+        rebuilt = copy(descriptor)
+        rebuilt.func = traced_callable(descriptor.func, options)
+        return rebuilt
+    accessors = (descriptor.fget, descriptor.fset, descriptor.fdel)
+    traced_ones = [f and traced_callable(f, options) for f in accessors]
+    return type(descriptor)(*traced_ones, descriptor.__doc__)
+
+
+def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., Any]:
+    """Return a plain function: it costs a third of a proxy."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if _dispatch.target is None:
+            return function(*args, **kwargs)
+        with calls.span(args, kwargs):
+            return function(*args, **kwargs)
+
+    @wraps(function)
+    def with_result(*args: Any, **kwargs: Any) -> Any:
+        with calls.span(args, kwargs) as span:
+            result = function(*args, **kwargs)
+            calls.tell_result(span, result)
+            return result
+
+    chosen = with_result if calls.needs_result else wrapper
+    setattr(chosen, _TRACED, id(chosen))
+    return chosen
+
+
+class _BoundProxy(wrapt.BoundFunctionWrapper[..., Any]):
+    """Stands for a bound method, and is copied and pickled as one."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return getattr(deepcopy(self._holder, memo), self.__name__)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return getattr, (self._holder, self.__name__)
+
+    @property
+    def _holder(self) -> Any:
+        return self._self_owner if self._self_instance is None else self._self_instance
+
+
+class _Proxy(wrapt.FunctionWrapper[..., Any]):
+    """Stands for what a plain function cannot: it is of the same kind.
+
+    It is copied and pickled as what it wraps: functions by their names, others without the spans.
+    """
+
+    __bound_function_wrapper__ = _BoundProxy
+
+    def __copy__(self) -> Any:
+        return self._around(copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._around(deepcopy(self.__wrapped__, memo))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        name = getattr(self.__wrapped__, "__qualname__", None)
+        return name or self.__wrapped__.__reduce_ex__(protocol)
+
+    def _around(self, copied: Any) -> Any:
+        return self if copied is self.__wrapped__ else _Proxy(copied, self._self_wrapper)
+
+
+def _arguments(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return args if instance is None else (instance, *args)
+
+
+def _plain(calls: TracedCalls) -> Any:
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        with calls.span(_arguments(instance, args), kwargs) as span:
+            result = wrapped(*args, **kwargs)
+            if calls.needs_result:
+                calls.tell_result(span, result)
+            return result
+
+    return wrapper
+
+
+def _generator(calls: TracedCalls) -> Any:
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        inner = wrapped(*args, **kwargs)
+        span = calls.stepped_span(_arguments(instance, args), kwargs)
+        return inner if span is None else _stepping.generator(inner, span, calls.tell_result)
+
+    return wrapper
+
+
+def _coroutine(calls: TracedCalls) -> Any:
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        inner = wrapped(*args, **kwargs)
+        span = calls.stepped_span(_arguments(instance, args), kwargs)
+        return inner if span is None else _stepping.coroutine(inner, span, calls.tell_result)
+
+    return wrapper
+
+
+def _async_generator(calls: TracedCalls) -> Any:
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        inner = wrapped(*args, **kwargs)
+        span = calls.stepped_span(_arguments(instance, args), kwargs)
+        return inner if span is None else _stepping.async_generator(inner, span)
+
+    return wrapper
+
+
+_STEPPING = {
+    inspect.isgeneratorfunction: _generator,
+    inspect.iscoroutinefunction: _coroutine,
+    inspect.isasyncgenfunction: _async_generator,
+}

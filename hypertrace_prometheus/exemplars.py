@@ -1,0 +1,62 @@
+"""Exemplars: what leads from a bucket of a histogram to the trace of a span in it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    ExemplarFunction = Callable[[], Mapping[str, str] | None]
+
+MAX_LENGTH = 128
+"""Characters that the names and values of an exemplar may have together, says OpenMetrics 1.0:
+https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md#exemplars
+"""
+
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+def opentelemetry_exemplar() -> Mapping[str, str] | None:
+    """Return the ids of OpenTelemetry's current span if it is sampled, else None.
+
+    Costs one look-up as long as the application does not load OpenTelemetry.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid or not context.trace_flags.sampled:
+        return None
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
+def is_never(function: ExemplarFunction | None) -> bool:
+    """Whether there will be no exemplars, as far as one can tell now."""
+    if function is opentelemetry_exemplar:
+        return "opentelemetry.trace" not in sys.modules
+    return function is None
+
+
+def checked(exemplar: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return an exemplar as it may be shown, None if it is none or empty.
+
+    Raises:
+        ValueError: it is longer than OpenMetrics allows, or has a name or a value that would make
+            the page unreadable.
+    """
+    if not exemplar:
+        return None
+    texts = {str(name): str(value) for name, value in exemplar.items()}
+    for name, value in texts.items():
+        if not _LABEL_NAME.fullmatch(name):
+            raise ValueError(f"the exemplar {texts!r} has {name!r}, which is no name of a label")
+        value.encode()  # a lone surrogate raises
+    length = sum(len(name) + len(value) for name, value in texts.items())
+    if length > MAX_LENGTH:
+        raise ValueError(
+            f"the exemplar {texts!r} has {length} characters; OpenMetrics allows {MAX_LENGTH}"
+        )
+    return texts

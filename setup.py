@@ -1,0 +1,10 @@
+"""The optional compiled core; all else stands in pyproject.toml."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        # Optional: where it cannot be built, the Python code does the same.
+        Extension("hypertrace._speedups", ["hypertrace/_speedups.c"], optional=True),
+    ]
+)

@@ -1,0 +1,466 @@
+"""`instrument`: spans for code one does not own, and back again."""
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypertrace import Instrumentation, SpanEvent, instrument, traced
+from hypertrace.testing import capture_events
+
+SOURCE = '''
+"""A library."""
+
+from math import sqrt
+from json import dumps
+
+limit = 5
+
+
+def load(name):
+    return name
+
+
+def load_all():
+    return [load("a")]
+
+
+async def fetch(name):
+    return name
+
+
+def _hidden():
+    return None
+
+
+class Base:
+    def inherited(self):
+        return "inherited"
+
+    @staticmethod
+    def static(a):
+        return a
+
+    @classmethod
+    def of_class(cls):
+        return cls.__name__
+
+    @property
+    def size(self):
+        return 1
+
+
+class Cart(Base):
+    def add(self, item):
+        return item
+
+    async def fetch(self, item):
+        return item
+
+    def _hidden(self):
+        return None
+
+    class Item:
+        def price(self):
+            return 5
+
+    class Discount:
+        def price(self):
+            return 4
+
+
+class Meta(type):
+    def __setattr__(cls, name, value):
+        raise RuntimeError("closed")
+
+
+class Closed(metaclass=Meta):
+    def method(self):
+        return 1
+
+
+callable_object = Cart.Item().price
+'''
+
+
+@pytest.fixture
+def events() -> Iterator[list[Any]]:
+    with capture_events() as captured:
+        yield captured
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Give a function that writes a module which can be imported, until the test is over."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(name: str, source: str = SOURCE) -> None:
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+        importlib.invalidate_caches()
+
+    yield write
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def shop(write: Callable[..., None]) -> Any:
+    write("shop_x")
+    return importlib.import_module("shop_x")
+
+
+def _names(events: list[SpanEvent]) -> list[str]:
+    return [f"{event.object.class_name}.{event.caller.function_name}" for event in events]
+
+
+def _state(module: Any) -> list[dict[str, object]]:
+    owners = (module, module.Base, module.Cart, module.Cart.Item, module.Cart.Discount)
+    return [dict(vars(owner)) for owner in owners]
+
+
+# --- what is traced ---------------------------------------------------------------------------
+
+
+def test_a_function_is_traced_and_back_again(shop: Any, events: list[Any]) -> None:
+    """Each call is a span until the handle undoes it; then everything is as it was."""
+    before = _state(shop)
+    handle = instrument("shop_x:load")
+    assert isinstance(handle, Instrumentation)
+    assert handle.names == ["shop_x:load"]
+    assert shop.load("a") == "a"
+    assert shop.load_all() == ["a"]
+    assert _names(events) == ["shop_x.load"] * 2
+    handle.undo()
+    assert shop.load("a") == "a"
+    assert len(events) == 2
+    assert _state(shop) == before
+    assert handle.names == []
+
+
+@pytest.mark.parametrize(
+    ("target", "call", "name"),
+    [
+        ("Cart.add", lambda m: m.Cart().add(1), "Cart.add"),
+        ("Cart.fetch", lambda m: asyncio.run(m.Cart().fetch(1)), "Cart.fetch"),
+        ("fetch", lambda m: asyncio.run(m.fetch(1)), "shop_x.fetch"),
+        ("Cart.Item.price", lambda m: m.Cart.Item().price(), "Item.price"),
+        ("Base.static", lambda m: m.Base.static(1), "Base.static"),
+        ("Base.of_class", lambda m: m.Base.of_class(), "Base.of_class"),
+        ("Base.size", lambda m: m.Base().size, "Base.size"),
+        ("Cart._hidden", lambda m: m.Cart()._hidden(), "Cart._hidden"),
+        ("sqrt", lambda m: m.sqrt(4), "math.sqrt"),
+        ("callable_object", lambda m: m.callable_object(), "Item.price"),
+    ],
+)
+def test_every_kind_of_target(
+    target: str, call: Callable[[Any], object], name: str, shop: Any, events: list[Any]
+) -> None:
+    """Functions, methods of all kinds, nested classes and functions in C give the same results."""
+    expected = call(shop)
+    with instrument(f"shop_x:{target}"):
+        assert call(shop) == expected
+        assert _names(events) == [name]
+    call(shop)
+    assert len(events) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("load*", ["load", "load_all"]),
+        ("*", ["fetch", "load", "load_all"]),
+        ("_*", ["_hidden"]),
+        ("Cart.*", ["Cart.add", "Cart.fetch"]),
+        ("Cart._*", ["Cart._hidden"]),
+        ("Cart.*.price", ["Cart.Discount.price", "Cart.Item.price"]),
+        ("C*.add", ["Cart.add"]),
+        ("C*.inherited", ["Cart.inherited"]),
+        ("Base.[is]*", ["Base.inherited", "Base.size", "Base.static"]),
+    ],
+)
+def test_a_pattern_chooses_what_is_at_home(target: str, expected: list[str], shop: Any) -> None:
+    """A pattern matches what a module or class defines itself, without what is private."""
+    shop.callable_object = None
+    with instrument(f"shop_x:{target}") as handle:
+        assert sorted(name.removeprefix("shop_x:") for name in handle.names) == expected
+
+
+@pytest.mark.parametrize("name", ["inherited", "static", "of_class", "size"])
+def test_an_inherited_method_is_traced_for_the_class_named(
+    name: str, shop: Any, events: list[Any]
+) -> None:
+    """Only the named class gets it, its subclasses and objects call it as before."""
+
+    class Grandchild(shop.Cart):  # type: ignore[misc]
+        pass
+
+    def results() -> list[object]:
+        found = []
+        for cls in (shop.Base, shop.Cart, Grandchild):
+            it = getattr(cls(), name)
+            found.append(it(1) if name == "static" else it() if callable(it) else it)
+        return found
+
+    before, expected = _state(shop), results()
+    with instrument(f"shop_x:Cart.{name}"):
+        assert results() == expected
+        assert len(events) == 2
+    assert _state(shop) == before
+    assert name not in vars(shop.Cart)
+
+
+def test_options_are_those_of_traced(shop: Any, events: list[Any]) -> None:
+    """The id, props and where they come from are given to each span."""
+    with instrument(
+        "shop_x:Cart.add", id="add", props={"a": 1}, prop_from={"i": "args.item", "r": "result"}
+    ):
+        shop.Cart().add("x")
+    assert events[0].id == "add"
+    assert events[0].caller.props == {"a": 1, "i": "x", "r": "x"}
+
+
+def test_a_third_party_library_is_traced(events: list[Any]) -> None:
+    """What others wrote in Python works as it did."""
+    with instrument("json.encoder:JSONEncoder.*"):
+        assert json.dumps({"a": 1}, indent=1) == '{\n "a": 1\n}'
+    assert "JSONEncoder.encode" in _names(events)
+
+
+# --- undoing ----------------------------------------------------------------------------------
+
+
+def test_instrumented_twice_is_once(shop: Any, events: list[Any]) -> None:
+    """However many handles hold a function, a call is one span, until the last lets go."""
+    before = _state(shop)
+    handles = [instrument("shop_x:load") for _ in range(3)]
+    for _ in handles:
+        shop.load("a")
+    assert len(events) == 3
+    for left in (2, 1, 0):
+        handles.pop().undo()
+        events.clear()
+        shop.load("a")
+        assert len(events) == (1 if left else 0)
+    assert _state(shop) == before
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_overlapping_handles_are_undone_in_any_order(
+    order: tuple[int, ...], shop: Any, events: list[Any]
+) -> None:
+    """Patterns that overlap hold together what they have in common."""
+    before = _state(shop)
+    handles = [instrument(f"shop_x:{target}") for target in ("Cart.*", "Cart.add", "Cart.a*")]
+    for number in order:
+        shop.Cart().add(1)
+        assert _names(events) == ["Cart.add"]
+        events.clear()
+        handles[number].undo()
+    shop.Cart().add(1)
+    assert events == []
+    assert _state(shop) == before
+
+
+def test_undone_twice_is_undone_once(shop: Any, events: list[Any]) -> None:
+    """Undoing again changes nothing, also not for another handle."""
+    first, second = instrument("shop_x:load"), instrument("shop_x:load")
+    for _ in range(3):
+        first.undo()
+    shop.load("a")
+    assert len(events) == 1
+    second.undo()
+    shop.load("a")
+    assert len(events) == 1
+
+
+def test_the_end_of_a_block_undoes_it_also_after_an_error(shop: Any) -> None:
+    """A handle is a context manager that holds no exception back."""
+    before = _state(shop)
+    with pytest.raises(LookupError), instrument("shop_x:Cart.*"):
+        raise LookupError
+    assert _state(shop) == before
+
+
+def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -> None:
+    """A traced function gets no second span, and stays traced after undoing."""
+    shop.load = traced("own")(shop.load)
+    with instrument("shop_x:load"):
+        shop.load("a")
+    shop.load("a")
+    assert [event.id for event in events] == ["own", "own"]
+
+
+# --- before the import ------------------------------------------------------------------------
+
+
+def test_a_module_can_be_imported_later(write: Callable[..., None], events: list[Any]) -> None:
+    """What is not imported yet is traced as soon as it is, and can be undone then."""
+    write("shop_y")
+    handle = instrument("shop_y:Cart.*")
+    assert handle.names == []
+    assert "shop_y" not in sys.modules
+    shop: Any = importlib.import_module("shop_y")
+    assert handle.names == ["shop_y:Cart.add", "shop_y:Cart.fetch"]
+    shop.Cart().add(1)
+    assert _names(events) == ["Cart.add"]
+    handle.undo()
+    shop.Cart().add(1)
+    assert len(events) == 1
+
+
+def test_a_module_of_a_package_can_be_imported_later(
+    write: Callable[..., None], events: list[Any]
+) -> None:
+    """Neither the package nor the module is imported to find out whether it is there."""
+    write("pack_x.__init__", "")
+    write("pack_x.cart")
+    with instrument("pack_x.cart:load"):
+        assert not [name for name in sys.modules if name.startswith("pack_x")]
+        importlib.import_module("pack_x")
+        with instrument("pack_x.cart:load"):
+            assert "pack_x.cart" not in sys.modules
+            importlib.import_module("pack_x.cart").load("a")
+    assert _names(events) == ["pack_x.cart.load"]
+
+
+def test_undone_before_the_import_it_is_forgotten(
+    write: Callable[..., None], events: list[Any]
+) -> None:
+    """A handle that is undone before its module is imported traces nothing."""
+    write("shop_z")
+    instrument("shop_z:load").undo()
+    shop: Any = importlib.import_module("shop_z")
+    shop.load("a")
+    assert events == []
+    assert not hasattr(shop.load, "__wrapped__")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("lod", "no function or method 'lod'; there is: "),
+        ("Closed.method", "closed"),
+    ],
+)
+def test_a_mistake_in_a_later_import_is_logged(
+    target: str,
+    message: str,
+    write: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    events: list[Any],
+) -> None:
+    """Who imports the module sees nothing; the log tells what is wrong."""
+    write("shop_late")
+    handle = instrument(f"shop_late:{target}")
+    shop: Any = importlib.import_module("shop_late")
+    assert shop.load("a") == "a"
+    assert handle.names == []
+    (record,) = [record for record in caplog.records if record.name == "hypertrace"]
+    assert record.levelno == logging.ERROR
+    assert message in record.getMessage()
+    handle.undo()
+
+
+# --- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["", "shop_x", "shop_x:", ":load", "shop_*:load", "shop?:load"])
+def test_a_target_of_another_form_is_refused(target: str) -> None:
+    """The message shows the form."""
+    with pytest.raises(ValueError, match=r"write 'package.module:function'"):
+        instrument(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "lod",
+            "shop_x has no function or method 'lod'; there is: _hidden, callable_object, fetch",
+        ),
+        ("lod*", "shop_x has no function or method 'lod\\*'"),
+        ("limit", "shop_x has no function or method 'limit'"),
+        ("Cart", "Cart is a class, its methods are Cart.\\*"),
+        ("Car.add", "shop_x has no class 'Car'; there is: Base, Cart, Closed, Meta"),
+        ("load.add", "shop_x has no class 'load'"),
+        ("Cart.ad", "Cart has no function or method 'ad'; there is: .*_hidden, add, fetch"),
+        ("Cart.Itm.price", "Cart has no class 'Itm'; there is: Discount, Item"),
+        ("C*.ad", "Cart has no function or method 'ad'"),
+        ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; there is: price"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(target: str, message: str, shop: Any) -> None:
+    """The message names what there is to instrument in that place."""
+    with pytest.raises(ValueError, match=message):
+        instrument(f"shop_x:{target}")
+
+
+@pytest.mark.parametrize("module", ["no_such_module", "json.no_such_module", "no.such.module"])
+def test_a_module_that_cannot_be_there_is_refused(module: str) -> None:
+    """A module that nobody can import later is a mistake now."""
+    name = "no" if module.startswith("no.") else module
+    with pytest.raises(ModuleNotFoundError, match=f"there is no module '{name}'") as raised:
+        instrument(f"{module}:load")
+    assert raised.value.name == name
+
+
+def test_a_module_in_what_is_no_package_is_refused() -> None:
+    """A plain module has no modules in it."""
+    with pytest.raises(ModuleNotFoundError):
+        instrument("json.decoder.inner:load")
+
+
+@pytest.mark.parametrize("target", ["builtins:dict.get", "datetime:datetime.*", "builtins:str.*"])
+def test_a_type_in_c_is_refused(target: str) -> None:
+    """Types written in C cannot be changed, and the message says what to do."""
+    with pytest.raises(TypeError, match="written in C and cannot be changed; instrument what"):
+        instrument(target)
+
+
+def test_either_all_is_instrumented_or_nothing(shop: Any) -> None:
+    """Where one of several cannot be replaced, what was replaced before is put back."""
+    before = _state(shop)
+    with pytest.raises(ValueError, match=r"no single parameter of load_all\(\)"):
+        instrument("shop_x:load*", prop_from={"n": "args.name"})
+    with pytest.raises(RuntimeError, match="closed"):
+        instrument("shop_x:C*.[am]*")
+    assert _state(shop) == before
+
+
+def test_a_handle_tells_what_it_did(shop: Any) -> None:
+    """Its representation has the target and the number of callables."""
+    with instrument("shop_x:Cart.*") as handle:
+        assert repr(handle) == "<instrumented shop_x:Cart.*, 2 callables>"
+
+
+def test_an_unknown_attribute_of_a_module_is_not_computed(
+    shop: Any,
+) -> None:
+    """Looking for something runs no code of the module or of its classes."""
+
+    class Touchy:
+        def __getattribute__(self, name: str) -> object:
+            if name == "__class__":
+                return object.__getattribute__(self, name)
+            raise AssertionError(name)
+
+    shop.touchy = Touchy()
+    shop.__getattr__ = _fail
+    with pytest.raises(ValueError, match="no function or method 'absent'"):
+        instrument("shop_x:absent")
+    with instrument("shop_x:load*") as handle:
+        assert len(handle.names) == 2
+
+
+def _fail(name: str) -> object:
+    raise AssertionError(name)
