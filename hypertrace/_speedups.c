@@ -1,0 +1,899 @@
+/* The hot path of hypertrace in C.
+
+   The Python modules are the specification: every function here stands for one of theirs, has its
+   name, and does the same. What happens once per call site stays in Python; so does every unusual
+   case, which is handed to the Python method that handles it (a "slow" path below). Without this
+   module, or with HYPERTRACE_PURE_PYTHON=1, the Python code does everything.
+
+   Two types, each a counterpart of something in Python:
+     Cell    cells.CountCell: a number, and a callable that adds one to it
+     Table   the dict of a tracer's recorders, keyed by call site
+
+   And methods that speed_up() puts into the Python classes: Tracer.trace, Tracer.span and the call
+   of Tracer itself, trace() of the disabled tracer, Span.__enter__ and Span.__exit__. The classes
+   keep their __slots__; speed_up() asks the slots' descriptors once where in an object each lies.
+   Recorders that are known, Cell.increment and PropsRecorder.record, are not even called.
+
+   A call site's key is the address of its instruction: code object plus offset, as in Python. The
+   table compares the address, the sign that tells recorders with props from those without, and
+   the trace id. All counts are exact because the GIL is held from the look-up to the increment; so
+   this is not built without one. The C API is the public one, but for call_address(). */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#if PY_VERSION_HEX < 0x030C0000
+#define Py_BUILD_CORE_MODULE
+#include <internal/pycore_frame.h> /* of 3.11, which does not change any more */
+#undef Py_BUILD_CORE_MODULE
+#endif
+#include <structmember.h>
+#include <time.h>
+
+#ifdef Py_GIL_DISABLED
+#error "hypertrace is pure Python on builds without a GIL"
+#endif
+
+/* ---- what the module holds ------------------------------------------------------------------ */
+
+typedef struct {
+    PyTypeObject *cell_type, *table_type;
+    /* Of the Python modules, given to speed_up(). */
+    PyTypeObject *tracer_type, *disabled_type, *span_type, *binding_type;
+    PyObject *dispatch;      /* namespace of _dispatch, for `target` */
+    PyObject *numbers;       /* class name -> iterator of numbers */
+    PyObject *not_bound;     /* the table of a tracer that has not traced */
+    PyObject *make_tracer;   /* Tracer.__new__ in Python */
+    PyObject *swallow;
+    PyObject *current_span;  /* the context variable */
+    PyObject *span_module;   /* namespace of _span, for `clock` */
+    PyObject *native_clock;  /* time.perf_counter */
+    PyObject *record_props;  /* PropsRecorder.record */
+    PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
+    Py_ssize_t max_buffered;
+    PyObject *str_target, *str_clock, *str_deliver, *str_open_span, *str_end, *str_tell,
+        *str_leave_early;
+    /* Offsets of slots. */
+    Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_recorders;
+    Py_ssize_t tracer_class_name, tracer_object_id;
+    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_source;
+    Py_ssize_t binding_start, binding_durations, binding_edges;
+    Py_ssize_t recorder_names, recorder_known;
+} State;
+
+/* Methods in Python's classes have no way to the state of a module, so it stands here; a second
+   interpreter of the process falls back to Python. */
+static State state;
+
+static inline PyObject **
+slot(PyObject *object, Py_ssize_t offset)
+{
+    return (PyObject **)((char *)object + offset);
+}
+
+static inline void
+set_slot(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
+{
+    PyObject **place = slot(object, offset);
+    PyObject *old = *place;
+    *place = value;
+    Py_XDECREF(old);
+}
+
+static inline int
+same_text(PyObject *one, PyObject *other)
+{
+    return one == other || PyUnicode_Compare(one, other) == 0;
+}
+
+/* Give an exception to swallow(error, culprit), unless it is to pass: KeyboardInterrupt and the
+   like. Return 0 if it was swallowed. */
+static int
+swallow(PyObject *culprit)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(error, traceback);
+    PyObject *result = PyObject_CallFunctionObjArgs(state.swallow, error, culprit, NULL);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* ---- Cell ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    long long count;
+} Cell;
+
+static PyObject *
+cell_increment(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ((Cell *)self)->count++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+cell_value(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(((Cell *)self)->count);
+}
+
+static void
+cell_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef cell_methods[] = {
+    {"increment", cell_increment, METH_NOARGS, "Add one."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef cell_getset[] = {
+    {"value", cell_value, NULL, "How often `increment` was called.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot cell_slots[] = {
+    {Py_tp_doc, "A count that starts at 0 and goes up by one."},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_dealloc, cell_dealloc},
+    {Py_tp_methods, cell_methods},
+    {Py_tp_getset, cell_getset},
+    {0, NULL},
+};
+
+static PyType_Spec cell_spec = {
+    .name = "hypertrace._speedups.Cell",
+    .basicsize = sizeof(Cell),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = cell_slots,
+};
+
+/* The cell that a callable increments, or NULL if it does anything else. */
+static inline Cell *
+cell_of(PyObject *callable)
+{
+    if (PyCFunction_CheckExact(callable) &&
+        PyCFunction_GET_FUNCTION(callable) == cell_increment)
+        return (Cell *)PyCFunction_GET_SELF(callable);
+    return NULL;
+}
+
+/* Call a callable without arguments; if it increments a cell, without calling it. */
+static inline int
+run(PyObject *callable)
+{
+    Cell *cell = cell_of(callable);
+    if (cell != NULL) {
+        cell->count++;
+        return 0;
+    }
+    PyObject *result = PyObject_CallNoArgs(callable);
+    Py_XDECREF(result);
+    return result == NULL ? swallow(callable) : 0;
+}
+
+/* ---- PropsRecorder.record() ------------------------------------------------------------------ */
+
+/* Among keyword arguments, the value of a name; None if it is not there. */
+static PyObject *
+value_among(PyObject *name, PyObject *kwnames, PyObject *const *values)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++)
+        if (same_text(PyTuple_GET_ITEM(kwnames, i), name))
+            return values[i];
+    return Py_None;
+}
+
+static PyObject *
+dict_of(PyObject *kwnames, PyObject *const *values)
+{
+    PyObject *props = PyDict_New();
+    for (Py_ssize_t i = 0; props != NULL && i < PyTuple_GET_SIZE(kwnames); i++)
+        if (PyDict_SetItem(props, PyTuple_GET_ITEM(kwnames, i), values[i]) < 0)
+            Py_CLEAR(props);
+    return props;
+}
+
+/* Count for keyword arguments whose values are known. Return 0 if they are not. */
+static int
+record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
+{
+    PyObject *names = *slot(recorder, state.recorder_names);
+    PyObject *known = *slot(recorder, state.recorder_known);
+    if (names == NULL || known == NULL || !PyTuple_CheckExact(names) || !PyDict_CheckExact(known))
+        return 0;
+    Py_ssize_t count = PyTuple_GET_SIZE(names);
+    PyObject *values = PyTuple_New(count);
+    for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
+        PyObject *value = value_among(PyTuple_GET_ITEM(names, i), kwnames, kwvalues);
+        PyTuple_SET_ITEM(values, i, Py_NewRef(value));
+    }
+    PyObject *increment = values == NULL ? NULL : PyDict_GetItemWithError(known, values);
+    Cell *cell = increment == NULL ? NULL : cell_of(increment);
+    if (cell != NULL)
+        cell->count++;
+    Py_XDECREF(values);
+    PyErr_Clear(); /* what a value's hash raised: Python meets it again */
+    return cell != NULL;
+}
+
+/* ---- Table ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    Py_ssize_t address; /* negative for recorders with props; 0: the entry is free */
+    PyObject *id;       /* exact str, or NULL */
+    PyObject *recorder;
+} Entry;
+
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t used, size; /* size is a power of two, or 0 */
+    Entry *entries;
+    PyObject *weakrefs;
+} Table;
+
+/* Return the entry of a key, or the free one where it belongs. There always is a free one. */
+static inline Entry *
+table_entry(const Table *self, Py_ssize_t address, PyObject *id)
+{
+    size_t hash = (size_t)address * (size_t)0x9E3779B97F4A7C15u;
+    if (id != NULL)
+        hash += (size_t)PyObject_Hash(id); /* of a str it cannot fail */
+    for (size_t i = hash >> 24;; i++) {
+        Entry *entry = &self->entries[i & (size_t)(self->size - 1)];
+        if (entry->address == 0)
+            return entry;
+        if (entry->address != address)
+            continue;
+        if (entry->id == id || (entry->id != NULL && id != NULL && same_text(entry->id, id)))
+            return entry;
+    }
+}
+
+/* Return the recorder at a key, borrowed, or NULL if there is none. */
+static inline PyObject *
+table_find(const Table *self, Py_ssize_t address, PyObject *id)
+{
+    return self->size == 0 ? NULL : table_entry(self, address, id)->recorder;
+}
+
+static int
+table_grow(Table *self)
+{
+    Table larger = {.size = self->size == 0 ? 4 : 2 * self->size};
+    larger.entries = PyMem_Calloc((size_t)larger.size, sizeof(Entry));
+    if (larger.entries == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < self->size; i++) {
+        Entry *entry = &self->entries[i];
+        if (entry->address != 0)
+            *table_entry(&larger, entry->address, entry->id) = *entry;
+    }
+    PyMem_Free(self->entries);
+    self->entries = larger.entries;
+    self->size = larger.size;
+    return 0;
+}
+
+/* Take a key apart: an address, or a tuple of an id and an address. */
+static int
+table_key(PyObject *key, Py_ssize_t *address, PyObject **id)
+{
+    *id = NULL;
+    if (PyTuple_CheckExact(key) && PyTuple_GET_SIZE(key) == 2) {
+        *id = PyTuple_GET_ITEM(key, 0);
+        key = PyTuple_GET_ITEM(key, 1);
+    }
+    *address = PyLong_AsSsize_t(key);
+    if (*address == -1 && PyErr_Occurred())
+        return -1;
+    if (*address == 0 || (*id != NULL && !PyUnicode_CheckExact(*id))) {
+        PyErr_SetString(PyExc_TypeError, "a key is an address, or a str and an address");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+table_set(PyObject *object, PyObject *key, PyObject *recorder)
+{
+    Table *self = (Table *)object;
+    Py_ssize_t address;
+    PyObject *id;
+    if (recorder == NULL)
+        return PyErr_BadArgument(), -1;
+    if (table_key(key, &address, &id) < 0)
+        return -1;
+    if (4 * (self->used + 1) > 3 * self->size && table_grow(self) < 0)
+        return -1;
+    Entry *entry = table_entry(self, address, id);
+    PyObject *old = entry->recorder;
+    if (entry->address == 0) {
+        self->used++;
+        entry->address = address;
+        entry->id = Py_XNewRef(id);
+    }
+    entry->recorder = Py_NewRef(recorder);
+    Py_XDECREF(old);
+    return 0;
+}
+
+static PyObject *
+table_get(PyObject *self, PyObject *key)
+{
+    Py_ssize_t address;
+    PyObject *id;
+    if (table_key(key, &address, &id) < 0)
+        return NULL;
+    PyObject *recorder = table_find((Table *)self, address, id);
+    return Py_NewRef(recorder == NULL ? Py_None : recorder);
+}
+
+static int
+table_clear(PyObject *object)
+{
+    Table *self = (Table *)object;
+    Entry *entries = self->entries;
+    Py_ssize_t size = self->size;
+    self->entries = NULL;
+    self->size = self->used = 0;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        Py_XDECREF(entries[i].id);
+        Py_XDECREF(entries[i].recorder);
+    }
+    PyMem_Free(entries);
+    return 0;
+}
+
+static PyObject *
+table_clear_method(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return table_clear(self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static Py_ssize_t
+table_length(PyObject *self)
+{
+    return ((Table *)self)->used;
+}
+
+static int
+table_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Table *self = (Table *)object;
+    Py_VISIT(Py_TYPE(object));
+    for (Py_ssize_t i = 0; i < self->size; i++)
+        Py_VISIT(self->entries[i].recorder);
+    return 0;
+}
+
+static void
+table_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (((Table *)self)->weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    table_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef table_methods[] = {
+    {"get", table_get, METH_O, "Return the recorder at a key, or None."},
+    {"clear", table_clear_method, METH_NOARGS, "Remove all recorders."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef table_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Table, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot table_slots[] = {
+    {Py_tp_doc, "The recorders of tracers with equal labels, by call site."},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_traverse, table_traverse},
+    {Py_tp_clear, table_clear},
+    {Py_tp_dealloc, table_dealloc},
+    {Py_tp_methods, table_methods},
+    {Py_tp_members, table_members},
+    {Py_mp_length, table_length},
+    {Py_mp_ass_subscript, table_set},
+    {0, NULL},
+};
+
+static PyType_Spec table_spec = {
+    .name = "hypertrace._speedups.Table",
+    .basicsize = sizeof(Table),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = table_slots,
+};
+
+/* ---- Tracer: trace(), span() and making one -------------------------------------------------- */
+
+/* The address of the instruction that the calling Python code is at, or 0 if there is none.
+
+   PyEval_GetFrame() would do, but makes a frame object, which costs as much as all the rest. So
+   the interpreter's own frame is read where it is known how; elsewhere the public way is taken. */
+static inline Py_ssize_t
+call_address(void)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    struct _PyInterpreterFrame *frame = PyThreadState_Get()->cframe->current_frame;
+    if (frame == NULL || _PyFrame_IsIncomplete(frame))
+        return 0;
+    Py_ssize_t code = (Py_ssize_t)(uintptr_t)frame->f_code;
+    return code + _PyInterpreterFrame_LASTI(frame) * (Py_ssize_t)sizeof(_Py_CODEUNIT);
+#elif PY_VERSION_HEX < 0x030E0000
+#if PY_VERSION_HEX < 0x030D0000
+    struct _PyInterpreterFrame *frame = PyThreadState_Get()->cframe->current_frame;
+#else
+    struct _PyInterpreterFrame *frame = PyThreadState_Get()->current_frame;
+#endif
+    if (frame == NULL)
+        return 0;
+    PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
+    Py_XDECREF(code); /* the frame holds it */
+    return (Py_ssize_t)(uintptr_t)code + PyUnstable_InterpreterFrame_GetLasti(frame);
+#else
+    PyFrameObject *frame = PyEval_GetFrame();
+    if (frame == NULL)
+        return 0;
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    Py_DECREF(code);
+    return (Py_ssize_t)(uintptr_t)code + PyFrame_GetLasti(frame);
+#endif
+}
+
+/* What a call gives as id: a str, NULL for none. Return 0 if the Python code is to look at it. */
+static inline int
+simple_id(PyObject *const *args, Py_ssize_t nargs, PyObject **id)
+{
+    *id = NULL;
+    if (nargs == 0 || (nargs == 1 && args[0] == Py_None))
+        return 1;
+    *id = args[0];
+    return nargs == 1 && PyUnicode_CheckExact(args[0]);
+}
+
+static inline Table *
+table_of(PyObject *tracer)
+{
+    PyObject *table = *slot(tracer, state.tracer_recorders);
+    return table != NULL && Py_IS_TYPE(table, state.table_type) ? (Table *)table : NULL;
+}
+
+/* Let Python deliver: tracer.method(frame, id, props, kwargs). */
+static PyObject *
+slow(PyObject *tracer, PyObject *method, PyObject *const *args, Py_ssize_t nargs,
+     PyObject *kwnames)
+{
+    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed: it outlives this call */
+    if (nargs > 2) {
+        PyErr_Format(PyExc_TypeError, "takes at most 2 positional arguments (%zd given)", nargs);
+        return NULL;
+    }
+    PyObject *props = kwnames == NULL ? PyDict_New() : dict_of(kwnames, args + nargs);
+    if (props == NULL)
+        return NULL;
+    PyObject *result = PyObject_CallMethodObjArgs(
+        tracer, method, frame == NULL ? Py_None : (PyObject *)frame,
+        nargs > 0 ? args[0] : Py_None, nargs > 1 ? args[1] : Py_None, props, NULL);
+    Py_DECREF(props);
+    return result;
+}
+
+/* Record one call with a recorder that was found. */
+static int
+record(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
+{
+    if (kwnames == NULL)
+        return run(recorder);
+    if (PyMethod_Check(recorder) && PyMethod_GET_FUNCTION(recorder) == state.record_props &&
+        record_known(PyMethod_GET_SELF(recorder), kwnames, kwvalues))
+        return 0;
+    PyObject *props = dict_of(kwnames, kwvalues);
+    PyObject *result = props == NULL ? NULL : PyObject_CallOneArg(recorder, props);
+    Py_XDECREF(props);
+    Py_XDECREF(result);
+    return result == NULL ? swallow(recorder) : 0;
+}
+
+static PyObject *
+tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *id, *recorder = NULL;
+    Py_ssize_t address = call_address();
+    Table *table = table_of(self);
+    if (table != NULL && address != 0 && simple_id(args, nargs, &id))
+        recorder = table_find(table, kwnames == NULL ? address : -address, id);
+    if (recorder == NULL)
+        return slow(self, state.str_deliver, args, nargs, kwnames);
+    Py_INCREF(recorder);
+    int status = record(recorder, kwnames, args + nargs);
+    Py_DECREF(recorder);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+disabled_trace(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args),
+               Py_ssize_t Py_UNUSED(nargs), PyObject *Py_UNUSED(kwnames))
+{
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+new_span(PyObject *binding, PyObject *tracer)
+{
+    PyObject *span = state.span_type->tp_alloc(state.span_type, 0);
+    if (span == NULL)
+        return NULL;
+    set_slot(span, state.span_binding, Py_NewRef(binding));
+    set_slot(span, state.span_source, Py_NewRef(tracer));
+    set_slot(span, state.span_props, Py_NewRef(Py_None));
+    set_slot(span, state.span_details, Py_NewRef(Py_None));
+    return span;
+}
+
+static PyObject *
+tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *id, *binding = NULL;
+    Py_ssize_t address = call_address();
+    Table *table = table_of(self);
+    if (table != NULL && address != 0 && kwnames == NULL && simple_id(args, nargs, &id))
+        binding = table_find(table, address + 1, id);
+    if (binding != NULL && Py_IS_TYPE(binding, state.binding_type))
+        return new_span(binding, self);
+    return slow(self, state.str_open_span, args, nargs, kwnames);
+}
+
+/* Tracer(ctx) of an ordinary object; NULL without an exception: let Python do it. */
+static PyObject *
+plain_tracer(PyObject *ctx)
+{
+    PyTypeObject *type = Py_TYPE(ctx);
+    if (ctx == Py_None || PyType_Check(ctx) || PyUnicode_Check(ctx) || PyModule_Check(ctx))
+        return NULL;
+    PyObject *target = PyDict_GetItemWithError(state.dispatch, state.str_target);
+    if (target == NULL || target == Py_None)
+        return NULL;
+    PyObject *name = PyType_GetName(type);
+    PyObject *numbers = name == NULL ? NULL : PyDict_GetItemWithError(state.numbers, name);
+    PyObject *number = numbers == NULL ? NULL : PyIter_Next(numbers);
+    PyObject *self = number == NULL ? NULL : state.tracer_type->tp_alloc(state.tracer_type, 0);
+    if (self == NULL) {
+        Py_XDECREF(name);
+        Py_XDECREF(number);
+        return NULL;
+    }
+    set_slot(self, state.tracer_class_name, name);
+    set_slot(self, state.tracer_object_id, number);
+    set_slot(self, state.tracer_class, PyWeakref_NewRef((PyObject *)type, NULL));
+    PyObject *reference = PyWeakref_NewRef(ctx, NULL);
+    if (reference == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Clear(); /* it allows none */
+    set_slot(self, state.tracer_ctx, reference == NULL ? Py_NewRef(Py_None) : reference);
+    set_slot(self, state.tracer_props, Py_NewRef(Py_None));
+    set_slot(self, state.tracer_parent, Py_NewRef(Py_None));
+    set_slot(self, state.tracer_recorders, Py_NewRef(state.not_bound));
+    if (PyErr_Occurred())
+        Py_CLEAR(self);
+    return self;
+}
+
+static PyObject *
+tracer_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (nargs == 1 && kwnames == NULL) {
+        PyObject *self = plain_tracer(args[0]);
+        if (self != NULL || PyErr_Occurred())
+            return self;
+    }
+    PyObject *kwargs = kwnames == NULL ? NULL : dict_of(kwnames, args + nargs);
+    PyObject *all = PyTuple_New(nargs + 1);
+    PyObject *self = NULL;
+    if (all != NULL && (kwargs != NULL || kwnames == NULL)) {
+        PyTuple_SET_ITEM(all, 0, Py_NewRef(type));
+        for (Py_ssize_t i = 0; i < nargs; i++)
+            PyTuple_SET_ITEM(all, i + 1, Py_NewRef(args[i]));
+        self = PyObject_Call(state.make_tracer, all, kwargs);
+    }
+    Py_XDECREF(kwargs);
+    Py_XDECREF(all);
+    return self;
+}
+
+/* ---- Span: enter and exit -------------------------------------------------------------------- */
+
+/* Seconds by the clock of _span; without a call as long as it is the usual one. */
+static PyObject *
+seconds(void)
+{
+    PyObject *clock = PyDict_GetItemWithError(state.span_module, state.str_clock);
+    if (clock == NULL)
+        return NULL;
+    if (clock != state.native_clock)
+        return PyObject_CallNoArgs(clock);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+}
+
+/* Make a span the current one if its binding keeps track of edges; remember the one before. */
+static int
+open_span(PyObject *self, PyObject *binding)
+{
+    PyObject *outer = NULL;
+    int tracked = *slot(binding, state.binding_edges) != Py_None;
+    if (tracked && PyContextVar_Get(state.current_span, NULL, &outer) < 0)
+        return -1;
+    set_slot(self, state.span_outer, tracked ? outer : Py_NewRef(Py_None));
+    PyObject *token = tracked ? PyContextVar_Set(state.current_span, self) : Py_NewRef(Py_None);
+    Py_XDECREF(token);
+    return token == NULL ? -1 : 0;
+}
+
+/* The reverse; in a generator the spans of a context may end in another order. */
+static int
+close_span(PyObject *self, PyObject *binding, PyObject *outer)
+{
+    PyObject *current, *done;
+    if (*slot(binding, state.binding_edges) == Py_None)
+        return 0;
+    if (PyContextVar_Get(state.current_span, NULL, &current) < 0)
+        return -1;
+    done = current == self ? PyContextVar_Set(state.current_span, outer)
+                           : PyObject_CallMethodNoArgs(self, state.str_leave_early);
+    Py_XDECREF(current);
+    Py_XDECREF(done);
+    /* Tasks may keep their copy of the context, and so this span, for long. */
+    set_slot(self, state.span_outer, Py_NewRef(Py_None));
+    return done == NULL ? -1 : 0;
+}
+
+static PyObject *
+span_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *binding = *slot(self, state.span_binding);
+    if (open_span(self, binding) < 0 || run(*slot(binding, state.binding_start)) < 0)
+        return NULL;
+    PyObject *began = seconds();
+    if (began == NULL)
+        return NULL;
+    set_slot(self, state.span_began, began);
+    return Py_NewRef(self);
+}
+
+/* The duration of a span that ends now, a new reference. */
+static PyObject *
+duration_of(PyObject *span)
+{
+    PyObject *began = *slot(span, state.span_began);
+    if (began == NULL)
+        PyErr_SetString(PyExc_AttributeError, "the span was not entered");
+    PyObject *now = began == NULL ? NULL : seconds();
+    PyObject *duration = now == NULL ? NULL : PyNumber_Subtract(now, began);
+    Py_XDECREF(now);
+    return duration;
+}
+
+/* Take the end of a span: append its duration where that is all there is to it. */
+static int
+end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error, PyObject *outer)
+{
+    PyObject *result, *durations = *slot(binding, state.binding_durations);
+    if (error != Py_None || *slot(self, state.span_details) != Py_None ||
+        !PyList_CheckExact(durations)) {
+        result = PyObject_CallMethodObjArgs(self, state.str_end, duration, error, outer, NULL);
+    }
+    else {
+        if (PyList_Append(durations, duration) < 0)
+            return -1;
+        if (outer == Py_None && PyList_GET_SIZE(durations) <= state.max_buffered)
+            return 0;
+        result = PyObject_CallMethodOneArg(self, state.str_tell, outer);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static PyObject *
+span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 3) {
+        PyErr_SetString(PyExc_TypeError, "__exit__() takes three arguments");
+        return NULL;
+    }
+    PyObject *duration = duration_of(self);
+    if (duration == NULL)
+        return NULL;
+    PyObject *binding = *slot(self, state.span_binding);
+    PyObject *outer = Py_NewRef(*slot(self, state.span_outer));
+    int failed = close_span(self, binding, outer) < 0 ||
+                 end_span(self, binding, duration, args[1], outer) < 0;
+    Py_DECREF(duration);
+    Py_DECREF(outer);
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- the module ------------------------------------------------------------------------------ */
+
+static PyMethodDef trace_method = {
+    "trace", (PyCFunction)(void (*)(void))tracer_trace, METH_FASTCALL | METH_KEYWORDS, NULL};
+static PyMethodDef span_method = {
+    "span", (PyCFunction)(void (*)(void))tracer_span, METH_FASTCALL | METH_KEYWORDS, NULL};
+static PyMethodDef disabled_method = {
+    "trace", (PyCFunction)(void (*)(void))disabled_trace, METH_FASTCALL | METH_KEYWORDS, NULL};
+static PyMethodDef enter_method = {"__enter__", span_enter, METH_NOARGS, NULL};
+static PyMethodDef exit_method = {
+    "__exit__", (PyCFunction)(void (*)(void))span_exit, METH_FASTCALL, NULL};
+
+/* Put a method into a class, with the docstring and signature of the Python one it replaces. */
+static int
+replace_method(PyTypeObject *type, PyMethodDef *method)
+{
+    PyObject *descriptor = PyDescr_NewMethod(type, method);
+    if (descriptor == NULL)
+        return -1;
+    int status = PyObject_SetAttrString((PyObject *)type, method->ml_name, descriptor);
+    Py_DECREF(descriptor);
+    return status;
+}
+
+/* The offset of a slot in the objects of a class. */
+static int
+find_offset(PyObject *type, const char *name, Py_ssize_t *offset)
+{
+    PyObject *descriptor = PyObject_GetAttrString(type, name);
+    if (descriptor != NULL && Py_IS_TYPE(descriptor, &PyMemberDescr_Type))
+        *offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    else if (descriptor != NULL)
+        PyErr_Format(PyExc_TypeError, "%R.%s is no slot", type, name);
+    Py_XDECREF(descriptor);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* What speed_up() takes from the namespace it is given, and where it goes. */
+static const struct {
+    const char *name;
+    PyObject **place;
+} objects[] = {
+    {"Tracer", (PyObject **)&state.tracer_type},
+    {"_DisabledTracer", (PyObject **)&state.disabled_type},
+    {"Span", (PyObject **)&state.span_type},
+    {"SpanBinding", (PyObject **)&state.binding_type},
+    {"dispatch", &state.dispatch},
+    {"numbers", &state.numbers},
+    {"_NOT_BOUND", &state.not_bound},
+    {"make_tracer", &state.make_tracer},
+    {"swallow", &state.swallow},
+    {"_current", &state.current_span},
+    {"span_module", &state.span_module},
+    {"native_clock", &state.native_clock},
+    {"record_props", &state.record_props},
+    {"MAX_BUFFERED", &state.buffered},
+};
+
+static const struct {
+    const char *owner, *name;
+    Py_ssize_t *place;
+} offsets[] = {
+    {"Tracer", "_class", &state.tracer_class},
+    {"Tracer", "_ctx", &state.tracer_ctx},
+    {"Tracer", "_parent_object", &state.tracer_parent},
+    {"Tracer", "_props", &state.tracer_props},
+    {"Tracer", "_recorders", &state.tracer_recorders},
+    {"Tracer", "class_name", &state.tracer_class_name},
+    {"Tracer", "object_id", &state.tracer_object_id},
+    {"Span", "_began", &state.span_began},
+    {"Span", "_binding", &state.span_binding},
+    {"Span", "_details", &state.span_details},
+    {"Span", "_outer", &state.span_outer},
+    {"Span", "_props", &state.span_props},
+    {"Span", "_source", &state.span_source},
+    {"SpanBinding", "start", &state.binding_start},
+    {"SpanBinding", "durations", &state.binding_durations},
+    {"SpanBinding", "edges", &state.binding_edges},
+    {"PropsRecorder", "names", &state.recorder_names},
+    {"PropsRecorder", "known", &state.recorder_known},
+};
+
+/* speed_up(namespace): take what is needed from a dict, and put the methods into the classes. */
+static PyObject *
+speed_up(PyObject *Py_UNUSED(module), PyObject *names)
+{
+    PyObject *found;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
+        if ((found = PyMapping_GetItemString(names, objects[i].name)) == NULL)
+            return NULL;
+        Py_XSETREF(*objects[i].place, found);
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(offsets); i++) {
+        PyObject *owner = PyMapping_GetItemString(names, offsets[i].owner);
+        if (owner == NULL || find_offset(owner, offsets[i].name, offsets[i].place) < 0)
+            return NULL;
+        Py_DECREF(owner); /* the names hold it */
+    }
+    state.max_buffered = PyLong_AsSsize_t(state.buffered);
+    if (PyErr_Occurred() || replace_method(state.tracer_type, &trace_method) < 0 ||
+        replace_method(state.tracer_type, &span_method) < 0 ||
+        replace_method(state.disabled_type, &disabled_method) < 0 ||
+        replace_method(state.span_type, &enter_method) < 0 ||
+        replace_method(state.span_type, &exit_method) < 0)
+        return NULL;
+    state.tracer_type->tp_vectorcall = tracer_vectorcall;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"speed_up", speed_up, METH_O, "Put the methods of this module into the Python classes."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
+{
+    PyObject *made = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (made == NULL)
+        return -1;
+    Py_XSETREF(*type, (PyTypeObject *)made);
+    return PyModule_AddType(module, *type);
+}
+
+static int
+module_exec(PyObject *module)
+{
+    if (state.cell_type != NULL) {
+        PyErr_SetString(PyExc_ImportError, "another interpreter of this process uses it");
+        return -1;
+    }
+    state.str_target = PyUnicode_InternFromString("target");
+    state.str_clock = PyUnicode_InternFromString("clock");
+    state.str_deliver = PyUnicode_InternFromString("_deliver");
+    state.str_open_span = PyUnicode_InternFromString("_open_span");
+    state.str_end = PyUnicode_InternFromString("_end");
+    state.str_leave_early = PyUnicode_InternFromString("_leave_early");
+    state.str_tell = PyUnicode_InternFromString("_tell");
+    return PyErr_Occurred() || add_type(module, &cell_spec, &state.cell_type) < 0 ||
+                   add_type(module, &table_spec, &state.table_type) < 0
+               ? -1
+               : 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hypertrace._speedups",
+    .m_doc = "The hot path of hypertrace in C; the Python modules are its specification.",
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC
+PyInit__speedups(void)
+{
+    return PyModuleDef_Init(&module_def);
+}
