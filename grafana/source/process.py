@@ -1,0 +1,165 @@
+"""Process: what the application takes from the machine."""
+
+from grafana_foundation_sdk.models import dashboard
+
+from hypertrace_prometheus.threads import THREADS
+
+from . import panels, queries
+from .board import board
+from .panels import Query, Size
+from .queries import INSTANCE, legend, rate, series, top, total
+
+UID = "hypertrace-process"
+
+# Of the collectors that prometheus_client brings.
+CPU = "process_cpu_seconds_total"
+RESIDENT = "process_resident_memory_bytes"
+VIRTUAL = "process_virtual_memory_bytes"
+OPEN_FILES = "process_open_fds"
+MOST_FILES = "process_max_fds"
+STARTED = "process_start_time_seconds"
+PYTHON = "python_info"
+COLLECTIONS = "python_gc_collections_total"
+COLLECTED = "python_gc_objects_collected_total"
+UNCOLLECTABLE = "python_gc_objects_uncollectable_total"
+GENERATION = "generation"
+
+BYTES = "bytes"
+
+_STAT = Size(6, 4)
+_HALF = Size(12, 8)
+_THIRD = Size(8, 8)
+_VERSION = ("implementation", "version")
+
+
+def process() -> dashboard.Dashboard:
+    """Make the dashboard."""
+    return board(
+        UID,
+        "Hypertrace / Process",
+        "Processor, memory, files, threads and garbage collection of the traced processes.",
+        [
+            ("", _numbers()),
+            ("Machine", _machine()),
+            ("Garbage collection", _collector()),
+        ],
+    )
+
+
+def _numbers() -> list[panels.Panel]:
+    return [
+        panels.number(
+            "Youngest process",
+            "For how long the process that started last has been running. A value that falls back "
+            "again and again is a process that crashes and is restarted.",
+            Query(f"min(time() - {series(STARTED)})"),
+            unit="dtdurations",
+            size=_STAT,
+            graph_behind=False,
+        ),
+        panels.number(
+            "Restarts",
+            "How often processes were restarted in this time range. Each restart sets the counts "
+            "back to zero, which rates know how to read.",
+            Query(f"sum(changes({series(STARTED)}[{queries.RANGE}]))"),
+            unit=panels.NUMBER,
+            size=_STAT,
+            limits=(1, 3),
+            graph_behind=False,
+        ),
+        panels.number(
+            "File limit used",
+            "How near the fullest process is to the number of files and sockets it may have open. "
+            "At 100 % it can accept no connection and open no file.",
+            Query(f"max({series(OPEN_FILES)} / {series(MOST_FILES)})"),
+            unit=panels.RATIO,
+            size=_STAT,
+            limits=(0.7, 0.9),
+        ),
+        panels.bars(
+            "Python",
+            "Processes by their Python. Two versions are right during an upgrade, and only then.",
+            Query(
+                top(f"count by ({', '.join(_VERSION)}) ({series(PYTHON)})"),
+                legend(*_VERSION, between=" "),
+            ),
+            unit=panels.NUMBER,
+            size=_STAT,
+        ),
+    ]
+
+
+def _machine() -> list[panels.Panel]:
+    return [
+        panels.graph(
+            "CPU",
+            "Processors in use: 1 is one of them, all the time. Pure Python cannot use more than "
+            "one at once; a flat line at 1 is a process that can do no more.",
+            Query(queries.busiest_rate(series(CPU), INSTANCE), legend(INSTANCE)),
+            unit=panels.NUMBER,
+            size=_HALF,
+        ),
+        panels.graph(
+            "Memory",
+            "What the processes hold in RAM. A saw is garbage collection; a staircase without end "
+            "is a leak.",
+            Query(queries.largest(series(RESIDENT), INSTANCE), legend(INSTANCE)),
+            unit=BYTES,
+            size=_HALF,
+        ),
+        panels.graph(
+            "Address space",
+            "What the processes have reserved. Only of interest where it grows while memory does "
+            "not: threads, mappings of files.",
+            Query(queries.largest(series(VIRTUAL), INSTANCE), legend(INSTANCE)),
+            unit=BYTES,
+            size=_THIRD,
+        ),
+        panels.graph(
+            "Open files",
+            "Files and sockets the processes have open. A line that never falls is something that "
+            "nobody closes.",
+            Query(queries.largest(series(OPEN_FILES), INSTANCE), legend(INSTANCE)),
+            unit=panels.NUMBER,
+            size=_THIRD,
+        ),
+        panels.graph(
+            "Threads",
+            "Threads of the processes. It should follow the load and come back; steps upward are "
+            "pools made again and again.",
+            Query(queries.largest(series(THREADS), INSTANCE), legend(INSTANCE)),
+            unit=panels.NUMBER,
+            size=_THIRD,
+        ),
+    ]
+
+
+def _collector() -> list[panels.Panel]:
+    generation = f"generation {legend(GENERATION)}"
+    return [
+        panels.graph(
+            "Collections",
+            "How often the garbage collector runs, by generation. Many of generation 2 cost time: "
+            "they look at all objects.",
+            Query(total(rate(series(COLLECTIONS)), GENERATION), generation),
+            unit="count:runs/s",
+            size=_THIRD,
+        ),
+        panels.graph(
+            "Objects collected",
+            "Objects in cycles that only the collector could free. A lot of them: break the "
+            "cycles, and memory falls at once.",
+            Query(total(rate(series(COLLECTED)), GENERATION), generation),
+            unit="count:objects/s",
+            size=_THIRD,
+            at_least=1,
+        ),
+        panels.graph(
+            "Objects that cannot be collected",
+            "Objects the collector found and could not free. Anything above zero is a leak.",
+            Query(total(series(UNCOLLECTABLE), GENERATION), generation),
+            unit=panels.NUMBER,
+            size=_THIRD,
+            limits=(1, 10),
+        ),
+    ]

@@ -1,0 +1,106 @@
+"""PromQL, put together from the names that the exporter gives its metrics and labels."""
+
+from hypertrace_prometheus import collector, labels, metrics
+
+CALLS = metrics.COUNTER
+DURATIONS = f"{metrics.DURATION}_count"
+BUCKETS = f"{metrics.DURATION}_bucket"
+EXCEPTIONS = metrics.EXCEPTIONS
+IN_PROGRESS = metrics.IN_PROGRESS
+EDGES = metrics.EDGES
+SERIES = collector.SERIES
+SERIES_LIMIT = collector.SERIES_LIMIT
+OVERFLOWED = collector.OVERFLOWED
+SWALLOWED = collector.SWALLOWED
+BUILD = collector.BUILD
+
+METRIC = collector.METRIC
+CLASS = labels.CLASS
+FUNCTION = labels.FUNCTION
+FILE = labels.FILE
+TRACE_ID = labels.TRACE_ID
+PARENT_CLASS = labels.PARENT_CLASS
+RESULT = labels.RESULT
+EXCEPTION = labels.EXCEPTION
+FROM_CLASS, FROM_FUNCTION = labels.FROM_CLASS, labels.FROM_FUNCTION
+TO_CLASS, TO_FUNCTION = labels.TO_CLASS, labels.TO_FUNCTION
+
+# Labels that Prometheus adds, and variables of Grafana.
+INSTANCE = "instance"
+STEP = "$__rate_interval"
+RANGE = "$__range"
+
+TOP = 10
+"""How many lines a graph has at the most: more cannot be told apart."""
+
+SCOPE = ('job=~"$job"', f'{INSTANCE}=~"$instance"')
+"""Matchers of the targets that a dashboard looks at."""
+
+
+def series(metric: str, *matchers: str) -> str:
+    """Select the series of a metric among the targets that are looked at."""
+    return f"{metric}{{{', '.join((*SCOPE, *matchers))}}}"
+
+
+def rate(selected: str, window: str = STEP) -> str:
+    """Per second, over a window."""
+    return f"rate({selected}[{window}])"
+
+
+def increase(selected: str, window: str = RANGE) -> str:
+    """How much a counter rose over a window."""
+    return f"increase({selected}[{window}])"
+
+
+def total(expression: str, *by: str) -> str:
+    """Sum, by some labels."""
+    return f"sum by ({', '.join(by)}) ({expression})" if by else f"sum({expression})"
+
+
+def top(expression: str, count: int = TOP) -> str:
+    """Keep the series with the highest values; for queries at one moment only."""
+    return f"topk({count}, {expression})"
+
+
+def busiest(expression: str, selected: str, *by: str, count: int = TOP) -> str:
+    """Keep the series whose counter rose most over the whole time range.
+
+    A plain `topk` decides at each step anew, so that a graph gets many more lines than it asks for,
+    with holes in them.
+
+    Args:
+        expression: has the labels `by`.
+        selected: the series of the counter.
+        by: labels that tell the lines of the graph apart.
+        count: how many to keep.
+    """
+    ranked = top(total(f"increase({selected}[{RANGE}] @ end())", *by), count)
+    return f"{expression} and {ranked}"
+
+
+def busiest_rate(selected: str, *by: str, count: int = TOP) -> str:
+    """Rates of the series whose counter rose most."""
+    return busiest(total(rate(selected), *by), selected, *by, count=count)
+
+
+def largest(selected: str, *by: str, count: int = TOP) -> str:
+    """Sums of the gauges that are highest at the end of the time range."""
+    ranked = top(total(f"{selected} @ end()", *by), count)
+    return f"{total(selected, *by)} and {ranked}"
+
+
+def quantile(share: float, selected: str, *by: str, window: str = STEP) -> str:
+    """Quantile of a histogram, given the series of its buckets."""
+    return f"histogram_quantile({share}, {total(rate(selected, window), 'le', *by)})"
+
+
+def error_ratio(*matchers: str, by: tuple[str, ...] = (), window: str = STEP) -> str:
+    """Share of spans that ended with an error; 0 where none did."""
+    errors = total(rate(series(DURATIONS, *matchers, f'{RESULT}="error"'), window), *by)
+    every = total(rate(series(DURATIONS, *matchers), window), *by)
+    return f"({errors} or 0 * {every}) / {every}"
+
+
+def legend(*names: str, between: str = ".") -> str:
+    """Name a line by the values of its labels."""
+    return between.join(f"{{{{{name}}}}}" for name in names)

@@ -1,0 +1,46 @@
+"""What `hypertrace-prometheus dashboards` writes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypertrace_prometheus.metrics import COUNTER
+
+from . import objectives, rules
+from .templates import dashboards
+
+
+def files(
+    counter_name: str = COUNTER, props: Sequence[str] = (), declared: Path | None = None
+) -> dict[str, str]:
+    """Return the text of each file, by its path.
+
+    Args:
+        counter_name: what the exporter calls the counter.
+        props: allowed props of the exporter.
+        declared: a file with objectives.
+
+    Raises:
+        OSError, ValueError: the objectives cannot be read or make no sense, or the props do not.
+    """
+    made = {
+        f"dashboards/{name}.json": json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+        for name, dashboard in dashboards(counter_name, props).items()
+    }
+    made["rules/hypertrace.yml"] = rules.text(rules.groups(counter_name))
+    if declared is not None:
+        groups = objectives.groups(objectives.read(declared))
+        made["rules/hypertrace-objectives.yml"] = rules.text(groups)
+    return made
+
+
+def write(made: dict[str, str], folder: Path) -> None:
+    """Write files into a folder, over those of an earlier time.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    for name, text in made.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,163 @@
+"""Recording and alerting rules for Prometheus, for anyone's counter."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypertrace_prometheus import collector
+from hypertrace_prometheus import labels as label
+from hypertrace_prometheus.metrics import COUNTER, DURATION
+
+Rule = dict[str, Any]
+Group = dict[str, Any]
+
+ERROR_RATIO = 0.05
+"""Share of spans that may end with an error."""
+SLOW = 1.0
+"""Seconds that 95 of 100 spans of a function may take."""
+FILLED = 0.8
+"""Share of the limit that series may take."""
+REGULAR = 0.1
+"""Calls a second from which a function is missed when it falls silent."""
+
+_CLASS = ("job", label.CLASS)
+_FUNCTION = ("job", label.CLASS, label.FUNCTION)
+_P95 = f"function:{DURATION}:p95_5m"
+_ERRORS = "class:function_errors:ratio_rate5m"
+_NAME = f"{{{{ $labels.{label.CLASS} }}}}.{{{{ $labels.{label.FUNCTION} }}}}"
+_OF_CLASS = f"{{{{ $labels.{label.CLASS} }}}}"
+_PROCESS = "{{ $labels.instance }}"
+_PERCENT = "{{ $value | humanizePercentage }}"
+
+
+def groups(counter_name: str = COUNTER) -> list[Group]:
+    """Return all groups of rules; those that record come first, the alerts read what they made."""
+    return [
+        {"name": "hypertrace-recording", "rules": _recording(counter_name)},
+        {"name": "hypertrace-alerts", "rules": _alerts(counter_name)},
+    ]
+
+
+def text(made: Sequence[Group]) -> str:
+    """Return groups as a file of rules."""
+    return "\n".join(("groups:", *_lines(made))) + "\n"
+
+
+def total(by: Sequence[str], expression: str) -> str:
+    """Sum by labels."""
+    return f"sum by ({', '.join(by)}) ({expression})"
+
+
+def _recording(counter_name: str) -> list[Rule]:
+    errors = total(_CLASS, f'rate({DURATION}_count{{{label.RESULT}="error"}}[5m])')
+    every = total(_CLASS, f"rate({DURATION}_count[5m])")
+    return [
+        {"record": _calls("class", counter_name), "expr": _rate(counter_name, _CLASS)},
+        {"record": _calls("function", counter_name), "expr": _rate(counter_name, _FUNCTION)},
+        {
+            "record": _P95,
+            "expr": f"histogram_quantile(0.95, {_rate(f'{DURATION}_bucket', (*_FUNCTION, 'le'))})",
+        },
+        # Without errors it is 0, without spans it is not there.
+        {"record": _ERRORS, "expr": f"({errors} or 0 * {every}) / ({every} > 0)"},
+    ]
+
+
+def _alerts(counter_name: str) -> list[Rule]:
+    calls = _calls("function", counter_name)
+    series = f"{collector.SERIES} / {collector.SERIES_LIMIT}"
+    regular = f"avg_over_time({calls}[1h] offset 15m) > {REGULAR}"
+    # Not while the whole job is silent: then it is down, or nobody uses it.
+    alive = f"sum by (job) (max_over_time({calls}[15m])) > 0"
+    return [
+        _alert(
+            "HypertraceErrorRatio",
+            f"{_ERRORS} > {ERROR_RATIO}",
+            "10m",
+            f"{_PERCENT} of the spans of {_OF_CLASS} end with an error",
+            "See the exceptions by type on the Class explorer.",
+        ),
+        _alert(
+            "HypertraceSlow",
+            f"{_P95} > {SLOW}",
+            "10m",
+            f"{_NAME} takes {{{{ $value | humanizeDuration }}}} (p95)",
+            "See the durations on the Class explorer, and what is in progress.",
+        ),
+        _alert(
+            "HypertraceFunctionSilent",
+            f"({regular}) unless (max_over_time({calls}[15m]) > 0) and on (job) ({alive})",
+            "5m",
+            f"{_NAME} was called regularly, and is not any more",
+            "Nothing has called it for 15 minutes, while other functions of the job are called.",
+        ),
+        _alert(
+            "HypertraceSeriesNearLimit",
+            f"{series} > {FILLED}",
+            "15m",
+            f"{_PROCESS} holds {_PERCENT} of the series it may, in {{{{ $labels.metric }}}}",
+            "Allow fewer props or ids where the series come from (Exporter health), or raise "
+            "max_series.",
+        ),
+        _alert(
+            "HypertraceSeriesOverflow",
+            f"increase({collector.OVERFLOWED}[10m]) > 0",
+            "0m",
+            f"{_PROCESS} counts new label sets of {{{{ $labels.metric }}}} together",
+            "The limit of series is reached: totals are right, single series are too low.",
+        ),
+        _alert(
+            "HypertraceSwallowedErrors",
+            f"increase({collector.SWALLOWED}[10m]) > 0",
+            "0m",
+            f"{_PROCESS} has errors inside tracing",
+            "The application was spared them; its log tells them (logger hypertrace).",
+        ),
+        _alert(
+            "HypertraceTargetDown",
+            f"up == 0 and on (job, instance) last_over_time({collector.BUILD}[1d])",
+            "5m",
+            f"{_PROCESS} does not answer Prometheus",
+            "Its process is down, busy, or serves its metrics elsewhere.",
+            severity="critical",
+        ),
+    ]
+
+
+def _alert(  # noqa: PLR0913, PLR0917 -- the parts of an alert
+    name: str, expr: str, lasting: str, summary: str, description: str, severity: str = "warning"
+) -> Rule:
+    return {
+        "alert": name,
+        "expr": expr,
+        "for": lasting,
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary, "description": description},
+    }
+
+
+def _calls(level: str, counter_name: str) -> str:
+    return f"{level}:{counter_name.removesuffix('_total')}:rate5m"
+
+
+def _rate(metric: str, by: Sequence[str]) -> str:
+    return total(by, f"rate({metric}[5m])")
+
+
+def _lines(value: object, indent: str = "  ") -> list[str]:
+    """Return the YAML of nested lists and mappings of texts, as far as rules need it."""
+    lines: list[str] = []
+    if isinstance(value, list):
+        for item in value:
+            first, *rest = _lines(item, indent + "  ")
+            lines += [f"{indent}- {first.strip()}", *rest]
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, list | dict):
+                lines += [f"{indent}{name}:", *_lines(item, indent + "  ")]
+            else:
+                lines.append(f"{indent}{name}: {_quoted(item)}")
+    return lines
+
+
+def _quoted(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,87 @@
+"""The dashboards that travel with the package, for anyone's counter and props."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+from hypertrace_prometheus import labels as label
+from hypertrace_prometheus.metrics import COUNTER
+
+Dashboard = dict[str, Any]
+"""A dashboard as Grafana's JSON has it."""
+
+FOLDER = "data"
+"""In this package: a JSON file for each dashboard."""
+
+_PLACES = {
+    label.OBJECT_PROPS: "the object",
+    label.PARENT_PROPS: "its parent",
+    label.CALLER_PROPS: "the call",
+}
+"""Where a prop may come from."""
+
+_REPEATED = "prop"
+"""The variable that Grafana repeats a panel for: labels of props."""
+
+_OF_REPEATING = {"repeat", "repeatDirection", "maxPerRow"}
+_WIDTH = 24
+
+
+def dashboards(counter_name: str = COUNTER, props: Sequence[str] = ()) -> dict[str, Dashboard]:
+    """Return all dashboards by name.
+
+    Args:
+        counter_name: what the exporter calls the counter.
+        props: allowed props of the exporter; each gets panels of its own on the class explorer.
+
+    Raises:
+        ValueError: two props become the same label, or one has no name.
+    """
+    names = label.Labeller(props, 256, object_ids=False).allowed.values()
+    found = {}
+    for file in sorted(_files(), key=lambda file: file.name):
+        text = file.read_text(encoding="utf-8").replace(COUNTER, counter_name)
+        found[file.name.removesuffix(".json")] = _with_props(json.loads(text), names)
+    return found
+
+
+def _files() -> Iterator[Any]:
+    folder = resources.files(__name__.rpartition(".")[0]) / FOLDER
+    return (file for file in folder.iterdir() if file.name.endswith(".json"))
+
+
+def _with_props(dashboard: Dashboard, names: Iterable[str]) -> Dashboard:
+    """Add a panel for each prop, after the model of the one that Grafana repeats by itself."""
+    panels = dashboard["panels"]
+    model = next((panel for panel in panels if panel.get("repeat") == _REPEATED), None)
+    if model is None:
+        return dashboard
+    size = model["gridPos"]
+    top, number = size["y"] + size["h"], max(panel["id"] for panel in panels)
+    for place, name in enumerate(names):
+        line, column = divmod(place, _WIDTH // size["w"])
+        panels.append(
+            _for_prop(model, name)
+            | {
+                "id": number + 1 + place,
+                "gridPos": size | {"x": column * size["w"], "y": top + line * size["h"]},
+            }
+        )
+    return dashboard
+
+
+def _for_prop(model: Dashboard, name: str) -> Dashboard:
+    panel = {key: model[key] for key in model if key not in _OF_REPEATING}
+    (target,) = model["targets"]
+    panel["title"] = model["title"].replace(f"${_REPEATED}", name)
+    panel["targets"] = [
+        target
+        | {
+            "refId": reference,
+            "expr": target["expr"].replace(f"${_REPEATED}", prefix + name),
+            "legendFormat": f"{{{{{prefix}{name}}}}} ({place})",
+        }
+        for reference, (prefix, place) in zip("ABC", _PLACES.items(), strict=True)
+    ]
+    return panel

@@ -1,0 +1,58 @@
+"""Recording and alerting rules."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from hypertrace_prometheus.dashboards import rules
+
+
+def test_they_do_what_they_say(component: Callable[[str], str], root: Path) -> None:
+    """Each rule, given series that are made up, records and alerts as rules.yml tells."""
+    command = [
+        component("promtool"),
+        "test",
+        "rules",
+        str(root / "tests" / "grafana" / "rules.yml"),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_rule_is_tested(root: Path) -> None:
+    """Each alert and each record is named in rules.yml."""
+    tests = (root / "tests" / "grafana" / "rules.yml").read_text()
+    names = [
+        rule.get("alert") or rule["record"] for group in rules.groups() for rule in group["rules"]
+    ]
+    assert [name for name in names if name not in tests] == []
+
+
+def test_promtool_finds_nothing(component: Callable[[str], str], tmp_path: Path) -> None:
+    """The rules for another name of the counter are valid, too."""
+    path = tmp_path / "rules.yml"
+    path.write_text(rules.text(rules.groups("function_counter")))
+    run = subprocess.run(
+        [component("promtool"), "check", "rules", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "function_counter_total" not in path.read_text()
+
+
+def test_the_text_is_yaml() -> None:
+    """What is written reads back as the same groups, quotes and all."""
+    groups = [
+        {
+            "name": "it's",
+            "rules": [
+                {"record": "a:b", "expr": 'x{l="\'\\\\"} > 1', "labels": {"a": "b: c # d"}},
+                {"alert": "A", "expr": "1", "for": "0m"},
+            ],
+        }
+    ]
+    assert yaml.safe_load(rules.text(groups)) == {"groups": groups}

@@ -1,0 +1,60 @@
+"""The dashboards for anyone's counter and props."""
+
+import json
+
+import pytest
+
+from hypertrace_prometheus.dashboards.templates import Dashboard, dashboards
+
+
+def _panels(*props: str) -> dict[str, Dashboard]:
+    explorer = dashboards(props=props)["class-explorer"]
+    return {panel["title"]: panel for panel in explorer["panels"]}
+
+
+def test_there_are_five() -> None:
+    """Each dashboard has the name of its file."""
+    assert list(dashboards()) == [
+        "call-graph",
+        "class-explorer",
+        "exporter-health",
+        "overview",
+        "process",
+    ]
+
+
+def test_the_counter_is_called_as_the_user_calls_it() -> None:
+    """Another name of the counter takes the place of the default everywhere."""
+    text = json.dumps(dashboards("my_calls"))
+    assert "my_calls{" in text
+    assert "function_counter_total" not in text
+
+
+def test_a_prop_gets_a_panel() -> None:
+    """The class explorer has one panel more, for the object, its parent and the call."""
+    panel = _panels("user-id")["Calls by user_id"]
+    labels = [f"{prefix}_props_user_id" for prefix in ("object", "parent_object", "caller")]
+    for label, target in zip(labels, panel["targets"], strict=True):
+        assert f"sum by ({label})" in target["expr"]
+        assert target["legendFormat"].startswith(f"{{{{{label}}}}} (")
+        assert "$prop" not in json.dumps(target)
+    assert [target["refId"] for target in panel["targets"]] == ["A", "B", "C"]
+    assert "repeat" not in panel
+
+
+def test_panels_of_props_come_in_order_below_the_others() -> None:
+    """Four props fill a line of three panels and begin another; nothing else moves."""
+    before = _panels()
+    added = [panel for title, panel in _panels(*"abcd").items() if title not in before]
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in added]
+    top = places[0][1]
+    height = added[0]["gridPos"]["h"]
+    assert places == [(0, top), (8, top), (16, top), (0, top + height)]
+    assert top == max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in before.values())
+
+
+@pytest.mark.parametrize("props", [("",), ("user-id", "user_id")])
+def test_props_that_the_exporter_refuses_are_refused(props: tuple[str, ...]) -> None:
+    """A prop without a name, or two that become one label, raise as in the exporter."""
+    with pytest.raises(ValueError, match="allowed_props"):
+        dashboards(props=props)

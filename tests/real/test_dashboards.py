@@ -1,0 +1,384 @@
+"""A real Prometheus answers every question of the dashboards and rules, and answers it right."""
+
+import json
+import math
+import os
+import platform
+import re
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from hypertrace import Tracer, __version__, set_trace_function
+from hypertrace.testing import reset
+from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.dashboards import objectives, rules
+from hypertrace_prometheus.dashboards.templates import dashboards
+from hypertrace_prometheus.demo.command import ALLOWED_PROPS, make_exporter
+from hypertrace_prometheus.demo.library import Library
+from hypertrace_prometheus.demo.workload import Workload
+
+OBJECTIVES = Path(__file__).parent.parent.parent / "grafana" / "objectives.toml"
+
+WATCHED = 12
+"""Scrapes, one a second, during which the demo works."""
+
+MOST_SERIES = 1000
+MOST_LINES = 25
+"""In a graph: ten of each kind, or the buckets of a heatmap."""
+PATIENCE = 5.0
+"""Seconds that a person waits for a panel."""
+
+BOOKED = ("question", "shelving", "search", "insert", "ranking", "replacement")
+"""Entries of the application's own books."""
+
+NO_HISTORY = "this Prometheus is not a day old"
+HEALTHY = "an alert that is right to be silent"
+SILENT = (
+    "HypertraceFunctionSilent",
+    "HypertraceSeriesNearLimit",
+    "HypertraceSeriesOverflow",
+    "HypertraceSwallowedErrors",
+    "HypertraceTargetDown",
+    "HypertraceBudgetBurns",
+)
+EMPTY = {
+    ("Class explorer", "Calls now, yesterday and last week", "B"): NO_HISTORY,
+    ("Class explorer", "Calls now, yesterday and last week", "C"): NO_HISTORY,
+    ("Class explorer", "Change by function", "B"): NO_HISTORY,
+    ("Class explorer", "Change by function", "C"): NO_HISTORY,
+    ("Class explorer", "Calls by topic", "C"): "no call of these classes has a topic",
+    **{("Alerts", name, ""): HEALTHY for name in SILENT},
+}
+"""Queries that give nothing in a healthy demo, and why."""
+
+Answer = list[tuple[dict[str, str], float]]
+
+
+class Prometheus(Protocol):
+    """What these tests need of the running Prometheus in conftest.py."""
+
+    url: str
+
+    def query(self, promql: str) -> Answer:
+        """Evaluate `promql` now."""
+
+    def wait_for_scrape(self, job: str) -> None:
+        """Wait for a scrape of `job` that begins after this call."""
+
+
+class Question(NamedTuple):
+    """A query of a panel."""
+
+    board: str
+    panel: str
+    ref: str
+    expression: str
+    instant: bool
+
+    def __str__(self) -> str:
+        return f"{self.board}: {self.panel} {self.ref}"
+
+
+def _questions() -> Iterator[Question]:
+    for dashboard in dashboards(props=ALLOWED_PROPS[:1]).values():
+        board = dashboard["title"].partition(" / ")[2]
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", ()):
+                instant = bool(target.get("instant"))
+                yield Question(board, panel["title"], target["refId"], target["expr"], instant)
+
+
+def _variables() -> Iterator[tuple[str, str, str, str]]:
+    for dashboard in dashboards().values():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                pattern = variable.get("regex", "")
+                yield dashboard["title"], variable["name"], variable["query"]["query"], pattern
+
+
+def _rules() -> Iterator[Question]:
+    for group in [*rules.groups(), *objectives.groups(objectives.read(OBJECTIVES))]:
+        for rule in group["rules"]:
+            if rule.get("alert") in SILENT:
+                yield Question("Alerts", rule["alert"], "", rule["expr"], instant=True)
+            elif "alert" in rule:
+                # The demo's visitors make mistakes and take their time: now it fires, now not.
+                watched, _, _ = rule["expr"].rpartition(" > ")
+                yield Question("Alerts", rule["alert"], "", watched, instant=True)
+            else:
+                yield Question("Records", rule["record"], "", rule["expr"], instant=True)
+
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="prometheus_client knows processes on Linux only"
+)
+OF_PANELS = list(_questions())
+QUESTIONS = [*OF_PANELS, *_rules()]
+VARIABLES = list(_variables())
+
+
+@dataclass
+class Scraped:
+    """An application at one moment, and what it did in some seconds before."""
+
+    prometheus: Prometheus
+    exporter: PrometheusExporter
+    started: float
+    ended: float
+    done: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """What it counted itself in between: entries of its books, and their details."""
+    threads: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long it was watched."""
+        return self.ended - self.started
+
+    def rate(self, entry: str, *details: str) -> float:
+        """How often it did something in a second, of its own counting."""
+        done = (
+            n for (e, d), n in self.done.items() if e == entry and (not details or d in details)
+        )
+        return sum(done) / self.seconds
+
+    def filled(self, expression: str, chosen: Mapping[str, str]) -> str:
+        """Put values in the place of a dashboard's variables, as Grafana does."""
+        values = {
+            "__rate_interval": f"{round(self.seconds)}s",
+            "__range": f"{round(self.seconds) + 5}s",
+            "job": "hypertrace",
+            "instance": ".*",
+            "class": "SearchEngine|Shard|Tokenizer",
+            "function": ".*",
+            "prop": "caller_props_outcome",
+            "to": ".*",
+            **chosen,
+        }
+        return re.sub(r"\$(\w+)", lambda match: values[match[1]], expression)
+
+    def answers(self, expression: str, *, instant: bool = True, **chosen: str) -> Answer:
+        """Ask as Grafana does; of a graph, the values at its right end."""
+        query = self.filled(expression, chosen)
+        if instant:
+            result = self._get("query", query=query, time=str(self.ended))["result"]
+            return [(each["metric"], float(each["value"][1])) for each in result]
+        span = {"start": str(self.started), "end": str(self.ended), "step": "1"}
+        result = self._get("query_range", query=query, **span)["result"]
+        return [(each["metric"], float(each["values"][-1][1])) for each in result]
+
+    def values_of(self, query: str, pattern: str) -> list[str]:
+        """Return the choices of a variable."""
+        query = self.filled(query, {})
+        found: list[str]
+        if names := re.fullmatch(r"label_names\((.*)\)", query):
+            found = self._get("labels", **{"match[]": names[1]})
+        else:
+            values = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
+            assert values, query
+            found = self._get(f"label/{values[2]}/values", **{"match[]": values[1]})
+        return [each for each in found if re.fullmatch(pattern.strip("/") or ".*", each)]
+
+    def asked(self, title: str, *labels: str, **chosen: str) -> dict[str, float]:
+        """Ask what the first query of a panel asks; values by their labels, joined with dots."""
+        board, _, panel = title.partition(": ")
+        question = next(q for q in QUESTIONS if (q.board, q.panel) == (board, panel))
+        answer = self.answers(question.expression, instant=question.instant, **chosen)
+        return {
+            ".".join(found.get(label, "") for label in labels): value for found, value in answer
+        }
+
+    def _get(self, endpoint: str, **parameters: str) -> Any:
+        url = f"{self.prometheus.url}/api/v1/{endpoint}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+
+
+def _booked(library: Library) -> Counter[tuple[str, str]]:
+    counts = Counter[tuple[str, str]]()
+    for entry in BOOKED:
+        for detail, count in library.ledger.details(entry).items():
+            counts[entry, detail] = count
+    return counts
+
+
+@pytest.fixture(scope="module")
+def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
+    """Run the demo's application for some seconds under the eyes of a Prometheus."""
+    with make_exporter(0) as exporter:
+        assert exporter.port
+        set_trace_function(exporter)
+        library = Library()
+        workload = Workload(library)
+        workload.start()
+        prometheus = start_prometheus(exporter.port)
+        prometheus.wait_for_scrape("hypertrace")
+        before, started = _booked(library), time.time()
+        for _ in range(WATCHED):
+            prometheus.wait_for_scrape("hypertrace")
+        after, ended = _booked(library), time.time()
+        threads = threading.active_count()
+        workload.stop()
+        reset()
+        yield Scraped(prometheus, exporter, started, ended, after - before, threads)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def test_every_panel_shows_something(demo: Scraped, question: Question) -> None:
+    """Each query of each panel gives series with finite values, and few enough to be drawn."""
+    answer = demo.answers(question.expression, instant=question.instant)
+    reason = EMPTY.get((question.board, question.panel, question.ref))
+    if reason is None:
+        assert any(math.isfinite(value) for _, value in answer), question.expression
+    else:
+        assert answer == [], f"no longer empty, though {reason}"
+    assert len(answer) <= MOST_SERIES
+
+
+@pytest.mark.parametrize(
+    ("board", "name", "query", "pattern"), VARIABLES, ids=[f"{v[0]}: {v[1]}" for v in VARIABLES]
+)
+def test_every_variable_has_choices(
+    demo: Scraped, board: str, name: str, query: str, pattern: str
+) -> None:
+    """Each variable of each dashboard offers something."""
+    assert demo.values_of(query, pattern)
+
+
+CLASS, FUNCTION, FILE = "object_classname", "caller_functionname", "caller_filename"
+ENDS = ("from_classname", "from_functionname", "to_classname", "to_functionname")
+
+
+def _near(expected: float) -> object:
+    # Prometheus extrapolates from the first and last scrape, which come up to a second off.
+    return pytest.approx(expected, rel=0.2, abs=0.5)
+
+
+def test_the_overview_is_right(demo: Scraped) -> None:
+    """Calls by function and file, the process, and the fill of the series are what they are."""
+    by_function = demo.asked("Overview: Calls by function", CLASS, FUNCTION)
+    assert by_function["Library.ask"] == _near(demo.rate("question"))
+    most_called = demo.asked("Overview: Most called functions", CLASS, FUNCTION)
+    assert most_called["Library.ask"] == _near(demo.rate("question") * demo.seconds)
+    by_file = demo.asked("Overview: Calls by file", FILE)
+    both = demo.rate("question") + demo.rate("shelving")
+    assert by_file["hypertrace_prometheus/demo/library.py"] == _near(both * demo.seconds)
+    assert demo.asked("Overview: Processes") == {"": 1}
+
+
+def test_the_class_explorer_is_right(demo: Scraped) -> None:
+    """Calls, errors and props of one class are what the class did."""
+    calls = demo.asked("Class explorer: Calls", **{"class": "Library"})
+    assert calls[""] == _near(demo.rate("question") + demo.rate("shelving"))
+    ratio = demo.asked("Class explorer: Error ratio", **{"class": "SearchEngine"})
+    unanswered = demo.rate("search", "not found", "empty") / demo.rate("search")
+    assert ratio[""] == pytest.approx(unanswered, rel=0.3)
+    by_outcome = demo.asked(
+        "Class explorer: Calls by $prop", "caller_props_outcome", **{"class": "SearchEngine"}
+    )
+    assert by_outcome == {outcome: _near(demo.rate("search", outcome)) for outcome in by_outcome}
+    assert "found" in by_outcome
+    by_id = demo.asked("Class explorer: Calls by id", "id", **{"class": "Shard"})
+    assert by_id["insert"] == _near(demo.rate("insert"))
+
+
+def test_the_call_graph_is_right(demo: Scraped) -> None:
+    """Edges are as busy as the functions that call, and there are as many as there are."""
+    edge = "Library.ask.SearchEngine.search"
+    hot = demo.asked("Call graph: Hot edges", *ENDS)
+    assert hot[edge] == _near(demo.rate("question") * demo.seconds)
+    drawn = demo.asked("Call graph: Hottest edges over time", *ENDS)
+    assert drawn[edge] == _near(demo.rate("question"))
+    assert demo.exporter.edges is not None
+    assert demo.asked("Call graph: Edges")[""] == pytest.approx(len(demo.exporter.edges), abs=1)
+    assert len(hot) == pytest.approx(len(demo.exporter.edges), abs=1)
+
+
+def test_the_process_is_right(demo: Scraped) -> None:
+    """Age, restarts, memory and threads are those of this process."""
+    clock = os.sysconf("SC_CLK_TCK")
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / clock
+    alive = float(Path("/proc/uptime").read_text().split()[0]) - started
+    since = time.time() - demo.ended
+    assert demo.asked("Process: Youngest process")[""] == pytest.approx(alive - since, abs=2)
+    assert demo.asked("Process: Restarts") == {"": 0}
+    (threads,) = demo.asked("Process: Threads").values()
+    assert threads == pytest.approx(demo.threads, abs=3)
+    (memory,) = demo.asked("Process: Memory").values()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    assert memory == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.3)
+
+
+def test_the_exporter_health_is_right(demo: Scraped) -> None:
+    """Series, their limit, errors and versions are those of the exporter."""
+    held = demo.asked("Exporter health: Series held", "metric")
+    calls = demo.exporter.calls
+    assert held[calls.name] == pytest.approx(len(calls), abs=3)
+    fill = demo.asked("Exporter health: Series limit used")[""]
+    assert fill == pytest.approx(len(calls) / calls.limit, abs=3 / calls.limit)
+    assert demo.asked("Exporter health: Overflowed updates") == {"": 0}
+    assert demo.asked("Exporter health: Swallowed errors") == {"": 0}
+    versions = demo.asked("Exporter health: Versions", "version", "python")
+    assert versions == {f"{__version__}.{platform.python_version()}": 1}
+    (lines,) = demo.asked("Exporter health: Scrape size").values()
+    shown = [line for line in demo.exporter.metrics().splitlines() if not line.startswith("#")]
+    assert lines == pytest.approx(len(shown), rel=0.05)
+
+
+def _crowd(names: range) -> None:
+    """Count and time in 500 classes with 20 series each."""
+    for number in names:
+        tracer = Tracer(f"Class{number}")
+        for topic in range(9):
+            tracer.trace(topic=topic)
+            tracer.trace("again", topic=topic)
+        with tracer.span():
+            callee = Tracer(f"Class{(number + 1) % CLASSES}")
+            with callee.span("called"):
+                pass
+
+
+CLASSES = 500
+
+
+@pytest.fixture(scope="module")
+def crowd(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
+    """Run an application with as many classes and series as a large one has."""
+    with make_exporter(0) as exporter:
+        assert exporter.port
+        set_trace_function(exporter)
+        _crowd(range(CLASSES))
+        prometheus = start_prometheus(exporter.port)
+        prometheus.wait_for_scrape("hypertrace")
+        started = time.time()
+        for _ in range(4):
+            _crowd(range(CLASSES))
+            prometheus.wait_for_scrape("hypertrace")
+        reset()
+        yield Scraped(prometheus, exporter, started, time.time())
+
+
+@pytest.mark.parametrize("question", OF_PANELS, ids=str)
+def test_a_crowd_of_classes_is_drawn_as_a_few(crowd: Scraped, question: Question) -> None:
+    """With 500 classes and 10 000 series no query gives more than 1000, and no graph over 15."""
+    assert len(crowd.exporter.calls) == 10_000
+    begun = time.monotonic()
+    answer = crowd.answers(
+        question.expression,
+        instant=question.instant,
+        **{"class": "Class7", "prop": "caller_props_topic"},
+    )
+    assert time.monotonic() - begun < PATIENCE
+    assert len(answer) <= (MOST_SERIES if question.instant else MOST_LINES)
