@@ -1,0 +1,98 @@
+"""Takes the figures and prints the table: `python -m benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import hypertrace
+
+from . import peers, report
+from .measure import FULL, QUICK, Effort, Row, rows_of
+
+PROMISES = (
+    "tracing_off",
+    "counting",
+    "ids_and_props",
+    "spans",
+    "decorated",
+    "creating",
+    "scraping",
+    "memory",
+    "importing",
+)
+"""The files whose promises every core keeps, in the order of the table."""
+
+PURE, COMPILED = "pure Python", "compiled"
+CORES = {PURE: "1", COMPILED: "0"}
+"""The implementations of the core, each a column: what HYPERTRACE_PURE_PYTHON is for them."""
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main() -> int:
+    """Return 1 if a promise is broken: in a quick run by more than the allowance."""
+    options = _options()
+    effort = QUICK if options.quick else FULL
+    skipped = [] if options.quick else _skipped()
+    allowance = report.ALLOWANCE if options.quick else 1
+    cores = CORES if hypertrace.COMPILED else {PURE: CORES[PURE]}
+    results: report.Rows = {
+        core: [r for n in options.names for r in _apart(n, effort, core)] for core in cores
+    }
+    broken = [row for rows in results.values() for row in report.broken(rows, allowance)]
+    if COMPILED in cores and options.names == PROMISES:
+        own = _apart("compiled", effort, COMPILED)
+        broken += report.broken(own, allowance)
+        results = report.with_own(results, COMPILED, own)
+    print(report.machine(), report.aligned(report.table(results)), *skipped, sep="\n")
+    if options.write:
+        _write(results, skipped)
+    for row in broken:
+        print(f"FAILED: {row.what}: {row.judged:.3g}, promised {row.promise:.3g}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", default=PROMISES, metavar="NAME", help="of the files")
+    parser.add_argument("--quick", action="store_true", help="only what promises are made about")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md, too")
+    return parser.parse_args()
+
+
+def _apart(name: str, effort: Effort, core: str) -> list[Row]:
+    """Return the rows of a file, taken in a process of its own: none leaves another anything."""
+    os.environ["HYPERTRACE_PURE_PYTHON"] = CORES[core]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as process:
+        return process.submit(rows_of, name, effort).result()
+
+
+def _skipped() -> list[str]:
+    skipped = []
+    if not peers.AUTOMETRICS_PYTHON.exists():
+        skipped.append("autometrics, which has no environment here; `bash .ci/bench` makes one")
+    if not peers.node():
+        skipped.append("the JavaScript original; install Node.js and npm, then `bash .ci/bench`")
+    return skipped
+
+
+def _write(results: report.Rows, skipped: list[str]) -> None:
+    # Late: only this needs matplotlib.
+    from . import growth, plots  # noqa: PLC0415
+
+    figures = list(growth.figures())
+    images = DOCS / "images"
+    images.mkdir(exist_ok=True)
+    for figure in figures:
+        plots.draw(figure, images)
+    (DOCS / "performance.md").write_text(report.page(results, skipped, figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

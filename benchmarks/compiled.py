@@ -1,0 +1,47 @@
+"""What the compiled core promises beyond the Python code; see `hypertrace.COMPILED`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import peers
+from .creating import SLOTS, Maker
+from .measure import OURS, compared
+from .ours import Plain, Swarm, exporting
+from .tracing_off import EMPTY, Untraced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .measure import Effort, Row
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Measure what is traced beside empty methods and beside `prometheus_client`."""
+    untraced, off = Untraced(), Plain()
+    times = effort.nanoseconds({OURS: off.connect, EMPTY: untraced.connect})
+    yield from compared("compiled: `trace()`, disabled", times, {EMPTY: (0.6, 0.5)})
+
+    counter, timer = peers.BoundCounter(), peers.BoundTimer()
+    with exporting(allowed_props=["topic", "peer"], exemplar=None):
+        swarm = Plain()
+        operations = {EMPTY: untraced.connect, peers.BOUND: counter.connect}
+        times = effort.nanoseconds({OURS: swarm.connect, **operations})
+        promises = {EMPTY: (1.25, 1.0), peers.BOUND: (0.25, 0.2)}
+        yield from compared("compiled: `trace()`, counted", times, promises)
+
+        bound = {peers.BOUND: counter.connect}
+        for what, operation, promise in (
+            ('compiled: `trace("id")`', Swarm.connect_with_id, (0.35, 0.25)),
+            ("compiled: `trace(prop=value)`, two allowed", Swarm.connect_with_prop, (0.8, 0.5)),
+        ):
+            times = effort.nanoseconds({OURS: operation.__get__(swarm), **bound})
+            yield from compared(what, times, {peers.BOUND: promise})
+
+        times = effort.nanoseconds(
+            {OURS: Swarm.span.__get__(swarm), peers.BOUND_TIMER: timer.connect}
+        )
+        yield from compared("compiled: a span", times, {peers.BOUND_TIMER: (0.4, 0.25)})
+
+        times = effort.nanoseconds({OURS: Maker().tracer, SLOTS: Maker().small})
+        yield from compared("compiled: making a tracer, on", times, {SLOTS: (2.0, 1.5)})

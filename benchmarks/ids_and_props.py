@@ -1,0 +1,44 @@
+"""An id or a prop adds a little to a `trace()`, in `hypertrace` and in its peers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import peers
+from .measure import OURS, compared
+from .ours import App, Swarm, exporting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .measure import Effort, Row
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Measure a `trace()` with an id, with props that are allowed, and with others."""
+    peer = {peers.BOUND: peers.BoundCounter().connect}
+    with exporting():
+        swarm = Swarm(App())
+        operations = {
+            '`trace("id")`': (swarm.connect_with_id, (1.2, 0.8), "trace(id)"),
+            "`trace(prop=value)`, allowed": (swarm.connect_with_prop, (2.5, 1.5), "trace(prop)"),
+        }
+        for what, (operation, promise, on_node) in operations.items():
+            times = effort.nanoseconds({OURS: operation, **peer})
+            if not effort.quick:
+                times |= _node(on_node)
+            yield from compared(what, times, {peers.BOUND: promise})
+        if effort.quick:
+            return
+        others = {
+            "`trace(prop=value)`, not allowed": swarm.connect_with_other_prop,
+            '`trace("id", prop=value)`, allowed': swarm.connect_with_id_and_prop,
+            '`trace({"prop": value})`, allowed': swarm.connect_with_mapping,
+        }
+        for what, operation in others.items():
+            yield from compared(what, effort.nanoseconds({OURS: operation, **peer}))
+
+
+def _node(operation: str) -> dict[str, float]:
+    times = peers.node()
+    return {peers.NODE: times[operation]} if times else {}

@@ -1,0 +1,185 @@
+"""The figures as a table, for a terminal and for the documentation."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from math import isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .growth import Figure
+    from .measure import Row
+
+    Rows = Mapping[str, Sequence[Row]]
+    """The rows of each core."""
+
+PACKAGES = (
+    "prometheus-client",
+    "opentelemetry-sdk",
+    "opentelemetry-exporter-prometheus",
+    "statsd",
+    "blinker",
+    "goblinfish-metrics-trackers",
+    "wrapt",
+    "werkzeug",
+)
+ALLOWANCE = 1.3
+"""What a quick run may be past a promise by."""
+
+_FROM_HERE_WHOLE = 100
+
+_HEADS = ("what", "against", "its figure", "promise", "goal")
+
+
+def table(results: Rows) -> list[list[str]]:
+    """Return the cells of the table, the heads first.
+
+    Args:
+        results: the rows of each core; all cores have the same rows, in the same order.
+    """
+    cores = list(results)
+    heads = [_HEADS[0], *cores, *_HEADS[1:3]]
+    heads += [f"ratio, {core}" if len(cores) > 1 else "ratio" for core in cores]
+    return [[*heads, *_HEADS[3:], ""], *map(_line, zip(*results.values(), strict=True))]
+
+
+def with_own(results: Rows, core: str, own: Sequence[Row]) -> Rows:
+    """Return rows to which one core adds some of its own; the others' figures are left out."""
+    blank = [replace(row, ours=nan) for row in own]
+    return {each: [*rows, *(own if each == core else blank)] for each, rows in results.items()}
+
+
+def _line(rows: Sequence[Row]) -> list[str]:
+    row = rows[0]
+    theirs = "" if row.theirs is None else _number(row.theirs, row.unit)
+    ratios = [
+        "" if each.theirs is None or isnan(each.ours) else _ratio(each.judged) for each in rows
+    ]
+    bounds = [_bound(row, row.promise), _bound(row, row.goal)]
+    ours = ["" if isnan(each.ours) else _number(each.ours, each.unit) for each in rows]
+    return [row.what, *ours, row.peer or "", theirs, *ratios, *bounds, verdict(rows[-1])]
+
+
+def verdict(row: Row) -> str:
+    """Return whether promise and goal are kept; by the last core, which is the fastest."""
+    if row.promise is None or row.goal is None:
+        return ""
+    if row.judged > row.promise:
+        return "BROKEN"
+    return "kept" if row.judged > row.goal else "kept, and the goal"
+
+
+def broken(rows: Iterable[Row], allowance: float = ALLOWANCE) -> list[Row]:
+    """Return the rows that are past their promise, by more than an allowance."""
+    return [row for row in rows if row.promise and row.judged > allowance * row.promise]
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Return a table for a terminal."""
+    plain = [[cell.replace("`", "") for cell in line] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in plain
+    ]
+    return "\n".join(lines)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """Return a table for a page."""
+    heads, *lines = [f"| {' | '.join(line)} |" for line in cells]
+    return "\n".join([heads, "|" + " --- |" * len(cells[0]), *lines])
+
+
+def machine() -> str:
+    """Return what the figures were taken on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    models = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    cores = f"{models[0]}, {len(models)} cores" if models else platform.machine()
+    return f"{platform.python_implementation()} {platform.python_version()}, {cores}"
+
+
+def page(results: Rows, skipped: Sequence[str], figures: Sequence[Figure]) -> str:
+    """Return `docs/performance.md`."""
+    versions = "; ".join(f"{name} {version(name)}" for name in PACKAGES)
+    parts = [
+        _INTRODUCTION,
+        f"Taken on: {machine()}. Beside it: {versions}.",
+        markdown(table(results)),
+        *[f"Not measured: {what}" for what in skipped],
+        _GROWTH,
+        *[f"![{title}](images/{image_name(title)})" for title, _, _ in figures],
+        *[_growth_table(figure) for figure in figures],
+        _HOW,
+    ]
+    return "\n\n".join(parts)
+
+
+def image_name(title: str) -> str:
+    """Return the file a figure is drawn to."""
+    words = "".join(c if c.isalnum() else " " for c in title.lower()).split()
+    return f"growth-{'-'.join(words)}.svg"
+
+
+def _growth_table(figure: Figure) -> str:
+    title, grows, by_label = figure
+    amounts = list(next(iter(by_label.values())))
+    heads = [f"{title}, ns", *[f"{amount:_} {grows}".replace("_", " ") for amount in amounts]]
+    lines = [
+        [label, *[f"{points[amount]:.0f}" for amount in amounts]]
+        for label, points in by_label.items()
+    ]
+    return markdown([heads, *lines])
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}" if value < _FROM_HERE_WHOLE else f"{value:.0f} {unit}"
+
+
+def _ratio(value: float) -> str:
+    return f"1/{1 / value:.1f}" if value < 1 / 3 else f"{value:.2f}"
+
+
+def _bound(row: Row, bound: float | None) -> str:
+    if bound is None:
+        return ""
+    return "≤ " + (_number(bound, row.unit) if row.theirs is None else _exact_ratio(bound))
+
+
+def _exact_ratio(bound: float) -> str:
+    return f"1/{1 / bound:.0f}" if bound < 1 / 3 else f"{bound:g}"
+
+
+_INTRODUCTION = """\
+# What it costs
+
+Every figure is taken beside what it is compared with, in the same process, in turns of half a
+millisecond; each operation stands in a method of its own, whose call is part of the figure, for us
+and for them. The ratios hold on other machines, the nanoseconds do not. `bash .ci/bench` measures
+again and writes this page; `.ci/run` fails when a ratio is 1.3 times past its promise.
+
+## Beside others"""
+
+_GROWTH = """\
+## As things grow
+
+Where a curve of ours rises, the processor's caches no longer hold what it touches."""
+
+_HOW = """\
+## How to read it
+
+- "Counted" is all there is: the caller resolved, the labels of the object, its parent and their
+  props in place, ready to be scraped.
+- The peers count with as many labels, which the application gives them; autometrics runs in an
+  environment of its own with a bound `inc()` beside it, by which its figure is scaled; the
+  JavaScript original runs on Node.js with the same classes, props and labels.
+- A promise is kept or broken by the ratio, or by the figure where it stands alone.
+- Memory is what `tracemalloc` sees over 10 000 objects that traced, or 10 000 series.
+- Imports are timed in fresh interpreters, whose start is not part of the figure.
+"""

@@ -1,0 +1,46 @@
+"""A span gives more than a bound timer, and costs less."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import peers
+from .measure import OURS, compared
+from .ours import App, Swarm, exporting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .measure import Effort, Row
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Measure a span around an empty block, with its duration, result, gauge and upstream."""
+    peer = {peers.BOUND_TIMER: peers.BoundTimer().connect}
+    operations = dict(peer)
+    if not effort.quick:
+        otel = peers.OpenTelemetry()
+        operations |= {
+            peers.LABELS_TIMER: peers.LabelledTimer().connect,
+            "OpenTelemetry, `histogram.record`": otel.record,
+            "OpenTelemetry, `start_as_current_span`": otel.span,
+        }
+    # OpenTelemetry is loaded, and would be asked for an exemplar at the end of each span.
+    with exporting(exemplar=None):
+        swarm = Swarm(App())
+        times = effort.nanoseconds({OURS: swarm.span, **operations})
+        yield from compared("a span", times, {peers.BOUND_TIMER: (0.9, 0.6)})
+        if effort.quick:
+            return
+        for what, operation in {
+            'a span, `span("id")`': swarm.span_with_id,
+            "a span, `span(prop=value)`, allowed": swarm.span_with_prop,
+        }.items():
+            yield from compared(what, effort.nanoseconds({OURS: operation, **peer}))
+    for what, settings in {
+        "a span, with edges": {"upstream": True, "exemplar": None},
+        "a span, asked for an exemplar": {},
+    }.items():
+        with exporting(**settings):
+            times = effort.nanoseconds({OURS: Swarm(App()).span, **peer})
+        yield from compared(what, times)
