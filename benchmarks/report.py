@@ -179,7 +179,9 @@ _HOW = """\
 - The peers count with as many labels, which the application gives them; autometrics runs in an
   environment of its own with a bound `inc()` beside it, by which its figure is scaled; the
   JavaScript original runs on Node.js with the same classes, props and labels.
-- A promise is kept or broken by the ratio, or by the figure where it stands alone.
+- A promise is kept or broken by the ratio, or by the figure where it stands alone. The last column
+  judges the compiled core; compare the ratio of the Python code with the promise yourself, where
+  two of them lie on the line: `labels(…).inc()`, and `@traced` on a method.
 - Memory is what `tracemalloc` sees over 10 000 objects that traced, or 10 000 series.
 - Imports are timed in fresh interpreters, whose start is not part of the figure.
 """
