@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from ._dispatch import get_trace_function as get_trace_function
     from ._dispatch import set_trace_function as set_trace_function
     from ._failures import swallowed_errors as swallowed_errors
+    from ._guard import dropped_events as dropped_events
+    from ._guard import untraced as untraced
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
+    from ._recorders import PropsRecorder as PropsRecorder
     from ._span import Span as Span
     from ._tracer import Tracer as Tracer
     from .cells import Cell as Cell
-    from .cells import PropsRecorder as PropsRecorder
     from .decorators import traced as traced
     from .events import Caller as Caller
     from .events import SpanEvent as SpanEvent
@@ -45,12 +47,14 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "Tracer",
     "Upstream",
     "clear_trace_function",
+    "dropped_events",
     "fan_out",
     "get_trace_function",
     "instrument",
     "set_trace_function",
     "swallowed_errors",
     "traced",
+    "untraced",
 ]
 
 __version__ = "0.1.0"
@@ -61,7 +65,7 @@ _HOME = {
     "Cell": "cells",
     "COMPILED": "_compiled",
     "Instrumentation": "_instrument",
-    "PropsRecorder": "cells",
+    "PropsRecorder": "_recorders",
     "Span": "_span",
     "SpanBindableTraceFunction": "protocols",
     "SpanEvent": "events",
@@ -72,12 +76,14 @@ _HOME = {
     "Tracer": "_tracer",
     "Upstream": "events",
     "clear_trace_function": "_dispatch",
+    "dropped_events": "_guard",
     "fan_out": "_dispatch",
     "get_trace_function": "_dispatch",
     "set_trace_function": "_dispatch",
     "instrument": "_instrument",
     "swallowed_errors": "_failures",
     "traced": "decorators",
+    "untraced": "_guard",
 }
 
 

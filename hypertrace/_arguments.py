@@ -1,18 +1,39 @@
-"""The arguments of `trace()` and `span()`: an id and props, in the forms they may have."""
+"""The arguments of tracers, and of their `trace()` and `span()`: the forms they may have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ._failures import misuse, swallow
+from ._guard import untraced
+from ._naming import type_name
+from ._source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
+def check(ctx: object, props: object, parent: object) -> None:
+    """Raise a TypeError that tells what is wrong with the arguments of a tracer."""
+    if ctx is None:
+        raise TypeError(
+            "Tracer(None): give the object to trace, usually self; "
+            "for code without a class a name: Tracer('startup')"
+        )
+    if props is not None and not isinstance(props, Mapping):
+        raise TypeError(
+            f"props must be a mapping of names to values or None, not {type(props).__name__}"
+        )
+    if parent is not None and not isinstance(parent, Source):
+        raise TypeError(
+            f"parent must be a Tracer or None, not {type(parent).__name__}; "
+            "give the tracer of the other object: parent=other.tracer"
+        )
+
+
 def call_arguments(
-    id: Any, props: Any, kwargs: dict[str, object]
+    id: Any, props: Any, kwargs: dict[str, object], *, copy: bool
 ) -> tuple[Any, dict[str, object] | None]:
     """Return the id and the props of a call; what is wrong is logged and left out.
 
@@ -20,28 +41,41 @@ def call_arguments(
         id: the id, or a mapping of props.
         props: a mapping of props, None, or anything else by mistake.
         kwargs: props that win over those.
+        copy: the props are kept; if not, a dict given alone is returned as it is, however large.
     """
-    if props is None and not isinstance(id, str) and isinstance(id, Mapping):
+    if props is None and id is not None and type(id) is not str and _is_mapping(id):
         id, props = None, id
     if props is None:
         return id, kwargs or None
-    if not isinstance(props, Mapping):
+    if not _is_mapping(props):
         misuse(
-            f"trace() got props of type {type(props).__name__} and goes without them; "
+            f"trace() got props of type {type_name(type(props))} and goes without them; "
             "give a mapping, or keyword arguments"
         )
         return id, kwargs or None
+    if type(props) is dict and not kwargs and not copy:
+        return id, props or None
     try:
-        return id, {**props, **kwargs} or None
+        if type(props) is dict:
+            return id, {**props, **kwargs} or None
+        return id, {**untraced(dict, props), **kwargs} or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
-        swallow(error, props)
+        swallow(error, type(props))
         return id, kwargs or None
 
 
 def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:
     """Return a copy of the props of a tracer; None if there are none, or they cannot be read."""
     try:
-        return dict(props) or None
+        return (props.copy() if type(props) is dict else untraced(dict, props)) or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
-        swallow(error, props)
+        swallow(error, type(props))
         return None
+
+
+def _is_mapping(value: object) -> bool:
+    try:
+        return isinstance(value, Mapping)
+    except Exception as error:  # noqa: BLE001 -- a proxy may have nothing behind it
+        swallow(error, type(value))
+        return False

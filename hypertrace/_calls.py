@@ -10,9 +10,11 @@ from weakref import ref
 from . import _dispatch
 from ._callsite import of_function
 from ._failures import swallow
+from ._guard import is_dropped, marks, untraced
 from ._naming import class_names
 from ._paths import PropPaths
-from ._span import NO_SPAN, Span, SteppedSpan
+from ._span import NO_SPAN, Span
+from ._stepping import SteppedSpan
 from ._targets import recorder_key
 from ._tracer import Tracer, implicit_tracer
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._callsite import CallSite
+    from ._targets import Target
 
 _HELD_AS = ("tracer", "_tracer")
 """Attributes in which an object's own tracer is looked for."""
@@ -33,6 +36,10 @@ class TracedCalls:
     A method is traced for the object it is called on: with the object's own tracer, if it holds an
     enabled one as `tracer` or `_tracer`, else by its class. A function is traced for its module.
     """
+
+    # Held by the class: when the interpreter goes down, the names of modules go first.
+    _no_span = NO_SPAN
+    _swallow = staticmethod(swallow)
 
     def __init__(
         self,
@@ -61,27 +68,49 @@ class TracedCalls:
         self._own_tracer = implicit_tracer(name, class_names=(self._owner,))
 
     def span(self, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Span] = Span) -> Span:
-        """Return the span of one call; `NO_SPAN` while tracing is off."""
-        target = _dispatch.target
-        if target is None:
-            return NO_SPAN
+        """Return the span of one call; one that does nothing while tracing is off."""
+        if marks and is_dropped():
+            return self._no_span
+        culprit: object = self._site
         try:
+            target = _dispatch.target
+            if target is None:
+                return self._no_span
+            culprit = target.function
             tracer = self._tracer_of(args) if args and self._has_self else self._own_tracer
             if not self._has_props:
                 binding = tracer._recorders.get(self._key)
                 if binding is not None:
                     return kind(binding, tracer)
-            props = {**self._props, **self._paths.from_args(args, kwargs)} or None
-            binding = target.bind_span(tracer, self._site, self._id, props)
-            return kind(binding, tracer, props)
+            if not is_dropped():
+                return self._made_span(target, tracer, args, kwargs, kind)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, target.function)
-            return NO_SPAN
+            self._swallow(error, culprit)
+        return self._no_span
 
-    def stepped_span(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SteppedSpan | None:
+    def _made_span(
+        self,
+        target: Target,
+        tracer: Tracer,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        kind: type[Span],
+    ) -> Span:
+        props = self._props
+        if self._paths:
+            props = {**props, **untraced(self._paths.from_args, args, kwargs)}
+        binding = target.bind_span(tracer, self._site, self._id, props or None)
+        return kind(binding, tracer, props or None)
+
+    def stepped_span(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        kind: type[SteppedSpan] = SteppedSpan,
+    ) -> SteppedSpan | None:
         """Return the span of one call that runs in steps; None while tracing is off."""
-        span = self.span(args, kwargs, SteppedSpan)
-        return span if isinstance(span, SteppedSpan) else None
+        span = self.span(args, kwargs, kind)
+        return span if isinstance(span, kind) else None
 
     @property
     def needs_result(self) -> bool:
@@ -90,8 +119,12 @@ class TracedCalls:
 
     def tell_result(self, span: Span, result: object) -> None:
         """Set the props that come from the result."""
-        if self.needs_result and span is not NO_SPAN:
-            span.set(self._paths.from_result(result))
+        if not self.needs_result or span is self._no_span:
+            return
+        try:
+            span.set(untraced(self._paths.from_result, result))
+        except Exception as error:  # noqa: BLE001 -- the interpreter goes down
+            self._swallow(error, self)
 
     def _tracer_of(self, args: tuple[Any, ...]) -> Tracer:
         first = args[0]

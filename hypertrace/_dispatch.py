@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import count
 
-from . import _callsite, _failures
+from . import _callsite, _failures, _guard
 from ._failures import logger, swallow
+from ._guard import untraced
 from ._naming import class_name_of
+from ._recorders import Together
 from ._targets import EventRecorder, is_bindable, is_span_bindable, target_for
 
 TYPE_CHECKING = False
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from ._targets import Target
-    from .events import TracedObject, TraceEvent, Upstream
+    from .events import SpanEvent, TracedObject, TraceEvent, Upstream
     from .protocols import (
         BindableTraceFunction,
         SpanBindableTraceFunction,
@@ -39,7 +41,7 @@ _disabled_count = count()
 _disabled_names: dict[str, None] = {}
 
 
-def set_trace_function(function: TraceFunction) -> None:
+def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None:
     """Send all events to `function` from now on, instead of the one set before.
 
     Takes effect at once in all threads; a `trace()` that is under way may still reach the old one.
@@ -49,18 +51,23 @@ def set_trace_function(function: TraceFunction) -> None:
     Args:
         function: a callable that takes a `TraceEvent`; see `TraceFunction` for what it may do, and
             `BindableTraceFunction` for a faster way.
+        strict: for tests and staging. What would be swallowed or logged as a wrong call is raised
+            by the user's own `trace()`, `span()` or decorated call instead: what the trace
+            function raises as it is, a wrong call as a `TypeError`. Nothing of it is counted in
+            `swallowed_errors()`. What tracing itself traces is dropped and counted as ever. It
+            ends with this trace function: when another one is set, or none.
 
     Raises:
         TypeError: `function` is not callable.
     """
     _check_callable(function)
-    _replace_target(target_for(function))
+    _replace_target(target_for(function), strict=strict)
     _tell_disabled()
 
 
 def clear_trace_function() -> None:
     """Remove the trace function: enabled tracers fall silent at once, and new ones are disabled."""
-    _replace_target(None)
+    _replace_target(None, strict=False)
 
 
 def get_trace_function() -> TraceFunction | None:
@@ -72,8 +79,9 @@ def get_trace_function() -> TraceFunction | None:
 def fan_out(*functions: TraceFunction) -> TraceFunction:
     """Make one trace function of several.
 
-    They are called in the order given. One that raises does not stop the others: its error is
-    swallowed like that of any trace function. If all can be bound, so can the result.
+    They are called in the order given. One that raises does not stop the others, unless the result
+    is set as strict: its error is swallowed like that of any trace function. If all can be bound,
+    so can the result.
 
     Args:
         functions: at least one trace function.
@@ -108,6 +116,7 @@ def reset() -> None:
     _forget_disabled()
     _callsite.reset()
     _failures.reset()
+    _guard.reset()
 
 
 def _check_callable(function: object) -> None:
@@ -115,10 +124,11 @@ def _check_callable(function: object) -> None:
         raise TypeError(f"a trace function must be callable with one event, not {function!r}")
 
 
-def _replace_target(new: Target | None) -> None:
+def _replace_target(new: Target | None, *, strict: bool) -> None:
     global target  # noqa: PLW0603 -- the one slot
     if new is not None:
         _in_use.append(new)
+    _failures.strict = strict
     target = new
     # Also those of other threads that set one meanwhile: only the last may go on.
     for old in _in_use.copy():
@@ -131,13 +141,20 @@ def _replace_target(new: Target | None) -> None:
 def _tell_disabled() -> None:
     silent = next(_disabled_count)
     if silent:
-        logger().info(
-            "%d tracers were made before the trace function was set and stay silent, of %s; "
-            "set it before the objects are made",
-            silent,
-            ", ".join(_disabled_names),
-        )
+        try:
+            untraced(_log_disabled, silent)
+        except Exception as error:  # noqa: BLE001 -- a log handler may raise anything
+            swallow(error, _log_disabled)
     _forget_disabled()
+
+
+def _log_disabled(silent: int) -> None:
+    logger().info(
+        "%d tracers were made before the trace function was set and stay silent, of %s; "
+        "set it before the objects are made",
+        silent,
+        ", ".join(_disabled_names),
+    )
 
 
 def _forget_disabled() -> None:
@@ -175,10 +192,12 @@ class _BindableFanOut:
         return None if any(key is None for key in keys) else tuple(keys)
 
     def bind(self, event: TraceEvent) -> Callable[[], object]:
-        return _together([(f, _bound(f.bind, event)) for f in self._functions])
+        bound = [(f, _bound(f.bind, event)) for f in self._functions]
+        return Together(bound, droppable=True).record
 
     def bind_props(self, event: TraceEvent) -> Callable[[dict[str, object]], object]:
-        return _together([(f, _bound(f.bind_props, event)) for f in self._functions])
+        bound = [(f, _bound(f.bind_props, event)) for f in self._functions]
+        return Together(bound, droppable=True).record
 
 
 def _share_key(
@@ -247,30 +266,27 @@ class _Recorders:
 
     durations = None
 
-    def __init__(self, recorders: list[tuple[BindableTraceFunction, SpanRecorder]]) -> None:
-        self.start = _together([(f, recorder.start) for f, recorder in recorders])
-        self.end = _together([(f, recorder.end) for f, recorder in recorders])
+    def __init__(self, recorders: list[tuple[TraceFunction, SpanRecorder]]) -> None:
+        self._recorders = recorders
+        starts = [(f, recorder.start) for f, recorder in recorders]
+        self.start = Together(starts, droppable=False).record
         edges = [(f, recorder.edge) for f, recorder in recorders if recorder.edge is not None]
         self.edge = _edges_together(edges) if edges else None
+
+    def end(self, event: SpanEvent) -> None:
+        for function, recorder in self._recorders:
+            try:
+                recorder.end(event)
+            except Exception as error:  # noqa: BLE001 -- the others must get it too
+                swallow(error, function)
 
     def fold(self) -> None:
         pass
 
 
-def _edges_together(
-    edges: list[tuple[BindableTraceFunction, EdgeFunction]],
-) -> EdgeFunction:
-    return lambda upstream: _together([(f, edge(upstream)) for f, edge in edges])
+def _edges_together(edges: list[tuple[TraceFunction, EdgeFunction]]) -> EdgeFunction:
+    def edge(upstream: Upstream) -> Callable[[], object]:
+        counts = [(f, edge(upstream)) for f, edge in edges]
+        return Together(counts, droppable=False).record
 
-
-def _together(
-    recorders: list[tuple[BindableTraceFunction, Callable[..., object]]],
-) -> Callable[..., object]:
-    def record(*props: object) -> None:
-        for function, recorder in recorders:
-            try:
-                recorder(*props)
-            except Exception as error:  # noqa: BLE001 -- the others must get it too
-                swallow(error, function)
-
-    return record
+    return edge

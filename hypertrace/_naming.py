@@ -6,21 +6,37 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+_name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
+_qualname_of: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 
 
-def class_name_of(ctx: object) -> str:
-    """Return what an object is counted under: a class by itself, a string by its value."""
-    if isinstance(ctx, type | ModuleType):
-        return ctx.__name__
-    if isinstance(ctx, str):
+def class_name_of(ctx: Any) -> str:
+    """Return what an object is counted under: a class by itself, a string by its value.
+
+    Never raises, whatever the object pretends to be: a proxy may have nothing behind it yet.
+    """
+    cls = type(ctx)
+    if issubclass(cls, type):
+        return type_name(ctx)
+    if issubclass(cls, str):
         return str.__str__(ctx)
-    return type(ctx).__name__
+    if issubclass(cls, ModuleType):
+        name = ModuleType.__getattribute__(ctx, "__dict__").get("__name__")
+        return name if type(name) is str else type_name(cls)
+    return type_name(cls)
+
+
+def type_name(cls: type) -> str:
+    """Return the name of a class, whatever its metaclass says."""
+    return str.__str__(_name_of(cls))
 
 
 def class_names(cls: type | None) -> tuple[str, ...]:
     """Return the qualified names of a class and its bases, in the order of method resolution."""
-    return () if cls is None else tuple([c.__qualname__ for c in cls.__mro__])
+    return () if cls is None else tuple([_qualname_of(c) for c in cls.__mro__])
 
 
 def without_class(qualname: str, names: Iterable[str]) -> str:

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
+from math import nan
 from time import perf_counter
 
 from ._endings import ending
 from ._failures import misuse, swallow
-from .events import SpanEvent, Upstream
+from ._guard import nested, untraced
+from ._naming import type_name
+from .events import SpanEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Protocol, Self
+    from typing import Any, Self
 
-    from ._callsite import CallSite
-    from .events import TraceEvent
-    from .protocols import SpanRecorder
-
-    class Source(Protocol):
-        """What a span needs of a tracer."""
-
-        def _event(
-            self, site: CallSite, id: str | None, props: dict[str, object] | None
-        ) -> TraceEvent: ...
+    from ._bindings import SpanBinding
+    from ._source import Source
 
 
 MAX_BUFFERED = 128
 """Durations that wait in a recorder's list before it is told to fold them."""
-
-MAX_KNOWN = 1_000
-"""Enclosing call sites, or recorders for props, that a call site remembers; then it starts anew."""
 
 MAX_DEPTH = 1_000
 """Open spans that are looked at when one ends before those inside it."""
@@ -44,66 +38,18 @@ _current: ContextVar[Span | None] = ContextVar("hypertrace_span", default=None)
 """The innermost open span of this thread or task."""
 
 
-class SpanBinding:
-    """What the spans of one call site have in common, for tracers with equal labels."""
+_collections: dict[str, object] = {}
+"""Phases of the garbage collector, the latest last; empty where they do not matter."""
 
-    __slots__ = ("durations", "edges", "id", "recorder", "site", "start", "upstream")
-
-    def __init__(
-        self, recorder: SpanRecorder, site: CallSite, id: str | None, upstream: Upstream
-    ) -> None:
-        """Bind the recorder for spans at `site` with `id`, which are upstream to those inside."""
-        self.recorder: SpanRecorder = recorder
-        self.site: CallSite = site
-        self.id: str | None = id
-        self.start: Callable[[], object] = recorder.start
-        self.durations: list[float] | None = recorder.durations
-        self.edges: dict[SpanBinding, Callable[[], object]] | None = (
-            None if recorder.edge is None else {}
-        )
-        self.upstream: Upstream = upstream
-
-    def count_edge(self, outer: SpanBinding) -> None:
-        """Count that a span of this binding ran inside one of another."""
-        if self.edges is None or self.recorder.edge is None:
-            return
-        count = self.edges.get(outer)
-        if count is None:
-            if len(self.edges) >= MAX_KNOWN:
-                self.edges.clear()
-            count = self.edges[outer] = self.recorder.edge(outer.upstream)
-        count()
+if sys.version_info < (3, 12):
+    # There the collector may run in the middle of ContextVar.set(), which does not survive that a
+    # finalizer calls it, too. No Python code: it would be where interrupts get lost.
+    gc.callbacks += [_collections.pop, _collections.__setitem__]
 
 
-class PropsBindings:
-    """The bindings of one call site whose spans start with props, by their recorders."""
-
-    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_upstream")
-
-    def __init__(
-        self,
-        recorder_for: Callable[[dict[str, object]], SpanRecorder],
-        site: CallSite,
-        id: str | None,
-        upstream: Upstream,
-    ) -> None:
-        """Bind what `recorder_for` finds for props; the rest is as in `SpanBinding`."""
-        self._recorder_for = recorder_for
-        self._site = site
-        self._id = id
-        self._upstream = upstream
-        self._bindings: dict[int, SpanBinding] = {}
-
-    def find(self, props: dict[str, object]) -> SpanBinding:
-        """Return the binding for spans that start with some props."""
-        recorder = self._recorder_for(props)
-        binding = self._bindings.get(id(recorder))  # held by the binding
-        if binding is None:
-            if len(self._bindings) >= MAX_KNOWN:
-                self._bindings.clear()
-            binding = SpanBinding(recorder, self._site, self._id, self._upstream)
-            self._bindings[id(recorder)] = binding
-        return binding
+def is_collecting() -> bool:
+    """Whether finalizers may run now that must not set the current span; they go without."""
+    return bool(_collections) and next(reversed(_collections)) == "start"
 
 
 class _Details:
@@ -120,11 +66,17 @@ class _Details:
 class Span:
     """One run of a `with tracer.span():` block, timed until it is left.
 
-    Not to be used twice, nor by several threads. It never raises, and never holds back what the
-    block raises.
+    Not to be used twice, nor by several threads. It never holds back what the block raises, and
+    raises nothing itself, unless the trace function was set as strict.
+
+    A copy of a span, or one that was pickled, does nothing: only the original ends.
     """
 
     __slots__ = ("_began", "_binding", "_details", "_outer", "_props", "_source")
+
+    # Held by the class: when the interpreter goes down, the names of modules go first.
+    _misuse = staticmethod(misuse)
+    _swallow = staticmethod(swallow)
 
     def __init__(
         self, binding: SpanBinding, source: Source, props: dict[str, object] | None = None
@@ -141,13 +93,17 @@ class Span:
             props: names and values, where names are no identifiers.
             kwargs: names and values; they win over those in `props`.
         """
-        if props is not None and not isinstance(props, Mapping):
-            misuse(f"span.set() got props of type {type(props).__name__} and goes without them")
-            props = None
         try:
-            self._more().props.update(props or {}, **kwargs)
+            if props is not None and not isinstance(props, Mapping):
+                kind = type_name(type(props))
+                misuse(f"span.set() got props of type {kind} and goes without them")
+                props = None
+            more = self._more().props
+            if props:
+                untraced(more.update, props)
+            more.update(kwargs)
         except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
-            swallow(error, self)
+            self._swallow(error, self)
 
     def fail(self, error: BaseException | None = None) -> None:
         """Let the span end as an error, though the block handles it.
@@ -155,22 +111,37 @@ class Span:
         Args:
             error: what happened; its class becomes the event's `exception`.
         """
-        details = self._more()
-        details.failed = True
-        details.exception = None if error is None else type(error)
+        try:
+            details = self._more()
+            details.failed = True
+            if error is None or issubclass(type(error), BaseException):
+                details.exception = None if error is None else type(error)
+            else:
+                misuse(f"span.fail() got {type_name(type(error))}, which is no exception")
+        except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+            self._swallow(failure, self)
 
     def __enter__(self) -> Self:
-        # Who does not want to know of enclosing spans does not pay for it.
-        if self._binding.edges is None:
-            self._outer = None
-        else:
-            self._outer = _current.get()
-            _current.set(self)
+        binding = self._binding
         try:
-            self._binding.start()
+            binding.start()
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self._binding.recorder)
-        self._began = clock()
+            self._swallow(error, binding.start)
+        try:
+            self._began = clock()
+        except Exception as error:  # noqa: BLE001 -- it may be replaced
+            self._began = nan
+            self._swallow(error, clock)
+        try:
+            # Who does not want to know of enclosing spans does not pay for it.
+            if binding.edges is None or is_collecting():
+                self._outer = None
+            else:
+                self._outer = _current.get()
+                _current.set(self)
+        except Exception as error:  # noqa: BLE001 -- the interpreter goes down
+            self._outer = None
+            self._swallow(error, self)
         return self
 
     def __exit__(
@@ -179,24 +150,42 @@ class Span:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        duration = clock() - self._began
-        outer = self._outer
-        binding = self._binding
-        if binding.edges is not None:
-            if _current.get() is self:
-                _current.set(outer)
-            else:
-                self._leave_early()
-            # Tasks may keep their copy of the context, and so this span, for long.
-            self._outer = None
-        if error is None and self._details is None:
+        try:
+            outer = self._outer
+            binding = self._binding
+            try:
+                duration = clock() - self._began
+                if type(duration) is not float:
+                    duration = float(duration)
+            except Exception as failure:  # noqa: BLE001 -- it may be replaced
+                duration = nan
+                swallow(failure, clock)
+            finally:
+                if binding.edges is not None:
+                    if _current.get() is self:
+                        _current.set(outer)
+                    else:
+                        self._leave_early()
+                    # Tasks may keep their copy of the context, and so this span, for long.
+                    self._outer = None
             durations = binding.durations
-            if durations is not None:
-                durations.append(duration)
-                if outer is not None or len(durations) > MAX_BUFFERED:
-                    self._tell(outer)
+            if error is not None or self._details is not None or durations is None:
+                self._end(duration, error, outer)
                 return
-        self._end(duration, error, outer)
+            durations.append(duration)
+            if outer is not None or len(durations) > MAX_BUFFERED:
+                self._tell(outer)
+        except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+            self._failed(failure)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _no_span, ()
+
+    def _failed(self, failure: Exception) -> None:
+        if hasattr(self, "_began"):
+            self._swallow(failure, self)
+        else:
+            self._misuse("a span ended that had not started: use it as `with tracer.span():`")
 
     def _leave_early(self) -> None:
         """Let the spans that started inside be inside what this one is in.
@@ -222,11 +211,11 @@ class Span:
         binding = self._binding
         try:
             if binding.durations is not None and len(binding.durations) > MAX_BUFFERED:
-                binding.recorder.fold()
+                nested(binding.recorder.fold)
             if outer is not None:
                 binding.count_edge(outer._binding)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self._binding.recorder)
+            self._swallow(error, binding.recorder)
 
     def _end(
         self,
@@ -235,13 +224,24 @@ class Span:
         outer: Span | None,
         busy: float | None = None,
     ) -> None:
-        recorder = self._binding.recorder
+        end: object = self
         try:
-            recorder.end(self._span_event(duration, error, outer, busy))
-            if outer is not None:
-                self._binding.count_edge(outer._binding)
+            end = self._binding.recorder.end
+            nested(self._record_end, end, duration, error, outer, busy)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
-            swallow(failure, recorder)
+            self._swallow(failure, end)
+
+    def _record_end(
+        self,
+        end: Callable[[SpanEvent], object],
+        duration: float,
+        error: BaseException | None,
+        outer: Span | None,
+        busy: float | None,
+    ) -> None:
+        end(self._span_event(duration, error, outer, busy))
+        if outer is not None:
+            self._binding.count_edge(outer._binding)
 
     def _span_event(
         self, duration: float, error: BaseException | None, outer: Span | None, busy: float | None
@@ -266,49 +266,6 @@ class Span:
         )
 
 
-class SteppedSpan(Span):
-    """A span that runs in steps: of a generator or a coroutine, from its first step to its last."""
-
-    __slots__ = ("_busy", "_ended", "_inner", "_resumed", "_upstream")
-
-    def __init__(
-        self, binding: SpanBinding, source: Source, props: dict[str, object] | None = None
-    ) -> None:
-        super().__init__(binding, source, props)
-        self._busy: float | None = None
-        self._inner: Span | None = None
-        self._upstream: Span | None = None
-
-    def resume(self) -> None:
-        """Start a step; with the first one the span starts."""
-        if self._busy is None:
-            self.__enter__()
-            self._upstream = self._outer
-            self._resumed = self._began
-            self._busy = 0.0
-        else:
-            if self._binding.edges is not None:
-                self._outer = _current.get()
-                _current.set(self._inner or self)
-            self._resumed = clock()
-
-    def suspend(self) -> None:
-        """End a step."""
-        self._ended = clock()
-        self._busy = (self._busy or 0.0) + self._ended - self._resumed
-        if self._binding.edges is not None:
-            # A span inside that is open still goes on with the next step.
-            self._inner = _current.get()
-            _current.set(self._outer)
-            self._outer = None
-
-    def end(self, error: BaseException | None = None) -> None:
-        """End the span, with what ended its last step."""
-        upstream, self._upstream = self._upstream, None
-        self._inner = None
-        self._end(self._ended - self._began, error, upstream, self._busy)
-
-
 class _NoSpan(Span):
     """Stands for all spans while tracing is off."""
 
@@ -316,6 +273,9 @@ class _NoSpan(Span):
 
     def __init__(self) -> None:
         pass
+
+    def __reduce__(self) -> str:
+        return "NO_SPAN"
 
     def set(self, props: Mapping[str, Any] | None = None, /, **kwargs: Any) -> None:
         """Do nothing."""
@@ -336,3 +296,7 @@ class _NoSpan(Span):
 
 
 NO_SPAN = _NoSpan()
+
+
+def _no_span() -> Span:
+    return NO_SPAN

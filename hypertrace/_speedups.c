@@ -2,17 +2,11 @@
 
    The Python modules are the specification: every function here stands for one of theirs, has its
    name, and does the same. What happens once per call site stays in Python; so does every unusual
-   case, which is handed to the Python method that handles it (a "slow" path below). Without this
-   module, or with HYPERTRACE_PURE_PYTHON=1, the Python code does everything.
+   case, which is handed to the Python method that handles it (a "slow" path below).
 
-   Two types, each a counterpart of something in Python:
-     Cell    cells.CountCell: a number, and a callable that adds one to it
-     Table   the dict of a tracer's recorders, keyed by call site
-
-   And methods that speed_up() puts into the Python classes: Tracer.trace, Tracer.span and the call
-   of Tracer itself, trace() of the disabled tracer, Span.__enter__ and Span.__exit__. The classes
-   keep their __slots__; speed_up() asks the slots' descriptors once where in an object each lies.
-   Recorders that are known, Cell.increment and PropsRecorder.record, are not even called.
+   Two types: Cell, for cells.CountCell, and Table, for the dict of a tracer's recorders; and methods
+   that speed_up() puts into the Python classes, having asked for the offsets of their slots. Known
+   recorders, Cell.increment and PropsRecorder.record, are not even called.
 
    A call site's key is the address of its instruction: code object plus offset, as in Python. The
    table compares the address, the sign that tells recorders with props from those without, and
@@ -37,7 +31,7 @@
 
 typedef struct {
     PyTypeObject *cell_type, *table_type;
-    /* Of the Python modules, given to speed_up(). */
+    /* Of the Python modules: */
     PyTypeObject *tracer_type, *disabled_type, *span_type, *binding_type;
     PyObject *dispatch;      /* namespace of _dispatch, for `target` */
     PyObject *numbers;       /* class name -> iterator of numbers */
@@ -45,13 +39,16 @@ typedef struct {
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
+    PyObject *collections;   /* of _span: what the collector is at, if that matters */
     PyObject *span_module;   /* namespace of _span, for `clock` */
     PyObject *native_clock;  /* time.perf_counter */
     PyObject *record_props;  /* PropsRecorder.record */
+    PyObject *end_in_python; /* Span.__exit__ in Python */
+    PyObject *marks, *is_dropped; /* of _guard: a list, empty if nothing is; and whether this is */
     PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
     Py_ssize_t max_buffered;
-    PyObject *str_target, *str_clock, *str_deliver, *str_open_span, *str_end, *str_tell,
-        *str_leave_early;
+    PyObject *str_target, *str_clock, *str_deliver, *str_open_span;
+    PyObject *str_end, *str_tell, *str_leave_early;
     /* Offsets of slots. */
     Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_recorders;
     Py_ssize_t tracer_class_name, tracer_object_id;
@@ -85,8 +82,7 @@ same_text(PyObject *one, PyObject *other)
     return one == other || PyUnicode_Compare(one, other) == 0;
 }
 
-/* Give an exception to swallow(error, culprit), unless it is to pass: KeyboardInterrupt and the
-   like. Return 0 if it was swallowed. */
+/* Give an exception to swallow(error, culprit), unless it is to pass. Return 0 if swallowed. */
 static int
 swallow(PyObject *culprit)
 {
@@ -119,36 +115,21 @@ cell_increment(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *
-cell_value(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyLong_FromLongLong(((Cell *)self)->count);
-}
-
-static void
-cell_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
 static PyMethodDef cell_methods[] = {
     {"increment", cell_increment, METH_NOARGS, "Add one."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef cell_getset[] = {
-    {"value", cell_value, NULL, "How often `increment` was called.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
+static PyMemberDef cell_members[] = {
+    {"value", T_LONGLONG, offsetof(Cell, count), READONLY, "How often `increment` was called."},
+    {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot cell_slots[] = {
     {Py_tp_doc, "A count that starts at 0 and goes up by one."},
     {Py_tp_new, PyType_GenericNew},
-    {Py_tp_dealloc, cell_dealloc},
     {Py_tp_methods, cell_methods},
-    {Py_tp_getset, cell_getset},
+    {Py_tp_members, cell_members},
     {0, NULL},
 };
 
@@ -217,14 +198,17 @@ record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
     PyObject *values = PyTuple_New(count);
     for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
         PyObject *value = value_among(PyTuple_GET_ITEM(names, i), kwnames, kwvalues);
-        PyTuple_SET_ITEM(values, i, Py_NewRef(value));
+        if (value == Py_None || PyUnicode_CheckExact(value))
+            PyTuple_SET_ITEM(values, i, Py_NewRef(value));
+        else
+            Py_CLEAR(values); /* to look it up would run code of its own */
     }
     PyObject *increment = values == NULL ? NULL : PyDict_GetItemWithError(known, values);
     Cell *cell = increment == NULL ? NULL : cell_of(increment);
     if (cell != NULL)
         cell->count++;
     Py_XDECREF(values);
-    PyErr_Clear(); /* what a value's hash raised: Python meets it again */
+    PyErr_Clear(); /* no memory: Python meets it again */
     return cell != NULL;
 }
 
@@ -427,8 +411,7 @@ static PyType_Spec table_spec = {
 
 /* The address of the instruction that the calling Python code is at, or 0 if there is none.
 
-   PyEval_GetFrame() would do, but makes a frame object, which costs as much as all the rest. So
-   the interpreter's own frame is read where it is known how; elsewhere the public way is taken. */
+   PyEval_GetFrame() would do, but makes a frame object, which costs as much as all the rest. */
 static inline Py_ssize_t
 call_address(void)
 {
@@ -477,16 +460,16 @@ table_of(PyObject *tracer)
     return table != NULL && Py_IS_TYPE(table, state.table_type) ? (Table *)table : NULL;
 }
 
+static const char too_many[] = "takes at most 2 positional arguments (%zd given)";
+
 /* Let Python deliver: tracer.method(frame, id, props, kwargs). */
 static PyObject *
 slow(PyObject *tracer, PyObject *method, PyObject *const *args, Py_ssize_t nargs,
      PyObject *kwnames)
 {
     PyFrameObject *frame = PyEval_GetFrame(); /* borrowed: it outlives this call */
-    if (nargs > 2) {
-        PyErr_Format(PyExc_TypeError, "takes at most 2 positional arguments (%zd given)", nargs);
-        return NULL;
-    }
+    if (nargs > 2)
+        return PyErr_Format(PyExc_TypeError, too_many, nargs);
     PyObject *props = kwnames == NULL ? PyDict_New() : dict_of(kwnames, args + nargs);
     if (props == NULL)
         return NULL;
@@ -513,10 +496,24 @@ record(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
     return result == NULL ? swallow(recorder) : 0;
 }
 
+/* Whether a call is dropped, since tracing itself makes it; -1 with an exception that passes. */
+static inline int
+drop(void)
+{
+    if (PyList_GET_SIZE(state.marks) == 0)
+        return 0;
+    PyObject *dropped = PyObject_CallNoArgs(state.is_dropped);
+    Py_XDECREF(dropped); /* a bool */
+    return dropped == NULL ? swallow(state.is_dropped) : dropped == Py_True;
+}
+
 static PyObject *
 tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *id, *recorder = NULL;
+    int dropped = drop();
+    if (dropped != 0)
+        return dropped < 0 ? NULL : Py_NewRef(Py_None);
     Py_ssize_t address = call_address();
     Table *table = table_of(self);
     if (table != NULL && address != 0 && simple_id(args, nargs, &id))
@@ -530,10 +527,10 @@ tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
 }
 
 static PyObject *
-disabled_trace(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args),
-               Py_ssize_t Py_UNUSED(nargs), PyObject *Py_UNUSED(kwnames))
+disabled_trace(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t nargs,
+               PyObject *Py_UNUSED(kwnames))
 {
-    Py_RETURN_NONE;
+    return nargs > 2 ? PyErr_Format(PyExc_TypeError, too_many, nargs) : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -555,7 +552,8 @@ tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     PyObject *id, *binding = NULL;
     Py_ssize_t address = call_address();
     Table *table = table_of(self);
-    if (table != NULL && address != 0 && kwnames == NULL && simple_id(args, nargs, &id))
+    if (PyList_GET_SIZE(state.marks) == 0 && table != NULL && address != 0 && kwnames == NULL &&
+        simple_id(args, nargs, &id))
         binding = table_find(table, address + 1, id);
     if (binding != NULL && Py_IS_TYPE(binding, state.binding_type))
         return new_span(binding, self);
@@ -572,8 +570,9 @@ plain_tracer(PyObject *ctx)
     PyObject *target = PyDict_GetItemWithError(state.dispatch, state.str_target);
     if (target == NULL || target == Py_None)
         return NULL;
-    PyObject *name = PyType_GetName(type);
-    PyObject *numbers = name == NULL ? NULL : PyDict_GetItemWithError(state.numbers, name);
+    PyObject *name = PyType_GetName(type); /* of a class that was made oddly, perhaps a subclass */
+    int simple = name != NULL && PyUnicode_CheckExact(name);
+    PyObject *numbers = simple ? PyDict_GetItemWithError(state.numbers, name) : NULL;
     PyObject *number = numbers == NULL ? NULL : PyIter_Next(numbers);
     PyObject *self = number == NULL ? NULL : state.tracer_type->tp_alloc(state.tracer_type, 0);
     if (self == NULL) {
@@ -605,17 +604,14 @@ tracer_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject
         if (self != NULL || PyErr_Occurred())
             return self;
     }
-    PyObject *kwargs = kwnames == NULL ? NULL : dict_of(kwnames, args + nargs);
-    PyObject *all = PyTuple_New(nargs + 1);
-    PyObject *self = NULL;
-    if (all != NULL && (kwargs != NULL || kwnames == NULL)) {
-        PyTuple_SET_ITEM(all, 0, Py_NewRef(type));
-        for (Py_ssize_t i = 0; i < nargs; i++)
-            PyTuple_SET_ITEM(all, i + 1, Py_NewRef(args[i]));
-        self = PyObject_Call(state.make_tracer, all, kwargs);
-    }
-    Py_XDECREF(kwargs);
-    Py_XDECREF(all);
+    Py_ssize_t count = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject **all = PyMem_New(PyObject *, count + 1); /* borrowed: the class and the arguments */
+    if (all == NULL)
+        return PyErr_NoMemory();
+    all[0] = type;
+    memcpy(all + 1, args, (size_t)count * sizeof(PyObject *));
+    PyObject *self = PyObject_Vectorcall(state.make_tracer, all, (size_t)nargs + 1, kwnames);
+    PyMem_Free(all);
     return self;
 }
 
@@ -627,7 +623,7 @@ seconds(void)
 {
     PyObject *clock = PyDict_GetItemWithError(state.span_module, state.str_clock);
     if (clock == NULL)
-        return NULL;
+        return PyErr_SetString(PyExc_NameError, "clock"), NULL;
     if (clock != state.native_clock)
         return PyObject_CallNoArgs(clock);
     struct timespec now;
@@ -635,12 +631,20 @@ seconds(void)
     return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
 }
 
+static inline int
+is_collecting(void)
+{
+    PyObject *phase = NULL;
+    for (Py_ssize_t i = 0; PyDict_Next(state.collections, &i, &phase, NULL);) /* the latest */;
+    return phase != NULL && PyUnicode_CompareWithASCIIString(phase, "start") == 0;
+}
+
 /* Make a span the current one if its binding keeps track of edges; remember the one before. */
 static int
 open_span(PyObject *self, PyObject *binding)
 {
     PyObject *outer = NULL;
-    int tracked = *slot(binding, state.binding_edges) != Py_None;
+    int tracked = *slot(binding, state.binding_edges) != Py_None && !is_collecting();
     if (tracked && PyContextVar_Get(state.current_span, NULL, &outer) < 0)
         return -1;
     set_slot(self, state.span_outer, tracked ? outer : Py_NewRef(Py_None));
@@ -671,25 +675,28 @@ static PyObject *
 span_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *binding = *slot(self, state.span_binding);
-    if (open_span(self, binding) < 0 || run(*slot(binding, state.binding_start)) < 0)
+    if (run(*slot(binding, state.binding_start)) < 0)
         return NULL;
     PyObject *began = seconds();
-    if (began == NULL)
+    if (began == NULL && swallow(state.native_clock) < 0)
         return NULL;
-    set_slot(self, state.span_began, began);
-    return Py_NewRef(self);
+    set_slot(self, state.span_began, began != NULL ? began : PyFloat_FromDouble(Py_NAN));
+    return open_span(self, binding) < 0 ? NULL : Py_NewRef(self);
 }
 
-/* The duration of a span that ends now, a new reference. */
+/* The duration of a span that ends now; NULL without an exception if Python is to end it, which
+   did not start or has an odd clock. */
 static PyObject *
 duration_of(PyObject *span)
 {
     PyObject *began = *slot(span, state.span_began);
-    if (began == NULL)
-        PyErr_SetString(PyExc_AttributeError, "the span was not entered");
     PyObject *now = began == NULL ? NULL : seconds();
     PyObject *duration = now == NULL ? NULL : PyNumber_Subtract(now, began);
     Py_XDECREF(now);
+    if (duration != NULL && !PyFloat_CheckExact(duration))
+        Py_CLEAR(duration);
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_Clear();
     return duration;
 }
 
@@ -722,7 +729,9 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     }
     PyObject *duration = duration_of(self);
     if (duration == NULL)
-        return NULL;
+        return PyErr_Occurred() ? NULL
+                                : PyObject_CallFunctionObjArgs(state.end_in_python, self, args[0],
+                                                               args[1], args[2], NULL);
     PyObject *binding = *slot(self, state.span_binding);
     PyObject *outer = Py_NewRef(*slot(self, state.span_outer));
     int failed = close_span(self, binding, outer) < 0 ||
@@ -734,17 +743,19 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 
 /* ---- the module ------------------------------------------------------------------------------ */
 
-static PyMethodDef trace_method = {
-    "trace", (PyCFunction)(void (*)(void))tracer_trace, METH_FASTCALL | METH_KEYWORDS, NULL};
-static PyMethodDef span_method = {
-    "span", (PyCFunction)(void (*)(void))tracer_span, METH_FASTCALL | METH_KEYWORDS, NULL};
-static PyMethodDef disabled_method = {
-    "trace", (PyCFunction)(void (*)(void))disabled_trace, METH_FASTCALL | METH_KEYWORDS, NULL};
-static PyMethodDef enter_method = {"__enter__", span_enter, METH_NOARGS, NULL};
-static PyMethodDef exit_method = {
-    "__exit__", (PyCFunction)(void (*)(void))span_exit, METH_FASTCALL, NULL};
+#define FAST(function) (PyCFunction)(void (*)(void))function
 
-/* Put a method into a class, with the docstring and signature of the Python one it replaces. */
+static struct {
+    PyTypeObject **type;
+    PyMethodDef method;
+} replacements[] = {
+    {&state.tracer_type, {"trace", FAST(tracer_trace), METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {&state.tracer_type, {"span", FAST(tracer_span), METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {&state.disabled_type, {"trace", FAST(disabled_trace), METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {&state.span_type, {"__enter__", span_enter, METH_NOARGS, NULL}},
+    {&state.span_type, {"__exit__", FAST(span_exit), METH_FASTCALL, NULL}}};
+
+/* Put a method into a class. */
 static int
 replace_method(PyTypeObject *type, PyMethodDef *method)
 {
@@ -769,50 +780,47 @@ find_offset(PyObject *type, const char *name, Py_ssize_t *offset)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* What speed_up() takes from the namespace it is given, and where it goes. */
-static const struct {
+typedef struct {
     const char *name;
     PyObject **place;
-} objects[] = {
-    {"Tracer", (PyObject **)&state.tracer_type},
+} Named;
+
+static const Named strings[] = {
+    {"target", &state.str_target},      {"clock", &state.str_clock},
+    {"_deliver", &state.str_deliver},   {"_open_span", &state.str_open_span},
+    {"_end", &state.str_end},           {"_tell", &state.str_tell},
+    {"_leave_early", &state.str_leave_early}};
+
+/* What speed_up() takes from the namespace it is given, and where it goes. */
+static const Named objects[] = {
+    {"Tracer", (PyObject **)&state.tracer_type}, {"Span", (PyObject **)&state.span_type},
     {"_DisabledTracer", (PyObject **)&state.disabled_type},
-    {"Span", (PyObject **)&state.span_type},
     {"SpanBinding", (PyObject **)&state.binding_type},
-    {"dispatch", &state.dispatch},
-    {"numbers", &state.numbers},
-    {"_NOT_BOUND", &state.not_bound},
-    {"make_tracer", &state.make_tracer},
-    {"swallow", &state.swallow},
-    {"_current", &state.current_span},
-    {"span_module", &state.span_module},
-    {"native_clock", &state.native_clock},
-    {"record_props", &state.record_props},
-    {"MAX_BUFFERED", &state.buffered},
-};
+    {"dispatch", &state.dispatch},      {"numbers", &state.numbers},
+    {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
+    {"swallow", &state.swallow},        {"_current", &state.current_span},
+    {"span_module", &state.span_module}, {"native_clock", &state.native_clock},
+    {"record_props", &state.record_props}, {"end_in_python", &state.end_in_python},
+    {"marks", &state.marks},            {"is_dropped", &state.is_dropped},
+    {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
 static const struct {
     const char *owner, *name;
     Py_ssize_t *place;
 } offsets[] = {
-    {"Tracer", "_class", &state.tracer_class},
-    {"Tracer", "_ctx", &state.tracer_ctx},
-    {"Tracer", "_parent_object", &state.tracer_parent},
-    {"Tracer", "_props", &state.tracer_props},
+    {"Tracer", "_class", &state.tracer_class},  {"Tracer", "_ctx", &state.tracer_ctx},
+    {"Tracer", "_props", &state.tracer_props},  {"Tracer", "_parent_object", &state.tracer_parent},
     {"Tracer", "_recorders", &state.tracer_recorders},
     {"Tracer", "class_name", &state.tracer_class_name},
     {"Tracer", "object_id", &state.tracer_object_id},
-    {"Span", "_began", &state.span_began},
-    {"Span", "_binding", &state.span_binding},
-    {"Span", "_details", &state.span_details},
-    {"Span", "_outer", &state.span_outer},
-    {"Span", "_props", &state.span_props},
-    {"Span", "_source", &state.span_source},
+    {"Span", "_began", &state.span_began},      {"Span", "_binding", &state.span_binding},
+    {"Span", "_details", &state.span_details},  {"Span", "_outer", &state.span_outer},
+    {"Span", "_props", &state.span_props},      {"Span", "_source", &state.span_source},
     {"SpanBinding", "start", &state.binding_start},
     {"SpanBinding", "durations", &state.binding_durations},
     {"SpanBinding", "edges", &state.binding_edges},
     {"PropsRecorder", "names", &state.recorder_names},
-    {"PropsRecorder", "known", &state.recorder_known},
-};
+    {"PropsRecorder", "known", &state.recorder_known}};
 
 /* speed_up(namespace): take what is needed from a dict, and put the methods into the classes. */
 static PyObject *
@@ -831,12 +839,11 @@ speed_up(PyObject *Py_UNUSED(module), PyObject *names)
         Py_DECREF(owner); /* the names hold it */
     }
     state.max_buffered = PyLong_AsSsize_t(state.buffered);
-    if (PyErr_Occurred() || replace_method(state.tracer_type, &trace_method) < 0 ||
-        replace_method(state.tracer_type, &span_method) < 0 ||
-        replace_method(state.disabled_type, &disabled_method) < 0 ||
-        replace_method(state.span_type, &enter_method) < 0 ||
-        replace_method(state.span_type, &exit_method) < 0)
+    if (PyErr_Occurred())
         return NULL;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(replacements); i++)
+        if (replace_method(*replacements[i].type, &replacements[i].method) < 0)
+            return NULL;
     state.tracer_type->tp_vectorcall = tracer_vectorcall;
     Py_RETURN_NONE;
 }
@@ -863,17 +870,11 @@ module_exec(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "another interpreter of this process uses it");
         return -1;
     }
-    state.str_target = PyUnicode_InternFromString("target");
-    state.str_clock = PyUnicode_InternFromString("clock");
-    state.str_deliver = PyUnicode_InternFromString("_deliver");
-    state.str_open_span = PyUnicode_InternFromString("_open_span");
-    state.str_end = PyUnicode_InternFromString("_end");
-    state.str_leave_early = PyUnicode_InternFromString("_leave_early");
-    state.str_tell = PyUnicode_InternFromString("_tell");
-    return PyErr_Occurred() || add_type(module, &cell_spec, &state.cell_type) < 0 ||
-                   add_type(module, &table_spec, &state.table_type) < 0
-               ? -1
-               : 0;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(strings); i++)
+        if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
+            return -1;
+    int failed = add_type(module, &cell_spec, &state.cell_type);
+    return failed < 0 ? failed : add_type(module, &table_spec, &state.table_type);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -887,7 +888,6 @@ static PyModuleDef_Slot module_slots[] = {
 static PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "hypertrace._speedups",
-    .m_doc = "The hot path of hypertrace in C; the Python modules are its specification.",
     .m_methods = module_methods,
     .m_slots = module_slots,
 };

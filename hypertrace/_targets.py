@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
+from ._bindings import PropsBindings, SpanBinding
+from ._callsite import MAX_SITES
 from ._compiled import speedups
 from ._failures import swallow
-from ._span import PropsBindings, SpanBinding
+from ._guard import nested, untraced
+from ._recorders import guarded
 from .cells import Cell
 from .events import Upstream
 
@@ -18,31 +20,23 @@ if TYPE_CHECKING:
     from typing import Any, Protocol, TypeGuard
 
     from ._callsite import CallSite
-    from .events import SpanEvent, TracedObject, TraceEvent
+    from ._source import Recorders, Source
+    from .events import SpanEvent, TraceEvent
     from .protocols import (
         BindableTraceFunction,
         SpanBindableTraceFunction,
         TraceFunction,
     )
 
-    Recorders = dict[Hashable, Any]
-
-    class Source(Protocol):
-        """What a target needs of a tracer."""
-
-        _recorders: Recorders
-        _parent_object: TracedObject | None
-
-        def _class_names(self) -> tuple[str, ...]: ...
-        def _event(
-            self, site: CallSite, id: Any, props: dict[str, object] | None
-        ) -> TraceEvent: ...
-
     class Target(Protocol):
-        """What delivers for one trace function."""
+        """What delivers for one trace function; what it raises is swallowed by the caller."""
 
         @property
         def function(self) -> TraceFunction: ...
+        @property
+        def keeps_props(self) -> bool:
+            """Whether `deliver` may keep the props."""
+
         def deliver(
             self,
             source: Source,
@@ -62,9 +56,6 @@ if TYPE_CHECKING:
 
 MAX_RECORDERS = 131_072
 """Recorders kept for one trace function. Past it all are dropped, and bound again when used."""
-
-_tracing = ContextVar("hypertrace_tracing", default=False)
-"""Whether this thread or task is inside a trace function: what that traces is dropped."""
 
 
 def target_for(function: TraceFunction) -> Target:
@@ -93,6 +84,8 @@ class EventTarget:
 
     __slots__ = ("function",)
 
+    keeps_props = True
+
     def __init__(self, function: TraceFunction) -> None:
         self.function = function
 
@@ -103,9 +96,8 @@ class EventTarget:
         id: Any,
         props: dict[str, object] | None,
     ) -> None:
-        """Call the trace function with an event, unless it is called already."""
-        if not _tracing.get():
-            self.call(source._event(site, id, props))
+        """Call the trace function with an event."""
+        untraced(self.function, source._event(site, id, props))
 
     def bind_span(
         self,
@@ -116,19 +108,7 @@ class EventTarget:
     ) -> SpanBinding:
         """Return what lets a span build an event when it ends."""
         upstream = _upstream_of(source._event(site, id, None))
-        return SpanBinding(EventRecorder(self.call), site, id, upstream)
-
-    def call(self, event: TraceEvent) -> None:
-        """Call the trace function; what it raises is swallowed, what it traces is dropped."""
-        if _tracing.get():
-            return
-        token = _tracing.set(True)
-        try:
-            self.function(event)
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing of it
-            swallow(error, self.function)
-        finally:
-            _tracing.reset(token)
+        return SpanBinding(EventRecorder(self.function), site, id, upstream)
 
     def retire(self) -> None:
         """Nothing is kept."""
@@ -140,20 +120,22 @@ class EventRecorder:
     durations = None
 
     def __init__(self, call: Callable[[SpanEvent], object]) -> None:
-        self.end = call
+        self._call = call
+
+        # What nobody reads: cells are called without further ado.
+        self.start = Cell().increment
+
+    def end(self, event: SpanEvent) -> None:
+        try:
+            untraced(self._call, event)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self._call)
 
     def edge(self, upstream: Upstream) -> Callable[[], object]:  # noqa: ARG002 -- the event tells
-        return _nothing
-
-    def start(self) -> None:
-        pass
+        return self.start
 
     def fold(self) -> None:
         pass
-
-
-def _nothing() -> None:
-    """Count nothing."""
 
 
 class _Cache:
@@ -170,18 +152,22 @@ class _Cache:
         self.shared: dict[Hashable, Recorders] = {}
         self.own: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.sites: dict[int, CallSite] = {}
-        self.size = Cell()
+        self.size = Cell()  # how many recorders and tables were made
 
     def table_for(self, source: Source, key: Hashable) -> Recorders:
         """Return the table of a tracer, which is made if there is none."""
+        found = self.shared.get(key) if key is not None else self.own.get(id(source._recorders))
+        if found is not None:
+            return found
+        self.size.increment()
         if key is not None:
-            shared = self.shared.get(key)
-            return self.shared.setdefault(key, new_table()) if shared is None else shared
-        if id(source._recorders) in self.own:
-            return source._recorders
+            return self.shared.setdefault(key, new_table())
         table = _new_own_table()
         self.own[id(table)] = table
         return table
+
+    def is_full(self) -> bool:
+        return self.size.value >= MAX_RECORDERS or len(self.sites) >= MAX_SITES
 
     def empty(self) -> None:
         for table in list(self.shared.values()):
@@ -213,6 +199,8 @@ class RecorderTarget:
 
     __slots__ = ("_cache", "_retired", "_spans", "function")
 
+    keeps_props = False
+
     def __init__(self, function: BindableTraceFunction) -> None:
         self.function = function
         self._spans = function if is_span_bindable(function) else None
@@ -229,7 +217,7 @@ class RecorderTarget:
         """Record one `trace()` that met no recorder in the tracer's table."""
         key = recorder_key(site.address, id, with_props=props is not None)
         bind = self.function.bind if props is None else self.function.bind_props
-        record = self._bound(source, site, id, key, bind)
+        record = nested(self._bound, source, site, id, key, _guarding(bind))
         record() if props is None else record(props)
 
     def bind_span(
@@ -245,12 +233,12 @@ class RecorderTarget:
         # One byte further than a trace() of the same instruction, where nothing else can lie.
         key = recorder_key(site.address + 1, id, with_props=props is not None)
         if props is None:
-            binding: SpanBinding = self._bound(source, site, id, key, _binder(self._spans, site))
+            binder = _binder(self._spans, site)
+            binding: SpanBinding = nested(self._bound, source, site, id, key, binder)
             return binding
-        bindings: PropsBindings = self._bound(
-            source, site, id, key, _props_binder(self._spans, site)
-        )
-        return bindings.find(props)
+        props_binder = _props_binder(self._spans, site)
+        bindings: PropsBindings = nested(self._bound, source, site, id, key, props_binder)
+        return nested(bindings.find, props)
 
     def _bound(
         self,
@@ -265,11 +253,11 @@ class RecorderTarget:
         if found is not None:
             return found
         event = source._event(site, id, None)
-        cache = self._cache
         if self._retired or not _is_plain(id):
             return bind(event)
         share_key = self.function.share_key(event.object, event.parent_object)
         table_key = None if share_key is None else (share_key, source._class_names())
+        cache = self._cache_with_room()
         source._recorders = table = cache.table_for(source, table_key)
         found = table.get(key)
         if found is None:
@@ -280,6 +268,13 @@ class RecorderTarget:
             source._recorders = new_table()
         return found
 
+    def _cache_with_room(self) -> _Cache:
+        cache = self._cache
+        if cache.is_full() and cache.given_up.acquire(blocking=False):
+            self._cache = _Cache()
+            cache.empty()
+        return self._cache
+
     def _keep(
         self,
         cache: _Cache,
@@ -288,11 +283,6 @@ class RecorderTarget:
         recorder: object,
         site: CallSite,
     ) -> None:
-        if cache.size.value >= MAX_RECORDERS:
-            if cache.given_up.acquire(blocking=False):
-                self._cache = _Cache()
-                cache.empty()
-            return
         cache.size.increment()
         cache.sites[site.address] = site
         table[key] = recorder
@@ -303,6 +293,12 @@ class RecorderTarget:
         """Drop all recorders: each tracer finds its table empty and looks for the next target."""
         self._retired = True
         self._cache.empty()
+
+
+def _guarding(
+    bind: Callable[[TraceEvent], Callable[..., object]],
+) -> Callable[[TraceEvent], Callable[..., object]]:
+    return lambda event: guarded(bind(event), droppable=True)
 
 
 def _binder(

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from sys import _getframe
-from types import MappingProxyType
+from sys import _getframe, is_finalizing
 from weakref import ref
 
-from . import _dispatch, _span, cells
-from ._arguments import call_arguments, copied_props
+from . import _bindings, _dispatch, _recorders, _span
+from ._arguments import call_arguments, check, copied_props
 from ._callsite import resolve
 from ._compiled import speedups
 from ._failures import swallow
-from ._naming import class_name_of, class_names
+from ._guard import is_dropped, marks
+from ._naming import class_name_of
 from ._numbers import numbers, numbers_for
+from ._plain import plain_props
+from ._source import Source
 from ._span import NO_SPAN, Span
 from ._targets import new_table
-from .events import TracedObject, TraceEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import FrameType
-    from typing import Any, Self
+    from typing import Any, ClassVar, Self, TypeVar
 
-    from ._callsite import CallSite
-    from ._targets import Recorders
+    from ._source import Recorders
+    from ._targets import Target
+    from .events import TracedObject
+
+    _T = TypeVar("_T")
+    _Kind = TypeVar("_Kind", bound="Tracer")
 
 _address_of = id  # the parameter `id` of trace() hides the built-in function
 
@@ -32,14 +37,21 @@ _NOT_BOUND: Recorders = new_table()
 """Stands for the table of a tracer that has not traced yet; never filled."""
 
 
-class Tracer:
+class Tracer(Source):
     """Held by an object to tell when, where and with which props its methods run.
 
     Made while no trace function is set, a tracer is disabled for good: it does nothing, and one
     shared object serves all of them.
 
     Making and using tracers is safe from any thread. `trace()` never raises for what the trace
-    function or the props do.
+    function or the props do, unless the trace function was set as strict.
+
+    A copy of a tracer is a tracer of its own, with a number of its own, and disabled if no trace
+    function is set. Copied with its object (`copy.deepcopy`), it belongs to the copy; `copy.copy`
+    of an object shares its tracer, like all that the object holds. Pickled, a tracer is its class
+    name, props and parent as plain data, and brings along neither its object nor the class: the
+    `ctx` of the one that is loaded is None, and a value of a prop that is no plain text, number,
+    bytes or None is its text.
 
     Attributes:
         enabled: whether the tracer was made while a trace function was set.
@@ -47,26 +59,15 @@ class Tracer:
         object_id: number of the object among those of its class name, from 1; None if disabled.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_class",
-        "_ctx",
-        "_parent_object",
-        "_props",
-        "_recorders",
-        "class_name",
-        "object_id",
-    )
+    __slots__ = ()
 
     enabled = True
 
-    class_name: str | None
-    object_id: int | None
-    _class: ref[type] | tuple[str, ...]
-    _ctx: object
-    _props: dict[str, object] | None
-    _parent_object: TracedObject | None
-    _recorders: Recorders
+    # Held by the class: when the interpreter goes down, the names of modules go first.
+    _disabled: ClassVar[_DisabledTracer]
+    _is_finalizing = staticmethod(is_finalizing)
+    _no_span = NO_SPAN
+    _swallow = staticmethod(swallow)
 
     def __new__(
         cls,
@@ -88,39 +89,14 @@ class Tracer:
             TypeError: `ctx` is None, `props` is no mapping, or `parent` is no tracer; also while
                 tracing is off.
         """
-        if ctx is None or props is not None or parent is not None:
-            _check(ctx, props, parent)
-        if _dispatch.target is None:
-            _dispatch.note_disabled(ctx)
-            return _DISABLED  # type: ignore[return-value]  # a final class
-        self = object.__new__(cls)
-        self.class_name = name = class_name_of(ctx)
-        self.object_id = next(numbers.get(name) or numbers_for(name))
-        self._class = ref(ctx if isinstance(ctx, type) else type(ctx))
         try:
-            self._ctx = ref(ctx)
-        except TypeError:
-            # Kept only where it can refer to nothing: holding the object would make a cycle.
-            self._ctx = ctx if type(ctx) is str else None
-        self._props = None if props is None else copied_props(props)
-        self._parent_object = _parent(parent)
-        self._recorders = _NOT_BOUND
-        return self
-
-    @property
-    def ctx(self) -> object:
-        """The traced object; None once it is gone, if it allows no weak references, or disabled."""
-        return self._ctx() if isinstance(self._ctx, ref) else self._ctx
-
-    @property
-    def props(self) -> Mapping[str, object] | None:
-        """Read-only copy of the props given; None if none were, or if disabled."""
-        return None if self._props is None else MappingProxyType(self._props)
-
-    @property
-    def parent_object(self) -> TracedObject | None:
-        """The object of the parent; None without a parent, or if disabled."""
-        return self._parent_object
+            if ctx is None or props is not None or parent is not None:
+                check(ctx, props, parent)
+            return _tracer_of(cls, ctx, props, parent)
+        except Exception:
+            if cls._is_finalizing():  # and has taken the names of this module
+                return cls._disabled  # type: ignore[return-value]  # a final class
+            raise
 
     def trace(
         self,
@@ -131,18 +107,20 @@ class Tracer:
     ) -> None:
         """Tell that this line runs: one event.
 
-        A wrong argument is logged, and the event goes without it. Nothing is ever raised but
-        `KeyboardInterrupt` and the like.
+        A wrong argument is logged, and the event goes without it. Nothing is raised but
+        `KeyboardInterrupt` and the like, unless the trace function was set as strict.
 
         Args:
             id: tells this call from others in the same function; one of few values.
-            props: names and values of this call, where names are no identifiers; copied. May stand
-                first: `trace({"peer-id": 1})`.
+            props: names and values of this call, where names are no identifiers. May stand first:
+                `trace({"peer-id": 1})`. To change them later changes no event.
             kwargs: names and values of this call; they win over those in `props`.
         """
         try:
+            if marks and is_dropped():
+                return None
             frame = _getframe(1)
-        except ValueError:
+        except Exception:  # noqa: BLE001 -- there is none; or the interpreter goes down
             return self._deliver(None, id, props, kwargs)
         if props is None:
             # The keys are those of _targets.recorder_key(). No helper: a call costs what all the
@@ -161,7 +139,7 @@ class Tracer:
                 try:
                     recorder(kwargs) if kwargs else recorder()
                 except Exception as error:  # noqa: BLE001 -- the application must see nothing
-                    swallow(error, recorder)
+                    self._swallow(error, recorder)
                 return None
         return self._deliver(frame, id, props, kwargs)
 
@@ -175,13 +153,13 @@ class Tracer:
         """Return a span: `with tracer.span():` times its block, and tells how it ended.
 
         One event when the block is left, which counts like a `trace()`. The arguments are those of
-        `trace()`; nothing is ever raised for them.
+        `trace()`, and what is wrong with them is dealt with in the same way.
         """
         try:
             frame = _getframe(1)
-        except ValueError:
+        except Exception:  # noqa: BLE001 -- as in trace()
             return self._open_span(None, id, props, kwargs)
-        if props is None and not kwargs:
+        if props is None and not kwargs and not marks:
             # The keys are those of RecorderTarget.bind_span().
             try:
                 address = _address_of(frame.f_code) + frame.f_lasti + 1
@@ -199,58 +177,56 @@ class Tracer:
         Raises:
             TypeError: `parent` is neither.
         """
-        _check(self, None, parent)
+        check(self, None, parent)
         self._parent_object = _parent(parent)
         self._recorders = _NOT_BOUND
 
     def __repr__(self) -> str:
         return f"<Tracer of {self.class_name} {self.object_id}>"
 
-    def _deliver(
-        self,
-        frame: FrameType | None,
-        id: Any,
-        props: Any,
-        kwargs: dict[str, object],
-    ) -> None:
-        target = _dispatch.target
-        if target is None:
-            return
+    def _deliver(self, frame: FrameType | None, *call: Any) -> None:
+        self._reach_target(self._send, frame, *call)
+
+    def _open_span(self, frame: FrameType | None, *call: Any) -> Span:
+        return self._reach_target(self._made_span, frame, *call) or self._no_span
+
+    def _reach_target(
+        self, method: Callable[..., _T], frame: FrameType | None, *call: Any
+    ) -> _T | None:
+        culprit: object = self
         try:
-            id, merged = call_arguments(id, props, kwargs)
-            target.deliver(self, resolve(frame), id, merged)
+            # Asked in any case: tasks that were started inside tracing leave no mark.
+            target = None if is_dropped() else _dispatch.target
+            if target is not None:
+                culprit = target.function
+                return method(target, frame, *call)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, target.function)
+            self._swallow(error, culprit)
+        return None
 
-    def _open_span(
-        self,
-        frame: FrameType | None,
-        id: Any,
-        props: Any,
-        kwargs: dict[str, object],
-    ) -> Span:
-        target = _dispatch.target
-        if target is None:
-            return NO_SPAN
-        try:
-            id, merged = call_arguments(id, props, kwargs)
-            return Span(target.bind_span(self, resolve(frame), id, merged), self, merged)
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, target.function)
-            return NO_SPAN
+    def _send(self, target: Target, frame: FrameType | None, *call: Any) -> None:
+        id, props = call_arguments(*call, copy=target.keeps_props)
+        target.deliver(self, resolve(frame), id, props)
 
-    def _class_names(self) -> tuple[str, ...]:
-        known = self._class
-        return known if isinstance(known, tuple) else class_names(known())
+    def _made_span(self, target: Target, frame: FrameType | None, *call: Any) -> Span:
+        id, props = call_arguments(*call, copy=True)
+        return Span(target.bind_span(self, resolve(frame), id, props), self, props)
 
-    def _event(self, site: CallSite, id: Any, props: dict[str, object] | None) -> TraceEvent:
-        caller = site.caller(self._class_names(), props)
-        return TraceEvent(id, self._traced_object(), self._parent_object, caller)
+    def __copy__(self) -> Tracer:
+        return self._copied(self.ctx)
 
-    def _traced_object(self) -> TracedObject:
-        # Asked of enabled tracers alone, which have a name and a number.
-        name, number = self.class_name, self.object_id
-        return TracedObject(name, number, self._props, self._ctx, ref(self))  # type: ignore[arg-type]
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tracer:
+        ctx = self.ctx
+        return self._copied(memo.get(id(ctx), ctx))
+
+    def _copied(self, ctx: object) -> Tracer:
+        others = self._props, self._parent_object
+        return _again(type(self), self.class_name, self._class, ctx, *others)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        ctx = self._ctx if type(self._ctx) is str else None
+        others = plain_props(self._props), self._parent_object
+        return _again, (type(self), self.class_name, self._class_names(), ctx, *others)
 
 
 class _DisabledTracer(Tracer):
@@ -282,20 +258,25 @@ class _DisabledTracer(Tracer):
     def set_parent(self, parent: Tracer | None) -> None:
         """Do nothing."""
 
+    def __copy__(self) -> Tracer:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tracer:
+        return self
+
+    def __reduce__(self) -> str:
+        return "_DISABLED"
+
     def __repr__(self) -> str:
         return "<Tracer, disabled>"
 
 
-def _make_disabled() -> Tracer:
-    tracer = object.__new__(_DisabledTracer)
-    tracer.class_name = tracer.object_id = None
-    tracer._ctx = tracer._props = tracer._parent_object = None
-    tracer._class = ()
-    tracer._recorders = _NOT_BOUND
-    return tracer
-
-
-_DISABLED = _make_disabled()
+_DISABLED = object.__new__(_DisabledTracer)
+_DISABLED.class_name = _DISABLED.object_id = None
+_DISABLED._ctx = _DISABLED._props = _DISABLED._parent_object = None
+_DISABLED._class = ()
+_DISABLED._recorders = _NOT_BOUND
+Tracer._disabled = _DISABLED
 
 
 def implicit_tracer(ctx: type | str, class_names: tuple[str, ...] = ()) -> Tracer:
@@ -305,41 +286,64 @@ def implicit_tracer(ctx: type | str, class_names: tuple[str, ...] = ()) -> Trace
         ctx: a class, or the name to count under.
         class_names: qualified names to leave out of a function's name, if `ctx` is no class.
     """
-    tracer = object.__new__(Tracer)
-    tracer.class_name = class_name_of(ctx)
-    tracer.object_id = 0
-    tracer._class = ref(ctx) if isinstance(ctx, type) else class_names
-    tracer._ctx = ref(ctx) if isinstance(ctx, type) else ctx
+    class_ = ref(ctx) if isinstance(ctx, type) else class_names
+    return _made(Tracer, class_name_of(ctx), 0, class_, ctx)
+
+
+def _tracer_of(
+    cls: type[_Kind], ctx: object, props: Mapping[str, Any] | None, parent: Tracer | None
+) -> _Kind:
+    if _dispatch.target is None:
+        _dispatch.note_disabled(ctx)
+        return _DISABLED  # type: ignore[return-value]  # a final class
+    name = class_name_of(ctx)
+    class_: Any = ctx if issubclass(type(ctx), type) else type(ctx)
+    tracer = _made(cls, name, _number(name), ref(class_), ctx)
+    if props is not None:
+        tracer._props = copied_props(props)
+    tracer._parent_object = _parent(parent)
+    return tracer
+
+
+def _again(cls: type[Tracer], name: Any, class_: Any, ctx: object, *others: Any) -> Tracer:
+    """Return a tracer like another one, with a number of its own."""
+    if _dispatch.target is None:
+        _dispatch.note_disabled(name)
+        return _DISABLED
+    tracer = _made(cls, name, _number(name), class_, ctx)
+    tracer._props, tracer._parent_object = others
+    return tracer
+
+
+def _made(
+    cls: type[_Kind], name: str, number: int, class_: ref[type] | tuple[str, ...], ctx: object
+) -> _Kind:
+    tracer = object.__new__(cls)
+    tracer.class_name, tracer.object_id, tracer._class = name, number, class_
+    try:
+        tracer._ctx = ref(ctx)
+    except TypeError:
+        # Kept only where it can refer to nothing: holding the object would make a cycle.
+        tracer._ctx = ctx if type(ctx) is str else None
     tracer._props = tracer._parent_object = None
     tracer._recorders = _NOT_BOUND
     return tracer
+
+
+def _number(class_name: str) -> int:
+    return next(numbers.get(class_name) or numbers_for(class_name))
 
 
 def _parent(tracer: Tracer | None) -> TracedObject | None:
     return tracer._traced_object() if tracer is not None and tracer.enabled else None
 
 
-def _check(ctx: object, props: object, parent: object) -> None:
-    if ctx is None:
-        raise TypeError(
-            "Tracer(None): give the object to trace, usually self; "
-            "for code without a class a name: Tracer('startup')"
-        )
-    if props is not None and not isinstance(props, Mapping):
-        raise TypeError(
-            f"props must be a mapping of names to values or None, not {type(props).__name__}"
-        )
-    if parent is not None and not isinstance(parent, Tracer):
-        raise TypeError(
-            f"parent must be a Tracer or None, not {type(parent).__name__}; "
-            "give the tracer of the other object: parent=other.tracer"
-        )
-
-
 if speedups is not None:
     # The compiled module takes over the methods that run at each event.
-    names = {**vars(_span), **globals(), "PropsRecorder": cells.PropsRecorder}
+    recorder, binding = _recorders.PropsRecorder, _bindings.SpanBinding
+    names = {**vars(_span), **globals(), "PropsRecorder": recorder, "SpanBinding": binding}
     names |= {"dispatch": vars(_dispatch), "span_module": vars(_span), "native_clock": _span.clock}
-    names |= {"record_props": cells.PropsRecorder.record, "make_tracer": Tracer.__new__}
+    names |= {"record_props": recorder.record, "make_tracer": Tracer.__new__}
+    names |= {"end_in_python": Span.__exit__}
     speedups.speed_up(names)
-    del names
+    del names, recorder, binding

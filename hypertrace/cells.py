@@ -9,7 +9,7 @@ from ._compiled import gil_enabled, speedups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     _Count = count[int]
 else:
@@ -56,48 +56,6 @@ class LockedCell:
     def value(self) -> int:
         """How often `increment` was called."""
         return self._value
-
-
-class PropsRecorder:
-    """Counts calls by the values of some of their props.
-
-    Its method `record` is what `BindableTraceFunction.bind_props` may return. The compiled core
-    does not even call it for values that are in `known`.
-
-    Attributes:
-        names: of the props that matter.
-        known: for values that were seen, in the order of the names with None for what is left
-            out: what counts them, a callable without parameters.
-    """
-
-    __slots__ = ("_make", "known", "names")
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        known: dict[tuple[object, ...], Callable[[], object]],
-        make: Callable[[tuple[object, ...], Mapping[str, object]], Callable[[], object]],
-    ) -> None:
-        """Count by the values of `names`.
-
-        Args:
-            names: of the props that matter.
-            known: what counts the values that were seen.
-            make: given values and props that are not known, returns what counts them; may add it
-                to `known`, where a value must be its own text: a str, or None.
-        """
-        self.names: tuple[str, ...] = names
-        self.known: dict[tuple[object, ...], Callable[[], object]] = known
-        self._make = make
-
-    def record(self, props: Mapping[str, object]) -> None:
-        """Count one call with these props."""
-        values = tuple(map(props.get, self.names))
-        try:
-            increment = self.known[values]
-        except Exception:  # noqa: BLE001 -- not seen yet, or a value that cannot be hashed
-            increment = self._make(values, props)
-        increment()
 
 
 if TYPE_CHECKING:

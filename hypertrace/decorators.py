@@ -167,10 +167,11 @@ def _rebuilt(descriptor: Any, options: _Options) -> Any:
 
 def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., Any]:
     """Return a plain function: it costs a third of a proxy."""
+    dispatch = _dispatch  # when the interpreter goes down, the names of modules go first
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if _dispatch.target is None:
+        if dispatch.target is None:
             return function(*args, **kwargs)
         with calls.span(args, kwargs):
             return function(*args, **kwargs)
@@ -226,13 +227,9 @@ class _Proxy(wrapt.FunctionWrapper[..., Any]):
         return self if copied is self.__wrapped__ else _Proxy(copied, self._self_wrapper)
 
 
-def _arguments(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return args if instance is None else (instance, *args)
-
-
 def _plain(calls: TracedCalls) -> Any:
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        with calls.span(_arguments(instance, args), kwargs) as span:
+        with calls.span(args if instance is None else (instance, *args), kwargs) as span:
             result = wrapped(*args, **kwargs)
             if calls.needs_result:
                 calls.tell_result(span, result)
@@ -242,28 +239,34 @@ def _plain(calls: TracedCalls) -> Any:
 
 
 def _generator(calls: TracedCalls) -> Any:
+    run = _stepping.generator
+
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         inner = wrapped(*args, **kwargs)
-        span = calls.stepped_span(_arguments(instance, args), kwargs)
-        return inner if span is None else _stepping.generator(inner, span, calls.tell_result)
+        span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
+        return inner if span is None else run(inner, span, calls.tell_result)
 
     return wrapper
 
 
 def _coroutine(calls: TracedCalls) -> Any:
+    run = _stepping.coroutine
+
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         inner = wrapped(*args, **kwargs)
-        span = calls.stepped_span(_arguments(instance, args), kwargs)
-        return inner if span is None else _stepping.coroutine(inner, span, calls.tell_result)
+        span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
+        return inner if span is None else run(inner, span, calls.tell_result)
 
     return wrapper
 
 
 def _async_generator(calls: TracedCalls) -> Any:
+    run = _stepping.async_generator
+
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         inner = wrapped(*args, **kwargs)
-        span = calls.stepped_span(_arguments(instance, args), kwargs)
-        return inner if span is None else _stepping.async_generator(inner, span)
+        span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
+        return inner if span is None else run(inner, span)
 
     return wrapper
 

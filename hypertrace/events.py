@@ -1,14 +1,22 @@
-"""What a trace function receives."""
+"""What a trace function receives.
+
+Events, and what they consist of, can be pickled and copied deeply whatever they tell of. What comes
+of it is plain data: it refers to no tracer and no traced object; a value of a prop that is no plain
+text, number, bytes or None becomes its text, cut at 256 characters, or `<unprintable T>`; and a
+class of exceptions that cannot be found by its name becomes the nearest base that can.
+"""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from weakref import ref
 
+from ._plain import plain, plain_class, plain_props
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Literal
+    from typing import Any, Literal
 
     Result = Literal["ok", "error", "cancelled"]
 
@@ -64,6 +72,9 @@ class TracedObject:
         """The `hypertrace.Tracer`, None once it is gone: nothing can be traced through it then."""
         return None if self._tracer is None else self._tracer()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TracedObject, (self.class_name, self.id, plain_props(self._props))
+
     def __repr__(self) -> str:
         return f"TracedObject({self.class_name!r}, id={self.id}, props={self._props!r})"
 
@@ -101,6 +112,10 @@ class Caller:
         self.column: int = column
         self.props: Mapping[str, object] | None = props
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = self.function_name, self.filename, self.module, self.line, self.column
+        return Caller, (*place, plain_props(self.props))
+
     def __repr__(self) -> str:
         place = f"{self.filename}:{self.line}:{self.column}"
         return f"Caller({self.function_name!r}, {place!r}, props={self.props!r})"
@@ -130,6 +145,9 @@ class TraceEvent:
         self.object: TracedObject = object
         self.parent_object: TracedObject | None = parent_object
         self.caller: Caller = caller
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TraceEvent, (plain(self.id), self.object, self.parent_object, self.caller)
 
     def __repr__(self) -> str:
         return (
@@ -190,6 +208,18 @@ class SpanEvent(TraceEvent):
         self.exception: type[BaseException] | None = exception
         self.upstream: Upstream | None = upstream
         self.busy: float | None = busy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, common = super().__reduce__()
+        exception = plain_class(self.exception)
+        return SpanEvent, (
+            *common,
+            self.duration,
+            self.result,
+            exception,
+            self.upstream,
+            self.busy,
+        )
 
     def __repr__(self) -> str:
         ending = self.result if self.exception is None else self.exception.__name__

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class TraceFunction(Protocol):
     """Any callable that takes an event.
 
-    It is called in the thread that traces, before `trace()` returns. What it raises is counted,
-    logged and swallowed; its result is ignored. What it traces itself is not traced.
+    It is called in the thread that traces, before `trace()` returns, in a copy of the context. What
+    it raises is counted, logged and swallowed; its result is ignored. What it traces itself is
+    dropped, and counted in `hypertrace.dropped_events()`.
     """
 
     def __call__(self, event: TraceEvent, /) -> object:
@@ -30,7 +31,8 @@ class BindableTraceFunction(Protocol):
 
     From then on a `trace()` there costs one dictionary look-up and one call of the recorder, and
     no event is built. The methods may be called from several threads at once, and again for a
-    call site that was bound before: a recorder for the same labels must count the same thing.
+    call site that was bound before: a recorder for the same labels must count the same thing. They
+    are not to trace, nor to run code that may; for that there is `hypertrace.untraced`.
     """
 
     def __call__(self, event: TraceEvent, /) -> object:

@@ -15,6 +15,7 @@ class Broken(UserDict[str, object]):
         raise LookupError("broken")
 
 
+@pytest.mark.parametrize("copy", [True, False])
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -34,15 +35,17 @@ class Broken(UserDict[str, object]):
         (({"b": 1}, {"c": 1}, {}), ({"b": 1}, {"c": 1})),
     ],
 )
-def test_id_and_props(given: tuple[Any, Any, dict[str, object]], expected: object) -> None:
+def test_id_and_props(
+    given: tuple[Any, Any, dict[str, object]], expected: object, copy: bool
+) -> None:
     """A mapping may stand first; keyword props win; no props are None."""
-    assert call_arguments(*given) == expected
+    assert call_arguments(*given, copy=copy) == expected
 
 
 def test_props_are_copied() -> None:
     """Changing the mapping later changes nothing."""
     props = {"a": 1}
-    _, taken = call_arguments(None, props, {})
+    _, taken = call_arguments(None, props, {}, copy=True)
     props["a"] = 2
     assert taken == {"a": 1}
 
@@ -52,12 +55,12 @@ def test_props_that_are_no_mapping_are_left_out(
     kwargs: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is no mapping is logged, and the call goes on with what is left."""
-    assert call_arguments("id", 7, kwargs) == ("id", kwargs or None)
+    assert call_arguments("id", 7, kwargs, copy=False) == ("id", kwargs or None)
     assert "trace() got props of type int" in caplog.text
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"a": 1}])
 def test_a_mapping_that_raises_is_left_out(kwargs: dict[str, object]) -> None:
     """What raises when it is read is swallowed, and the call goes on with what is left."""
-    assert call_arguments("id", Broken(b=1), kwargs) == ("id", kwargs or None)
+    assert call_arguments("id", Broken(b=1), kwargs, copy=False) == ("id", kwargs or None)
     assert swallowed_errors() == 1

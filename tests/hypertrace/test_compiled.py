@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import hypertrace
+from hypertrace import PropsRecorder
 from hypertrace._compiled import gil_enabled, speedups
-from hypertrace.cells import PropsRecorder
 
 needs_compiled = pytest.mark.skipif(speedups is None, reason="the core is not compiled here")
 

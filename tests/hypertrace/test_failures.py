@@ -1,7 +1,15 @@
 """Errors inside tracing: counted, logged once a while, and never seen by the application."""
 
+import gc
+import itertools
 import logging
+import math
+import sys
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -87,8 +95,7 @@ def test_what_is_remembered_of_errors_is_bounded(clock: _Clock) -> None:
         swallow(type(f"Error{i}", (Exception,), {})(), print)
         swallow(type(f"Error{i}", (Exception,), {})(), print)
     assert swallowed_errors() == 2000
-    assert len(_failures._silent_until) <= _failures._MAX_KINDS
-    assert len(_failures._suppressed) <= _failures._MAX_KINDS
+    assert len(_failures._kinds) <= _failures.MAX_KINDS
 
 
 @pytest.mark.usefixtures("_broken_log")
@@ -121,7 +128,10 @@ def test_misuse_is_logged_once_a_minute(clock: _Clock, caplog: pytest.LogCapture
         clock.now = moment
         misuse("a mistake")
         misuse("another mistake")
-    assert caplog.messages == ["a mistake", "another mistake"] * 2
+    once_more = " (1 more of this kind not logged)"
+    first, *later = caplog.messages[::2], caplog.messages[1::2]
+    assert first == ["a mistake", f"a mistake{once_more}"]
+    assert later == [["another mistake", f"another mistake{once_more}"]]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert swallowed_errors() == 0
 
@@ -139,3 +149,151 @@ def test_reset_starts_anew(clock: _Clock, caplog: pytest.LogCaptureFixture) -> N
     assert swallowed_errors() == 0
     swallow(LookupError(), print)
     assert len(caplog.records) == 2
+
+
+def test_kinds_past_the_bound_share_a_line(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Errors of ever new kinds do not flood the log, and all that were left out are told of."""
+    for i in range(_failures.MAX_KINDS + 50):
+        swallow(type(f"Error{i}", (Exception,), {})(), print)
+    assert len(caplog.records) == _failures.MAX_KINDS + 1
+    clock.now = LOG_INTERVAL
+    swallow(type("Other", (Exception,), {})(), print)
+    assert "49 more of this kind" in caplog.messages[-1]
+
+
+def test_no_class_of_errors_is_kept(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was swallowed keeps neither its class nor what raised it."""
+    monkeypatch.setattr(logging.getLogger("hypertrace"), "disabled", True)
+    kind: type[Exception] = type("Local", (Exception,), {})
+    culprit = _raise(ValueError())
+    swallow(kind(), culprit)
+    alive: list[weakref.ref[Any]] = [weakref.ref(kind), weakref.ref(culprit)]
+    del kind, culprit
+    gc.collect()  # classes are cycles by themselves
+    assert [reference() for reference in alive] == [None, None]
+
+
+def _swallow_one() -> None:
+    swallow(LookupError(), print)
+
+
+def _misuse_one() -> None:
+    misuse("a mistake")
+
+
+def _repeat(work: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+def test_the_number_left_out_is_exact_among_threads(
+    clock: _Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many threads that fail at once log one line, and the next one has the number of the rest."""
+    threads_count, times = 8, 2_000
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for wrong in (_swallow_one, _misuse_one):
+            caplog.clear()
+            clock.now += 2 * LOG_INTERVAL
+            threads = [
+                threading.Thread(target=_repeat, args=(wrong, times)) for _ in range(threads_count)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(caplog.records) == 1
+            clock.now += LOG_INTERVAL
+            wrong()
+            assert f"({threads_count * times - 1} more of this kind" in caplog.messages[1]
+    finally:
+        sys.setswitchinterval(before)
+    assert swallowed_errors() == threads_count * times + 1
+
+
+def test_two_threads_at_the_same_moment_log_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of those that find a line due at the same time, one logs it; the others are left out."""
+
+    class Meanwhile(float):
+        def __sub__(self, other: float) -> float:
+            if others:
+                swallow(others.pop(), print)
+            return float(self) - other
+
+    others = [LookupError(), LookupError()]
+    monkeypatch.setattr(_failures, "monotonic", lambda: Meanwhile(5.0))
+    swallow(LookupError(), print)
+    assert len(caplog.records) == 1
+    monkeypatch.setattr(_failures, "monotonic", lambda: 5.0 + LOG_INTERVAL)
+    swallow(LookupError(), print)
+    assert "2 more of this kind" in caplog.messages[1]
+
+
+def test_a_clock_that_is_set_back_does_not_silence(
+    clock: _Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a clock was ahead for a while, as in a test with its own time, lines come again."""
+    for clock.now in (1e9, 1.0, 2.0):
+        swallow(LookupError(), print)
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("moment", [-1e9, float("nan")])
+def test_a_clock_that_jumps_neither_floods_nor_silences(
+    moment: float, clock: _Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a jump of the clock and back, the next line comes within the interval as ever."""
+    for now in (0.0, 1.0, moment, moment, 1.0, 2.0, LOG_INTERVAL + 2.0):
+        clock.now = now
+        swallow(LookupError(), print)
+    assert 2 <= len(caplog.records) <= 4
+    assert "more of this kind" in caplog.messages[-1]
+
+
+@pytest.mark.usefixtures("_broken_log")
+def test_a_broken_log_does_not_keep_the_trace_function_from_being_set() -> None:
+    """What is told when it is set is no reason to fail."""
+    Tracer("early")
+    with _info():
+        set_trace_function(print)
+    assert swallowed_errors() == 2  # the line about it cannot be logged either
+
+
+@contextmanager
+def _info() -> Iterator[None]:
+    logger = logging.getLogger("hypertrace")
+    logger.setLevel("INFO")
+    yield
+    logger.setLevel("NOTSET")
+
+
+def test_an_error_on_each_call_costs_little() -> None:
+    """A trace function that raises each time costs at most thrice one that does not."""
+    errors = itertools.count()
+
+    def fail(event: object) -> None:
+        next(errors)
+        raise LookupError
+
+    def seconds(function: Callable[[object], None]) -> float:
+        set_trace_function(function)
+        tracer = Tracer("a")
+        best = math.inf
+        for _ in range(30):
+            began = time.perf_counter()
+            for _ in range(200):
+                tracer.trace()
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    logging.getLogger("hypertrace").disabled = True
+    try:
+        ratios = [seconds(fail) / seconds(lambda event: None) for _ in range(3)]
+    finally:
+        logging.getLogger("hypertrace").disabled = False
+    assert swallowed_errors() == next(errors) == 18_000
+    assert min(ratios) <= 3

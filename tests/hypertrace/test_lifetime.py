@@ -111,6 +111,23 @@ def test_an_object_without_weak_references_has_no_ctx(class_: Any, counts: Count
     assert sum(counts("id").values()) == 1
 
 
+def test_a_bare_tracer_does_not_keep_its_object(counts: Counts) -> None:
+    """A tracer without props or parent keeps nothing either."""
+
+    class Plain:
+        def __init__(self) -> None:
+            self.tracer = Tracer(self)
+
+    for _ in range(3):
+        traced = Plain()
+        alive = weakref.ref(traced)
+        traced.tracer.trace()
+        assert traced.tracer.ctx is traced
+        tracer = traced.tracer
+        del traced
+        assert alive() is tracer.ctx is None
+
+
 @pytest.mark.parametrize("class_", [Traced, Slotted, Bare])
 def test_a_child_does_not_keep_its_parent(class_: Any, counts: Counts) -> None:
     """A parent goes with its last reference; the child's events still name it."""

@@ -1,0 +1,80 @@
+"""What the spans of a call site have in common: found once, then kept."""
+
+from __future__ import annotations
+
+from ._guard import nested
+from ._recorders import guarded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._callsite import CallSite
+    from .events import Upstream
+    from .protocols import SpanRecorder
+
+MAX_KNOWN = 1_000
+"""Enclosing call sites, or recorders for props, that a call site remembers; then it starts anew."""
+
+
+class SpanBinding:
+    """What the spans of one call site have in common, for tracers with equal labels."""
+
+    __slots__ = ("durations", "edges", "id", "recorder", "site", "start", "upstream")
+
+    def __init__(
+        self, recorder: SpanRecorder, site: CallSite, id: str | None, upstream: Upstream
+    ) -> None:
+        """Bind the recorder for spans at `site` with `id`, which are upstream to those inside."""
+        self.recorder: SpanRecorder = recorder
+        self.site: CallSite = site
+        self.id: str | None = id
+        self.start: Callable[[], object] = guarded(recorder.start, droppable=False)
+        self.durations: list[float] | None = recorder.durations
+        self.edges: dict[SpanBinding, Callable[[], object]] | None = (
+            None if recorder.edge is None else {}
+        )
+        self.upstream: Upstream = upstream
+
+    def count_edge(self, outer: SpanBinding) -> None:
+        """Count that a span of this binding ran inside one of another."""
+        if self.edges is None or self.recorder.edge is None:
+            return
+        count = self.edges.get(outer)
+        if count is None:
+            if len(self.edges) >= MAX_KNOWN:
+                self.edges.clear()
+            edge = nested(self.recorder.edge, outer.upstream)
+            count = self.edges[outer] = guarded(edge, droppable=False)
+        count()
+
+
+class PropsBindings:
+    """The bindings of one call site whose spans start with props, by their recorders."""
+
+    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_upstream")
+
+    def __init__(
+        self,
+        recorder_for: Callable[[dict[str, object]], SpanRecorder],
+        site: CallSite,
+        id: str | None,
+        upstream: Upstream,
+    ) -> None:
+        """Bind what `recorder_for` finds for props; the rest is as in `SpanBinding`."""
+        self._recorder_for = recorder_for
+        self._site = site
+        self._id = id
+        self._upstream = upstream
+        self._bindings: dict[int, SpanBinding] = {}
+
+    def find(self, props: dict[str, object]) -> SpanBinding:
+        """Return the binding for spans that start with some props."""
+        recorder = self._recorder_for(props)
+        binding = self._bindings.get(id(recorder))  # held by the binding
+        if binding is None:
+            if len(self._bindings) >= MAX_KNOWN:
+                self._bindings.clear()
+            binding = SpanBinding(recorder, self._site, self._id, self._upstream)
+            self._bindings[id(recorder)] = binding
+        return binding

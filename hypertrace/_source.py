@@ -1,0 +1,74 @@
+"""What a tracer knows of the object that holds it, and events are made of."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from weakref import ref
+
+from ._naming import class_names
+from .events import TracedObject, TraceEvent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+    from typing import Any
+
+    from ._callsite import CallSite
+
+    Recorders = dict[Hashable, Any]
+
+
+class Source:
+    """Where events come from: a tracer, but for what it does.
+
+    Attributes:
+        class_name: what the object is counted under; None if disabled.
+        object_id: number of the object among those of its class name, from 1; None if disabled.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_class",
+        "_ctx",
+        "_parent_object",
+        "_props",
+        "_recorders",
+        "class_name",
+        "object_id",
+    )
+
+    class_name: str | None
+    object_id: int | None
+    _class: ref[type] | tuple[str, ...]
+    _ctx: object
+    _props: dict[str, object] | None
+    _parent_object: TracedObject | None
+    _recorders: Recorders
+
+    @property
+    def ctx(self) -> object:
+        """The traced object; None once it is gone, if it allows no weak references, or disabled."""
+        return self._ctx() if isinstance(self._ctx, ref) else self._ctx
+
+    @property
+    def props(self) -> Mapping[str, object] | None:
+        """Read-only copy of the props given; None if none were, or if disabled."""
+        return None if self._props is None else MappingProxyType(self._props)
+
+    @property
+    def parent_object(self) -> TracedObject | None:
+        """The object of the parent; None without a parent, or if disabled."""
+        return self._parent_object
+
+    def _class_names(self) -> tuple[str, ...]:
+        known = self._class
+        return known if isinstance(known, tuple) else class_names(known())
+
+    def _event(self, site: CallSite, id: Any, props: dict[str, object] | None) -> TraceEvent:
+        caller = site.caller(self._class_names(), props)
+        return TraceEvent(id, self._traced_object(), self._parent_object, caller)
+
+    def _traced_object(self) -> TracedObject:
+        # Asked of enabled tracers alone, which have a name and a number.
+        name, number = self.class_name, self.object_id
+        return TracedObject(name, number, self._props, self._ctx, ref(self))  # type: ignore[arg-type]

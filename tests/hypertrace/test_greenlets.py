@@ -1,0 +1,166 @@
+"""Tasks, greenlets and finalizers: counted exactly, and none is in the way of another."""
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hypertrace
+from hypertrace import Tracer, traced
+
+Counts = Callable[..., Counter[Any]]
+
+
+def test_a_thousand_tasks_are_counted_exactly(counts: Counts) -> None:
+    """Calls of many tasks, with awaits between them, are all counted."""
+    tracer = Tracer("shared")
+
+    @traced
+    async def step() -> None:
+        await asyncio.sleep(0)
+
+    async def work() -> None:
+        for i in range(5):
+            tracer.trace()
+            await asyncio.sleep(0)
+            tracer.trace("id", i=i % 2)
+            await step()
+
+    async def run() -> None:
+        await asyncio.gather(*[work() for _ in range(1_000)])
+
+    asyncio.run(run())
+    assert counts("id") == {None: 10_000, "id": 5_000}
+
+
+PROGRAM = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(50, exit=True)
+BEFORE
+from hypertrace import Cell, PropsRecorder, Tracer, dropped_events, set_trace_function
+from hypertrace import swallowed_errors, traced
+AFTER
+import gevent, gevent.lock, logging, threading, time
+
+class Counting:
+    def __init__(self):
+        self.cell, self.known, self.calls = Cell(), {}, Cell()
+    def __call__(self, event):
+        time.sleep(0)   # another greenlet goes on inside of a trace function
+        logging.getLogger("other").info("counted")
+        inner.trace()
+        self.cell.increment()
+    def share_key(self, object, parent):
+        time.sleep(0)
+        return object.class_name
+    def bind(self, event):
+        time.sleep(0)
+        return self.cell.increment
+    def make(self, values, props):
+        time.sleep(0)
+        return self.known.setdefault(values, self.cell.increment)
+    def bind_props(self, event):
+        time.sleep(0)
+        return PropsRecorder(("a",), self.known, self.make).record
+
+def run(function, counting):
+    global inner
+    set_trace_function(function)
+    inner = Tracer("inner")
+    shared = Tracer("shared")
+
+    @traced
+    def step(number):
+        time.sleep(0)
+
+    def work(number):
+        own = Tracer(f"own{number % 10}")
+        for i in range(20):
+            shared.trace()
+            time.sleep(0)
+            own.trace("id", a=str(i))
+            time.sleep(0)
+            with own.span():
+                step(i)
+
+    greenlets = [gevent.spawn(work, number) for number in range(100)]
+    gevent.joinall(greenlets, timeout=40, raise_error=True)
+    assert all(greenlet.successful() for greenlet in greenlets)
+    # The spans of a function that is bound for trace() alone are given to it as events.
+    return counting.cell.value
+
+counting = Counting()
+assert run(counting.__call__, counting) == 100 * 20 * 4, counting.cell.value
+assert dropped_events() == 100 * 20 * 4
+counting = Counting()
+assert run(counting, counting) == 100 * 20 * 4, counting.cell.value
+assert dropped_events() == 100 * 20 * 6
+assert swallowed_errors() == 0
+print("exact")
+"""
+PATCH = "from gevent import monkey; monkey.patch_all()"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None, reason="needs gevent: pip install gevent"
+)
+@pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
+def test_greenlets_are_counted_exactly(when: str) -> None:
+    """Greenlets that switch inside trace functions are heard, patched before import or after."""
+    program = PROGRAM.replace(when, PATCH, 1).replace("BEFORE", "").replace("AFTER", "", 1)
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(hypertrace.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "exact\n", "")
+
+
+FINALIZERS = """
+import gc, random
+from hypertrace import Tracer, set_trace_function
+
+numbers = random.Random(1)
+events = []
+set_trace_function(events.append)
+tracer = Tracer("a")
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        with tracer.span():
+            tracer.trace()
+
+for _ in range(8_000):
+    gc.set_threshold(numbers.randrange(1, 60), 20, 50)
+    Cycle()
+    events.clear()
+    with tracer.span():
+        with tracer.span():
+            tracer.trace()
+print("alive")
+"""
+
+
+def test_finalizers_come_in_anywhere() -> None:
+    """The collector may run finalizers that open spans wherever memory is taken; all goes well."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FINALIZERS],
+        env={**os.environ, "PYTHONPATH": str(Path(hypertrace.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
