@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 import hypertrace
 
+from . import labels as label
+from .failures import Failures
 from .families import SeriesFamily, histogram_rows
 from .metrics import DURATION, EDGES, EXCEPTIONS, IN_PROGRESS
 
@@ -27,16 +29,25 @@ SERIES = "hypertrace_series"
 SERIES_LIMIT = "hypertrace_series_limit"
 OVERFLOWED = "hypertrace_overflowed_updates_total"
 SWALLOWED = "hypertrace_swallowed_errors_total"
+DROPPED = "hypertrace_dropped_events_total"
+FAILED = "hypertrace_failed_collections_total"
 BUILD = "hypertrace_build_info"
 METRIC = "metric"
 """Label of the exporter's own metrics: which metric they tell of."""
+COLLECTOR = "collector"
+"""Label of the exporter's own metrics: the class of the collector they tell of."""
 
 
 class ExporterCollector(Collector):
-    """Gives the metrics of what is traced, and how the exporter itself fares."""
+    """Gives the metrics of what is traced, and how the exporter itself fares.
+
+    Attributes:
+        failures: of the other collectors of the registry it is on.
+    """
 
     def __init__(self, metrics: TraceMetrics) -> None:
         """Show these metrics."""
+        self.failures = Failures()
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
@@ -86,6 +97,10 @@ class ExporterCollector(Collector):
             if timings.started.value:
                 yield IN_PROGRESS, text, timings.open, None
 
+    def _failed(self) -> Iterator[Row]:
+        for name, value in self.failures.items():
+            yield FAILED, label.render({COLLECTOR: name}), value, None
+
     def _health(self) -> Iterator[Metric]:
         held = GaugeMetricFamily(SERIES, "Series held, of each metric.", labels=[METRIC])
         limit = GaugeMetricFamily(
@@ -105,6 +120,14 @@ class ExporterCollector(Collector):
             SWALLOWED,
             "Errors inside tracing that the application was spared.",
             value=hypertrace.swallowed_errors(),
+        )
+        yield CounterMetricFamily(
+            DROPPED,
+            "Events that tracing itself would have caused, dropped.",
+            value=hypertrace.dropped_events(),
+        )
+        yield SeriesFamily(
+            FAILED, "counter", "Collections that failed, by the collector.", self._failed
         )
         yield InfoMetricFamily(
             BUILD.removesuffix("_info"),

@@ -12,12 +12,13 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from http import HTTPStatus
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs
-
-from prometheus_client.exposition import choose_encoder
+from weakref import WeakKeyDictionary
 
 from .exposition import render
+from .snapshots import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,22 +34,38 @@ ASGIApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
+ASKED = "hypertrace.asked"
+"""Where a WSGI server may say, by `time.monotonic()`, when a request was there: one that
+had to wait for a thread may be answered with what was collected meanwhile."""
+
+# No scrape needs more of a query in characters, or of a header.
+_LONGEST_QUERY = 65_536
+_LONGEST_HEADER = 4_096
 # Below this a body travels in one packet either way.
 _GZIP_FROM_BYTES = 1024
 # Half the time of level 9 for 15 % more bytes, on a page of 10 000 series.
 _GZIP_LEVEL = 5
+_RECENT = re.compile(r"[1-9][0-9]*(\.[0-9]+)*")
 _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?")
 
 _logger = logging.getLogger("hypertrace_prometheus")
 
+_snapshots: WeakKeyDictionary[CollectorRegistry, Snapshots[Answer]] = WeakKeyDictionary()
+"""Of each registry, for all the endpoints it is served at."""
+
 
 class Request(NamedTuple):
-    """What a view may look at; a header that was not sent is the empty string."""
+    """What a view may look at; a header that was not sent is the empty string.
+
+    `asked` is when the request was there, by `time.monotonic()`; infinity if that is not
+    known.
+    """
 
     method: str
     query: str
     accept: str
     accept_encoding: str
+    asked: float = inf
 
 
 class Answer(NamedTuple):
@@ -65,8 +82,10 @@ View: TypeAlias = Callable[[Request], Answer]
 def make_wsgi_app(registry: CollectorRegistry) -> WSGIApplication:
     """Return a WSGI application that answers every path with the metrics of `registry`.
 
-    Safe to call from many threads at once. When a collector raises, the client gets
-    status 500 with one line of text, and the traceback goes to the logger
+    Safe to call from many threads at once; it starts none. What a collector does not give,
+    because it raises, is left out, counted and logged; one that hangs holds up the thread
+    that called it, and others for some seconds at the most. When the exporter itself fails,
+    the client gets status 500 with one line of text, and the traceback goes to the logger
     "hypertrace_prometheus".
     """
     return wsgi_app(metrics_view(registry))
@@ -96,9 +115,32 @@ def make_asgi_app(registry: CollectorRegistry) -> ASGIApp:
     return app
 
 
-def metrics_view(registry: CollectorRegistry) -> View:
-    """Return the view of `registry`: negotiated, restricted by `name[]`, compressed."""
-    return read_only(partial(_metrics, registry))
+def metrics_view(registry: CollectorRegistry, *, bounded: bool = False) -> View:
+    """Return the view of `registry`: negotiated, restricted by `name[]`, compressed.
+
+    All views of a registry collect one at a time; requests that come meanwhile for the
+    same page share it, if it was begun less than a second ago. So do those that were
+    there before it was begun. Any other is collected for anew.
+
+    Args:
+        registry: what to collect from.
+        bounded: let the collectors of the application run in threads of their own, and
+            go on without those that are not back within 4 seconds.
+    """
+    snapshots = _snapshots_of(registry)
+
+    def view(request: Request) -> Answer:
+        if len(request.query) > _LONGEST_QUERY:
+            return text_answer(HTTPStatus(414), "The query is too long.\n")
+        page = _Page(
+            names=frozenset(parse_qs(request.query).get("name[]", ())),
+            openmetrics=_wants_openmetrics(request.accept[:_LONGEST_HEADER]),
+            compressed=_accepts_gzip(request.accept_encoding[:_LONGEST_HEADER]),
+        )
+        collected = partial(_collected, registry, page, bounded=bounded)
+        return snapshots.get(page, collected, asked=request.asked)
+
+    return read_only(view)
 
 
 def wsgi_app(view: View) -> WSGIApplication:
@@ -106,10 +148,11 @@ def wsgi_app(view: View) -> WSGIApplication:
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(
-            method=environ["REQUEST_METHOD"],
-            query=environ.get("QUERY_STRING", ""),
-            accept=environ.get("HTTP_ACCEPT", ""),
-            accept_encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
+            method=environ.get("REQUEST_METHOD") or "",
+            query=environ.get("QUERY_STRING") or "",
+            accept=environ.get("HTTP_ACCEPT") or "",
+            accept_encoding=environ.get("HTTP_ACCEPT_ENCODING") or "",
+            asked=environ.get(ASKED, inf),
         )
         status, headers, body = respond(view, request)
         start_response(f"{status.value} {status.phrase}", headers)
@@ -159,32 +202,44 @@ def text_answer(status: HTTPStatus, text: str) -> Answer:
     return Answer(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
 
 
-def _metrics(registry: CollectorRegistry, request: Request) -> Answer:
-    names = parse_qs(request.query).get("name[]")
-    source = registry.restricted_registry(names) if names else registry
-    openmetrics = _wants_openmetrics(request.accept)
-    body = render(source, openmetrics=openmetrics)
+class _Page(NamedTuple):
+    """What a page depends on, besides the moment."""
+
+    names: frozenset[str]
+    openmetrics: bool
+    compressed: bool
+
+
+def _collected(registry: CollectorRegistry, page: _Page, *, bounded: bool) -> Answer:
+    body = render(registry, openmetrics=page.openmetrics, names=page.names, bounded=bounded)
     headers = [
-        ("Content-Type", OPENMETRICS_TYPE if openmetrics else TEXT_TYPE),
+        ("Content-Type", OPENMETRICS_TYPE if page.openmetrics else TEXT_TYPE),
         ("Vary", "Accept, Accept-Encoding"),
     ]
-    if len(body) > _GZIP_FROM_BYTES and _accepts_gzip(request.accept_encoding):
+    if page.compressed and len(body) > _GZIP_FROM_BYTES:
         headers.append(("Content-Encoding", "gzip"))
         body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
     return Answer(HTTPStatus.OK, headers, body)
 
 
-def _wants_openmetrics(accept: str) -> bool:
-    """Tell which of the two formats `prometheus_client` would choose.
-
-    Only the format is taken from it: its content type repeats the version and the
-    escaping that the client asked for.
-    """
+def _snapshots_of(registry: CollectorRegistry) -> Snapshots[Answer]:
     try:
-        _, content_type = choose_encoder(accept)
-    except TypeError:  # it compares a version such as "abc" with numbers
-        return False
-    return content_type.startswith("application/openmetrics-text")
+        return _snapshots.setdefault(registry, Snapshots())
+    except TypeError:  # a registry of another kind that cannot be a weak key
+        return Snapshots()
+
+
+def _wants_openmetrics(accept: str) -> bool:
+    """Tell whether a client that accepts OpenMetrics 1.0 or later names it before other text."""
+    for part in accept.split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        versions = [piece[8:] for piece in parameters if piece.startswith("version=")]
+        is_recent = any(map(_RECENT.fullmatch, versions))
+        if kind == "application/openmetrics-text" and (is_recent or not versions):
+            return True
+        if kind == "text/plain" and is_recent:
+            return False
+    return False
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:
@@ -198,7 +253,7 @@ def _accepts_gzip(accept_encoding: str) -> bool:
 async def _serve_http(view: View, scope: Message, send: Send) -> None:
     request = Request(
         method=scope["method"],
-        query=scope["query_string"].decode("latin-1"),
+        query=(scope.get("query_string") or b"").decode("latin-1"),
         accept=_header(scope, b"accept"),
         accept_encoding=_header(scope, b"accept-encoding"),
     )
@@ -215,7 +270,8 @@ async def _serve_lifespan(receive: Receive, send: Send) -> None:
 
 
 def _header(scope: Message, name: bytes) -> str:
-    return b",".join(value for key, value in scope["headers"] if key == name).decode("latin-1")
+    values = (value for key, value in scope.get("headers", ()) if key == name)
+    return b",".join(values).decode("latin-1")
 
 
 async def _off_the_loop(work: Callable[[], Answer]) -> Answer:

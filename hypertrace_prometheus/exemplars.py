@@ -40,6 +40,15 @@ def is_never(function: ExemplarFunction | None) -> bool:
     return function is None
 
 
+def ask(function: ExemplarFunction) -> Mapping[str, str] | None:
+    """Return what a function names for the span that ends now, as it may be shown.
+
+    Raises:
+        Exception: whatever the function raises, and what `checked()` does.
+    """
+    return checked(function())
+
+
 def checked(exemplar: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return an exemplar as it may be shown, None if it is none or empty.
 
@@ -49,7 +58,8 @@ def checked(exemplar: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """
     if not exemplar:
         return None
-    texts = {str(name): str(value) for name, value in exemplar.items()}
+    # str.__str__: what an object gives as its text may be a str with methods of its own.
+    texts = {str.__str__(str(name)): str.__str__(str(value)) for name, value in exemplar.items()}
     for name, value in texts.items():
         if not _LABEL_NAME.fullmatch(name):
             raise ValueError(f"the exemplar {texts!r} has {name!r}, which is no name of a label")

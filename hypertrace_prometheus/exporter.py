@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from . import labels as label
+from .allowlist import label_names
+from .collection import collect
 from .collector import ExporterCollector
 from .endpoint import make_asgi_app, make_wsgi_app
 from .exemplars import opentelemetry_exemplar
 from .exposition import render
 from .labels import Labeller
 from .metrics import COUNTER, DURATION, EDGES, EXCEPTIONS, IN_PROGRESS, TraceMetrics
+from .registries import watch
 from .threads import THREADS, ThreadsCollector
 from .timings import DEFAULT_BUCKETS, checked_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
     from wsgiref.types import WSGIApplication
 
     from prometheus_client.registry import Collector
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from .exemplars import ExemplarFunction
     from .labels import Labels
     from .server import MetricsServer
+    from .tls import File
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED = (
@@ -38,6 +43,9 @@ _RESERVED = (
     "python_",
     *(name.removesuffix("_total") for name in (DURATION, EXCEPTIONS, IN_PROGRESS, EDGES)),
 )
+_SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
+"""Ends of the names that other types of metrics have on the page."""
+
 _DEFAULTS = {
     "process_virtual_memory_bytes": ProcessCollector,
     THREADS: ThreadsCollector,
@@ -63,9 +71,14 @@ class PrometheusExporter(TraceMetrics):
         port: int | None = None,
         *,
         host: str = "127.0.0.1",
+        certfile: File | None = None,
+        keyfile: File | None = None,
+        client_ca: File | None = None,
+        auth: str | None = None,
         registry: CollectorRegistry | None = None,
         collect_defaults: bool = True,
         allowed_props: Iterable[str] = (),
+        unsafe_props: Iterable[str] = (),
         counter_name: str = COUNTER,
         object_ids: bool = False,
         max_series: int = 10_000,
@@ -79,13 +92,24 @@ class PrometheusExporter(TraceMetrics):
 
         Args:
             port: where the metrics server listens, 0 for a free port; None starts no server.
-            host: address it listens on. Beyond loopback, everyone who reaches it reads the metrics.
+            host: address it listens on. Beyond loopback, everyone who reaches it reads the metrics,
+                unless `auth` or `client_ca` is given. On loopback, requests that name another host
+                are refused.
+            certfile: PEM file with the server's certificate, for TLS 1.2 or later and never HTTP in
+                the clear. This and the next two are paths; all files are read once.
+            keyfile: PEM file with the key of the certificate, not encrypted.
+            client_ca: PEM file with authorities; only clients with a certificate of one are served.
+            auth: where the credentials are that a client must send one of, `"file:PATH"` or
+                `"env:NAME"`: a line each, `name:password` or `Bearer TOKEN`.
             registry: where the metrics go; None makes a registry of the exporter's own.
             collect_defaults: add the metrics of the process, the platform and the garbage collector
                 that `prometheus_client` brings, unless the registry has them.
             allowed_props: names of the props that become labels `object_props_X`,
                 `parent_object_props_X` and `caller_props_X`; all others are ignored. Characters
-                outside `[a-zA-Z0-9_]` become `_`.
+                outside `[a-zA-Z0-9_]` become `_`. Names that look like secrets (`password`,
+                `api-key`, `authToken`), or are called like labels of Prometheus (`le`, `quantile`,
+                `job`, `instance`, `__x`), are refused.
+            unsafe_props: those of the allowed props that are not refused for their name.
             counter_name: name of the counter, as Prometheus shows it.
             object_ids: add the labels `object_id` and `parent_object_id`: series of their own for
                 each object, dropped once the object's tracer is gone.
@@ -101,17 +125,30 @@ class PrometheusExporter(TraceMetrics):
             upstream: count in `function_edges_total` which function's span started inside which.
 
         Raises:
-            ValueError: a name that Prometheus refuses, two props that would become the same label,
-                a registry that has these metrics already, or a number out of range.
+            ValueError: a name that Prometheus refuses, a prop that looks like a secret, two props
+                that would become the same label, a registry that has these metrics already, a
+                number out of range, half of TLS, a file or variable that is not what it should be,
+                or TLS or `auth` without a port.
             TypeError: an argument of the wrong type.
-            OSError: the port is in use or cannot be bound; the message names it.
+            OSError: the port is in use or cannot be bound; the message names it. Or a file cannot
+                be read; `filename` names it.
         """
         check_counter_name(counter_name)
         _check_number("max_series", max_series, 1)
         _check_number("max_label_length", max_label_length, 16)
-        self.registry = CollectorRegistry() if registry is None else registry
+        security = {
+            "certfile": certfile,
+            "keyfile": keyfile,
+            "client_ca": client_ca,
+            "auth": auth,
+        }
+        if port is None:
+            _check_absent(security)
+        self.registry = _checked_registry(registry)
         super().__init__(
-            Labeller(allowed_props, max_label_length, object_ids=object_ids),
+            Labeller(
+                label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
+            ),
             counter_name=counter_name,
             max_series=max_series,
             own_series=object_ids,
@@ -123,12 +160,13 @@ class PrometheusExporter(TraceMetrics):
         self._server: MetricsServer | None = None
         self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         self.asgi_app: ASGIApp = make_asgi_app(self.registry)
+        watch(self.registry)
         try:
             self._register(ExporterCollector(self))
             if collect_defaults:
                 self._register_defaults()
             if port is not None:
-                self._server = _serve(self.registry, host, port)
+                self._server = _serve(self.registry, host=host, port=port, **security)
         except BaseException:
             self.stop()
             raise
@@ -154,7 +192,8 @@ class PrometheusExporter(TraceMetrics):
             server.stop()
         collectors, self._collectors = self._collectors, []
         for collector in collectors:
-            self.registry.unregister(collector)
+            with suppress(KeyError):  # another thread, or the application, did it
+                self.registry.unregister(collector)
 
     def __enter__(self) -> Self:
         return self
@@ -178,11 +217,22 @@ class PrometheusExporter(TraceMetrics):
         self._collectors.append(collector)
 
     def _register_defaults(self) -> None:
-        present = {family.name for family in self.registry.collect()}
+        found = collect(self.registry, lambda family, _: family.name)
+        present = {name for harvest in found for name in harvest.results}
         for name, collector in _DEFAULTS.items():
             if name not in present:
                 # Each registers itself somewhere; only _register() says what to do if it cannot.
                 self._register(collector(registry=CollectorRegistry()))
+
+
+def _checked_registry(registry: object) -> CollectorRegistry:
+    if registry is None:
+        return CollectorRegistry()
+    if not isinstance(registry, CollectorRegistry):
+        raise TypeError(
+            f"registry must be a prometheus_client.CollectorRegistry or None, not {registry!r}"
+        )
+    return registry
 
 
 def _bounds_of(
@@ -212,11 +262,20 @@ def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | N
     return exemplar
 
 
-def _serve(registry: CollectorRegistry, host: str, port: int) -> MetricsServer:
+def _check_absent(security: Mapping[str, object]) -> None:
+    given = [name for name, value in security.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)} without port: they secure the metrics server; pass a port, or "
+            "secure the server that you mount the metrics in"
+        )
+
+
+def _serve(registry: CollectorRegistry, **arguments: Any) -> MetricsServer:
     # Here, so that werkzeug is loaded only by those who use the server.
     from .server import MetricsServer  # noqa: PLC0415
 
-    return MetricsServer(registry, host=host, port=port)
+    return MetricsServer(registry, **arguments)
 
 
 def check_counter_name(name: object) -> None:
@@ -232,6 +291,11 @@ def check_counter_name(name: object) -> None:
         raise ValueError(
             f"counter_name {name!r} begins like the metrics that the exporter has besides "
             f"({', '.join(_RESERVED)}); choose another"
+        )
+    if name.endswith(_SUFFIXES):
+        raise ValueError(
+            f"counter_name {name!r} ends like a part of a metric of another type "
+            f"({', '.join(_SUFFIXES)}); let it end in '_total'"
         )
 
 

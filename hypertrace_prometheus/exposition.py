@@ -2,64 +2,107 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from prometheus_client import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
-
+from .collection import collect
 from .families import SeriesFamily
+from .sections import EOF, Section, sections_of, with_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
 
-_EOF = b"# EOF\n"
+    from .collection import Harvest
+    from .failures import Fail
+
+Part: TypeAlias = "SeriesFamily | Section"
+
 _LINES_AT_ONCE = 5_000
 
 
-def render(registry: Collector, *, openmetrics: bool = False) -> bytes:
+def render(
+    registry: Collector,
+    *,
+    openmetrics: bool = False,
+    names: frozenset[str] = frozenset(),
+    bounded: bool = False,
+) -> bytes:
     """Return all metrics of a registry as text.
 
     The families of hypertrace are written here, from label texts that were rendered before; those
-    of others by `prometheus_client`.
+    of others by `prometheus_client`, and then checked. What another collector raises, gives twice
+    or gives in a way that cannot be written is left out, counted and logged: see `Failures`.
 
     Args:
         registry: what to collect from.
         openmetrics: write OpenMetrics 1.0 instead of the text format 0.0.4.
+        names: of the samples to write; empty writes all.
+        bounded: let the collectors of others run in threads of their own, and go on without those
+            that are not back within 4 seconds. Otherwise all run in the calling thread.
 
     Raises:
-        Exception: whatever a collector of the application raises.
+        Exception: the collector of the exporter raised it.
+        RuntimeError: all there are failed; what each raised is in the log.
     """
-    parts: list[bytes] = []
-    for family in registry.collect():
+
+    def convert(family: Metric, fail: Fail) -> Sequence[Part]:
         if isinstance(family, SeriesFamily):
-            parts += _encoded(family.lines(openmetrics=openmetrics))
+            # Written last, so that it tells of this very collection.
+            return [family.restricted(names) if names else family]
+        if names:
+            family = with_samples(family, [s for s in family.samples if s.name in names])
+            if not family.samples:
+                return []
+        return sections_of(family, fail, openmetrics=openmetrics)
+
+    harvests = collect(registry, convert, names=names, bounded=bounded)
+    if not names and harvests and all(harvest.is_lost for harvest in harvests):
+        raise RuntimeError("every collector of the registry failed; the log says why")
+    parts: list[bytes] = []
+    for part in _joined(harvests, openmetrics=openmetrics):
+        if isinstance(part, Section):
+            parts.append(part.text)
+            continue
+        lines = part.lines(openmetrics=openmetrics)
+        # Where names are asked for, a head without any of them is not.
+        if not names or len(lines) > 1:
+            parts += _encoded(lines)
+    return b"".join([*parts, EOF if openmetrics else b""])
+
+
+def _joined(harvests: list[Harvest[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:
+    """Return the parts of the page in the order they were given in, each family once."""
+    given = [
+        (part, harvest.fail)
+        for harvest in harvests
+        for parts in harvest.results.copy()
+        for part in parts
+    ]
+    ours = {
+        part.title(openmetrics=openmetrics): part
+        for part, _ in given
+        if isinstance(part, SeriesFamily)
+    }
+    page: dict[str, Part] = {}
+    for part, fail in given:
+        if isinstance(part, SeriesFamily):
+            page[part.title(openmetrics=openmetrics)] = part
+        elif part.name in ours:
+            fail(ValueError(f"it gave {part.name}, which is a metric of hypertrace"))
         else:
-            parts.append(_text(family, openmetrics=openmetrics))
-    return b"".join([*parts, _EOF if openmetrics else b""])
+            first = page.setdefault(part.name, part)
+            if first is not part and isinstance(first, Section):
+                first.join(part, fail)
+    return page.values()
 
 
 def _encoded(lines: list[str]) -> Iterator[bytes]:
+    """Return the lines as bytes, and empty the list."""
     # Piece by piece: other threads wait as long as a single step takes.
-    for start in range(0, len(lines), _LINES_AT_ONCE):
-        yield "".join(lines[start : start + _LINES_AT_ONCE]).encode()
-
-
-def _text(family: Metric, *, openmetrics: bool) -> bytes:
-    alone = _Alone(family)
-    if openmetrics:
-        text: bytes = generate_openmetrics(alone)  # type: ignore[no-untyped-call]
-        return text.removesuffix(_EOF)
-    return generate_latest(alone)
-
-
-class _Alone(Collector):
-    """Stands for a registry of one family, which was collected already."""
-
-    def __init__(self, family: Metric) -> None:
-        self._family = family
-
-    def collect(self) -> Iterable[Metric]:
-        return [self._family]
+    while lines:
+        piece = lines[:_LINES_AT_ONCE]
+        del lines[:_LINES_AT_ONCE]
+        # One value that is no Unicode, such as an exemplar's, must not cost the page.
+        yield "".join(piece).encode(errors="replace")

@@ -12,7 +12,7 @@ from prometheus_client.utils import floatToGoString
 from . import labels as label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from .series import SeriesTable
     from .timings import Exemplar, Snapshot, Timings
@@ -64,13 +64,28 @@ class SeriesFamily(Metric):
         # The constructor of Metric starts with an empty list.
         pass
 
+    def restricted(self, names: Collection[str]) -> SeriesFamily:
+        """Return the family with no other rows than those of some names."""
+
+        def rows() -> Iterator[Row]:
+            # None of its rows is even made if no name can be theirs.
+            if any(name.startswith(self.name) for name in names):
+                yield from (row for row in self._rows() if row[0] in names)
+
+        return SeriesFamily(self._full_name, self._text_kind, self.documentation, rows)
+
+    def title(self, *, openmetrics: bool) -> str:
+        """Return the name in the head of the text."""
+        return self.name if openmetrics else self._full_name
+
     def text(self, *, openmetrics: bool) -> str:
         """Return the family in the text format of Prometheus 0.0.4, or in that of OpenMetrics."""
         return "".join(self.lines(openmetrics=openmetrics))
 
     def lines(self, *, openmetrics: bool) -> list[str]:
         """Return the same line by line."""
-        name, kind = (self.name, self.type) if openmetrics else (self._full_name, self._text_kind)
+        name = self.title(openmetrics=openmetrics)
+        kind = self.type if openmetrics else self._text_kind
         head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
         lines = [
             f"{name}{{{labels}}} {value}\n"

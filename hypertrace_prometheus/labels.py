@@ -13,8 +13,10 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from hypertrace import untraced
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from hypertrace import Caller, TracedObject, TraceEvent, Upstream
 
@@ -38,6 +40,8 @@ CALLER_PROPS = "caller_props_"
 
 Labels = dict[str, str]
 
+_TYPE_NAME = type.__dict__["__name__"].__get__
+
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _UNESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -49,19 +53,15 @@ class Labeller:
     Immutable; any thread may use it. Its methods never raise for what a prop's value does.
     """
 
-    def __init__(self, allowed_props: Iterable[str], max_length: int, *, object_ids: bool) -> None:
-        """Check the props that are allowed.
+    def __init__(self, allowed: Mapping[str, str], max_length: int, *, object_ids: bool) -> None:
+        """Know what becomes a label.
 
         Args:
-            allowed_props: names of the props that become labels.
+            allowed: for each prop that becomes a label: what it is called in the label's name.
             max_length: label values made of props, ids and names are cut to so many characters.
             object_ids: whether the numbers of objects become labels.
-
-        Raises:
-            TypeError: a name is no string.
-            ValueError: a name is empty, or two names become the same label.
         """
-        self.allowed = _cleaned_names(allowed_props)
+        self.allowed = allowed
         self.max_length = max_length
         self._object_ids = object_ids
 
@@ -104,14 +104,14 @@ class Labeller:
     def text(self, value: object) -> str:
         """Return a value as the text of a label.
 
-        Bytes are decoded as UTF-8. What is no valid text (undecodable bytes, lone surrogates) is
-        shown as an escape, what cannot be turned into text as `<unprintable T>`. Longer texts than
-        allowed are cut, with an ellipsis as last character.
+        Bytes, and what is like them, are decoded as UTF-8. What is no valid text (undecodable
+        bytes, lone surrogates) is shown as an escape, what cannot be turned into text as
+        `<unprintable T>`. Longer texts than allowed are cut, with an ellipsis as last character.
         """
         try:
             return self._valid(_as_text(value, self.max_length))
         except Exception:  # noqa: BLE001 -- whatever a user's __str__ raises
-            return self._valid(f"<unprintable {type(value).__name__}>")
+            return self._valid(f"<unprintable {type_name(type(value))}>")
 
     def _valid(self, text: str) -> str:
         limit = self.max_length
@@ -141,13 +141,21 @@ def parse(text: str) -> Labels:
     return {name: _unescape(value) for name, value in _PAIR.findall(text)}
 
 
+def type_name(value: object) -> str:
+    """Return the name of a type, or of the type of what is none. Never raises."""
+    kind = value if issubclass(type(value), type) else type(value)
+    # A metaclass may have a `__name__` of its own, and the name may be a str of any kind.
+    return str.__str__(_TYPE_NAME(kind))
+
+
 def import_path(caller: Caller) -> str:
     """Return the file of a caller relative to where it was imported from: `shop/cart.py`.
 
     So a label is the same on every machine and tells nothing of the host. A file that is under no
     import path is named by its last part; `<stdin>` and the like stay.
     """
-    return _import_path(caller.filename, caller.module)
+    module = None if caller.module is None else str.__str__(caller.module)
+    return _import_path(str.__str__(caller.filename), module)
 
 
 def clean(name: str) -> str:
@@ -160,7 +168,8 @@ def _import_path(filename: str, module: str | None) -> str:
     if not filename:
         return filename
     if filename.startswith("<"):
-        return filename.partition(">")[0] + ">"  # since 3.13 each input of a REPL has a number
+        name = filename[1:].partition(">")[0]  # since 3.13 each input of a REPL has a number
+        return f"<{name.replace(os.sep, '/').rpartition('/')[2]}>"
     path = _absolute(filename)
     # `__main__` is no name that anything was imported by.
     stem = "" if module is None or module == "__main__" else module.replace(".", "/")
@@ -186,35 +195,22 @@ def _absolute(path: str) -> str:
 
 
 def _as_text(value: object, limit: int) -> str:
-    # Cut before it is copied: a value may be huge.
+    # The types' own methods, since a subclass may have any; and cut before all of it is copied.
     if isinstance(value, str):
         return str.__getitem__(value, slice(limit + 1))
-    if isinstance(value, bytes):
-        return bytes(value[: 4 * limit + 4]).decode("utf-8", "backslashreplace")
-    return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _cut_bytes(value, 4 * limit + 4).decode("utf-8", "backslashreplace")
+    plain = type(value) is int or type(value) is float or type(value) is bool
+    return str.__getitem__(str(value) if plain else untraced(str, value), slice(limit + 1))
+
+
+def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:
+    if isinstance(value, memoryview):
+        return value[:size].tobytes()[:size]
+    if isinstance(value, bytearray):
+        return bytes(bytearray.__getitem__(value, slice(size)))
+    return bytes.__getitem__(value, slice(size))
 
 
 def _unescape(value: str) -> str:
     return re.sub(r'\\[\\"n]', lambda match: _UNESCAPES[match.group()], value)
-
-
-def _cleaned_names(allowed_props: Iterable[object]) -> dict[str, str]:
-    if isinstance(allowed_props, str | bytes):
-        raise TypeError(
-            f"allowed_props must be several names: [{allowed_props!r}], not {allowed_props!r}"
-        )
-    names: dict[str, str] = {}
-    props: dict[str, str] = {}
-    for prop in allowed_props:
-        if not isinstance(prop, str):
-            raise TypeError(f"allowed_props must be names (str), not {prop!r}")
-        if not prop:
-            raise ValueError("allowed_props has an empty name; leave it out")
-        name = clean(prop)
-        if name in props:
-            raise ValueError(
-                f"allowed_props {props[name]!r} and {prop!r} would both become the label "
-                f"{OBJECT_PROPS}{name}; allow one of them, or rename the other where it is traced"
-            )
-        names[prop], props[name] = name, prop
-    return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from hypertrace import Cell, SpanEvent, Upstream
+from hypertrace import Cell, SpanEvent, Upstream, untraced
 
 from . import exemplars
 from . import labels as label
@@ -145,7 +145,7 @@ class TraceMetrics:
         """Count the exception that ended a span, if there is one."""
         if event.exception is not None:
             labels = self._labels_of(event, event.caller.props)
-            labels[label.EXCEPTION] = self._labeller.text(event.exception.__name__)
+            labels[label.EXCEPTION] = self._labeller.text(label.type_name(event.exception))
             self.exceptions.get(labels, *self._place(event)).increment()
 
     def exemplar(self) -> Mapping[str, str] | None:
@@ -155,7 +155,7 @@ class TraceMetrics:
             Exception: whatever the application's function raises, or a ValueError if what it
                 returns is too long.
         """
-        return None if self._exemplar is None else exemplars.checked(self._exemplar())
+        return None if self._exemplar is None else untraced(exemplars.ask, self._exemplar)
 
     def _labels_of(self, event: TraceEvent, props: Props | None) -> Labels:
         labels = self._labeller.of_call(event)
@@ -188,5 +188,8 @@ class TraceMetrics:
         calls = self.calls.get(labels, *place)
         if calls is self.calls.overflow:
             return self.timings.overflow
-        calls.timings = timings = self.timings.get(labels, *place)
+        timings = self.timings.get(labels, *place)
+        # Another thread may have had the last room: these spans are in the overflow's calls.
+        if timings is not self.timings.overflow:
+            calls.timings = timings
         return timings

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from hypertrace import PropsRecorder
+
+from .timings import RESULTS, duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -13,11 +17,11 @@ if TYPE_CHECKING:
 
     Props = Mapping[str, object]
 
-from hypertrace import PropsRecorder
-
 T = TypeVar("T")
 
-_PLAIN = frozenset({str, int, bool, type(None)})
+_PLAIN = frozenset(map(id, (str, int, bool, type(None))))
+"""Types by their ids: a metaclass may hash and compare as it likes."""
+
 _LARGE = 10**15
 """Smaller integers have texts that no limit cuts."""
 
@@ -63,7 +67,7 @@ class PropsIndex(Generic[T]):
     def made(self, values: tuple[object, ...], props: Props) -> T:
         """Return what belongs to values that are not in `known`."""
         types = tuple(map(type, values))
-        plain = _PLAIN.issuperset(types)
+        plain = _PLAIN.issuperset(map(id, types))
         if plain and (found := self._numbers.get((values, types))) is not None:
             return found
         found = self._make(props)
@@ -137,12 +141,19 @@ class TimingsRecorder:
         timings = self._metrics.timings_of(event) if event.caller.props else self.timings
         if timings is not self.timings:
             self.timings.moved_to(timings)
-        timings.end(event.result, event.duration)
+        result, seconds = _result_of(event), duration(event.duration)
+        timings.end(result, seconds)
         self._metrics.count_ending(event)
         exemplar = self._metrics.exemplar()
         if exemplar is not None:
-            timings.remember(event.result, event.duration, exemplar)
+            timings.remember(result, seconds, exemplar)
 
     def fold(self) -> None:
         """Make room in `durations`."""
         self.timings.results["ok"].fold()
+
+
+def _result_of(event: SpanEvent) -> str:
+    # An event that somebody made may have any. Each would be a histogram of its own.
+    result = str.__str__(event.result) if issubclass(type(event.result), str) else ""
+    return result if result in RESULTS else "error"

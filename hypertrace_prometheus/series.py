@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter, deque
 from contextlib import suppress
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakSet, ref
+from itertools import compress, filterfalse
+from operator import gt
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import ref
+
+from hypertrace import untraced
 
 from . import labels as label
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 OVERFLOW = label.render({label.CLASS: "<overflow>"})
 """Labels of the series in which all updates past the limit are counted."""
 
+_LOOKED_AT = 1_000
+"""Series that the warning about the limit looks at: all of a large table would take too long."""
+
 _logger = logging.getLogger("hypertrace_prometheus")
 
 
@@ -31,8 +37,8 @@ V = TypeVar("V")
 class SeriesTable(Generic[V]):
     """The series of one metric: rendered labels, each with what counts it.
 
-    Any thread may count and read. Creating a series takes a lock that no foreign code runs under;
-    counting and reading take none.
+    Any thread may count, read and make series, also a signal handler or a finalizer that runs in
+    the midst of it. Nobody waits for anybody: there is no lock, and so none to be held in a fork.
     """
 
     def __init__(self, name: str, limit: int, make: Callable[[Labels], V]) -> None:
@@ -48,11 +54,9 @@ class SeriesTable(Generic[V]):
         self.overflow = make({})
         self._make = make
         self._held: dict[str, V] = {}
-        self._lock = RLock()
-        self._warned = False
-        self._owned: dict[tuple[str, int], tuple[_Owner, list[str]]] = {}
+        self._warned = Lock()
+        self._owners: dict[_Owner, _Owner] = {}
         self._gone: deque[_Owner] = deque()
-        _all_series.add(self)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -72,26 +76,13 @@ class SeriesTable(Generic[V]):
         """
         text = label.render(labels)
         held = self._held.get(text)
-        if held is not None:
-            return held
-        self.drop_gone()
-        tracer = None if owner is None else owner.tracer
-        if owner is not None and tracer is None:
-            return self._make(
-                labels
-            )  # the event was kept too long: its series would be dropped unseen
-        with self._lock:
-            # Made first: a finalizer may run at any call, trace, and make the same series.
-            made = self._make(labels)
-            held = self._held.get(text)
-            if held is None and not self.is_full:
-                held = self._held.setdefault(text, made)
-                if owner is not None and held is made:
-                    self._own(owner, tracer, text)
+        if held is None:
+            held = self._new(text, labels, owner)
         if held is None:
             held = self.overflow
-            with suppress(Exception):  # a broken log handler must not cost a count
-                self._warn(caller)
+            if self._warned.acquire(blocking=False):  # never given back: once is enough
+                with suppress(Exception):  # a broken log handler must not cost a count
+                    self._warn(caller)
         return held
 
     def items(self) -> Iterator[tuple[str, V]]:
@@ -104,64 +95,72 @@ class SeriesTable(Generic[V]):
     def drop_gone(self) -> None:
         """Drop the series of owners that are gone."""
         while self._gone:
-            with self._lock, suppress(IndexError):  # another thread, or a finalizer, was faster
-                _, texts = self._owned.pop(self._gone.popleft().key)
-                for text in texts:
-                    del self._held[text]
+            with suppress(IndexError, ValueError):  # another thread, or a finalizer, was faster
+                owner = self._gone[0]
+                for text in owner.texts:
+                    self._held.pop(text, None)
+                self._owners.pop(owner, None)
+                self._gone.remove(owner)  # last, so that an interrupt leaves it to the next time
 
-    def renew_lock(self) -> None:
-        """Forget who holds the lock: in a forked child that may be a thread of the parent."""
-        self._lock = RLock()
+    def _new(self, text: str, labels: Labels, owner: TracedObject | None) -> V | None:
+        """Return what counts a series that was not held, None if there is no room for it."""
+        self.drop_gone()
+        tracer = None if owner is None else owner.tracer
+        if owner is not None and tracer is None:
+            # The event was kept too long: its series would be dropped unseen.
+            return self._make(labels)
+        if not self.is_full:
+            made = self._make(labels)
+            if tracer is not None:  # first, so that an interrupt leaves no series without owner
+                self._own(tracer, text)
+            self._hold(text, made)
+        return self._held.get(text)  # also at the limit: another thread may just have made it
 
-    def _own(self, owner: TracedObject, tracer: object, text: str) -> None:
-        key = owner.class_name, owner.id
-        if key not in self._owned:
-            reference = _Owner(tracer, self._gone.append)
-            reference.key = key
-            self._owned.setdefault(key, (reference, []))
-        self._owned[key][1].append(text)
+    def _hold(self, text: str, made: V) -> None:
+        """Hold a series, unless there is one with these labels or no room.
+
+        Look and leap are one step in C: it calls no Python and makes no object that the garbage
+        collector counts, so neither a thread nor a signal nor a finalizer comes in between.
+        """
+        is_new = filterfalse(self._held.__contains__, (text,))
+        has_room = map(gt, (self.limit,), map(len, (self._held,)))
+        next(map(self._held.setdefault, is_new, compress((made,), has_room)), None)
+
+    def _own(self, tracer: object, text: str) -> None:
+        # Whoever is here holds the tracer: it goes when all its series are told.
+        owner = _Owner(tracer, self._gone.append)
+        owner.texts = []
+        self._owners.setdefault(owner, owner).texts.append(text)
 
     def _warn(self, caller: Caller) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        name, values = self._widest_label()
-        _logger.warning(
+        texts = list(self._held)[-_LOOKED_AT:]
+        name, values = _widest_label(texts)
+        # What is traced meanwhile is dropped: so no more than the application's log handlers.
+        untraced(
+            _logger.warning,
             "%s holds %d series, its limit; further ones are counted in {%s}. The label with the "
-            "most values is %s (%d values), traced last at %s:%d: allow fewer props or ids there, "
-            "or raise max_series",
+            "most values is %s (%d values in the last %d series), traced last at %s:%d: allow "
+            "fewer props or ids there, or raise max_series",
             self.name,
             len(self),
             OVERFLOW,
             name,
             values,
+            len(texts),
             label.import_path(caller),
             caller.line,
         )
 
-    def _widest_label(self) -> tuple[str, int]:
-        values: set[tuple[str, str]] = set()
-        for text in list(self._held):
-            values.update(label.parse(text).items())
-        counts = Counter(name for name, _ in values)
-        return counts.most_common(1)[0] if counts else ("", 0)
-
 
 class _Owner(ref[object]):
-    """A weak reference to a tracer that tells which object's series go with it."""
+    """A weak reference to a tracer that knows the series which go with it."""
 
-    __slots__ = ("key",)
+    __slots__ = ("texts",)
 
-    key: tuple[str, int]
-
-
-_all_series: WeakSet[SeriesTable[Any]] = WeakSet()
+    texts: list[str]
 
 
-def _renew_locks() -> None:
-    for series in _all_series:
-        series.renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+def _widest_label(texts: list[str]) -> tuple[str, int]:
+    values = {pair for text in texts for pair in label.parse(text).items()}
+    counts = Counter(name for name, _ in values)
+    return counts.most_common(1)[0] if counts else ("", 0)

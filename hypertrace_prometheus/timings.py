@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from bisect import bisect_left, bisect_right
-from itertools import pairwise
-from threading import RLock
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from hypertrace import Cell
@@ -21,10 +19,12 @@ DEFAULT_BUCKETS = (
 """Upper bounds in seconds: from what a method takes to what a request may."""
 
 
-_MAX_BUFFERED = 128
+RESULTS = ("ok", "error", "cancelled")
+"""How a span can end."""
 
-_lock = RLock()
-"""Held while durations are folded and read, which takes microseconds."""
+_MAX_BUFFERED = 128
+_LONGEST = 1e15
+"""Seconds. Sums of what is not longer stay finite for ever."""
 
 
 class Exemplar(NamedTuple):
@@ -54,10 +54,11 @@ class Histogram:
     """Durations in buckets.
 
     Adding one is an append to a list, which is folded into the buckets when it is long or read.
-    Any thread may append, fold and read.
+    Any thread may append, fold and read, also a signal handler or a finalizer that runs in the
+    midst of it. Nobody waits for anybody: there is no lock, and so none to be held in a fork.
     """
 
-    __slots__ = ("_counts", "_exemplars", "_folding_in", "_total", "bounds", "buffer")
+    __slots__ = ("_counts", "_exemplars", "_total", "bounds", "buffer")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         """Start empty, with buckets up to each of `bounds` (seconds, ascending) and infinity."""
@@ -66,7 +67,6 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
         self._exemplars: dict[int, Exemplar] = {}
-        self._folding_in = 0
 
     def add(self, seconds: float) -> None:
         """Add one duration."""
@@ -79,52 +79,45 @@ class Histogram:
         bucket = bisect_left(self.bounds, seconds)
         self._exemplars[bucket] = Exemplar(labels, seconds, time.time())
 
-    def fold(self) -> None:
-        """Bring the durations in the buffer into the buckets."""
-        with _lock:
-            # A signal handler or finalizer that comes in between leaves the rest to this fold. The
-            # number of the process tells a fold that a fork broke off in the parent.
-            process = os.getpid()
-            if self._folding_in == process:
-                return
-            self._folding_in = process
-            try:
-                self._count()
-            finally:
-                self._folding_in = 0
+    def fold(self) -> bool:
+        """Bring the durations in the buffer into the buckets, each as `duration()` has it.
+
+        Returns:
+            False if another fold came in between: then that one has done it for what it found.
+        """
+        before = self._counts
+        taken = self.buffer.copy()
+        if not taken:
+            return True
+        durations, seconds = _ascending(taken)
+        counts = _added(before, durations, self.bounds)
+        total = self._total + seconds
+        head = slice(len(taken))
+        # Nothing is called and no object is made from here on: no signal, no finalizer, no other
+        # thread and no fork comes in between. So each duration is either in the buffer (others
+        # append meanwhile) or in its bucket, and nobody else has taken what is taken here.
+        if self._counts is not before:
+            return False
+        del self.buffer[head]
+        self._counts = counts
+        self._total = total
+        return True
 
     def read(self) -> Snapshot:
-        """Fold, and return what the buckets hold."""
-        with _lock:
-            self.fold()
-            cumulative, total = [], 0
-            for count in self._counts:
-                total += count
-                cumulative.append(total)
-            return Snapshot(self.bounds, cumulative, self._total, dict(self._exemplars))
+        """Return all durations that were added before, in buckets that are consistent."""
+        self._settle()
+        counts, total = self._counts, self._total
+        return Snapshot(self.bounds, list(accumulate(counts)), total, self._exemplars.copy())
 
     @property
     def count(self) -> int:
         """How many durations there are."""
-        self.fold()
+        self._settle()
         return sum(self._counts)
 
-    def _count(self) -> None:
-        durations, counts = sorted(self.buffer), self._counts.copy()
-        taken, below = len(durations), 0
-        for bucket, bound in enumerate(self.bounds):
-            up_to = bisect_right(durations, bound, below)
-            counts[bucket] += up_to - below
-            below = up_to
-            if below == taken:
-                break
-        counts[-1] += taken - below
-        total = self._total + sum(durations)
-        # Nothing is called from here on: no signal, no other thread and no fork comes in between,
-        # so each duration is either in the buffer (others append meanwhile) or in its bucket.
-        del self.buffer[:taken]
-        self._counts = counts
-        self._total = total
+    def _settle(self) -> None:
+        # Whoever makes the second fold fail began after the first: it has taken all that was there.
+        _ = self.fold() or self.fold()
 
 
 class Timings:
@@ -198,11 +191,41 @@ def checked_bounds(buckets: Sequence[float], name: str = "buckets") -> tuple[flo
     return bounds
 
 
-def _renew_lock() -> None:
-    # A fork may copy the lock while another thread of the parent holds it.
-    global _lock  # noqa: PLW0603
-    _lock = RLock()
+def duration(value: object) -> float:
+    """Return a number of seconds as it is counted: what is no plausible duration is 0.
+
+    That is what is below zero, infinite or no number, as from a clock that was patched. Never
+    raises.
+    """
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 -- whatever a value of the application raises
+        return 0.0
+    return seconds if 0 <= seconds <= _LONGEST else 0.0
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+def _ascending(values: list[float]) -> tuple[list[float], float]:
+    """Return values as they are counted, in order, and their sum."""
+    try:
+        ordered = sorted(values)
+        seconds = sum(ordered)
+        # Among numbers that have no order, the sum is none either.
+        if type(seconds) is float and ordered[0] >= 0 and seconds <= _LONGEST:
+            return ordered, seconds
+    except Exception:  # noqa: BLE001, S110 -- as above
+        pass
+    ordered = sorted(map(duration, values))
+    return ordered, sum(ordered)
+
+
+def _added(counts: list[int], durations: list[float], bounds: tuple[float, ...]) -> list[int]:
+    """Return counts of buckets with some durations, in ascending order, added."""
+    counts, below = counts.copy(), 0
+    for bucket, bound in enumerate(bounds):
+        up_to = bisect_right(durations, bound, below)
+        counts[bucket] += up_to - below
+        below = up_to
+        if below == len(durations):
+            break
+    counts[-1] += len(durations) - below
+    return counts

@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from hypertrace_prometheus import labels as label
+from hypertrace_prometheus.allowlist import label_names
 from hypertrace_prometheus.metrics import COUNTER
 
 Dashboard = dict[str, Any]
@@ -38,7 +39,7 @@ def dashboards(counter_name: str = COUNTER, props: Sequence[str] = ()) -> dict[s
     Raises:
         ValueError: two props become the same label, or one has no name.
     """
-    names = label.Labeller(props, 256, object_ids=False).allowed.values()
+    names = label_names(props, unsafe_props=props).values()
     found = {}
     for file in sorted(_files(), key=lambda file: file.name):
         text = file.read_text(encoding="utf-8").replace(COUNTER, counter_name)

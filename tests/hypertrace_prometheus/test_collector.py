@@ -31,7 +31,7 @@ def counted(
 ) -> TraceMetrics:
     """Give metrics that counted so many calls of each label."""
     metrics = TraceMetrics(
-        Labeller((), 64, object_ids=False),
+        Labeller({}, 64, object_ids=False),
         counter_name=name,
         max_series=limit,
         own_series=False,
@@ -188,6 +188,38 @@ def test_the_health_metrics_tell_of_swallowed_errors() -> None:
     for _ in range(3):
         tracer.trace()
     assert _health(counted(), name) == {"": 3}
+
+
+def test_the_health_metrics_tell_of_dropped_events() -> None:
+    """What a trace function traces itself is dropped, and counted."""
+    name = "hypertrace_dropped_events_total"
+    tracer: Tracer
+
+    def trace(_: object) -> None:
+        tracer.trace()
+
+    set_trace_function(trace)
+    tracer = Tracer("here")
+    before = _health(counted(), name)[""]
+    for _ in range(3):
+        tracer.trace()
+    assert _health(counted(), name) == {"": before + 3}
+
+
+def test_the_health_metrics_tell_of_collectors_that_failed() -> None:
+    """Failures of other collectors are counted by their class, whoever reads the registry."""
+    collector = ExporterCollector(counted())
+    registry = CollectorRegistry()
+    registry.register(collector)
+    assert "hypertrace_failed_collections_total{" not in generate_latest(registry).decode()
+    failing: object
+    for failing in ({}, {}, []):
+        collector.failures.count(failing, RuntimeError("closed"))
+    lines = generate_latest(registry).decode().splitlines()
+    assert [line for line in lines if line.startswith("hypertrace_failed_collections_total")] == [
+        'hypertrace_failed_collections_total{collector="builtins.dict"} 2.0',
+        'hypertrace_failed_collections_total{collector="builtins.list"} 1.0',
+    ]
 
 
 def test_the_health_metrics_tell_the_versions() -> None:

@@ -255,18 +255,33 @@ def test_other_methods_are_refused(registry: CollectorRegistry, method: str) -> 
     assert b"jobs" not in reply.body
 
 
-def test_a_failing_collector_is_logged_and_not_shown(
+def test_a_failing_collector_costs_its_own_metrics(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a collector raises, the client gets one line and the log gets the traceback."""
-    registry.register(Failing())
+    """When a collector raises, the client gets the others, and the log gets the traceback."""
+    registry.register(type("Poor", (Failing,), {})())
+    reply = call(registry)
+    assert reply.status == "200 OK"
+    assert values(reply.body).items() >= {"jobs_total": 3, "queue": 5}.items()
+    assert b"secret" not in reply.body
+    (record,) = caplog.records
+    assert record.name == "hypertrace_prometheus"
+    assert "secret of the application" in caplog.text
+
+
+def test_a_page_that_cannot_be_made_is_logged_and_not_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When there is nothing to show, the client gets one line and the log gets the traceback."""
+    registry = CollectorRegistry()
+    # A class of its own: others may have been logged less than a minute ago.
+    registry.register(type("Broken", (Failing,), {})())
     reply = call(registry)
     assert reply.status == "500 Internal Server Error"
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert reply.body.count(b"\n") == 1
     assert b"secret" not in reply.body
-    [record] = caplog.records
-    assert record.name == "hypertrace_prometheus"
+    assert {record.name for record in caplog.records} == {"hypertrace_prometheus"}
     assert "secret of the application" in caplog.text
 
 
@@ -373,3 +388,26 @@ def test_an_unknown_scope_is_an_error(registry: CollectorRegistry) -> None:
     """A protocol that the application does not know is an error for the server to see."""
     with pytest.raises(ValueError, match="gopher"):
         drive(make_asgi_app(registry), {"type": "gopher"})
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_wsgi_server_may_leave_out_what_is_empty(registry: CollectorRegistry, value: Any) -> None:
+    """What a server leaves out of the environment, or gives as None, counts as empty."""
+    statuses = []
+
+    def start_response(status: str, headers: object, *_: object) -> Any:
+        statuses.append(status)
+
+    names = ("QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "PATH_INFO")
+    app = make_wsgi_app(registry)
+    for environ in ({}, dict.fromkeys(names, value)):
+        assert app({"REQUEST_METHOD": "GET", **environ}, start_response)
+        assert app(environ, start_response)
+    assert statuses == ["200 OK", "405 Method Not Allowed"] * 2
+
+
+def test_an_asgi_server_may_leave_out_what_is_empty(registry: CollectorRegistry) -> None:
+    """A scope without a query or headers is one of a plain request."""
+    for scope in ({}, {"query_string": None}, {"query_string": b"\xff\0%", "headers": []}):
+        start, _ = drive(make_asgi_app(registry), {"type": "http", "method": "GET", **scope})
+        assert start["status"] == 200

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import enum
 import gc
-import os
 import socket
-import subprocess
 import sys
 import threading
 import tracemalloc
@@ -592,7 +590,11 @@ def test_past_the_limit_totals_stay_true(export: Export, caplog: pytest.LogCaptu
     assert by("caller_props_topic", exporter) == {None: 30} | {str(n): 2 for n in range(5)}
     (record,) = caplog.records
     line = Swarm.connect.__code__.co_firstlineno + 1
-    for part in ("function_counter_total", "caller_props_topic (5 values)", f"{FILE}:{line}:"):
+    for part in (
+        "function_counter_total",
+        "caller_props_topic (5 values in the last 5",
+        f"{FILE}:{line}:",
+    ):
         assert part in record.getMessage()
 
 
@@ -861,54 +863,6 @@ def test_finalizers_that_trace_during_a_scrape(export: Export) -> None:
     assert ended > 20
     assert by("object_classname", exporter) == {"Swarm": 500, "Ghost": ended}
     assert swallowed_errors() == 0
-
-
-FORK = """
-import faulthandler, os, threading
-from hypertrace import Tracer, set_trace_function
-from hypertrace_prometheus import PrometheusExporter
-
-exporter = PrometheusExporter(allowed_props=["topic"])
-set_trace_function(exporter)
-tracer = Tracer("forked")
-tracer.trace(topic="before")
-held, forked = threading.Event(), threading.Event()
-
-def hold():
-    with exporter.calls._lock:
-        held.set()
-        forked.wait()
-
-holder = threading.Thread(target=hold)
-holder.start()
-held.wait()
-child = os.fork()
-if child == 0:
-    faulthandler.dump_traceback_later(10, exit=True)
-    for number in range(3):
-        tracer.trace(topic=str(number))
-    text = exporter.metrics()
-    lines = [line for line in text.splitlines() if 'classname="forked"' in line]
-    os._exit(0 if len(lines) == 4 and all(line.endswith(" 1") for line in lines) else 3)
-forked.set()
-holder.join()
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-lines = [line for line in exporter.metrics().splitlines() if 'classname="forked"' in line]
-print(status, len(lines))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_can_count_and_scrape() -> None:
-    """A fork while another thread makes a series leaves the child free to do the same."""
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (process.stdout, process.stderr) == ("0 1\n", "")
 
 
 # --- mistakes ---------------------------------------------------------------------------

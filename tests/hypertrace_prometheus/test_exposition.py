@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -22,7 +23,6 @@ from hypertrace_prometheus.metrics import TraceMetrics
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from prometheus_client.core import Metric
     from prometheus_client.samples import Sample
 
     from hypertrace.events import Result
@@ -34,7 +34,7 @@ AWKWARD = 'back\\slash "quoted"\nsecond line \\n {a="b",} # é \0 \u2028 \r end'
 def traced(counter_name: str) -> TraceMetrics:
     """Give metrics with every kind of line in them, also of the overflow."""
     metrics = TraceMetrics(
-        Labeller((), 256, object_ids=False),
+        Labeller({}, 256, object_ids=False),
         counter_name=counter_name,
         max_series=3,
         own_series=False,
@@ -164,14 +164,121 @@ def test_several_families_share_a_page() -> None:
     ]
 
 
-def test_an_error_of_a_collector_is_raised() -> None:
-    """What a collector of the application raises reaches who asked for the page."""
+class Given:
+    """A collector of some families; an exception among them is raised in its place."""
 
-    class Failing:
-        def collect(self) -> Iterator[Metric]:
-            raise RuntimeError("a collector of the application")
+    def __init__(self, *families: Metric | Exception) -> None:
+        self.families = families
 
+    def collect(self) -> Iterator[Metric]:
+        for family in self.families:
+            if isinstance(family, Exception):
+                raise family
+            yield family
+
+
+def gauge(name: str, labels: dict[str, str], value: float) -> Metric:
+    family = Metric(name, "Help.", "gauge")
+    family.add_sample(name, labels, value)
+    return family
+
+
+def failed(page: str) -> dict[str, float]:
+    """Give the failures that a page tells of, by the name of the class without its module."""
+    return {
+        s.labels["collector"].split(".")[-1]: s.value
+        for s in samples(parse_text(page))
+        if s.name == "hypertrace_failed_collections_total"
+    }
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_page_tells_which_collectors_it_lacks(registry: CollectorRegistry, bounded: bool) -> None:
+    """A collector that fails is left out, and the same page counts it, before it or after."""
+    page = render(registry, bounded=bounded).decode()
+    assert failed(page) == {}
+    for number in range(2):
+        registry.register(Given(gauge(f"kept_{number}", {}, number), RuntimeError("closed")))
+    with_failures = render(registry, bounded=bounded).decode()
+    assert failed(with_failures) == {"Given": 2}
+    lines = with_failures.splitlines()
+    assert {"kept_0 0.0", "kept_1 1.0", *page.splitlines()} <= set(lines)
+
+
+def test_what_cannot_be_written_is_left_out(registry: CollectorRegistry) -> None:
+    """A value that is no Unicode costs its own sample, not the page."""
+    registry.register(Given(gauge("bad", {"a": "\udc80"}, 1), gauge("good", {"a": "b"}, 1)))
+    for openmetrics in (False, True):
+        page = render(registry, openmetrics=openmetrics).decode()
+        assert [line for line in page.splitlines() if line.startswith(("bad", "good"))] == [
+            'good{a="b"} 1.0'
+        ]
+    assert failed(render(registry).decode()) == {"Given": 3}
+
+
+def test_no_value_of_ours_costs_the_page() -> None:
+    """Text that is no Unicode is shown with a question mark, such as an exemplar's."""
+    family = SeriesFamily("x_total", "counter", "X.", lambda: [("x_total", 'a="\udc80"', 1, None)])
     registry = CollectorRegistry()
-    registry.register(Failing())
-    with pytest.raises(RuntimeError, match="a collector of the application"):
+    registry.register(Given(family))
+    assert 'x_total{a="?"} 1' in render(registry).decode().splitlines()
+
+
+def test_a_family_of_several_collectors_is_shown_once(registry: CollectorRegistry) -> None:
+    """Their series come under one head; a series is shown once, and its repetition counted."""
+    for pool, value in (("a", 1), ("b", 2), ("a", 3)):
+        registry.register(Given(gauge("pool_size", {"pool": pool}, value)))
+    page = render(registry).decode()
+    assert [line for line in page.splitlines() if "pool_size" in line] == [
+        "# HELP pool_size Help.",
+        "# TYPE pool_size gauge",
+        'pool_size{pool="a"} 1.0',
+        'pool_size{pool="b"} 2.0',
+    ]
+    assert failed(page) == {"Given": 1}
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_our_metrics_are_ours(registry: CollectorRegistry, openmetrics: bool) -> None:
+    """A collector that gives a metric of hypertrace is counted, and what it gives is not shown."""
+    before = CollectorRegistry()
+    before.register(Given(gauge("function_in_progress", {"a": "b"}, 7)))
+    for collector in registry._collector_to_names:
+        before.register(collector)
+    page = render(before, openmetrics=openmetrics).decode()
+    assert "7.0" not in page
+    assert page.count("# TYPE function_in_progress ") == 1
+    assert failed(render(before).decode()) == {"Given": 2}  # it was the second page
+
+
+def test_an_error_of_the_exporter_is_raised(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the metrics of hypertrace fail, there is no page without them."""
+    for collector in registry._collector_to_names:
+        if isinstance(collector, ExporterCollector):
+            monkeypatch.setattr(collector, "_metrics", None)
+    with pytest.raises(AttributeError):
         render(registry)
+
+
+def test_where_all_collectors_fail_there_is_no_page() -> None:
+    """Without an exporter to count it, a registry of which nothing is left is an error."""
+    registry = CollectorRegistry()
+    registry.register(Given(RuntimeError("a collector of the application")))
+    with pytest.raises(RuntimeError, match="every collector"):
+        render(registry)
+    # Who asks for names may ask for none that there are.
+    assert render(registry, names=frozenset({"x"})) == b""
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_names_leave_their_samples_alone(registry: CollectorRegistry, openmetrics: bool) -> None:
+    """Restricted to some names, a page has their samples and no head without one."""
+    names = {"function_duration_seconds_sum", "orders_total", "target_info", "hypertrace_series"}
+    page = render(registry, openmetrics=openmetrics, names=frozenset(names)).decode()
+    shown = {line.split("{")[0] for line in page.splitlines() if not line.startswith("#")}
+    assert shown == names
+    whole = render(registry, openmetrics=openmetrics).decode().splitlines()
+    assert set(page.splitlines()) <= set(whole)
+    assert page.count("# TYPE ") == len(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,7 +52,8 @@ class Recording:
     def __init__(self, limit: int = 10, max_length: int = 16, *names: str) -> None:
         self.series = SeriesTable("x_total", limit, lambda _: Cell())
         self.asked: list[dict[str, object]] = []
-        self.labeller = Labeller(names or ("topic", "peer"), max_length, object_ids=False)
+        allowed = {name: name for name in names or ("topic", "peer")}
+        self.labeller = Labeller(allowed, max_length, object_ids=False)
         overflow = self.series.overflow.increment
         self.index: PropsIndex[Increment] = PropsIndex(
             tuple(self.labeller.allowed),
@@ -218,6 +219,16 @@ def test_a_span_with_more_to_tell_has_no_list() -> None:
     assert (here.finished, here.open) == (1, 0)
     assert here.results["error"].read().exemplars[0].labels == {"trace_id": "a"}
     assert [event.result for event in metrics.endings] == ["error"]
+
+
+@pytest.mark.parametrize("result", ["weird", 'o"k', None, [], 7])
+def test_a_result_that_no_span_has_makes_no_series(result: Any) -> None:
+    """An event that somebody made with another result is counted among the failed."""
+    here = Timings((1.0,))
+    recorder = TimingsRecorder(here, FakeMetrics(), None, simple=True)
+    recorder.end(ending(result=result))
+    assert here.results.keys() == {"ok", "error"}
+    assert here.results["error"].count == 1
 
 
 def test_a_span_whose_props_changed_ends_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

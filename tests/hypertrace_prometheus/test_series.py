@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,26 @@ def count(series: Counters, owner: TracedObject | None = None, **labels: str) ->
 
 def owner_of(tracer: object, number: int = 1) -> TracedObject:
     return TracedObject("Swarm", number, tracer=ref(tracer))
+
+
+def in_threads(*works: Callable[[], object]) -> None:
+    """Run each in a thread of its own, and raise what one of them raises."""
+    failed: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 -- raised below
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(15)
+        assert not thread.is_alive()
+    if failed:
+        raise failed[0]
 
 
 @pytest.fixture
@@ -101,9 +123,32 @@ def test_the_warning_names_metric_label_and_line_once(caplog: pytest.LogCaptureF
     message = record.getMessage()
     assert "x_total holds 4 series" in message
     assert OVERFLOW in message
-    assert "peer (4 values)" in message
+    assert "peer (4 values in the last 4 series)" in message
     assert "net/swarm.py:7" in message
     assert "max_series" in message
+
+
+def test_the_warning_looks_at_the_newest_series_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a large table the warning looks at a part: the line that meets the limit waits for it."""
+    series = counters(module._LOOKED_AT + 50)
+    for number in range(module._LOOKED_AT + 51):
+        count(series, peer=str(number))
+    assert "peer (1000 values in the last 1000 series)" in caplog.text
+
+
+def test_threads_that_meet_the_limit_at_once_log_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Of two threads that find no room at the same time, one says so."""
+    series = counters(1)
+    count(series, n="0")
+    both = threading.Barrier(2)
+
+    def meet(number: int) -> None:
+        both.wait(10)
+        for index in range(200):
+            count(series, n=f"{number}-{index}")
+
+    in_threads(*(partial(meet, number) for number in range(2)))
+    assert len(caplog.records) == 1
 
 
 def test_a_log_that_fails_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,40 +216,54 @@ def test_an_event_of_a_tracer_that_is_gone_makes_no_series() -> None:
 def test_many_readers_drop_what_is_gone() -> None:
     """Series that are dropped by many threads at once are dropped once, without an error."""
     series = counters(10)
+    both = threading.Barrier(2)
 
-    class Slow:
-        """A lock that lets every thread look before any gets in."""
+    class Slow(deque[Any]):
+        """Lets every thread look before any takes."""
 
-        def __init__(self) -> None:
-            self.barrier = threading.Barrier(2)
-            self.lock = threading.RLock()
+        def __len__(self) -> int:
+            with suppress(threading.BrokenBarrierError):  # the second look of the faster one
+                both.wait(0.2)
+            return super().__len__()
 
-        def __enter__(self) -> None:
-            self.barrier.wait(10)
-            self.lock.acquire()
-
-        def __exit__(self, *_: object) -> None:
-            self.lock.release()
-
+    series._gone = Slow()
     tracer = FakeTracer()
     count(series, owner_of(tracer), n="1")
     del tracer
-    series._lock = Slow()  # type: ignore[assignment]
-    failed: list[BaseException] = []
-
-    def read() -> None:
-        try:
-            series.drop_gone()
-        except BaseException as error:  # noqa: BLE001 -- told by the test
-            failed.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    in_threads(series.drop_gone, series.drop_gone)
     assert len(series) == 0
+    assert series._owners == {}
+
+
+@pytest.mark.parametrize("step", ["_hold", "_own", "drop"])
+def test_an_interrupt_leaves_no_series_behind(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A `KeyboardInterrupt` in the midst of making or dropping series passes on, and none stays."""
+    series = counters(10)
+    pending = [KeyboardInterrupt()]
+
+    class Held(dict[str, Cell]):
+        def pop(self, *arguments: Any) -> Any:
+            if step == "drop" and pending:
+                raise pending.pop()
+            return super().pop(*arguments)
+
+    def interrupt(call: Callable[..., object], *arguments: object) -> None:
+        call(*arguments)
+        if pending:
+            raise pending.pop()
+
+    series._held = Held()
+    if step != "drop":
+        monkeypatch.setattr(series, step, partial(interrupt, getattr(series, step)))
+    tracer = FakeTracer()
+    with suppress(KeyboardInterrupt):
+        count(series, owner_of(tracer), n="1")
+    count(series, owner_of(tracer), n="2")
+    del tracer
+    with suppress(KeyboardInterrupt):
+        series.drop_gone()
+    assert values(series) == {}
+    assert (pending, series._owners, len(series._gone)) == ([], {}, 0)
 
 
 def _re_enter(
@@ -308,58 +367,115 @@ def test_a_finalizer_that_runs_at_the_last_look_loses_no_count(
     assert values(series) == {'n="1"': 2}
 
 
-def test_the_last_room_is_given_away_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two threads that look for room at the same time, one gets the last."""
-    series = counters(1)
+def _looking_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two threads look for room at the same time, before any of them makes a series."""
     both = threading.Barrier(2)
 
     def is_full(self: Counters) -> bool:
         result = len(self) >= self.limit
-        with suppress(threading.BrokenBarrierError):  # the other is kept out, as it should be
-            both.wait(0.1)
+        both.wait(10)
         return result
 
     monkeypatch.setattr(SeriesTable, "is_full", property(is_full))
-    threads = [threading.Thread(target=count, args=(series,), kwargs={"n": n}) for n in "12"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+
+def test_the_last_room_is_given_away_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that look for room at the same time, one gets the last."""
+    series = counters(1)
+    _looking_together(monkeypatch)
+    in_threads(partial(count, series, n="1"), partial(count, series, n="2"))
     assert len(series) == 1
     assert series.overflow.value == 1
 
 
+def test_the_last_room_is_for_all_with_the_same_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that make the same last series, none counts in the overflow."""
+    series = counters(1)
+    _looking_together(monkeypatch)
+    in_threads(partial(count, series, n="1"), partial(count, series, n="1"))
+    assert values(series) == {'n="1"': 2}
+
+
+def test_a_series_that_comes_in_between_is_no_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds no room because another thread just made the same series counts in that one."""
+    series = counters(1)
+    _re_enter(monkeypatch, series, "drop_gone", partial(count, series, n="1"))
+    count(series, n="1")
+    assert values(series) == {'n="1"': 2}
+
+
 def test_threads_that_race_for_series_count_exactly() -> None:
-    """Many threads that make and count the same series, past the limit, lose no count."""
-    series = counters(50)
-    start = threading.Barrier(8)
+    """Threads that race for the same series lose no count, and split none with the overflow."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            series, start = counters(50), threading.Barrier(8)
 
-    def work() -> None:
-        start.wait()
-        for number in range(1_000):
-            count(series, n=str(number % 200))
+            def work(first: int, series: Counters = series, start: Any = start) -> None:
+                start.wait(10)
+                for number in range(80):
+                    count(series, n=str((first + number) % 80))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+            in_threads(*(partial(work, first) for first in range(8)))
+            held = values(series)
+            assert held.pop(OVERFLOW) == 8 * 30
+            assert set(held.values()) == {8}
+            assert len(held) == len(series) == 50
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_nobody_waits_for_who_is_stuck_in_the_making() -> None:
+    """A finalizer in the midst of a new series may wait for a lock whose holder makes series."""
+    application, stuck = threading.Lock(), threading.Event()
+
+    def make(labels: dict[str, str]) -> Cell:
+        if labels == {"n": "stuck"}:
+            stuck.set()
+            assert application.acquire(timeout=10)
+        return Cell()
+
+    series = SeriesTable("x_total", 10, make)
+
+    def hold() -> None:
+        assert stuck.wait(10)
+        count(series, n="1")
+        assert values(series) == {'n="1"': 1}
+        application.release()
+
+    application.acquire()
+    in_threads(partial(count, series, n="stuck"), hold)
+    assert values(series) == {'n="1"': 1, 'n="stuck"': 1}
+
+
+def test_finalizers_that_make_series_at_any_allocation(collected: None) -> None:
+    """Garbage that traces wherever the collector finds it never lets the table pass its limit."""
+    series = counters(300)
+    made = 0
+
+    class Ghost:
+        def __init__(self) -> None:
+            nonlocal made
+            made += 1
+            self.name = str(made)
+            self.cycle = self
+
+        def __del__(self) -> None:
+            count(series, ghost=self.name)
+            if made < 1_000:
+                Ghost()
+
+    gc.collect()
+    Ghost()
+    gc.set_threshold(1)
+    for number in range(1_000):
+        count(series, n=str(number))
+    gc.disable()
     held = values(series)
-    assert sum(held.values()) == 8_000
-    assert len(held) == 51
-    assert len(series) == 50
-
-
-def test_a_forked_child_is_not_blocked_by_a_lock_of_its_parent() -> None:
-    """What runs in the child after a fork gives every metric a lock that is free."""
-    series = counters(10)
-    held = series._lock
-    with held:
-        module._renew_locks()
-        other = threading.Thread(target=lambda: count(series, n="1"), daemon=True)
-        other.start()
-        other.join(10)
-    assert values(series) == {'n="1"': 1}
+    assert made > 50
+    assert sum(held.values()) in {made + 999, made + 1_000}
+    assert len(series) == 300
 
 
 def test_series_are_freed_with_their_exporter() -> None:

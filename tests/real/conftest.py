@@ -108,8 +108,11 @@ class Prometheus:
 class StartPrometheus(Protocol):
     """What the fixture `start_prometheus` gives."""
 
-    def __call__(self, port: int, *, instead_of: int = DEMO_PORT) -> Prometheus:
-        """Start a Prometheus that scrapes `port` where prometheus.yml says `instead_of`."""
+    def __call__(self, port: int, *, instead_of: int = DEMO_PORT, jobs: str = "") -> Prometheus:
+        """Start a Prometheus that scrapes `port` where prometheus.yml says `instead_of`.
+
+        What `jobs` has are more items of its list `scrape_configs`.
+        """
 
 
 @pytest.fixture(scope="session")
@@ -127,10 +130,10 @@ def start_prometheus(
     program = component("prometheus")
     started: list[Prometheus] = []
 
-    def start(port: int, *, instead_of: int = DEMO_PORT) -> Prometheus:
+    def start(port: int, *, instead_of: int = DEMO_PORT, jobs: str = "") -> Prometheus:
         configuration = tmp_path_factory.mktemp("prometheus") / "prometheus.yml"
         shipped = (root / "prometheus.yml").read_text()
-        configuration.write_text(_for_tests(shipped, port, instead_of))
+        configuration.write_text(_for_tests(shipped, port, instead_of) + jobs)
         shutil.copytree(root / "grafana" / "rules", configuration.parent / "grafana" / "rules")
         started.append(Prometheus(program, configuration, free_port()))
         return started[-1]

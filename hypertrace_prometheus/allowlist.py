@@ -1,0 +1,116 @@
+"""Which props may become labels: each as a name of its own, and none that looks like a secret."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .labels import OBJECT_PROPS, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+RESERVED = ("le", "quantile", "job", "instance")
+"""Labels that belong to Prometheus, which gives them a meaning or sets them itself. So do all that
+begin with two underscores."""
+
+_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
+
+# Of names whose words are lower case and divided by `_`. Written together, words are found as well:
+# `dbpassword`, `clientsecret`; but not in the midst of another: `tokenizer`, `secretary`, `author`.
+_SECRET = re.compile(
+    r"""
+      password | passphrase | passcode | passwd | credential
+    | (?<![a-z]) pass_(word|phrase|code)
+    | (pwd | secret | cookie | csrf | xsrf)s? (?![a-z])
+    | token (?![a-z])
+    | (api|access|refresh|auth|bearer|session|id)_?tokens (?![a-z])  # tokens alone are counted
+    | (api|access|private|secret|auth|session|signing|encryption|ssh|master)_?keys? (?![a-z])
+    | (session | (?<![a-z])(php)?sess)_?ids? (?![a-z])
+    | (?<![a-z]) (authori[sz]ation|bearer|jwt|otp|totp|cvv|ssn)s? (?![a-z])
+    | (?<![a-z]) (user|db|database|smtp)_?pass (?![a-z])
+    | (?<![a-z]) (basic|http|proxy)_?auth (?![a-z])
+    | (?<![a-z]) auth_?(header|code) (?![a-z])
+    | ^ (x_)? auth $
+    """,
+    re.VERBOSE,
+)
+_ABOUT_IT = re.compile(
+    r"_(age|count|enabled|expired|expires|expiry|kind|len|length|name|policy|present|required|"
+    r"result|scheme|size|state|status|strength|ttl|type|valid|version)$"
+)
+"""Last words of names that tell something about a secret, not the secret: `token_count`."""
+
+
+def label_names(allowed_props: Iterable[str], unsafe_props: Iterable[str] = ()) -> dict[str, str]:
+    """Return for each allowed prop what it is called in the name of a label.
+
+    Args:
+        allowed_props: names of the props that become labels.
+        unsafe_props: those among them that are allowed although they look like a secret, or are
+            called like a label of Prometheus.
+
+    Raises:
+        TypeError: a name is no string.
+        ValueError: a name is empty, two names become the same label, a name is refused, or an
+            unsafe prop is not among the allowed ones. The message names what is wrong, and the way
+            out.
+    """
+    allowed = _checked("allowed_props", allowed_props)
+    unsafe = _checked("unsafe_props", unsafe_props)
+    for prop in unsafe:
+        if prop not in allowed:
+            raise ValueError(
+                f"unsafe_props has {prop!r}, which is not in allowed_props; it must be in both"
+            )
+    names: dict[str, str] = {}
+    props: dict[str, str] = {}
+    for prop in allowed:
+        name = clean(prop)
+        if name in props:
+            raise ValueError(
+                f"allowed_props {props[name]!r} and {prop!r} would both become the label "
+                f"{OBJECT_PROPS}{name}; allow one of them, or rename the other where it is traced"
+            )
+        reason = None if prop in unsafe else _reason_against(prop)
+        if reason is not None:
+            raise ValueError(
+                f"allowed_props {prop!r} {reason}; rename it where it is traced, or, if it shall "
+                f"be a label all the same, give unsafe_props=[{prop!r}] as well"
+            )
+        names[prop], props[name] = name, prop
+    return names
+
+
+def looks_secret(prop: str) -> bool:
+    """Whether the name of a prop says that its values are secrets."""
+    name = _WORD_ENDS.sub("_", prop).strip("_").lower()
+    if _ABOUT_IT.search(name):
+        return False
+    # Also without a look at the capitals: those of `APIkey` mislead.
+    as_written = re.sub(r"[\W_]+", "_", prop).strip("_").lower()
+    return any(_SECRET.search(form) for form in (name, as_written))
+
+
+def _reason_against(prop: str) -> str | None:
+    if looks_secret(prop):
+        return "looks like a secret, and whoever reads the metrics would read its values"
+    name = clean(prop)
+    if name.startswith("__"):
+        return f"is called like {name!r}, a label that Prometheus keeps for itself"
+    if name in RESERVED:
+        return f"is called like {name!r}, a label that belongs to Prometheus"
+    return None
+
+
+def _checked(what: str, names: Iterable[object]) -> list[str]:
+    if isinstance(names, str | bytes):
+        raise TypeError(f"{what} must be several names: [{names!r}], not {names!r}")
+    checked = []
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be names (str), not {name!r}")
+        if not name:
+            raise ValueError(f"{what} has an empty name; leave it out")
+        checked.append(str.__str__(name))
+    return checked

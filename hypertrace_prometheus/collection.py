@@ -1,0 +1,272 @@
+"""The collectors of a registry, one by one: a bad one costs no more than its own metrics."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from .collector import ExporterCollector
+from .failures import Failures
+from .threads import ThreadsCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .failures import Fail
+
+T = TypeVar("T")
+
+PATIENCE = 4.0
+"""Seconds after which a collector is taken to hang. With it a page is out in time for those who
+scrape with a timeout of 5 seconds or more."""
+
+# After so many seconds without one coming back, the next collectors get a thread of their own.
+_STEP = 0.5
+_QUICK = (ProcessCollector, PlatformCollector, GCCollector, ThreadsCollector)
+
+_failures_of_no_exporter = Failures()
+
+
+class Harvest(Generic[T]):
+    """What one collector gives to one page.
+
+    Attributes:
+        results: what became of each family, as far as it came in time.
+        collector: who gives them.
+        has_failed: some or all of it is missing.
+    """
+
+    def __init__(
+        self, collector: Collector, convert: Callable[[Metric, Fail], T], failures: Failures
+    ) -> None:
+        """Start without results.
+
+        Args:
+            collector: who gives the families.
+            convert: makes a result of a family.
+            failures: where to count if that fails.
+        """
+        self.collector = collector
+        self.results: list[T] = []
+        self.has_failed = False
+        self._convert = convert
+        self._failures = failures
+        self._is_given_up = False
+        self._started = 0.0
+        self._thread: int | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether all of it is missing."""
+        return self.has_failed and not self.results
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the collector is that of an exporter, whose errors are not swallowed."""
+        return isinstance(self.collector, ExporterCollector)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it needs no thread of its own: no code of the application runs in it."""
+        return type(self.collector) in {*_QUICK, _TargetInfo}
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether an earlier collection from the same collector has not come to an end."""
+        earlier = [reference() for reference in _under_way.valuerefs()]
+        return any(one and one.collector is self.collector and one.is_late for one in earlier)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has not come to an end in time."""
+        return self._is_given_up or monotonic() - self._started > PATIENCE
+
+    def run(self) -> None:
+        """Collect, in this thread.
+
+        Raises:
+            Exception: what the collector of an exporter raises. Those of others are counted.
+        """
+        self._started, self._thread = monotonic(), threading.get_ident()
+        _under_way[id(self)] = self
+        try:
+            self._run()
+        except Exception as error:
+            if self.is_own:
+                raise
+            self.fail(error)
+        finally:
+            _under_way.pop(id(self), None)
+
+    def fail(self, error: BaseException) -> None:
+        """Count the collector as failed, once however often it is told."""
+        if not self.has_failed and not self._is_given_up:
+            self.has_failed = True
+            self._failures.count(self.collector, error)
+
+    def give_up(self) -> None:
+        """Take no more results than there are."""
+        self.fail(
+            TimeoutError(
+                "others took all the time there was"
+                if self._thread is None
+                else "it is not back in time, and is not asked again until it is; it stands at\n"
+                + _stack(self._thread)
+            )
+        )
+        self._is_given_up = True
+
+    def skip(self) -> None:
+        """Leave the collector alone, which hangs since an earlier collection."""
+        self.fail(TimeoutError("it has not come back from an earlier scrape"))
+
+    def _run(self) -> None:
+        for family in self.collector.collect():
+            if self._is_given_up:
+                break
+            try:
+                result = self._convert(family, self.fail)
+            except Exception as error:
+                if self.is_own:
+                    raise
+                self.fail(error)
+            else:
+                self.results.append(result)
+
+
+def collect(
+    registry: Collector,
+    convert: Callable[[Metric, Fail], T],
+    *,
+    names: frozenset[str] = frozenset(),
+    bounded: bool = False,
+) -> list[Harvest[T]]:
+    """Collect from all collectors of a registry.
+
+    What a collector does not give, because it raises or hangs, is counted and logged, and nothing
+    else is missing. The exporter's own errors are not swallowed.
+
+    Args:
+        registry: whose collectors are asked. One that is not `prometheus_client`'s own is asked
+            itself, as if it were a single collector.
+        convert: makes a result of a family; is given it and what to call with an error that costs
+            a part of it.
+        names: of samples; collectors that give none of them are not asked. Empty asks all.
+        bounded: let the collectors of others run in daemon threads, and give up those that are
+            not back within 4 seconds. Otherwise all run in the calling thread.
+
+    Returns:
+        What they gave, in the order they were registered in.
+    """
+    held = _held(registry)
+    failures = next(
+        (one.failures for one in held or () if isinstance(one, ExporterCollector)),
+        _failures_of_no_exporter,
+    )
+    harvests = [Harvest(one, convert, failures) for one in _asked(registry, held, names)]
+    apart = []
+    for harvest in harvests:
+        if not harvest.is_own and harvest.is_hanging:
+            harvest.skip()
+        elif bounded and not harvest.is_own and not harvest.is_quick:
+            apart.append(harvest)
+        else:
+            harvest.run()
+    if apart:
+        _run_apart(apart)
+    return harvests
+
+
+def _held(registry: Any) -> dict[Collector, list[str]] | None:
+    """Return the collectors of a registry with the names they told, None if it keeps none."""
+    held = getattr(registry, "_collector_to_names", None)
+    # The registry's own lock is not needed for a copy, which no other thread interrupts; in a
+    # forked child it may be held for ever.
+    return held.copy() if isinstance(held, dict) else None
+
+
+def _asked(
+    registry: Any, held: dict[Collector, list[str]] | None, names: frozenset[str]
+) -> Iterator[Collector]:
+    own_way = getattr(registry.collect, "__func__", None) is not CollectorRegistry.collect
+    if held is None or own_way:
+        yield registry
+        return
+    target = getattr(registry, "_target_info", None)
+    if target:
+        yield _TargetInfo(target)
+    for collector, told in held.items():
+        # Who told no names may have any.
+        if not names or not told or not names.isdisjoint(told):
+            yield collector
+
+
+class _TargetInfo(Collector):
+    """Gives what the application says of itself, which a registry holds without a collector."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        family = Metric("target", "Target metadata", "info")
+        family.add_sample("target_info", self._labels, 1)
+        yield family
+
+
+def _run_apart(harvests: list[Harvest[T]]) -> None:
+    """Run in daemon threads, of which there is one unless a collector hangs."""
+    waiting, back = deque(harvests), SimpleQueue[Harvest[T]]()
+    deadline = monotonic() + PATIENCE
+    away = dict.fromkeys(harvests)
+    _start(waiting, back)
+    while away and (left := deadline - monotonic()) > 0:
+        try:
+            del away[back.get(timeout=min(left, _STEP))]
+        except Empty:
+            if waiting:
+                _start(waiting, back)
+    waiting.clear()
+    for harvest in away:
+        harvest.give_up()
+
+
+def _start(waiting: deque[Harvest[T]], back: SimpleQueue[Harvest[T]]) -> None:
+    def work() -> None:
+        with suppress(IndexError):  # none is left
+            while True:
+                harvest = waiting.popleft()
+                try:
+                    harvest.run()
+                except BaseException as error:  # noqa: BLE001 -- such as SystemExit: not to be lost here
+                    harvest.fail(error)
+                finally:
+                    back.put(harvest)
+
+    try:
+        threading.Thread(target=work, name="hypertrace-metrics-collectors", daemon=True).start()
+    except RuntimeError:  # the system has no thread left
+        work()
+
+
+def _stack(thread: int) -> str:
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 -- documented, and the only way
+    return "".join(traceback.format_stack(frame)).rstrip() if frame else "its end"
+
+
+_under_way: WeakValueDictionary[int, Harvest[Any]] = WeakValueDictionary()
+"""Those that have not come to an end. One that an interrupt broke off is held by nobody."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_under_way.clear)  # their threads are not in the child

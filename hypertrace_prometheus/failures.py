@@ -1,0 +1,77 @@
+"""Collectors that failed: counted by their class, and logged."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias
+
+from hypertrace import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Fail: TypeAlias = "Callable[[BaseException], None]"
+"""What to call with an error that costs a part of what a collector gives."""
+
+LOG_INTERVAL = 60.0
+"""Seconds between two log lines about collectors of the same class."""
+
+_MOST_CLASSES = 100
+_LONGEST_NAME = 256
+_OTHER = "<other>"
+
+_logger = logging.getLogger("hypertrace_prometheus")
+
+
+class Failures:
+    """How often collectors failed, by their class.
+
+    Any thread may count and read, and no lock is taken. Past 100 classes, further ones are counted
+    together as `<other>`.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._counts: dict[str, Cell] = {}
+        self._silent_until: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def count(self, collector: object, error: BaseException) -> None:
+        """Count one failure, and log it with its traceback. Never raises.
+
+        A class of collectors is logged once a minute at the most, with the number of failures that
+        were left out.
+        """
+        name = _name(type(collector))
+        if name not in self._counts and len(self._counts) >= _MOST_CLASSES:
+            name = _OTHER
+        self._counts.setdefault(name, Cell()).increment()
+        with suppress(Exception):  # a broken log handler must not cost the page
+            self._log(name, error)
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        """Return the classes, each with the number of its failures."""
+        for name, cell in self._counts.copy().items():
+            yield name, cell.value
+
+    def _log(self, name: str, error: BaseException) -> None:
+        now = monotonic()
+        if now < self._silent_until.get(name, 0.0):
+            self._suppressed[name] = self._suppressed.get(name, 0) + 1
+            return
+        self._silent_until[name] = now + LOG_INTERVAL
+        _logger.error(
+            "The collector %s failed; the page goes out without what it did not give "
+            "(%d more failures not logged)",
+            name,
+            self._suppressed.pop(name, 0),
+            exc_info=error,
+        )
+
+
+def _name(collector: type) -> str:
+    name = f"{collector.__module__}.{collector.__qualname__}"[:_LONGEST_NAME]
+    # A class that was made at run time may have any name.
+    return name.encode(errors="replace").decode()

@@ -1,0 +1,34 @@
+"""The registries that exporters are on, which a forked child must be able to use."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_watched: WeakSet[CollectorRegistry] = WeakSet()
+_LockType = type(Lock())
+
+
+def watch(registry: CollectorRegistry) -> None:
+    """Give the registry a lock that is free, in each child that is forked from now on.
+
+    `prometheus_client` takes it to register, to unregister and to collect. Another thread may hold
+    it at the moment of the fork, and no thread of the child would ever give it back.
+    """
+    _watched.add(registry)
+
+
+def _renew_locks() -> None:
+    for registry in list(_watched):
+        # Other versions may have another lock there, or none; those are left alone.
+        if isinstance(getattr(registry, "_lock", None), _LockType):
+            registry._lock = Lock()  # noqa: SLF001 -- as above
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -1,0 +1,50 @@
+"""Fixtures for the tests of the exporter: a registry, and servers of it that end with the test."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from hypertrace_prometheus import connection, connections
+from hypertrace_prometheus.server import MetricsServer
+
+from .wire import Clock
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Give a registry with one counter, at 3."""
+    registry = CollectorRegistry()
+    Counter("jobs", "Jobs done.", registry=registry).inc(3)
+    return registry
+
+
+@pytest.fixture
+def start(registry: CollectorRegistry) -> Iterator[Callable[..., MetricsServer]]:
+    """Give a function that starts a server, which the end of the test stops."""
+    servers: list[MetricsServer] = []
+
+    def start(**arguments: Any) -> MetricsServer:
+        servers.append(MetricsServer(registry, **arguments))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def server(start: Callable[..., MetricsServer]) -> MetricsServer:
+    """Give a running server."""
+    return start()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the clock of the servers' deadlines; they look at it all the time."""
+    clock = Clock()
+    monkeypatch.setattr(connection, "monotonic", clock)
+    monkeypatch.setattr(connections, "monotonic", clock)
+    monkeypatch.setattr(connections, "_TICK", 0.005)
+    return clock

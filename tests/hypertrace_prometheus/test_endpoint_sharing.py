@@ -1,0 +1,209 @@
+"""Many requests for the metrics at once, and collectors that hang."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from hypertrace_prometheus import collection, snapshots
+from hypertrace_prometheus.endpoint import (
+    Request,
+    make_asgi_app,
+    make_wsgi_app,
+    metrics_view,
+    respond,
+)
+from hypertrace_prometheus.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypertrace_prometheus.endpoint import Message
+
+WAIT = 10.0
+
+
+class Slow:
+    """A collector that waits until it is told to go on, and counts how often it was asked."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.started = threading.Event()
+        self.proceed = threading.Event()
+        self.times = 0
+        registry.register(self)
+
+    def collect(self) -> list[Any]:
+        self.times += 1
+        self.started.set()
+        assert self.proceed.wait(WAIT)
+        return []
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry whose page is large enough to be compressed."""
+    registry = CollectorRegistry()
+    Gauge("queue", "Jobs waiting.", registry=registry).set(5)
+    calls = Counter("calls", "Calls.", ["path"], registry=registry)
+    for number in range(100):
+        calls.labels(f"/path/{number}").inc()
+    return registry
+
+
+@pytest.fixture
+def wait_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Give a function that waits until so many requests have come; none comes too late."""
+    monkeypatch.setattr(snapshots, "SHARED_FOR", WAIT)
+    come, board = threading.Semaphore(0), Snapshots._board
+
+    def counted(*args: Any) -> Any:
+        flight = board(*args)
+        come.release()
+        return flight
+
+    monkeypatch.setattr(Snapshots, "_board", counted)
+
+    def wait_for(requests: int) -> None:
+        for _ in range(requests):
+            assert come.acquire(timeout=WAIT)
+
+    return wait_for
+
+
+def by_wsgi(
+    registry: CollectorRegistry, query: str = "", asked: float | None = None, **headers: str
+) -> bytes:
+    environ: dict[str, Any] = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+    environ["QUERY_STRING"] = query
+    if asked is not None:
+        environ["hypertrace.asked"] = asked
+    setup_testing_defaults(environ)
+    return b"".join(make_wsgi_app(registry)(environ, lambda *_: print))
+
+
+def by_asgi(registry: CollectorRegistry, **headers: str) -> bytes:
+    sent: list[Message] = []
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+
+    async def receive() -> Message:
+        return {}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def main() -> None:
+        scope = {"type": "http", "method": "GET", "headers": named}
+        await make_asgi_app(registry)(scope, receive, send)
+
+    asyncio.run(main())
+    body: bytes = sent[1]["body"]
+    return body
+
+
+def by_server(registry: CollectorRegistry, accept_encoding: str = "") -> bytes:
+    view = metrics_view(registry, bounded=True)
+    return respond(view, Request("GET", "", "", accept_encoding)).body
+
+
+WAYS: tuple[Callable[..., bytes], ...] = (by_wsgi, by_asgi, by_server)
+
+
+def test_requests_at_the_same_time_share_one_collection(
+    registry: CollectorRegistry,
+    wait_for: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever way they come, they get the same bytes, collected and compressed once."""
+    slow, compress = Slow(registry), gzip.compress
+    compressed: list[int] = []
+
+    def counted(body: bytes, *args: Any, **how: Any) -> bytes:
+        compressed.append(len(body))
+        return compress(body, *args, **how)
+
+    monkeypatch.setattr(gzip, "compress", counted)
+    with ThreadPoolExecutor(24) as pool:
+        futures = [pool.submit(way, registry, accept_encoding="gzip") for way in WAYS * 8]
+        wait_for(24)
+        slow.proceed.set()
+        bodies = {future.result(WAIT) for future in futures}
+    assert len(bodies) == slow.times == len(compressed) == 1
+    assert b"queue 5.0" in gzip.decompress(bodies.pop())
+
+
+def test_requests_after_each_other_are_collected_anew(registry: CollectorRegistry) -> None:
+    """Who counts and then scrapes sees the count, however short ago the last scrape was."""
+    fresh = Counter("fresh", "Fresh.", registry=registry)
+    for number, way in enumerate(WAYS * 2, start=1):
+        fresh.inc()
+        assert f"fresh_total {number}.0" in way(registry).decode()
+
+
+def test_a_request_that_had_to_wait_takes_what_was_collected_meanwhile(
+    registry: CollectorRegistry,
+) -> None:
+    """A server may tell when a request came: what began after that is new enough for it."""
+    slow = Slow(registry)
+    slow.proceed.set()
+    asked = monotonic()
+    first = by_wsgi(registry)
+    assert by_wsgi(registry, asked=asked) == first
+    assert slow.times == 1
+    by_wsgi(registry, asked=monotonic())
+    assert slow.times == 2
+
+
+def test_each_gets_the_page_it_asked_for(
+    registry: CollectorRegistry, wait_for: Callable[[int], None]
+) -> None:
+    """Requests at the same time for other formats, names and encodings share no page."""
+    slow = Slow(registry)
+    wishes: tuple[dict[str, Any], ...] = (
+        {},
+        {"accept": "application/openmetrics-text"},
+        {"accept_encoding": "gzip"},
+        {"query": "name[]=queue"},
+    )
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(by_wsgi, registry, **wish) for wish in wishes * 2]
+        wait_for(8)
+        slow.proceed.set()
+        bodies = [future.result(WAIT) for future in futures]
+    assert bodies[:4] == bodies[4:]
+    text, openmetrics, compressed, queue = bodies[:4]
+    assert text == gzip.decompress(compressed)
+    assert openmetrics.endswith(b"# EOF\n")
+    assert queue == b"# HELP queue Jobs waiting.\n# TYPE queue gauge\nqueue 5.0\n"
+    assert slow.times == 4
+
+
+def test_a_collector_that_hangs_is_given_up(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bounded view answers in time, without the metrics of who is not back."""
+    monkeypatch.setattr(collection, "PATIENCE", 0.2)
+    slow = Slow(registry)
+    for _ in range(3):
+        assert b"\nqueue 5.0\n" in by_server(registry)
+    assert slow.times == 1
+    slow.proceed.set()
+
+
+def test_a_registry_that_cannot_be_remembered_is_served() -> None:
+    """A registry of another kind, that takes no weak reference, is collected from as well."""
+
+    class Own:
+        __slots__ = ()
+
+        def collect(self) -> list[Any]:
+            return []
+
+    assert by_wsgi(Own()) == b""  # type: ignore[arg-type]

@@ -1,0 +1,226 @@
+"""What scrapes say while threads trace as fast as they can change, and what that holds."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import tracemalloc
+from collections import defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from hypertrace import Tracer, set_trace_function, swallowed_errors
+from hypertrace_prometheus import PrometheusExporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Export = Callable[..., PrometheusExporter]
+    Page = dict[str, dict[tuple[tuple[str, str], ...], float]]
+
+OVERFLOW = (("object_classname", "<overflow>"),)
+CALLS = "function_counter_total"
+COUNT = "function_duration_seconds_count"
+BUCKET = "function_duration_seconds_bucket"
+RISING = (CALLS, COUNT, BUCKET, "function_duration_seconds_sum", "function_exceptions_total")
+
+
+@pytest.fixture
+def export() -> Iterator[Export]:
+    """Give a function that makes an exporter, sets it, and stops it at the end of the test."""
+    made = []
+
+    def make(**settings: Any) -> PrometheusExporter:
+        exporter = PrometheusExporter(collect_defaults=False, **settings)
+        made.append(exporter)
+        set_trace_function(exporter)
+        return exporter
+
+    yield make
+    for exporter in made:
+        exporter.stop()
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def read(text: str) -> Page:
+    """Give the samples of a page by name and labels."""
+    page: Page = defaultdict(dict)
+    for family in parse_text(text):
+        for sample in family.samples:
+            labels = tuple(sorted(sample.labels.items()))
+            assert labels not in page[sample.name]
+            page[sample.name][labels] = sample.value
+    return page
+
+
+def in_threads(number: int, work: Callable[[int], object]) -> None:
+    """Run `work` in threads that start together."""
+    start = threading.Barrier(number)
+
+    def run(index: int) -> None:
+        start.wait(10)
+        work(index)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def check_alone(page: Page) -> None:
+    """Check that the histograms of a page are consistent in themselves."""
+    buckets: dict[Any, list[float]] = defaultdict(list)
+    for labels, value in page[BUCKET].items():
+        buckets[tuple(pair for pair in labels if pair[0] != "le")].append(value)
+    assert buckets.keys() == page[COUNT].keys()
+    for series, count in page[COUNT].items():
+        # In the order of the page: the bounds ascend, infinity is the last.
+        assert buckets[series] == sorted(buckets[series])
+        assert buckets[series][-1] == count
+
+
+def check_after(before: Page, page: Page) -> None:
+    """Check that nothing that only rises has gone down or away."""
+    for name in RISING:
+        for labels, value in before[name].items():
+            assert page[name][labels] >= value, (name, labels)
+
+
+def test_scrapes_are_true_while_threads_trace(export: Export, switching: None) -> None:
+    """No series goes down, each histogram adds up, nobody counts below zero; the end is exact."""
+    exporter = export(allowed_props=["topic"], max_series=12)
+    done = threading.Event()
+    texts: list[list[str]] = [[], []]
+    rounds = 150
+
+    def work(index: int) -> None:
+        if index < 2:
+            while not done.is_set():
+                texts[index].append(exporter.metrics())
+                done.wait(0.02)
+            return
+        tracer = Tracer("thing")
+        for number in range(rounds):
+            tracer.trace()
+            tracer.trace(topic=str(number % 20))
+            with tracer.span("id"):
+                pass
+            with tracer.span(topic=str((number + index) % 20)) as span:
+                if number % 3 == 0:
+                    span.fail(KeyError())
+        left.append(index)
+        if len(left) == 6:
+            done.set()
+
+    left: list[int] = []
+    in_threads(8, work)
+    for scraped in texts:
+        pages = [read(text) for text in [*scraped, exporter.metrics()]]
+        for page in pages:
+            check_alone(page)
+            assert min(page["function_in_progress"].values(), default=0) >= 0
+        for before, page in pairwise(pages):
+            check_after(before, page)
+    page = read(exporter.metrics())
+    assert sum(page[CALLS].values()) == 6 * rounds * 4
+    assert sum(page[COUNT].values()) == 6 * rounds * 2
+    assert sum(page["function_exceptions_total"].values()) == 6 * rounds / 3
+    assert set(page["function_in_progress"].values()) == {0}
+    assert len(page[CALLS]) == 13
+    assert swallowed_errors() == 0
+
+
+def test_threads_that_race_for_the_last_room_agree(export: Export, switching: None) -> None:
+    """Series are whole: none of them is counted in part in the overflow, up to the limit."""
+    exporter = export(allowed_props=["topic"], max_series=50)
+
+    def work(index: int) -> None:
+        tracer = Tracer("thing")
+        for number in range(200):
+            with tracer.span(topic=str((number + 5 * index) % 200)):
+                pass
+
+    in_threads(16, work)
+    page = read(exporter.metrics())
+    for name in (CALLS, COUNT):
+        values = page[name].copy()
+        overflow = [value for labels, value in values.items() if "<overflow>" in str(labels)]
+        assert overflow == [16 * 150]
+        assert sorted(values.values())[:-1] == [16] * 50
+    assert exporter.metrics().count("hypertrace_series_limit{") == 4 - (exporter.edges is None)
+
+
+def test_spans_without_room_of_their_own_count_once(export: Export) -> None:
+    """Where calls have a series and their durations find no room, all of them are in the overflow.
+
+    So it is for a moment when another thread has not yet dropped the series of an object.
+    """
+    exporter = export()
+    exporter.timings.limit = 0
+    tracer = Tracer("thing")
+    tracer.trace()
+    for _ in range(3):
+        with tracer.span():
+            pass
+    page = read(exporter.metrics())
+    assert sum(page[CALLS].values()) == 4
+    assert page[CALLS][OVERFLOW] == sum(page[COUNT].values()) == 3
+
+
+def test_values_without_bound_hold_two_megabytes(
+    export: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With 2 000 series, the default of nothing else, what is held stays below 2 MB."""
+    caplog.set_level(logging.WARNING)
+    exporter = export(allowed_props=["topic"], max_series=2_000)
+    tracer = Tracer("thing")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(4_000):
+            tracer.trace(topic=f"topic-{number}")
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000
+    page = read(exporter.metrics())
+    assert page[CALLS].pop(OVERFLOW) == 2_000
+    assert len(page[CALLS]) == sum(page[CALLS].values()) == 2_000
+    (warning,) = caplog.messages
+    for part in (CALLS, "caller_props_topic", f"{__name__.replace('.', '/')}.py:"):
+        assert part in warning
+
+
+def test_the_line_that_meets_the_limit_is_not_held_up(export: Export) -> None:
+    """Saying which label is to blame looks at no more series than it can in some milliseconds."""
+    looked_at: list[Any] = []
+    exporter = export(allowed_props=["topic"], max_series=10_000)
+    tracer = Tracer("thing")
+    for number in range(10_000):
+        tracer.trace(topic=str(number))
+    logger = logging.getLogger("hypertrace_prometheus")
+    handler = logging.Handler()
+    handler.emit = lambda record: looked_at.append(record.args)  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        tracer.trace(topic="one more")
+    finally:
+        logger.removeHandler(handler)
+    ((_, held, *_, values, looked, _, _),) = looked_at
+    assert (held, values, looked) == (10_000, 1_000, 1_000)
+    assert exporter.calls.overflow.value == 1

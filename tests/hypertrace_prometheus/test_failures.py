@@ -1,0 +1,99 @@
+"""Collectors that failed: counted by their class, and logged."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from hypertrace_prometheus import failures
+from hypertrace_prometheus.failures import Failures
+
+ERROR = RuntimeError("the pool is closed")
+
+
+class Pool:
+    pass
+
+
+NAME = f"{Pool.__module__}.Pool"
+
+
+def test_failures_are_counted_by_class() -> None:
+    """Each failure raises the number of the collector's class, whatever object it was."""
+    counted = Failures()
+    assert dict(counted.items()) == {}
+    collector: object
+    for collector in (Pool(), Pool(), {}):
+        counted.count(collector, ERROR)
+    assert dict(counted.items()) == {NAME: 2, "builtins.dict": 1}
+
+
+def test_a_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the class, and shows where the collector raised."""
+
+    def collect() -> None:
+        raise ERROR
+
+    with pytest.raises(RuntimeError) as caught:
+        collect()
+    Failures().count(Pool(), caught.value)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("hypertrace_prometheus", "ERROR")
+    assert NAME in record.getMessage()
+    assert "the pool is closed" in caplog.text
+    assert ", in collect" in caplog.text
+
+
+def test_a_class_is_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a minute of a line, a class is silent; the next line tells the number left out."""
+    now = 1000.0
+    monkeypatch.setattr(failures, "monotonic", lambda: now)
+    counted = Failures()
+    for _ in range(5):
+        counted.count(Pool(), ERROR)
+    counted.count({}, ERROR)
+    assert len(caplog.records) == 2
+    now += 60.0
+    counted.count(Pool(), ERROR)
+    assert "(4 more failures not logged)" in caplog.messages[-1]
+    assert dict(counted.items())[NAME] == 6
+
+
+def test_classes_without_end_share_a_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Past a hundred classes, such as those made at run time, the rest is counted together."""
+    counted = Failures()
+    for number in range(150):
+        counted.count(type(f"Made{number}", (), {})(), ERROR)
+    assert len(dict(counted.items())) == 101
+    assert dict(counted.items())["<other>"] == 50
+    assert len(caplog.records) == 101
+
+
+@pytest.mark.parametrize("name", ["\ud800", "x" * 10_000], ids=["no Unicode", "long"])
+def test_any_name_is_fit_for_a_label(name: str) -> None:
+    """The names of a class and its module are cut, and made text."""
+    counted = Failures()
+    counted.count(type("Made", (), {"__module__": name})(), ERROR)
+    ((shown, _),) = counted.items()
+    assert len(shown.encode()) <= 256
+
+
+def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the log raises costs neither the count nor the page."""
+
+    def fail(record: logging.LogRecord) -> None:
+        raise OSError("the disk is full")
+
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", fail)
+    logger = logging.getLogger("hypertrace_prometheus")
+    logger.addHandler(handler)
+    counted = Failures()
+    try:
+        counted.count(Pool(), ERROR)
+    finally:
+        logger.removeHandler(handler)
+    assert dict(counted.items()) == {NAME: 1}

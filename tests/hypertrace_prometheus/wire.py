@@ -1,0 +1,101 @@
+"""Clients of the metrics server, and what tests look at while they misbehave."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypertrace_prometheus.server import MetricsServer
+
+PATHS = ["/", "/metrics", "/-/healthy"]
+SOON = 10.0
+"""Seconds that a test waits for what happens at once; only a failing test waits that long."""
+
+HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
+SCRAPE = b"GET /metrics HTTP/1.1\r\n\r\n"
+HEALTH = b"GET /-/healthy HTTP/1.1\r\n\r\n"
+
+
+class Clock:
+    """The server's clock, which moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gate:
+    """A collector that stands still in a scrape until the test opens it."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> list[Any]:
+        self.entered.set()
+        assert self.opened.wait(SOON)
+        return []
+
+
+def ask(
+    server: MetricsServer, path: str, method: str = "GET", **headers: str
+) -> tuple[int, Any, bytes]:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=SOON)
+    with closing(connection):
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+
+
+def connect(server: MetricsServer, said: bytes = b"", source: str = HERE) -> socket.socket:
+    """Return a connection that has said something."""
+    client = socket.create_connection((server.host, server.port), SOON, (source, 0))
+    client.sendall(said)
+    return client
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Read until the server hangs up; fails when it does not."""
+    parts = []
+    with suppress(ConnectionError):  # it may hang up on bytes that it never read
+        while part := client.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def exchange(server: MetricsServer, request: bytes) -> bytes:
+    with connect(server, request) as client:
+        return read_all(client)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def threads() -> list[str]:
+    names = (thread.name for thread in threading.enumerate())
+    return [name for name in names if name.startswith("hypertrace-metrics")]
+
+
+def workers() -> int:
+    return threads().count("hypertrace-metrics-worker")
+
+
+def held(server: MetricsServer) -> int:
+    """Return how many connections the server has."""
+    return len(server._connections._open)
