@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trustme
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,11 +50,24 @@ def _program(page: Path, port: int) -> str:
     return "\n".join(lines).replace("4343", str(port)) + "\n"
 
 
+def _make_secrets(folder: Path) -> None:
+    """Write the certificates and credentials that a page speaks of."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("shop.internal")
+    certificate.private_key_pem.write_to_path(folder / "metrics.key")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(folder / "metrics.crt", append=True)
+    authority.cert_pem.write_to_path(folder / "prometheus-ca.crt")
+    (folder / "metrics-auth").write_text("# who may read the metrics\nBearer 4bf92f3577b3\n")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(
     page: Path, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     """The Python blocks of a page run from top to bottom as one program, without a warning."""
+    if "certfile=" in page.read_text():
+        _make_secrets(tmp_path)
     program = tmp_path / page.with_suffix(".py").name
     program.write_text(_program(page, free_port()))
     run = subprocess.run(

@@ -1,0 +1,37 @@
+"""The page about the promises shows what the stress tests measure."""
+
+import ast
+import re
+from pathlib import Path
+
+from ..stress.figures import BEGIN, END  # noqa: TID252 -- no path leads to the tests
+
+
+def _patterns(root: Path) -> list[str]:
+    """Return a pattern for the name of each figure that a stress test takes."""
+    trees = [ast.parse(path.read_text()) for path in (root / "tests" / "stress").glob("test_*.py")]
+    return [
+        _pattern(node.args[0])
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "figure"
+    ]
+
+
+def _pattern(name: ast.expr) -> str:
+    parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+    return "".join(
+        re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*" for part in parts
+    )
+
+
+def test_the_page_has_every_figure(root: Path) -> None:
+    """Each figure of the stress tests has a row; `bash .ci/stress --write` writes them."""
+    page = (root / "docs" / "promises.md").read_text()
+    _, _, rest = page.partition(BEGIN)
+    table, _, _ = rest.partition(END)
+    names = [line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| ")]
+    patterns = _patterns(root)
+    missing = [each for each in patterns if not any(re.fullmatch(each, name) for name in names)]
+    assert missing == []
+    assert len(patterns) > 20

@@ -1,0 +1,788 @@
+"""Every safety, and how to take it away: which text of which file is replaced by what.
+
+Where two safeties hold the same thing, each stands here by itself, with the case that it alone is
+there for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Safety(NamedTuple):
+    """One safety, and tests of which one must be red without it."""
+
+    name: str
+    file: str
+    text: str
+    """Stands in the file exactly once."""
+    replacement: str
+    tests: tuple[str, ...]
+    """Files or tests below the folder of the tests."""
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it is the compiled core that goes without."""
+        return self.file.endswith(".c")
+
+    def taken_from(self, source: str) -> str:
+        """Return the source of the file without this safety.
+
+        Raises:
+            ValueError: the text is not there exactly once.
+        """
+        if source.count(self.text) != 1:
+            raise ValueError(
+                f"{self.name}: {self.file} has this {source.count(self.text)} times, not once; "
+                f"say in tests/safeties/table.py how it is written now: {self.text!r}"
+            )
+        return source.replace(self.text, self.replacement)
+
+
+CORE = "hypertrace/"
+EXPORTER = "hypertrace_prometheus/"
+
+
+def _core(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/test_{name}.py" for name in names)
+
+
+def _exporter(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace_prometheus/test_{name}.py" for name in names)
+
+
+APPLICATION = (
+    Safety(
+        "errors of a trace function are swallowed",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            self._swallow(error, culprit)
+""",
+        """\
+        except ZeroDivisionError as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
+        "what ends a program is not swallowed",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            self._swallow(error, culprit)
+""",
+        """\
+        except BaseException as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
+        "what is swallowed is counted",
+        CORE + "_failures.py",
+        "        _swallowed.increment()\n        _report(error, culprit)\n",
+        "        _report(error, culprit)\n",
+        _core("failures"),
+    ),
+    Safety(
+        "a kind of error is logged once a minute",
+        CORE + "_failures.py",
+        "if elapsed >= LOG_INTERVAL or elapsed < 0:",
+        "if True:",
+        _core("failures"),
+    ),
+    Safety(
+        "a clock that was set back does not silence the log",
+        CORE + "_failures.py",
+        "if elapsed >= LOG_INTERVAL or elapsed < 0:",
+        "if elapsed >= LOG_INTERVAL:",
+        _core("failures"),
+    ),
+    Safety(
+        "kinds of errors that are remembered are bounded",
+        CORE + "_failures.py",
+        "return _others if len(_kinds) >= MAX_KINDS else _kinds.setdefault(key, _Kind())",
+        "return _kinds.setdefault(key, _Kind())",
+        _core("failures"),
+    ),
+    Safety(
+        "strict raises errors",
+        CORE + "_failures.py",
+        "    if strict:\n        raise error\n",
+        "",
+        _core("failures", "strict"),
+    ),
+    Safety(
+        "strict raises misuse",
+        CORE + "_failures.py",
+        "    if strict:\n        raise TypeError(message)\n",
+        "",
+        _core("failures", "strict"),
+    ),
+    Safety(
+        "what tracing traces is dropped",
+        CORE + "_guard.py",
+        "    _is_untraced.set(True)\n",
+        "",
+        _core("guard"),
+    ),
+    Safety(
+        "a trace function that always traces comes to an end",
+        CORE + "_guard.py",
+        "            if self.depth >= MAX_DEPTH and not self.is_too_deep:\n",
+        "            if False:\n",
+        _core("guard"),
+    ),
+    Safety(
+        "finalizers do not touch the context they interrupt",
+        CORE + "_guard.py",
+        "        return copy_context().run(_untraced, function, args)\n",
+        "        return _untraced(function, args)\n",
+        _core("guard"),
+    ),
+    Safety(
+        "what is dropped is counted",
+        CORE + "_guard.py",
+        "    _dropped.increment()\n",
+        "",
+        _core("guard", "targets"),
+    ),
+    Safety(
+        "marks of tracing go with it",
+        CORE + "_guard.py",
+        "            _nestings.pop(runner, None)\n",
+        "            pass\n",
+        _core("guard"),
+    ),
+    Safety(
+        "a child is not inside the tracing of its parent's threads",
+        CORE + "_guard.py",
+        "    os.register_at_fork(after_in_child=_forget_other_threads)\n",
+        "    pass\n",
+        _core("guard"),
+    ),
+    Safety(
+        "a value without a text is shown as unprintable",
+        EXPORTER + "labels.py",
+        """            return self._valid(f"<unprintable {type_name(type(value))}>")\n""",
+        "            raise\n",
+        _exporter("labels"),
+    ),
+    Safety(
+        "lone surrogates are shown as escapes",
+        EXPORTER + "labels.py",
+        """text[: limit + 1].encode("utf-8", "backslashreplace").decode("utf-8")""",
+        "text[: limit + 1]",
+        _exporter("labels"),
+    ),
+    Safety(
+        "label values are escaped",
+        EXPORTER + "labels.py",
+        "value.translate(_ESCAPES)",
+        "value",
+        _exporter("labels"),
+    ),
+    Safety(
+        "label values are cut",
+        EXPORTER + "labels.py",
+        """return text if len(text) <= limit else text[: limit - 1] + "…\"""",
+        "return text",
+        _exporter("labels"),
+    ),
+    Safety(
+        "no label is an absolute path",
+        EXPORTER + "labels.py",
+        """return path.rpartition("/")[2] if root is None else path[len(root) + 1 :]""",
+        "return path",
+        _exporter("labels"),
+    ),
+    Safety(
+        "props named like secrets are refused",
+        EXPORTER + "allowlist.py",
+        "    if looks_secret(prop):\n",
+        "    if False:\n",
+        _exporter("allowlist"),
+    ),
+    Safety(
+        "labels of Prometheus are refused",
+        EXPORTER + "allowlist.py",
+        "    if name in RESERVED:\n",
+        "    if False:\n",
+        _exporter("allowlist"),
+    ),
+    Safety(
+        "labels with two underscores are refused",
+        EXPORTER + "allowlist.py",
+        """    if name.startswith("__"):\n""",
+        "    if False:\n",
+        _exporter("allowlist"),
+    ),
+    Safety(
+        "props that become one label are refused",
+        EXPORTER + "allowlist.py",
+        "        if name in props:\n",
+        "        if False:\n",
+        _exporter("allowlist"),
+    ),
+)
+
+COUNTING = (
+    Safety(
+        "reading a cell changes nothing",
+        CORE + "cells.py",
+        """return int(count.__repr__(self)[len("CountCell(") : -1])""",
+        "return next(self)",
+        _core("cells"),
+    ),
+    Safety(
+        "who adds to a cache that was given up empties it",
+        CORE + "_targets.py",
+        "        if self._retired or self._cache is not cache:\n            table.clear()\n",
+        "",
+        _core("targets", "threads"),
+    ),
+    Safety(
+        "recorders of a trace function that was replaced are dropped",
+        CORE + "_targets.py",
+        "        self._retired = True\n        self._cache.empty()\n",
+        "        self._retired = True\n",
+        _core("dispatch", "targets"),
+    ),
+    Safety(
+        "the last room for a series is given away once",
+        EXPORTER + "series.py",
+        "has_room = map(gt, (self.limit,), map(len, (self._held,)))",
+        "has_room = (True,)",
+        _exporter("series"),
+    ),
+    Safety(
+        "threads that make one series get the same",
+        EXPORTER + "series.py",
+        "        next(map(self._held.setdefault, is_new, compress((made,), has_room)), None)\n",
+        "        next(map(self._held.__setitem__, (text,), compress((made,), has_room)), None)\n",
+        _exporter("series"),
+    ),
+    Safety(
+        "an update past the limit is counted all the same",
+        EXPORTER + "series.py",
+        "            held = self.overflow\n",
+        "            held = self._make(labels)\n",
+        _exporter("series"),
+    ),
+    Safety(
+        "two folds of a histogram do not count twice",
+        EXPORTER + "timings.py",
+        "        if self._counts is not before:\n            return False\n",
+        "",
+        _exporter("timings"),
+    ),
+    Safety(
+        "a fold that failed is done again",
+        EXPORTER + "timings.py",
+        "        _ = self.fold() or self.fold()\n",
+        "        self.fold()\n",
+        _exporter("timings"),
+    ),
+    Safety(
+        "durations that are none count as zero",
+        EXPORTER + "timings.py",
+        "    return seconds if 0 <= seconds <= _LONGEST else 0.0\n",
+        "    return seconds\n",
+        _exporter("timings"),
+    ),
+    Safety(
+        "durations that are none are found among others",
+        EXPORTER + "timings.py",
+        "if type(seconds) is float and ordered[0] >= 0 and seconds <= _LONGEST:",
+        "if type(seconds) is float:",
+        _exporter("timings"),
+    ),
+    Safety(
+        "results that are none make no series",
+        EXPORTER + "recorders.py",
+        """    return result if result in RESULTS else "error"\n""",
+        "    return result\n",
+        _exporter("recorders", "metrics", "timings", "exporter"),
+    ),
+)
+
+PROCESSES = (
+    Safety(
+        "a pickle takes no values of the application along",
+        CORE + "_tracer.py",
+        "plain_props(self._props), self._parent_object",
+        "self._props, self._parent_object",
+        _core("copies"),
+    ),
+    Safety(
+        "an event that is sent takes no values along",
+        CORE + "events.py",
+        "return Caller, (*place, plain_props(self.props))",
+        "return Caller, (*place, self.props)",
+        _core("copies"),
+    ),
+    Safety(
+        "names that are gone at the end are not missed",
+        CORE + "_tracer.py",
+        "            if cls._is_finalizing():",
+        "            if False:",
+        _core("shutdown"),
+    ),
+    Safety(
+        "a child has a registry that is not locked",
+        EXPORTER + "registries.py",
+        "    os.register_at_fork(after_in_child=_renew_locks)\n",
+        "    pass\n",
+        _exporter("registries", "exporter_forks"),
+    ),
+    Safety(
+        "a child does not wait for scrapes of its parent",
+        EXPORTER + "snapshots.py",
+        "    os.register_at_fork(after_in_child=_renew)\n",
+        "    pass\n",
+        _exporter("snapshots"),
+    ),
+    Safety(
+        "a child asks collectors that hang in its parent",
+        EXPORTER + "collection.py",
+        "    os.register_at_fork(after_in_child=_under_way.clear)",
+        "    pass",
+        _exporter("collection"),
+    ),
+    Safety(
+        "a child does not keep the port",
+        EXPORTER + "connections.py",
+        "    os.register_at_fork(after_in_child=_close_in_child)\n",
+        "    pass\n",
+        _exporter("connections", "connections_end"),
+    ),
+    Safety(
+        "stopping cuts off a scrape that takes long",
+        EXPORTER + "connections.py",
+        "                if worker.is_alive():\n                    connection.cut_off()\n",
+        "",
+        _exporter("connections_end"),
+    ),
+    Safety(
+        "stopping does not wait for a scrape that hangs",
+        EXPORTER + "connections.py",
+        "                worker.join(max(0.0, end - monotonic()))\n",
+        "                worker.join()\n",
+        _exporter("connections", "connections_end"),
+    ),
+    Safety(
+        "an exporter that cannot start leaves nothing",
+        EXPORTER + "exporter.py",
+        "        except BaseException:\n            self.stop()\n            raise\n",
+        "        except BaseException:\n            raise\n",
+        _exporter("exporter"),
+    ),
+)
+
+BOUNDED = (
+    Safety(
+        "call sites that are kept are bounded",
+        CORE + "_targets.py",
+        "return self.size.value >= MAX_RECORDERS or len(self.sites) >= MAX_SITES",
+        "return self.size.value >= MAX_RECORDERS",
+        _core("targets", "bounded"),
+    ),
+    Safety(
+        "recorders that are kept are bounded",
+        CORE + "_targets.py",
+        "return self.size.value >= MAX_RECORDERS or len(self.sites) >= MAX_SITES",
+        "return len(self.sites) >= MAX_SITES",
+        _core("targets", "threads"),
+    ),
+    Safety(
+        "numberings of classes are bounded",
+        CORE + "_numbers.py",
+        "    if len(numbers) >= MAX_NAMES:\n",
+        "    if False:\n",
+        _core("numbers"),
+    ),
+    Safety(
+        "a tracer does not keep its object",
+        CORE + "_tracer.py",
+        "        tracer._ctx = ref(ctx)\n",
+        "        tracer._ctx = lambda: ctx\n",
+        _core("lifetime"),
+    ),
+    Safety(
+        "durations that wait are bounded",
+        CORE + "_span.py",
+        "            if outer is not None or len(durations) > MAX_BUFFERED:\n",
+        "            if outer is not None:\n",
+        _core("span") + _exporter("timings", "metrics"),
+    ),
+    Safety(
+        "recorders for props of spans are bounded",
+        CORE + "_bindings.py",
+        "            if len(self._bindings) >= MAX_KNOWN:\n",
+        "            if False:\n",
+        _core("bounded", "span"),
+    ),
+    Safety(
+        "edges that a call site remembers are bounded",
+        CORE + "_bindings.py",
+        "            if len(self.edges) >= MAX_KNOWN:\n",
+        "            if False:\n",
+        _core("bounded", "upstream"),
+    ),
+    Safety(
+        "series are bounded",
+        EXPORTER + "series.py",
+        "        self.limit = limit\n",
+        "        self.limit = 10**9\n",
+        _exporter("series"),
+    ),
+    Safety(
+        "the warning about the limit comes once",
+        EXPORTER + "series.py",
+        "if self._warned.acquire(blocking=False):",
+        "if True:",
+        _exporter("series"),
+    ),
+    Safety(
+        "series of an object go with it",
+        EXPORTER + "series.py",
+        "                    self._held.pop(text, None)\n",
+        "                    pass\n",
+        _exporter("series"),
+    ),
+    Safety(
+        "values in the overflow are not remembered",
+        EXPORTER + "recorders.py",
+        "        if not self._is_lasting(found):\n            return found\n",
+        "",
+        _exporter("recorders", "metrics"),
+    ),
+    Safety(
+        "huge values are not copied",
+        EXPORTER + "labels.py",
+        "_cut_bytes(value, 4 * limit + 4).decode",
+        "bytes(value).decode",
+        _exporter("labels"),
+    ),
+    Safety(
+        "classes of collectors that failed are bounded",
+        EXPORTER + "failures.py",
+        "        if name not in self._counts and len(self._counts) >= _MOST_CLASSES:\n",
+        "        if False:\n",
+        _exporter("failures"),
+    ),
+)
+
+SCRAPES = (
+    Safety(
+        "a collector that raises costs its own metrics alone",
+        EXPORTER + "collection.py",
+        """\
+                raise
+            self.fail(error)
+        finally:
+""",
+        """\
+                raise
+            raise
+        finally:
+""",
+        _exporter("collection"),
+    ),
+    Safety(
+        "a collector that hangs is given up",
+        EXPORTER + "collection.py",
+        "    while away and (left := deadline - monotonic()) > 0:\n",
+        "    while away and (left := 1000.0):\n",
+        _exporter("collection"),
+    ),
+    Safety(
+        "a collector that hangs is not asked again",
+        EXPORTER + "collection.py",
+        "        if not harvest.is_own and harvest.is_hanging:\n",
+        "        if False:\n",
+        _exporter("collection"),
+    ),
+    Safety(
+        "collectors of others run in threads of their own",
+        EXPORTER + "collection.py",
+        "elif bounded and not harvest.is_own and not harvest.is_quick:",
+        "elif False:",
+        _exporter("collection"),
+    ),
+    Safety(
+        "a series is shown once",
+        EXPORTER + "sections.py",
+        "if self._series.setdefault(series, line) is not line:",
+        "if self._series.setdefault(series + line, line) is not line:",
+        _exporter("sections"),
+    ),
+    Safety(
+        "a line that parsers refuse is left out",
+        EXPORTER + "sections.py",
+        "        match = _LINE.fullmatch(line)\n        if match is None:\n",
+        """\
+        match = _LINE.fullmatch(line) or re.match(b"(.*)()", line)
+        if match is None:
+""",
+        _exporter("sections"),
+    ),
+    Safety(
+        "a sample that cannot be written costs itself alone",
+        EXPORTER + "sections.py",
+        "            fail(error)\n        else:\n            yield sample\n",
+        "            raise\n        else:\n            yield sample\n",
+        _exporter("sections"),
+    ),
+    Safety(
+        "others do not give metrics of ours",
+        EXPORTER + "exposition.py",
+        "        elif part.name in ours:\n",
+        "        elif False:\n",
+        _exporter("exposition", "collection"),
+    ),
+    Safety(
+        "scrapes at the same time share a collection",
+        EXPORTER + "snapshots.py",
+        "            if flight is not None and flight.is_open:\n",
+        "            if False:\n",
+        _exporter("snapshots"),
+    ),
+    Safety(
+        "a collection is shared for a second",
+        EXPORTER + "snapshots.py",
+        "        return monotonic() <= self._open_until\n",
+        "        return True\n",
+        _exporter("snapshots"),
+    ),
+    Safety(
+        "who waits for a collection does not wait for ever",
+        EXPORTER + "snapshots.py",
+        "if flight.ended.wait(_PATIENCE) and flight.results:",
+        "if flight.ended.wait() and flight.results:",
+        _exporter("snapshots"),
+    ),
+    Safety(
+        "queries without end are refused",
+        EXPORTER + "endpoint.py",
+        "        if len(request.query) > _LONGEST_QUERY:\n",
+        "        if False:\n",
+        _exporter("endpoint", "endpoint_hostile"),
+    ),
+    Safety(
+        "an error of the exporter is not shown",
+        EXPORTER + "endpoint.py",
+        "    try:\n        answer = view(request)\n    except Exception:\n",
+        "    try:\n        answer = view(request)\n    except ZeroDivisionError:\n",
+        _exporter("endpoint"),
+    ),
+    Safety(
+        "browsers may not guess the type of an answer",
+        EXPORTER + "endpoint.py",
+        """        ("X-Content-Type-Options", "nosniff"),\n""",
+        "",
+        _exporter("endpoint"),
+    ),
+    Safety(
+        "caches may not keep the metrics",
+        EXPORTER + "endpoint.py",
+        """        ("Cache-Control", "no-store"),\n""",
+        "",
+        _exporter("endpoint"),
+    ),
+    Safety(
+        "what only reads is not asked to write",
+        EXPORTER + "endpoint.py",
+        """        if request.method in {"GET", "HEAD"}:\n""",
+        "        if True:\n",
+        _exporter("endpoint"),
+    ),
+)
+
+SERVER = (
+    Safety(
+        "clients have a deadline",
+        EXPORTER + "connections.py",
+        "        self._hang_up_on_the_late()\n",
+        "",
+        _exporter("connections", "connections_end"),
+    ),
+    Safety(
+        "the deadline is one for all that a client does",
+        EXPORTER + "connection.py",
+        "        self.deadline = min(monotonic() + seconds, self._end)\n",
+        "        self.deadline = monotonic() + seconds\n",
+        _exporter("connections"),
+    ),
+    Safety(
+        "workers are bounded",
+        EXPORTER + "connections.py",
+        "if not self._waiting or len(self._working) >= _WORKERS:",
+        "if not self._waiting:",
+        _exporter("connections", "connections_end"),
+    ),
+    Safety(
+        "one client does not keep all workers",
+        EXPORTER + "connections.py",
+        "return connection if busy[connection.client] < _WORKERS_PER_CLIENT else None",
+        "return connection",
+        _exporter("connections", "connections_end"),
+    ),
+    Safety(
+        "open connections are bounded",
+        EXPORTER + "connections.py",
+        "            if len(self._open) >= _MAX_OPEN:\n                self._make_room()\n",
+        "",
+        _exporter("connections", "connections_end"),
+    ),
+    Safety(
+        "requests are bounded",
+        EXPORTER + "connection.py",
+        "return len(head) > _MAX_HEAD or bool(HEAD_END.search(head, max(0, known - 2)))",
+        "return bool(HEAD_END.search(head, max(0, known - 2)))",
+        _exporter("handler", "tls"),
+    ),
+    Safety(
+        "what is no request is not repeated",
+        EXPORTER + "handler.py",
+        """text_answer(status, f"{status.phrase}.\\n")""",
+        """text_answer(status, f"{message}.\\n")""",
+        _exporter("handler"),
+    ),
+    Safety(
+        "a mistake of a client is not called one of the server",
+        EXPORTER + "handler.py",
+        "HTTPStatus(code if code < HTTPStatus.INTERNAL_SERVER_ERROR else 400)",
+        "HTTPStatus(code)",
+        _exporter("handler"),
+    ),
+    Safety(
+        "a target that is no URL is refused",
+        EXPORTER + "handler.py",
+        "        except ValueError:  # the target of the request is no URL\n",
+        "        except ZeroDivisionError:\n",
+        _exporter("handler"),
+    ),
+    Safety(
+        "the server does not tell its versions",
+        EXPORTER + "handler.py",
+        """        return "hypertrace"\n""",
+        "        return super().version_string()\n",
+        _exporter("handler"),
+    ),
+    Safety(
+        "nothing goes to the terminal",
+        EXPORTER + "handler.py",
+        '''        """Log nothing."""
+
+    def log(self''',
+        """        super().log_request(code, size)
+
+    def log(self""",
+        _exporter("handler"),
+    ),
+    Safety(
+        "on loopback, other names are refused",
+        EXPORTER + "server.py",
+        "                guards.insert(0, host_guard(host))\n",
+        "                pass\n",
+        _exporter("server", "hosts"),
+    ),
+    Safety(
+        "a server that is open says so",
+        EXPORTER + "server.py",
+        "                _warn_that_it_is_open(host)\n",
+        "                pass\n",
+        _exporter("server", "auth"),
+    ),
+    Safety(
+        "credentials are asked for",
+        EXPORTER + "server.py",
+        "[] if auth is None else [Auth(auth).refusal]",
+        "[]",
+        _exporter("server", "auth"),
+    ),
+    Safety(
+        "guesses are limited",
+        EXPORTER + "auth.py",
+        "            if times is None or len(times) < _MAX_FAILURES:\n",
+        "            if True:\n",
+        _exporter("auth"),
+    ),
+    Safety(
+        "clients that failed are bounded",
+        EXPORTER + "auth.py",
+        "            if len(self._times) > _MAX_CLIENTS:\n",
+        "            if False:\n",
+        _exporter("auth"),
+    ),
+    Safety(
+        "credentials are compared in constant time",
+        EXPORTER + "auth.py",
+        "sum(compare_digest(digest, known) for known in self._digests) > 0",
+        "digest in self._digests",
+        _exporter("auth"),
+    ),
+    Safety(
+        "half of TLS is an error",
+        EXPORTER + "tls.py",
+        "    if certfile is None or keyfile is None:\n",
+        "    if False:\n",
+        _exporter("tls"),
+    ),
+    Safety(
+        "TLS before 1.2 is refused",
+        EXPORTER + "tls.py",
+        "    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
+        "    context.minimum_version = ssl.TLSVersion.TLSv1\n",
+        _exporter("tls"),
+    ),
+    Safety(
+        "client certificates are required",
+        EXPORTER + "tls.py",
+        "    context.verify_mode = ssl.CERT_REQUIRED\n",
+        "    context.verify_mode = ssl.CERT_OPTIONAL\n",
+        _exporter("tls"),
+    ),
+    Safety(
+        "a key with a passphrase does not ask on the terminal",
+        EXPORTER + "tls.py",
+        "certfile, keyfile, password=refuse",
+        "certfile, keyfile",
+        _exporter("tls"),
+    ),
+)
+
+COMPILED = (
+    Safety(
+        "compiled: what ends a program is not swallowed",
+        CORE + "_speedups.c",
+        "    if (!PyErr_ExceptionMatches(PyExc_Exception))\n        return -1;\n",
+        "",
+        _core("guard", "targets", "failures"),
+    ),
+    Safety(
+        "compiled: what tracing traces is dropped",
+        CORE + "_speedups.c",
+        "    if (PyList_GET_SIZE(state.marks) == 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.marks) >= 0)\n        return 0;\n",
+        _core("guard"),
+    ),
+    Safety(
+        "compiled: a tracer does not keep its object",
+        CORE + "_speedups.c",
+        "reference == NULL ? Py_NewRef(Py_None) : reference",
+        "reference == NULL ? Py_NewRef(Py_None) : Py_NewRef(ctx)",
+        _core("lifetime"),
+    ),
+    Safety(
+        "compiled: durations that wait are bounded",
+        CORE + "_speedups.c",
+        "PyList_GET_SIZE(durations) <= state.max_buffered",
+        "PyList_GET_SIZE(durations) > 0",
+        _core("span") + _exporter("timings", "metrics"),
+    ),
+)
+
+SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMPILED
