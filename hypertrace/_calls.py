@@ -134,19 +134,30 @@ class TracedCalls:
         traced_class = _classes.get(id(cls)) or _TracedClass.of(cls)
         if self._owner not in traced_class.names:
             return self._own_tracer  # a static method, whatever its first argument is
-        return traced_class.tracer_held_by(first) or traced_class.tracer
+        if not traced_class.is_plain or cls is first:
+            return traced_class.tracer_held_by(first) or traced_class.tracer
+        tracer = getattr(first, "tracer", None)
+        if type(tracer) is not Tracer:
+            tracer = getattr(first, "_tracer", None)
+        return tracer if type(tracer) is Tracer else traced_class.tracer
 
 
 class _TracedClass:
     """What is known of a class whose methods are traced; it does not keep the class alive."""
 
-    __slots__ = ("_reference", "_slots", "names", "tracer")
+    __slots__ = ("_reference", "_slots", "is_plain", "names", "tracer")
 
     def __init__(self, cls: type) -> None:
         self.names = frozenset(class_names(cls))
         self.tracer = implicit_tracer(cls)
         static = [inspect.getattr_static(cls, name, None) for name in _HELD_AS]
         self._slots = [s for s in static if isinstance(s, MemberDescriptorType | Tracer)]
+        # Whether reading the attributes of an object runs no code of the class.
+        self.is_plain = (
+            all(s is None or s in self._slots for s in static)
+            and inspect.getattr_static(cls, "__getattribute__") is object.__getattribute__
+            and inspect.getattr_static(cls, "__getattr__", None) is None
+        )
         key = id(cls)
         self._reference = ref(cls, lambda _: _classes.pop(key, None))
 

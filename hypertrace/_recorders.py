@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .protocols import TraceFunction
 
 
+_TEXTS = frozenset({str, type(None)})
+
+
 class PropsRecorder:
     """Counts calls by the values of some of their props.
 
@@ -25,7 +28,7 @@ class PropsRecorder:
             out: what counts them, such as `Cell.increment`.
     """
 
-    __slots__ = ("_make", "known", "names")
+    __slots__ = ("_make", "_only", "known", "names")
 
     def __init__(
         self,
@@ -45,20 +48,22 @@ class PropsRecorder:
         self.names: tuple[str, ...] = names
         self.known: dict[tuple[object, ...], Callable[[], object]] = known
         self._make = make
+        self._only = names[0] if len(names) == 1 else None
 
     def record(self, props: Mapping[str, object]) -> None:
         """Count one call with these props."""
-        values = tuple(map(props.get, self.names))
-        for value in values:
-            # To look others up would run code of their own.
-            if type(value) is not str and value is not None:
-                break
+        if self._only is not None:  # what follows, for the one value: in a third of the time
+            value = props.get(self._only)
+            values: tuple[object, ...] = (value,)
+            is_text = type(value) is str or value is None
         else:
-            increment = self.known.get(values)
-            if increment is not None:
-                increment()
-                return
-        nested(self._make, values, props)()
+            values = tuple(map(props.get, self.names))
+            is_text = all(map(_TEXTS.__contains__, map(type, values)))
+        # To look others up would run code of their own.
+        increment = self.known.get(values) if is_text else None
+        if increment is None:
+            increment = nested(self._make, values, props)
+        increment()
 
 
 class Together:

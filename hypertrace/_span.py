@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from _thread import _local as local
 from collections.abc import Mapping
 from contextvars import ContextVar
 from math import nan
 from time import perf_counter
+from types import SimpleNamespace
 
 from ._endings import ending
 from ._failures import misuse, swallow
@@ -39,17 +41,24 @@ _current: ContextVar[Span | None] = ContextVar("hypertrace_span", default=None)
 
 
 _collections: dict[str, object] = {}
-"""Phases of the garbage collector, the latest last; empty where they do not matter."""
+"""Phases of the garbage collector and what it told with each, the latest last; empty where they do
+not matter."""
+
+# That of gevent runs code of its own; its greenlets are mostly those of one thread.
+_collecting = local() if local.__module__ == "_thread" else SimpleNamespace()
+"""What it told this thread: a finalizer may let other threads run in the midst of a collection."""
 
 if sys.version_info < (3, 12):
     # There the collector may run in the middle of ContextVar.set(), which does not survive that a
     # finalizer calls it, too. No Python code: it would be where interrupts get lost.
-    gc.callbacks += [_collections.pop, _collections.__setitem__]
+    gc.callbacks += [_collections.pop, _collections.__setitem__, _collecting.__setattr__]
 
 
 def is_collecting() -> bool:
-    """Whether finalizers may run now that must not set the current span; they go without."""
-    return bool(_collections) and next(reversed(_collections)) == "start"
+    """Whether this thread may be in a finalizer that must not set the current span."""
+    if not _collections or next(reversed(_collections)) != "start":
+        return False
+    return getattr(_collecting, "start", None) is _collections["start"]
 
 
 class _Details:

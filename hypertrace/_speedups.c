@@ -1,17 +1,14 @@
 /* The hot path of hypertrace in C.
 
-   The Python modules are the specification: every function here stands for one of theirs, has its
-   name, and does the same. What happens once per call site stays in Python; so does every unusual
-   case, which is handed to the Python method that handles it (a "slow" path below).
+   The Python modules are the specification: every function here has the name of one of theirs and
+   does the same. What happens once per call site, and every unusual case, stays in Python.
 
    Two types: Cell, for cells.CountCell, and Table, for the dict of a tracer's recorders; and methods
-   that speed_up() puts into the Python classes, having asked for the offsets of their slots. Known
-   recorders, Cell.increment and PropsRecorder.record, are not even called.
+   that speed_up() puts into the Python classes. Known recorders are not even called.
 
-   A call site's key is the address of its instruction: code object plus offset, as in Python. The
-   table compares the address, the sign that tells recorders with props from those without, and
-   the trace id. All counts are exact because the GIL is held from the look-up to the increment; so
-   this is not built without one. The C API is the public one, but for call_address(). */
+   A call site's key is the address of its instruction, as in Python; that of recorders with props is
+   negative. Counts are exact because the GIL is held from the look-up to the increment, so this is
+   not built without one. The C API is the public one, but for call_address(). */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -39,7 +36,7 @@ typedef struct {
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
-    PyObject *collections;   /* of _span: what the collector is at, if that matters */
+    PyObject *collections, *collecting; /* of _span: what the collector is at */
     PyObject *span_module;   /* namespace of _span, for `clock` */
     PyObject *native_clock;  /* time.perf_counter */
     PyObject *record_props;  /* PropsRecorder.record */
@@ -634,9 +631,12 @@ seconds(void)
 static inline int
 is_collecting(void)
 {
-    PyObject *phase = NULL;
-    for (Py_ssize_t i = 0; PyDict_Next(state.collections, &i, &phase, NULL);) /* the latest */;
-    return phase != NULL && PyUnicode_CompareWithASCIIString(phase, "start") == 0;
+    PyObject *phase = NULL, *told = NULL, *mine = NULL;
+    for (Py_ssize_t i = 0; PyDict_Next(state.collections, &i, &phase, &told);) /* the latest */;
+    if (phase != NULL && PyUnicode_CompareWithASCIIString(phase, "start") == 0)
+        Py_XDECREF(mine = PyObject_GetAttr(state.collecting, phase));
+    PyErr_Clear(); /* it told this thread nothing */
+    return mine != NULL && mine == told;
 }
 
 /* Make a span the current one if its binding keeps track of edges; remember the one before. */
@@ -796,7 +796,7 @@ static const Named objects[] = {
     {"Tracer", (PyObject **)&state.tracer_type}, {"Span", (PyObject **)&state.span_type},
     {"_DisabledTracer", (PyObject **)&state.disabled_type},
     {"SpanBinding", (PyObject **)&state.binding_type},
-    {"dispatch", &state.dispatch},      {"numbers", &state.numbers},
+    {"dispatch", &state.dispatch}, {"numbers", &state.numbers}, {"_collecting", &state.collecting},
     {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
     {"swallow", &state.swallow},        {"_current", &state.current_span},
     {"span_module", &state.span_module}, {"native_clock", &state.native_clock},

@@ -1,10 +1,12 @@
 """Tasks, greenlets and finalizers: counted exactly, and none is in the way of another."""
 
 import asyncio
+import gc
 import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 import pytest
 
 import hypertrace
-from hypertrace import Tracer, traced
+from hypertrace import SpanEvent, Tracer, traced
+from hypertrace.testing import capture_events
 
 Counts = Callable[..., Counter[Any]]
 
@@ -164,3 +167,32 @@ def test_finalizers_come_in_anywhere() -> None:
         timeout=60,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
+
+
+def test_the_collector_in_one_thread_leaves_the_spans_of_others_alone() -> None:
+    """A span that starts while another thread is in a finalizer knows what it is inside of."""
+    held, released = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            held.set()
+            assert released.wait(10)
+
+    with capture_events() as events:
+        tracer = Tracer("spans")
+        gc.collect()
+        Slow()
+        collecting = threading.Thread(target=gc.collect)
+        collecting.start()
+        assert held.wait(10)
+        with tracer.span("outer"), tracer.span("inner"):
+            pass
+        released.set()
+        collecting.join()
+    inner, outer = events
+    assert isinstance(inner, SpanEvent)
+    assert inner.upstream is not None
+    assert outer.id == "outer"

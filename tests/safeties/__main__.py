@@ -108,9 +108,15 @@ def _run(copy: Path, tests: Iterable[str], limit: int = LIMIT) -> tuple[int, str
     except subprocess.TimeoutExpired:
         return 1, "hung", time.monotonic() - start
     red = _RED.search(done.stdout)
-    named = red.group(1) if red else "hung" if done.returncode == 1 else "NO TEST IS RED"
-    if done.returncode > 1:
-        named = "BROKEN: " + (done.stdout + done.stderr).strip()[-300:]
+    match done.returncode:
+        case 0:
+            named = "NO TEST IS RED"
+        case 1:
+            named = red.group(1) if red else "hung"
+        case code if code < 0:
+            return 1, "crashed", time.monotonic() - start
+        case _:
+            named = "BROKEN: " + (done.stdout + done.stderr).strip()[-300:]
     return done.returncode, named, time.monotonic() - start
 
 
