@@ -114,7 +114,8 @@ def test_what_is_made_at_run_time_is_bounded(what: str, monkeypatch: pytest.Monk
             cls: Any = type(f"Local{number}", (Swarm,), {})
             cls().work()
         elif what == "code":
-            exec(compile(code, f"file{number}", "exec"), {"tracer": swarm.tracer})
+            # All of one file: coverage remembers each file there is.
+            exec(compile(code, "<made>", "exec"), {"tracer": swarm.tracer})
         elif what == "ids":
             swarm.go(f"id{number}")
         elif what == "keys":
