@@ -741,7 +741,7 @@ def test_threads_count_spans_exactly(export: Export) -> None:
     def scrape(pages: list[str]) -> None:
         while not done.is_set():
             pages.append(exporter.metrics())
-            done.wait(0.01)
+            done.wait(0.1)  # to read a page takes longer than to make it
 
     def work() -> None:
         cart = Cart()
