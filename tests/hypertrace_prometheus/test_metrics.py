@@ -733,7 +733,7 @@ def _nothing_went_down(pages: Iterable[str]) -> None:
 
 
 def test_threads_count_spans_exactly(export: Export) -> None:
-    """8 threads time 20 000 spans each while others scrape: nothing is lost, nothing goes down."""
+    """8 threads time 5 000 spans each while others scrape: nothing is lost, nothing goes down."""
     exporter = export()
     done = threading.Event()
     scraped: list[list[str]] = [[], []]
@@ -745,7 +745,7 @@ def test_threads_count_spans_exactly(export: Export) -> None:
 
     def work() -> None:
         cart = Cart()
-        for number in range(10_000):
+        for number in range(2_500):
             with cart.tracer.span():
                 pass
             with cart.tracer.span("id") as span:
@@ -759,11 +759,11 @@ def test_threads_count_spans_exactly(export: Export) -> None:
     done.set()
     for scraper in scrapers:
         scraper.join()
-    assert values(exporter, CALLS, "id") == {(None,): 80_000, ("id",): 80_000}
+    assert values(exporter, CALLS, "id") == {(None,): 20_000, ("id",): 20_000}
     assert values(exporter, COUNT, "id", "result") == {
-        (None, "ok"): 80_000,
-        ("id", "ok"): 79_200,
-        ("id", "error"): 800,
+        (None, "ok"): 20_000,
+        ("id", "ok"): 19_800,
+        ("id", "error"): 200,
     }
     assert set(values(exporter, OPEN).values()) == {0}
     for pages in scraped:
