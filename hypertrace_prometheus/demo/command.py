@@ -184,7 +184,9 @@ def _watch(workload: Workload, end: float, report: _Report, line: _LiveLine) -> 
 
 def _rest(end: float) -> None:
     while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 60))
+        # A signal that comes between Python's last look and the system's sleep does not end
+        # that sleep, only the next one; so none is long.
+        time.sleep(min(left, 0.5))
 
 
 def _banner(exporter: PrometheusExporter, library: Library, duration: float) -> str:
