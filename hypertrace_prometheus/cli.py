@@ -42,7 +42,7 @@ much there is to do rises and falls over two minutes, so that graphs have someth
 _DEMO_EPILOG = """\
 examples:
   hypertrace-prometheus demo
-      in a checkout of hypertrace, `prometheus --config.file=prometheus.yml` scrapes it as it is
+      and say how Prometheus scrapes it, in a checkout of hypertrace as it is
   hypertrace-prometheus demo --port 0
       serve on any free port, and print which
   hypertrace-prometheus demo --duration 60
@@ -75,7 +75,7 @@ that of a service account with the role Editor (Administration, Users and access
 
 _NEXT = """
 In Grafana: Dashboards, New, Import, and choose the JSON files; or `hypertrace-prometheus dashboards
-push`. In prometheus.yml: rule_files: [{folder}/rules/*.yml]\
+push`. In prometheus.yml: rule_files: ["{folder}/rules/*.yml"]\
 """
 
 
@@ -204,7 +204,7 @@ def _dashboards(arguments: argparse.Namespace) -> None:
         check_counter_name(arguments.counter_name)
         made = dashboards.files(arguments.counter_name, arguments.props, objectives)
         dashboards.write(made, folder)
-    _say(*(str(folder / name) for name in made), _NEXT.format(folder=folder))
+    _say(*(str(folder / name) for name in made), _NEXT.format(folder=folder.absolute()))
 
 
 def _push(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,9 @@
 """The program that makes the dashboards: `python -m grafana.source`.
 
 - `queries`: PromQL, with the names of metrics and labels taken from the exporter;
-- `panels`: what a panel of ours looks like;
+- `parts`: what panels of any kind are made of;
+- `graphs`, `tables`, `panels`: what a panel of ours looks like, a function a kind;
+- `vitals`: panels of the whole application and of one class alike;
 - `board`: what a dashboard of ours has around its panels: variables, links, a place in the grid;
 - `overview`, `class_explorer`, `call_graph`, `process`, `health`: a dashboard each.
 """

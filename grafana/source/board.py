@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
-from .panels import SOURCE, Panel
+from .parts import SOURCE, Panel
 from .queries import BUILD, INSTANCE
 
 TAG = "hypertrace"

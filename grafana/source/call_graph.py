@@ -2,10 +2,22 @@
 
 from grafana_foundation_sdk.models import dashboard
 
-from . import panels, queries
+from . import queries
 from .board import board, variable
-from .panels import Column, Query, Size
-from .queries import CLASS, FROM_CLASS, FROM_FUNCTION, FUNCTION, TO_CLASS, TO_FUNCTION, series
+from .graphs import graph
+from .panels import net, number
+from .parts import CALLS, CALLS_A_SECOND, NUMBER, RATIO, Panel, Size
+from .queries import (
+    CLASS,
+    FROM_CLASS,
+    FROM_FUNCTION,
+    FUNCTION,
+    TO_CLASS,
+    TO_FUNCTION,
+    Query,
+    series,
+)
+from .tables import Column, rows
 
 UID = "hypertrace-call-graph"
 
@@ -40,27 +52,27 @@ def _edges() -> str:
     return series(queries.EDGES, f'{TO_CLASS}=~"$to"')
 
 
-def _numbers() -> list[panels.Panel]:
+def _numbers() -> list[Panel]:
     edges = _edges()
     return [
-        panels.number(
+        number(
             "Nested spans",
             "Spans that start in another span, in a second. Zero with a busy application: the "
             "exporter was made without `upstream=True`, or no traced function calls another.",
             Query(queries.total(queries.rate(edges))),
-            unit=panels.CALLS_A_SECOND,
+            unit=CALLS_A_SECOND,
             size=Size(8, 4),
         ),
-        panels.number(
+        number(
             "Edges",
             "Pairs of functions of which one called the other since the start. More than 50: only "
             "the busiest are drawn; choose a class above.",
             Query(f"count({queries.total(edges, *_ENDS)})"),
-            unit=panels.NUMBER,
+            unit=NUMBER,
             size=Size(8, 4),
             graph_behind=False,
         ),
-        panels.number(
+        number(
             "Share of the busiest edge",
             "How much of all nested spans one pair of functions has. Near 100 %, a loop around "
             "one call is the whole story.",
@@ -68,21 +80,21 @@ def _numbers() -> list[panels.Panel]:
                 f"max({queries.total(queries.rate(edges), *_ENDS)}) / "
                 f"{queries.total(queries.rate(edges))}"
             ),
-            unit=panels.RATIO,
+            unit=RATIO,
             size=Size(8, 4),
             decimals=1,
         ),
     ]
 
 
-def _graphs() -> list[panels.Panel]:
+def _graphs() -> list[Panel]:
     edges = _edges()
     hottest = queries.top(queries.total(queries.increase(edges), *_ENDS), _DRAWN)
     every = queries.total(queries.increase(edges))
     rate = queries.total(queries.rate(edges, queries.RANGE), *_ENDS)
     drawn = queries.top(rate, _DRAWN)
     return [
-        panels.net(
+        net(
             "Call graph",
             "The 50 busiest pairs of functions in this time range. A box is a function, with how "
             "often it runs; an arrow tells who calls. Look for arrows that should not be there, "
@@ -91,7 +103,7 @@ def _graphs() -> list[panels.Panel]:
             _arrows(drawn),
             size=Size(24, 16),
         ),
-        panels.rows(
+        rows(
             "Hot edges",
             "The 50 pairs of functions with most calls in this time range, and the share that "
             "each has of all.",
@@ -101,11 +113,11 @@ def _graphs() -> list[panels.Panel]:
                 TO_CLASS: "To class",
                 TO_FUNCTION: "To function",
             },
-            Column("Calls", hottest, panels.CALLS, gauge=True),
-            Column("Share", f"{hottest} / scalar({every})", panels.RATIO),
+            Column("Calls", hottest, CALLS, gauge=True),
+            Column("Share", f"{hottest} / scalar({every})", RATIO),
             size=Size(24, 9),
         ),
-        panels.graph(
+        graph(
             "Hottest edges over time",
             "The ten pairs of functions with most calls. Edges that rise while the calls of the "
             "application do not are new loops.",
@@ -114,7 +126,7 @@ def _graphs() -> list[panels.Panel]:
                 f"{queries.legend(FROM_CLASS, FROM_FUNCTION)} → "
                 f"{queries.legend(TO_CLASS, TO_FUNCTION)}",
             ),
-            unit=panels.CALLS_A_SECOND,
+            unit=CALLS_A_SECOND,
             size=Size(24, 9),
         ),
     ]

@@ -2,10 +2,26 @@
 
 from grafana_foundation_sdk.models import dashboard
 
-from . import panels, queries
+from . import queries
 from .board import board
-from .panels import Column, Query, Size
-from .queries import CLASS, INSTANCE, METRIC, legend, rate, series, top, total
+from .graphs import graph
+from .panels import bars, number, states
+from .parts import BAD, CALLS_A_SECOND, FILL, GOOD, NUMBER, RATIO, SECONDS, Limits, Panel, Size
+from .queries import (
+    CLASS,
+    COLLECTOR,
+    INSTANCE,
+    METRIC,
+    Query,
+    by_process,
+    legend,
+    rate,
+    series,
+    steepest,
+    top,
+    total,
+)
+from .tables import Column, rows
 
 UID = "hypertrace-health"
 
@@ -15,7 +31,7 @@ SCRAPE_SECONDS = "scrape_duration_seconds"
 SCRAPE_SAMPLES = "scrape_samples_scraped"
 SERIES_ADDED = "scrape_series_added"
 
-_STAT = Size(6, 4)
+_STAT = Size(4, 4)
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
 
@@ -29,114 +45,141 @@ def health() -> dashboard.Dashboard:
         [
             ("", _numbers()),
             ("Series", _series()),
+            ("What went wrong", _losses()),
             ("Scrapes", _scrapes()),
         ],
     )
 
 
-def _numbers() -> list[panels.Panel]:
-    held, limit = series(queries.SERIES), series(queries.SERIES_LIMIT)
+def _numbers() -> list[Panel]:
     return [
-        panels.number(
+        number(
             "Series limit used",
             "How near the fullest metric of any process is to `max_series`. From 80 % on, see "
             "which class has most series, and allow fewer props or ids there.",
-            Query(f"max({held} / {limit})"),
-            unit=panels.RATIO,
+            Query(queries.limit_used()),
+            unit=RATIO,
             size=_STAT,
-            limits=(0.8, 0.95),
+            limits=FILL,
             decimals=1,
         ),
-        panels.number(
+        _count(
             "Overflowed updates",
             "Counts of this time range that went into the overflow series, since the limit was "
             "reached. Totals are still right; single lines are too low.",
-            Query(total(queries.increase(series(queries.OVERFLOWED)))),
-            unit=panels.NUMBER,
-            size=_STAT,
+            _risen(queries.OVERFLOWED),
             limits=(1, 1000),
-            decimals=0,
         ),
-        panels.number(
+        _count(
             "Swallowed errors",
             "Errors inside tracing in this time range, which the application was spared. Each "
             "kind is logged with its traceback by the logger `hypertrace`.",
-            Query(total(queries.increase(series(queries.SWALLOWED)))),
-            unit=panels.NUMBER,
-            size=_STAT,
+            _risen(queries.SWALLOWED),
             limits=(1, 100),
-            decimals=0,
         ),
-        panels.number(
+        _count(
+            "Failed collections",
+            "How often in this time range one of the collectors on the registry raised, hung or "
+            "repeated a series, so that metrics of its own are missing. See below which.",
+            # Until a collector fails, there is no series.
+            f"{_risen(queries.FAILED)} or 0 * count({series(queries.BUILD)})",
+            limits=(1, 100),
+        ),
+        _count(
+            "Dropped events",
+            "Events of this time range that tracing itself caused and that are not counted, as of "
+            "a trace function that runs in traced code. No fault; but counts of such code are too "
+            "low by as much.",
+            _risen(queries.DROPPED),
+        ),
+        number(
             "Slowest scrape",
             "How long Prometheus waited for the slowest target. It must stay below the scrape "
             "timeout, 10 s by default, or the target counts as down.",
             Query(f"max({series(SCRAPE_SECONDS)})"),
-            unit=panels.SECONDS,
+            unit=SECONDS,
             size=_STAT,
             limits=(1, 5),
         ),
     ]
 
 
-def _series() -> list[panels.Panel]:
-    held, limit = series(queries.SERIES), series(queries.SERIES_LIMIT)
+def _risen(metric: str) -> str:
+    return total(queries.increase(series(metric)))
+
+
+def _count(title: str, description: str, expression: str, limits: Limits | None = None) -> Panel:
+    query = Query(expression)
+    return number(title, description, query, unit=NUMBER, size=_STAT, limits=limits, decimals=0)
+
+
+def _series() -> list[Panel]:
     calls = series(queries.CALLS)
     return [
-        panels.graph(
+        graph(
             "Series limit used, by metric",
             "The fullest process of each metric. A slope tells when it will be full; a jump came "
             "with the release of that hour.",
-            Query(f"max by ({METRIC}) ({held} / {limit})", legend(METRIC)),
-            unit=panels.RATIO,
+            Query(queries.limit_used(METRIC), legend(METRIC)),
+            unit=RATIO,
             size=_THIRD,
-            limits=(0.8, 0.95),
+            limits=FILL,
         ),
-        panels.graph(
+        graph(
             "Series held",
             "Label sets of each metric, of all processes together: what Prometheus has to keep. A "
             "histogram has some fifteen lines for each of them.",
-            Query(f"sum by ({METRIC}) ({held})", legend(METRIC)),
-            unit=panels.NUMBER,
+            Query(total(series(queries.SERIES), METRIC), legend(METRIC)),
+            unit=NUMBER,
             size=_THIRD,
             stacked=True,
         ),
-        panels.bars(
+        bars(
             "Series by class",
             "The ten classes with most series of the counter. The first one is where to look if "
             "the limit is near.",
             Query(top(f"count by ({CLASS}) ({calls})"), legend(CLASS)),
-            unit=panels.NUMBER,
+            unit=NUMBER,
             size=_THIRD,
             explore=True,
-        ),
-        panels.graph(
-            "Overflowed updates",
-            "Updates in a second that found no room for a series of their own. Should be zero, "
-            "always.",
-            Query(
-                total(rate(series(queries.OVERFLOWED)), METRIC),
-                legend(METRIC),
-            ),
-            unit=panels.CALLS_A_SECOND,
-            size=_HALF,
-            at_least=1,
-        ),
-        panels.graph(
-            "Swallowed errors",
-            "Errors inside tracing, by process. One process with errors where the others have "
-            "none has another version, or another configuration.",
-            Query(queries.busiest_rate(series(queries.SWALLOWED), INSTANCE), legend(INSTANCE)),
-            unit="count:errors/s",
-            size=_HALF,
-            at_least=1,
         ),
     ]
 
 
-def _scrapes() -> list[panels.Panel]:
+def _losses() -> list[Panel]:
     return [
-        panels.states(
+        graph(
+            "Overflowed updates",
+            "Updates in a second that found no room for a series of their own. Should be zero, "
+            "always.",
+            Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
+            unit=CALLS_A_SECOND,
+            size=_THIRD,
+            at_least=1,
+        ),
+        graph(
+            "Swallowed errors",
+            "Errors inside tracing, by process. One process with errors where the others have "
+            "none has another version, or another configuration.",
+            steepest(series(queries.SWALLOWED), INSTANCE),
+            unit="count:errors/s",
+            size=_THIRD,
+            at_least=1,
+        ),
+        graph(
+            "Failed collections, by collector",
+            "Which collectors of the registry fail; empty while none does. One that fails at every "
+            "scrape is broken or hangs: the logger `hypertrace_prometheus` says where.",
+            steepest(series(queries.FAILED), COLLECTOR),
+            unit="count:failures/s",
+            size=_THIRD,
+        ),
+    ]
+
+
+def _scrapes() -> list[Panel]:
+    return [
+        states(
             "Answers",
             "Whether each process answered its scrapes. A gap is a process that was down or too "
             "busy; counts of that time are not lost, they come with the next answer.",
@@ -145,34 +188,34 @@ def _scrapes() -> list[panels.Panel]:
                 f"{series(UP)} and bottomk(20, {series(UP)} @ end())",
                 legend(INSTANCE),
             ),
-            [("1", "up", panels.GOOD), ("0", "down", panels.BAD)],
+            [("1", "up", GOOD), ("0", "down", BAD)],
             size=_THIRD,
         ),
-        panels.graph(
+        graph(
             "Scrape duration",
             "How long the ten slowest processes take for a scrape. It grows with the series; far "
             "more than 10 µs a line means a process that is starved of CPU.",
-            Query(queries.largest(series(SCRAPE_SECONDS), INSTANCE), legend(INSTANCE)),
-            unit=panels.SECONDS,
+            by_process(SCRAPE_SECONDS),
+            unit=SECONDS,
             size=_THIRD,
         ),
-        panels.graph(
+        graph(
             "Scrape size",
             "Lines in the answers of the ten processes with most. Each is kept by Prometheus at "
             "every scrape.",
-            Query(queries.largest(series(SCRAPE_SAMPLES), INSTANCE), legend(INSTANCE)),
+            by_process(SCRAPE_SAMPLES),
             unit="count:lines",
             size=_THIRD,
         ),
-        panels.graph(
+        graph(
             "New series",
             "Lines that Prometheus saw for the first time. After the start of a process it should "
             "go to zero; if it does not, a label has ever new values.",
-            Query(queries.largest(series(SERIES_ADDED), INSTANCE), legend(INSTANCE)),
+            by_process(SERIES_ADDED),
             unit="count:lines",
             size=_HALF,
         ),
-        panels.rows(
+        rows(
             "Versions",
             "Which hypertrace and which Python runs where. More than one version for long: a "
             "process that was left out of an upgrade.",
@@ -180,7 +223,7 @@ def _scrapes() -> list[panels.Panel]:
             Column(
                 "Exporters",
                 top(f"count by ({INSTANCE}, version, python) ({series(queries.BUILD)})", 100),
-                panels.NUMBER,
+                NUMBER,
             ),
             size=_HALF,
         ),

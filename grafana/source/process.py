@@ -4,10 +4,12 @@ from grafana_foundation_sdk.models import dashboard
 
 from hypertrace_prometheus.threads import THREADS
 
-from . import panels, queries
+from . import queries
 from .board import board
-from .panels import Query, Size
-from .queries import INSTANCE, legend, rate, series, top, total
+from .graphs import graph
+from .panels import bars, number
+from .parts import NUMBER, RATIO, Panel, Size
+from .queries import INSTANCE, Query, by_process, legend, rate, series, steepest, top, total
 
 UID = "hypertrace-process"
 
@@ -46,9 +48,9 @@ def process() -> dashboard.Dashboard:
     )
 
 
-def _numbers() -> list[panels.Panel]:
+def _numbers() -> list[Panel]:
     return [
-        panels.number(
+        number(
             "Youngest process",
             "For how long the process that started last has been running. A value that falls back "
             "again and again is a process that crashes and is restarted.",
@@ -57,109 +59,112 @@ def _numbers() -> list[panels.Panel]:
             size=_STAT,
             graph_behind=False,
         ),
-        panels.number(
+        number(
             "Restarts",
             "How often processes were restarted in this time range. Each restart sets the counts "
             "back to zero, which rates know how to read.",
             Query(f"sum(changes({series(STARTED)}[{queries.RANGE}]))"),
-            unit=panels.NUMBER,
+            unit=NUMBER,
             size=_STAT,
             limits=(1, 3),
             graph_behind=False,
         ),
-        panels.number(
+        number(
             "File limit used",
             "How near the fullest process is to the number of files and sockets it may have open. "
             "At 100 % it can accept no connection and open no file.",
             Query(f"max({series(OPEN_FILES)} / {series(MOST_FILES)})"),
-            unit=panels.RATIO,
+            unit=RATIO,
             size=_STAT,
             limits=(0.7, 0.9),
         ),
-        panels.bars(
+        bars(
             "Python",
             "Processes by their Python. Two versions are right during an upgrade, and only then.",
             Query(
                 top(f"count by ({', '.join(_VERSION)}) ({series(PYTHON)})"),
                 legend(*_VERSION, between=" "),
             ),
-            unit=panels.NUMBER,
+            unit=NUMBER,
             size=_STAT,
         ),
     ]
 
 
-def _machine() -> list[panels.Panel]:
+def _machine() -> list[Panel]:
     return [
-        panels.graph(
+        graph(
             "CPU",
             "Processors in use: 1 is one of them, all the time. Pure Python cannot use more than "
             "one at once; a flat line at 1 is a process that can do no more.",
-            Query(queries.busiest_rate(series(CPU), INSTANCE), legend(INSTANCE)),
-            unit=panels.NUMBER,
+            steepest(series(CPU), INSTANCE),
+            unit=NUMBER,
             size=_HALF,
         ),
-        panels.graph(
+        graph(
             "Memory",
             "What the processes hold in RAM. A saw is garbage collection; a staircase without end "
             "is a leak.",
-            Query(queries.largest(series(RESIDENT), INSTANCE), legend(INSTANCE)),
+            by_process(RESIDENT),
             unit=BYTES,
             size=_HALF,
         ),
-        panels.graph(
+        graph(
             "Address space",
             "What the processes have reserved. Only of interest where it grows while memory does "
             "not: threads, mappings of files.",
-            Query(queries.largest(series(VIRTUAL), INSTANCE), legend(INSTANCE)),
+            by_process(VIRTUAL),
             unit=BYTES,
             size=_THIRD,
         ),
-        panels.graph(
+        graph(
             "Open files",
             "Files and sockets the processes have open. A line that never falls is something that "
             "nobody closes.",
-            Query(queries.largest(series(OPEN_FILES), INSTANCE), legend(INSTANCE)),
-            unit=panels.NUMBER,
+            by_process(OPEN_FILES),
+            unit=NUMBER,
             size=_THIRD,
         ),
-        panels.graph(
+        graph(
             "Threads",
             "Threads of the processes. It should follow the load and come back; steps upward are "
             "pools made again and again.",
-            Query(queries.largest(series(THREADS), INSTANCE), legend(INSTANCE)),
-            unit=panels.NUMBER,
+            by_process(THREADS),
+            unit=NUMBER,
             size=_THIRD,
         ),
     ]
 
 
-def _collector() -> list[panels.Panel]:
-    generation = f"generation {legend(GENERATION)}"
+def _collector() -> list[Panel]:
     return [
-        panels.graph(
+        graph(
             "Collections",
             "How often the garbage collector runs, by generation. Many of generation 2 cost time: "
             "they look at all objects.",
-            Query(total(rate(series(COLLECTIONS)), GENERATION), generation),
+            _by_generation(rate(series(COLLECTIONS))),
             unit="count:runs/s",
             size=_THIRD,
         ),
-        panels.graph(
+        graph(
             "Objects collected",
             "Objects in cycles that only the collector could free. A lot of them: break the "
             "cycles, and memory falls at once.",
-            Query(total(rate(series(COLLECTED)), GENERATION), generation),
+            _by_generation(rate(series(COLLECTED))),
             unit="count:objects/s",
             size=_THIRD,
             at_least=1,
         ),
-        panels.graph(
+        graph(
             "Objects that cannot be collected",
             "Objects the collector found and could not free. Anything above zero is a leak.",
-            Query(total(series(UNCOLLECTABLE), GENERATION), generation),
-            unit=panels.NUMBER,
+            _by_generation(series(UNCOLLECTABLE)),
+            unit=NUMBER,
             size=_THIRD,
             limits=(1, 10),
         ),
     ]
+
+
+def _by_generation(selected: str) -> Query:
+    return Query(total(selected, GENERATION), f"generation {legend(GENERATION)}")

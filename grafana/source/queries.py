@@ -1,5 +1,7 @@
 """PromQL, put together from the names that the exporter gives its metrics and labels."""
 
+from dataclasses import dataclass
+
 from hypertrace_prometheus import collector, labels, metrics
 
 CALLS = metrics.COUNTER
@@ -12,9 +14,12 @@ SERIES = collector.SERIES
 SERIES_LIMIT = collector.SERIES_LIMIT
 OVERFLOWED = collector.OVERFLOWED
 SWALLOWED = collector.SWALLOWED
+DROPPED = collector.DROPPED
+FAILED = collector.FAILED
 BUILD = collector.BUILD
 
 METRIC = collector.METRIC
+COLLECTOR = collector.COLLECTOR
 CLASS = labels.CLASS
 FUNCTION = labels.FUNCTION
 FILE = labels.FILE
@@ -35,6 +40,15 @@ TOP = 10
 
 SCOPE = ('job=~"$job"', f'{INSTANCE}=~"$instance"')
 """Matchers of the targets that a dashboard looks at."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question to Prometheus, and what the lines of its answer are called."""
+
+    expression: str
+    legend: str = ""
+    ref: str = "A"
 
 
 def series(metric: str, *matchers: str) -> str:
@@ -94,6 +108,12 @@ def quantile(share: float, selected: str, *by: str, window: str = STEP) -> str:
     return f"histogram_quantile({share}, {total(rate(selected, window), 'le', *by)})"
 
 
+def limit_used(*by: str) -> str:
+    """Share of the series it may hold that the fullest metric holds."""
+    share = f"{series(SERIES)} / {series(SERIES_LIMIT)}"
+    return f"max by ({', '.join(by)}) ({share})" if by else f"max({share})"
+
+
 def error_ratio(*matchers: str, by: tuple[str, ...] = (), window: str = STEP) -> str:
     """Share of spans that ended with an error; 0 where none did."""
     errors = total(rate(series(DURATIONS, *matchers, f'{RESULT}="error"'), window), *by)
@@ -104,3 +124,13 @@ def error_ratio(*matchers: str, by: tuple[str, ...] = (), window: str = STEP) ->
 def legend(*names: str, between: str = ".") -> str:
     """Name a line by the values of its labels."""
     return between.join(f"{{{{{name}}}}}" for name in names)
+
+
+def steepest(selected: str, *by: str) -> Query:
+    """A line for each of those whose counter rose most, called by its labels."""
+    return Query(busiest_rate(selected, *by), legend(*by))
+
+
+def by_process(metric: str) -> Query:
+    """A line for each of the processes whose gauge is highest."""
+    return Query(largest(series(metric), INSTANCE), legend(INSTANCE))

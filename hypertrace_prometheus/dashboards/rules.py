@@ -113,6 +113,15 @@ def _alerts(counter_name: str) -> list[Rule]:
             "The application was spared them; its log tells them (logger hypertrace).",
         ),
         _alert(
+            "HypertraceFailedCollections",
+            # Once may be chance, and makes the series; from the second time on it rises.
+            f"increase({collector.FAILED}[10m]) > 0",
+            "0m",
+            f"{_PROCESS} lacks metrics of {{{{ $labels.{collector.COLLECTOR} }}}}",
+            "This collector of its registry raises, hangs or repeats a series; the log tells where "
+            "(logger hypertrace_prometheus).",
+        ),
+        _alert(
             "HypertraceTargetDown",
             f"up == 0 and on (job, instance) last_over_time({collector.BUILD}[1d])",
             "5m",

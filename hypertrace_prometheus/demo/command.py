@@ -31,7 +31,7 @@ _BANNER = """\
 A library of Python's own documentation is open: {volumes} source files to read, visitors asking.
 
   1. Metrics      {url}
-  2. Prometheus   prometheus --config.file=prometheus.yml
+  2. Prometheus   prometheus --config.file=prometheus.yml --storage.tsdb.path=data
                   in another terminal, in a checkout of hypertrace;
                   {target}
   3. First graph  http://127.0.0.1:9090/graph with this query:

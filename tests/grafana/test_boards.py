@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import promql_parser
 import pytest
 
+from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.dashboards import objectives, rules
 from hypertrace_prometheus.dashboards.templates import dashboards
 
@@ -65,6 +66,14 @@ def test_every_query_goes_to_the_chosen_targets(board: Dashboard, panel: Dashboa
         assert {"job", "instance"} <= used <= _variables(board) | OF_GRAFANA
         selectors = re.findall(r"\w+\{[^}]*\}", target["expr"])
         assert all('job=~"$job", instance=~"$instance"' in each for each in selectors)
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_a_single_choice_is_no_pattern(board: Dashboard) -> None:
+    """Grafana escapes choices for patterns only where there may be several."""
+    asked = set(re.findall(r'=~\\"\$(\w+)', json.dumps(board)))
+    several = {each["name"] for each in board["templating"]["list"] if each.get("multi")}
+    assert {"job", "instance"} <= asked <= several
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
@@ -131,13 +140,27 @@ def test_each_dashboard_has_an_address_of_its_own() -> None:
     assert all(board.get("id") is None for board in BOARDS.values())
 
 
+def test_every_metric_of_the_exporter_is_shown() -> None:
+    """Whatever the exporter tells, some panel asks for it."""
+    with PrometheusExporter(collect_defaults=False, upstream=True) as exporter:
+        told = re.findall(r"^# TYPE (\w+)", exporter.metrics(), re.MULTILINE)
+    asked = " ".join(
+        target["expr"]
+        for board in BOARDS.values()
+        for panel in board["panels"]
+        for target in panel.get("targets", ())
+    )
+    assert len(told) > 10
+    assert [name for name in told if name not in asked] == []
+
+
 def test_metrics_and_labels_are_the_exporters() -> None:
     """No query asks for a label that neither the exporter nor Prometheus gives."""
     known = {
         "job", "instance", "le", "object_classname", "caller_functionname", "caller_filename", "id",
         "parent_object_classname", "result", "exception", "from_classname", "from_functionname",
         "to_classname", "to_functionname", "metric", "version", "implementation", "generation",
-        "python", "title", "subtitle", "source", "target",
+        "python", "collector", "title", "subtitle", "source", "target",
         "object_props_topic", "parent_object_props_topic", "caller_props_topic", "$prop",
     }  # fmt: skip
     asked = {

@@ -156,7 +156,8 @@ def test_the_banner_tells_where_the_metrics_are_and_what_to_do_next(
     main(["demo", "--port", "0", "--duration", "0.1"])
     banner = capsys.readouterr().out
     port = next(URL.finditer(banner))[1]
-    assert "prometheus --config.file=prometheus.yml" in banner
+    # Where packages of Prometheus keep data by default, a person may not write.
+    assert "prometheus --config.file=prometheus.yml --storage.tsdb.path=data" in banner
     assert "hypertrace-prometheus dashboards" in banner
     assert f"write {port} in place of 4343" in banner
 
@@ -228,13 +229,16 @@ def test_a_reader_that_goes_away_is_no_error_message(
 def test_dashboards_and_rules_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`dashboards` writes a folder, over one of an earlier time, and prints each file."""
+    """`dashboards` writes a folder, over one of an earlier time, and prints what to do with it."""
     monkeypatch.chdir(tmp_path)
     folder = Path("hypertrace-dashboards")
     for _ in range(2):
         assert main(["dashboards"]) == 0
         found = sorted(str(path) for path in folder.rglob("*.*"))
-        assert found == sorted(capsys.readouterr().out.splitlines()[:6])
+        told = capsys.readouterr().out.splitlines()
+        assert found == sorted(told[:6])
+        # Prometheus looks for it from where prometheus.yml is, wherever that may be.
+        assert told[-1].endswith(f'rule_files: ["{tmp_path}/hypertrace-dashboards/rules/*.yml"]')
     assert {path.suffix for path in folder.rglob("*.*")} == {".json", ".yml"}
 
 

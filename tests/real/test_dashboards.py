@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
-from hypertrace import Tracer, __version__, set_trace_function
+from hypertrace import Tracer, __version__, set_trace_function, untraced
 from hypertrace.testing import reset
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.dashboards import objectives, rules
@@ -38,16 +40,21 @@ MOST_LINES = 25
 PATIENCE = 5.0
 """Seconds that a person waits for a panel."""
 
+PECULIAR = "C++ (fast)"
+"""What somebody calls a tracer; as a pattern it would be an error."""
+
 BOOKED = ("question", "shelving", "search", "insert", "ranking", "replacement")
 """Entries of the application's own books."""
 
 NO_HISTORY = "this Prometheus is not a day old"
 HEALTHY = "an alert that is right to be silent"
+ALL_COLLECT = "no collector of the demo fails"
 SILENT = (
     "HypertraceFunctionSilent",
     "HypertraceSeriesNearLimit",
     "HypertraceSeriesOverflow",
     "HypertraceSwallowedErrors",
+    "HypertraceFailedCollections",
     "HypertraceTargetDown",
     "HypertraceBudgetBurns",
 )
@@ -56,10 +63,17 @@ EMPTY = {
     ("Class explorer", "Calls now, yesterday and last week", "C"): NO_HISTORY,
     ("Class explorer", "Change by function", "B"): NO_HISTORY,
     ("Class explorer", "Change by function", "C"): NO_HISTORY,
-    ("Class explorer", "Calls by topic", "C"): "no call of these classes has a topic",
+    ("Class explorer", "Calls by topic", "C"): "no call of this class has a topic",
+    ("Exporter health", "Failed collections, by collector", "A"): ALL_COLLECT,
     **{("Alerts", name, ""): HEALTHY for name in SILENT},
 }
 """Queries that give nothing in a healthy demo, and why."""
+
+CHOSEN = {
+    ("Class explorer", "Calls by topic", "A"): "Shard",
+    ("Class explorer", "Calls by topic", "B"): "Tokenizer",
+}
+"""Classes for panels that have nothing to show of the one that is chosen elsewhere."""
 
 Answer = list[tuple[dict[str, str], float]]
 
@@ -158,7 +172,7 @@ class Scraped:
             "__range": f"{round(self.seconds) + 5}s",
             "job": "hypertrace",
             "instance": ".*",
-            "class": "SearchEngine|Shard|Tokenizer",
+            "class": "SearchEngine",
             "function": ".*",
             "prop": "caller_props_outcome",
             "to": ".*",
@@ -227,6 +241,7 @@ def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
         prometheus.wait_for_scrape("hypertrace")
         before, started = _booked(library), time.time()
         for _ in range(WATCHED):
+            Tracer(PECULIAR).trace()
             prometheus.wait_for_scrape("hypertrace")
         after, ended = _booked(library), time.time()
         threads = threading.active_count()
@@ -238,8 +253,10 @@ def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 def test_every_panel_shows_something(demo: Scraped, question: Question) -> None:
     """Each query of each panel gives series with finite values, and few enough to be drawn."""
-    answer = demo.answers(question.expression, instant=question.instant)
-    reason = EMPTY.get((question.board, question.panel, question.ref))
+    place = (question.board, question.panel, question.ref)
+    chosen = {"class": CHOSEN[place]} if place in CHOSEN else {}
+    answer = demo.answers(question.expression, instant=question.instant, **chosen)
+    reason = EMPTY.get(place)
     if reason is None:
         assert any(math.isfinite(value) for _, value in answer), question.expression
     else:
@@ -292,6 +309,8 @@ def test_the_class_explorer_is_right(demo: Scraped) -> None:
     assert "found" in by_outcome
     by_id = demo.asked("Class explorer: Calls by id", "id", **{"class": "Shard"})
     assert by_id["insert"] == _near(demo.rate("insert"))
+    peculiar = demo.asked("Class explorer: Calls", **{"class": PECULIAR})
+    assert peculiar[""] == _near(WATCHED / demo.seconds)
 
 
 def test_the_call_graph_is_right(demo: Scraped) -> None:
@@ -330,6 +349,8 @@ def test_the_exporter_health_is_right(demo: Scraped) -> None:
     assert fill == pytest.approx(len(calls) / calls.limit, abs=3 / calls.limit)
     assert demo.asked("Exporter health: Overflowed updates") == {"": 0}
     assert demo.asked("Exporter health: Swallowed errors") == {"": 0}
+    assert demo.asked("Exporter health: Failed collections") == {"": 0}
+    assert demo.asked("Exporter health: Dropped events") == {"": 0}
     versions = demo.asked("Exporter health: Versions", "version", "python")
     assert versions == {f"{__version__}.{platform.python_version()}": 1}
     (lines,) = demo.asked("Exporter health: Scrape size").values()
@@ -337,8 +358,17 @@ def test_the_exporter_health_is_right(demo: Scraped) -> None:
     assert lines == pytest.approx(len(shown), rel=0.05)
 
 
+class Broken(Collector):
+    """A collector of the application's that has a fault."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Fail."""
+        raise LookupError("stock")
+
+
 def _crowd(names: range) -> None:
-    """Count and time in 500 classes with 20 series each."""
+    """Count and time in 500 classes with 20 series each, and cause an event in tracing itself."""
+    untraced(Tracer("Class0").trace)
     for number in names:
         tracer = Tracer(f"Class{number}")
         for topic in range(9):
@@ -355,9 +385,10 @@ CLASSES = 500
 
 @pytest.fixture(scope="module")
 def crowd(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
-    """Run an application with as many classes and series as a large one has."""
+    """Run an application with as many classes and series as a large one has, and a fault in it."""
     with make_exporter(0) as exporter:
         assert exporter.port
+        exporter.registry.register(Broken())
         set_trace_function(exporter)
         _crowd(range(CLASSES))
         prometheus = start_prometheus(exporter.port)
@@ -382,3 +413,14 @@ def test_a_crowd_of_classes_is_drawn_as_a_few(crowd: Scraped, question: Question
     )
     assert time.monotonic() - begun < PATIENCE
     assert len(answer) <= (MOST_SERIES if question.instant else MOST_LINES)
+
+
+def test_what_goes_wrong_is_shown(crowd: Scraped) -> None:
+    """Failed collections are shown by collector, and alert; events that were dropped are shown."""
+    name = f"{Broken.__module__}.{Broken.__qualname__}"
+    # One a scrape, one a crowd; Prometheus extrapolates far from so few.
+    assert crowd.asked("Exporter health: Failed collections")[""] > 2
+    by_collector = crowd.asked("Exporter health: Failed collections, by collector", "collector")
+    assert by_collector == {name: _near(1)}
+    assert crowd.asked("Exporter health: Dropped events")[""] > 2
+    assert list(crowd.asked("Alerts: HypertraceFailedCollections", "collector")) == [name]
