@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
 _qualname_of: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
 def class_name_of(ctx: Any) -> str:
@@ -36,7 +37,7 @@ def type_name(cls: type) -> str:
 
 def class_names(cls: type | None) -> tuple[str, ...]:
     """Return the qualified names of a class and its bases, in the order of method resolution."""
-    return () if cls is None else tuple([_qualname_of(c) for c in cls.__mro__])
+    return () if cls is None else tuple([str.__str__(_qualname_of(c)) for c in _mro_of(cls)])
 
 
 def without_class(qualname: str, names: Iterable[str]) -> str:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 MAX_TEXT = 256
 """Characters kept of the text of a value that is no plain data."""
 
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+# By their numbers, as classes may have a `__hash__` and an `__eq__` of their own.
+_PLAIN = frozenset(map(id, (str, int, float, bool, bytes, type(None))))
 
 
 def plain(value: object) -> object:
     """Return a value itself if it is plain data, or else its text, which refers to nothing."""
-    if type(value) in _PLAIN:
+    if id(type(value)) in _PLAIN:
         return value
     try:
         return str.__str__(str(value))[:MAX_TEXT]

@@ -51,12 +51,15 @@ _collecting = local() if local.__module__ == "_thread" else SimpleNamespace()
 if sys.version_info < (3, 12):
     # There the collector may run in the middle of ContextVar.set(), which does not survive that a
     # finalizer calls it, too. No Python code: it would be where interrupts get lost.
+    _collections.update(start=None, stop=None)
     gc.callbacks += [_collections.pop, _collections.__setitem__, _collecting.__setattr__]
 
 
 def is_collecting() -> bool:
     """Whether this thread may be in a finalizer that must not set the current span."""
-    if not _collections or next(reversed(_collections)) != "start":
+    # A signal handler or another thread may let a whole collection come in between: then there is
+    # no next one, and none is under way here.
+    if not _collections or next(reversed(_collections), None) != "start":
         return False
     return getattr(_collecting, "start", None) is _collections["start"]
 

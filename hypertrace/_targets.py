@@ -76,7 +76,8 @@ def is_span_bindable(function: TraceFunction) -> TypeGuard[SpanBindableTraceFunc
 
 
 def _offers(function: TraceFunction, *methods: str) -> bool:
-    return all(callable(getattr(function, name, None)) for name in methods)
+    # Asked of the class, as Python does: a mock, and what else makes up attributes, has any.
+    return all(callable(getattr(type(function), name, None)) for name in methods)
 
 
 class EventTarget:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 class TraceFunction(Protocol):
     """Any callable that takes an event.
 
-    It is called in the thread that traces, before `trace()` returns, in a copy of the context. What
-    it raises is counted, logged and swallowed; its result is ignored. What it traces itself is
-    dropped, and counted in `hypertrace.dropped_events()`.
+    It is called in the thread that traces, before `trace()` returns, in a copy of the context, and
+    under whatever locks the application holds there: it is not to wait for one of them, as a line
+    of log does where handlers are traced. What it raises is counted, logged and swallowed; its
+    result is ignored, so it is not to be a coroutine function. What it traces itself is dropped,
+    and counted in `hypertrace.dropped_events()`.
     """
 
     def __call__(self, event: TraceEvent, /) -> object:

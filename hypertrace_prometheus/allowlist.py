@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from .labels import OBJECT_PROPS, clean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 RESERVED = ("le", "quantile", "job", "instance")
 """Labels that belong to Prometheus, which gives them a meaning or sets them itself. So do all that
@@ -25,12 +22,18 @@ _SECRET = re.compile(
     | (pwd | secret | cookie | csrf | xsrf)s? (?![a-z])
     | token (?![a-z])
     | (api|access|refresh|auth|bearer|session|id)_?tokens (?![a-z])  # tokens alone are counted
-    | (api|access|private|secret|auth|session|signing|encryption|ssh|master)_?keys? (?![a-z])
+    | (api|access|private|priv|secret|auth|session|signing|encryption|ssh|master)_?keys? (?![a-z])
+    | (?<![a-z]) (rsa|aes|gpg|pgp|hmac)_?keys? (?![a-z])
     | (session | (?<![a-z])(php)?sess)_?ids? (?![a-z])
-    | (?<![a-z]) (authori[sz]ation|bearer|jwt|otp|totp|cvv|ssn)s? (?![a-z])
+    | (?<![a-z]) (authori[sz]ation|bearer|jwt|otp|totp|cvv|cvc|ssn|dsn)s? (?![a-z])
     | (?<![a-z]) (user|db|database|smtp)_?pass (?![a-z])
     | (?<![a-z]) (basic|http|proxy)_?auth (?![a-z])
-    | (?<![a-z]) auth_?(header|code) (?![a-z])
+    | (?<![a-z]) auth_?header (?![a-z])
+    | (?<![a-z]) (auth|mfa|2fa|verification|security|recovery|backup)_?codes? (?![a-z])
+    | (?<![a-z]) (seed|recovery)_?phrases? (?![a-z])
+    | (?<![a-z]) card_?numbers? (?![a-z])
+    | (?<![a-z]) conn(ection)?_?str(ing)?s? (?![a-z])  # with name and password, mostly, as have:
+    | (?<![a-z]) (database|db|redis|mongo|mongodb|amqp|broker)_?ur[il]s? (?![a-z])
     | ^ (x_)? auth $
     """,
     re.VERBOSE,
@@ -106,11 +109,14 @@ def _reason_against(prop: str) -> str | None:
 def _checked(what: str, names: Iterable[object]) -> list[str]:
     if isinstance(names, str | bytes):
         raise TypeError(f"{what} must be several names: [{names!r}], not {names!r}")
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{what} must be a list of names, () for none, not {names!r}")
     checked = []
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"{what} must be names (str), not {name!r}")
-        if not name:
+        text = str.__str__(name)  # a subclass may have any methods
+        if not text:
             raise ValueError(f"{what} has an empty name; leave it out")
-        checked.append(str.__str__(name))
+        checked.append(text)
     return checked

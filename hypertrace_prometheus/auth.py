@@ -160,7 +160,9 @@ def _credential(line: bytes) -> _Credential | None:
         token = line[7:].strip()
         return _Credential(_BEARER, _digest(_BEARER, token)) if _TOKEN.fullmatch(token) else None
     name, _, password = line.partition(b":")
-    return _Credential(_BASIC, _digest(_BASIC, line)) if name and password else None
+    # A file of two bytes a character, as some Windows tools write, would let nobody in.
+    is_text = b"\0" not in line
+    return _Credential(_BASIC, _digest(_BASIC, line)) if name and password and is_text else None
 
 
 def _digest_of(sent: str) -> bytes:

@@ -204,7 +204,7 @@ def _dashboards(arguments: argparse.Namespace) -> None:
         check_counter_name(arguments.counter_name)
         made = dashboards.files(arguments.counter_name, arguments.props, objectives)
         dashboards.write(made, folder)
-    _say(*(str(folder / name) for name in made), _NEXT.format(folder=folder.absolute()))
+    _say(*(str(folder / name) for name in made), _NEXT.format(folder=folder.absolute().as_posix()))
 
 
 def _push(arguments: argparse.Namespace) -> None:

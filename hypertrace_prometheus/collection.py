@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 import traceback
 from collections import deque
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -75,12 +75,12 @@ class Harvest(Generic[T]):
     @property
     def is_own(self) -> bool:
         """Whether the collector is that of an exporter, whose errors are not swallowed."""
-        return isinstance(self.collector, ExporterCollector)
+        return type(self.collector) is ExporterCollector
 
     @property
     def is_quick(self) -> bool:
         """Whether it needs no thread of its own: no code of the application runs in it."""
-        return type(self.collector) in {*_QUICK, _TargetInfo}
+        return any(type(self.collector) is kind for kind in (*_QUICK, _TargetInfo))
 
     @property
     def is_hanging(self) -> bool:
@@ -170,9 +170,9 @@ def collect(
     Returns:
         What they gave, in the order they were registered in.
     """
-    held = _held(registry)
+    held = held_by(registry)
     failures = next(
-        (one.failures for one in held or () if isinstance(one, ExporterCollector)),
+        (one.failures for one in held or () if type(one) is ExporterCollector),
         _failures_of_no_exporter,
     )
     harvests = [Harvest(one, convert, failures) for one in _asked(registry, held, names)]
@@ -189,7 +189,7 @@ def collect(
     return harvests
 
 
-def _held(registry: Any) -> dict[Collector, list[str]] | None:
+def held_by(registry: Any) -> dict[Collector, list[str]] | None:
     """Return the collectors of a registry with the names they told, None if it keeps none."""
     held = getattr(registry, "_collector_to_names", None)
     # The registry's own lock is not needed for a copy, which no other thread interrupts; in a
@@ -227,14 +227,14 @@ class _TargetInfo(Collector):
 
 def _run_apart(harvests: list[Harvest[T]]) -> None:
     """Run in daemon threads, of which there is one unless a collector hangs."""
-    waiting, back = deque(harvests), SimpleQueue[Harvest[T]]()
+    waiting, back = deque(harvests), queue.SimpleQueue[Harvest[T]]()
     deadline = monotonic() + PATIENCE
     away = dict.fromkeys(harvests)
     _start(waiting, back)
     while away and (left := deadline - monotonic()) > 0:
         try:
             del away[back.get(timeout=min(left, _STEP))]
-        except Empty:
+        except queue.Empty:
             if waiting:
                 _start(waiting, back)
     waiting.clear()
@@ -242,7 +242,7 @@ def _run_apart(harvests: list[Harvest[T]]) -> None:
         harvest.give_up()
 
 
-def _start(waiting: deque[Harvest[T]], back: SimpleQueue[Harvest[T]]) -> None:
+def _start(waiting: deque[Harvest[T]], back: queue.SimpleQueue[Harvest[T]]) -> None:
     def work() -> None:
         with suppress(IndexError):  # none is left
             while True:

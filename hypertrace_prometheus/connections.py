@@ -13,6 +13,7 @@ import logging
 import os
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from .connection import Respond
 
+    # Whose it is, None for the server itself, and what to do.
+    Event = tuple[str | None, Callable[[], None]]
+
 _WORKERS = 16
 # Of which one client may keep so many busy, so that another finds one.
 _WORKERS_PER_CLIENT = 8
@@ -41,6 +45,9 @@ _LAST_GRACE = 0.2
 _TICK = 0.2
 # Seconds until the next try where the system has no descriptor left.
 _PAUSE = 0.02
+# So many connections are read from, and so many hung up on, in a turn of the loop: each time it
+# lets go of the interpreter, a busy application may have it for 5 ms, and a scrape waits.
+_BATCH = 8
 
 # Unlike epoll it watches without a call to the system, and shares nothing with a forked child.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -73,11 +80,12 @@ class Connections:
         self._working: dict[Connection, threading.Thread] = {}
         self._done: deque[Connection] = deque()
         self._stopping = False
+        self._is_behind = False
         self._bell, self._rope = socket.socketpair()
         self._selector = _Selector()
         for end, act in ((listener, self._accept), (self._bell, self._hear)):
             end.settimeout(0)
-            self._selector.register(end, selectors.EVENT_READ, act)
+            self._selector.register(end, selectors.EVENT_READ, (None, act))
         self._rope.settimeout(0)
         self._loop = threading.Thread(target=self._run, name="hypertrace-metrics", daemon=True)
         _ALL.add(self)
@@ -98,11 +106,13 @@ class Connections:
         """End the loop, the workers and every connection; from any thread, and more than once.
 
         Workers get a moment to finish. One that hangs is left behind, with its connection cut.
-        In a worker this comes back at once, and the loop ends after it.
+        In a worker this comes back at once, and the loop ends after it. So it does while the
+        interpreter ends: no other thread runs then.
         """
         self._stopping = True
         self._wake()
-        if threading.current_thread() not in (self._loop, *tuple(self._working.values())):
+        ours = (self._loop, *tuple(self._working.values()))
+        if not sys.is_finalizing() and threading.current_thread() not in ours:
             self._loop.join()
 
     def abandon(self) -> None:
@@ -122,12 +132,23 @@ class Connections:
             self.abandon()
 
     def _turn(self) -> None:
-        for key, _ in self._selector.select(_TICK if self._open else None):
-            key.data()
+        for _, act in self._events():
+            act()
         self._reap()
         self._hang_up_on_the_late()
         while connection := self._next():
             self._start_worker(connection)
+
+    def _events(self) -> list[Event]:
+        """Return what to do now: clients with few connections first, and their newest ones."""
+        seconds = 0 if self._is_behind else _TICK if self._open else None
+        try:
+            events = [key.data for key, _ in reversed(self._selector.select(seconds))]
+        except OSError:  # no memory, or more is watched than the process may have open by now
+            self._give_way()
+            return []
+        crowd = Counter(connection.client for connection in self._open)
+        return sorted(events, key=lambda event: crowd[event[0]])[:_BATCH]
 
     def _wind_up(self) -> None:
         self._selector.unregister(self._listener)
@@ -158,14 +179,17 @@ class Connections:
             except (BlockingIOError, ConnectionError):
                 return
             except OSError:  # the application has no descriptor left
-                self._make_room()
-                time.sleep(_PAUSE)
+                self._give_way()
                 return
             if len(self._open) >= _MAX_OPEN:
                 self._make_room()
             connection = Connection(sock, address, self._tls)
             self._open[connection] = None
             self._watch(connection, self._take)
+
+    def _give_way(self) -> None:
+        self._make_room()
+        time.sleep(_PAUSE)
 
     def _make_room(self) -> None:
         """Close the oldest idle connection of the client that has the most."""
@@ -181,7 +205,9 @@ class Connections:
             if connection in self._open:  # not closed by another event of this turn
                 act(connection)
 
-        self._selector.register(connection.socket, selectors.EVENT_READ, on_event)
+        self._selector.register(
+            connection.socket, selectors.EVENT_READ, (connection.client, on_event)
+        )
 
     def _take(self, connection: Connection) -> None:
         try:
@@ -242,7 +268,9 @@ class Connections:
 
     def _hang_up_on_the_late(self) -> None:
         now = monotonic()
-        for connection in [each for each in self._open if each.deadline <= now]:
+        late = [each for each in self._open if each.deadline <= now]
+        self._is_behind = len(late) > _BATCH
+        for connection in late[:_BATCH]:
             if connection in self._working:
                 connection.cut_off()
             else:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from . import labels as label
 from .allowlist import label_names
-from .collection import collect
+from .collection import held_by
 from .collector import ExporterCollector
 from .endpoint import make_asgi_app, make_wsgi_app
 from .exemplars import opentelemetry_exemplar
@@ -57,8 +57,8 @@ _DEFAULTS = {
 class PrometheusExporter(TraceMetrics):
     """Counts every `trace()` and times every span for Prometheus, and serves the metrics.
 
-    Give it to `hypertrace.set_trace_function`. Any thread may trace, scrape and stop it. What it
-    counts stays readable after `stop()`, which only takes it off the registry and the network.
+    Give it to `hypertrace.set_trace_function`. Any thread may trace, scrape and stop it. After
+    `stop()` its metrics are on no page any more; it may still be called.
 
     Attributes:
         registry: the registry its metrics are on.
@@ -207,6 +207,7 @@ class PrometheusExporter(TraceMetrics):
         self.stop()
 
     def _register(self, collector: Collector) -> None:
+        self._collectors.append(collector)  # first: an interrupt must leave none that stays
         try:
             self.registry.register(collector)
         except ValueError as error:
@@ -214,11 +215,9 @@ class PrometheusExporter(TraceMetrics):
                 f"the registry has metrics of these names already ({error}): stop() the exporter "
                 "that is on it, or use another registry"
             ) from error
-        self._collectors.append(collector)
 
     def _register_defaults(self) -> None:
-        found = collect(self.registry, lambda family, _: family.name)
-        present = {name for harvest in found for name in harvest.results}
+        present = _names_on(self.registry)
         for name, collector in _DEFAULTS.items():
             if name not in present:
                 # Each registers itself somewhere; only _register() says what to do if it cannot.
@@ -233,6 +232,17 @@ def _checked_registry(registry: object) -> CollectorRegistry:
             f"registry must be a prometheus_client.CollectorRegistry or None, not {registry!r}"
         )
     return registry
+
+
+def _names_on(registry: CollectorRegistry) -> set[str]:
+    """Return the names that collectors of a registry told, and those of the default metrics.
+
+    No other collector is asked for what it gives: one that hangs must not hold up the start.
+    """
+    held = held_by(registry) or {}
+    defaults = [one for one in held if any(type(one) is kind for kind in _DEFAULTS.values())]
+    told = {name for names in held.values() for name in names}
+    return told | {family.name for one in defaults for family in one.collect()}
 
 
 def _bounds_of(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace import Cell
+
+from . import labels as label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +38,8 @@ class Failures:
     def __init__(self) -> None:
         """Start with none."""
         self._counts: dict[str, Cell] = {}
-        self._silent_until: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
+        self._silences: dict[str, _Silence] = {}
+        self._told: dict[str, int] = {}
 
     def count(self, collector: object, error: BaseException) -> None:
         """Count one failure, and log it with its traceback. Never raises.
@@ -58,20 +61,37 @@ class Failures:
 
     def _log(self, name: str, error: BaseException) -> None:
         now = monotonic()
-        if now < self._silent_until.get(name, 0.0):
-            self._suppressed[name] = self._suppressed.get(name, 0) + 1
+        silence = self._silences.setdefault(name, _Silence(now))
+        if now < silence.until:
             return
-        self._silent_until[name] = now + LOG_INTERVAL
+        self._silences[name] = _Silence(now + LOG_INTERVAL)
+        if not silence.turn.acquire(blocking=False):  # never given back: another thread logs
+            return
+        total = self._counts[name].value
+        before, self._told[name] = self._told.get(name, 0), total
         _logger.error(
             "The collector %s failed; the page goes out without what it did not give "
             "(%d more failures not logged)",
             name,
-            self._suppressed.pop(name, 0),
+            total - 1 - before,
             exc_info=error,
         )
 
 
+class _Silence:
+    """The time after a line; the first to take the `turn` when it is over logs the next one."""
+
+    __slots__ = ("turn", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.turn = Lock()
+
+
 def _name(collector: type) -> str:
-    name = f"{collector.__module__}.{collector.__qualname__}"[:_LONGEST_NAME]
+    try:
+        name = f"{collector.__module__}.{collector.__qualname__}"[:_LONGEST_NAME]
+    except Exception:  # noqa: BLE001 -- a metaclass may raise anything
+        name = label.type_name(collector)[:_LONGEST_NAME]
     # A class that was made at run time may have any name.
     return name.encode(errors="replace").decode()

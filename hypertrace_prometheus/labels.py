@@ -17,6 +17,7 @@ from hypertrace import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from hypertrace import Caller, TracedObject, TraceEvent, Upstream
 
@@ -44,6 +45,9 @@ _TYPE_NAME = type.__dict__["__name__"].__get__
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _UNESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
+_FOREIGN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|\\\\")
+"""How a URL begins, or a path of Windows: no path to be found here, and often an absolute one."""
+
 _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
@@ -169,13 +173,15 @@ def _import_path(filename: str, module: str | None) -> str:
         return filename
     if filename.startswith("<"):
         name = filename[1:].partition(">")[0]  # since 3.13 each input of a REPL has a number
-        return f"<{name.replace(os.sep, '/').rpartition('/')[2]}>"
+        return f"<{_last_part(name)}>"
     path = _absolute(filename)
     # `__main__` is no name that anything was imported by.
     stem = "" if module is None or module == "__main__" else module.replace(".", "/")
     for ending in (f"/{stem}.py", f"/{stem}/__init__.py"):
         if stem and path.endswith(ending):
             return ending[1:]
+    if _FOREIGN.match(filename) and not os.path.isabs(filename):  # noqa: PTH117 -- as below
+        return _last_part(filename)
     roots = [r for r in _import_roots() if path.startswith(f"{r}/")]
     root = max(roots, key=len, default=None)
     return path.rpartition("/")[2] if root is None else path[len(root) + 1 :]
@@ -187,6 +193,10 @@ def _import_roots() -> list[str]:
     return [entry.rstrip("/") for entry in entries if entry]
 
 
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
 def _absolute(path: str) -> str:
     with suppress(OSError):  # the current folder was removed
         # Not resolved: a link keeps the name it was imported by.
@@ -194,13 +204,15 @@ def _absolute(path: str) -> str:
     return path.replace(os.sep, "/")
 
 
-def _as_text(value: object, limit: int) -> str:
-    # The types' own methods, since a subclass may have any; and cut before all of it is copied.
-    if isinstance(value, str):
+def _as_text(value: Any, limit: int) -> str:
+    # Not isinstance(): a proxy may say that it is a str, and is none. The types' own methods, since
+    # a subclass may have any; and cut before all of it is copied.
+    kind = type(value)
+    if issubclass(kind, str):
         return str.__getitem__(value, slice(limit + 1))
-    if isinstance(value, bytes | bytearray | memoryview):
+    if issubclass(kind, bytes | bytearray | memoryview):
         return _cut_bytes(value, 4 * limit + 4).decode("utf-8", "backslashreplace")
-    plain = type(value) is int or type(value) is float or type(value) is bool
+    plain = kind is int or kind is float or kind is bool
     return str.__getitem__(str(value) if plain else untraced(str, value), slice(limit + 1))
 
 

@@ -155,15 +155,21 @@ class TraceMetrics:
             Exception: whatever the application's function raises, or a ValueError if what it
                 returns is too long.
         """
-        return None if self._exemplar is None else untraced(exemplars.ask, self._exemplar)
+        function = self._exemplar
+        # In `untraced` what a signal handler traces is dropped: so only where there is one to ask.
+        if function is None or exemplars.is_never(function):
+            return None
+        return untraced(exemplars.ask, function)
 
     def _labels_of(self, event: TraceEvent, props: Props | None) -> Labels:
         labels = self._labeller.of_call(event)
         return labels | self._labeller.of_props(label.CALLER_PROPS, props)
 
     def _place(self, event: TraceEvent) -> Place:
-        # Not the event itself: a recorder that is shared must not keep an object's props.
-        return event.caller, event.object if self._own_series else None
+        # Not the event itself: a recorder that is shared must not keep an object's props. Tracers
+        # of decorated functions number no object, and share their series: none goes with one.
+        is_owner = self._own_series and event.object.id
+        return event.caller, event.object if is_owner else None
 
     def _index(self, make: Callable[[Props], T], is_lasting: Callable[[T], bool]) -> PropsIndex[T]:
         names = tuple(self._labeller.allowed)

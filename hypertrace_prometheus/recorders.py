@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PLAIN = frozenset(map(id, (str, int, bool, type(None))))
+_TEXTS = frozenset(map(id, (str, type(None))))
 """Types by their ids: a metaclass may hash and compare as it likes."""
+
+_PLAIN = _TEXTS | set(map(id, (int, bool)))
 
 _LARGE = 10**15
 """Smaller integers have texts that no limit cuts."""
@@ -59,10 +61,10 @@ class PropsIndex(Generic[T]):
     def find(self, props: Props) -> T:
         """Return what belongs to some props."""
         values = tuple(map(props.get, self.names))
-        try:
-            return self.known[values]
-        except Exception:  # noqa: BLE001 -- not seen yet, or a value that cannot be hashed
-            return self.made(values, props)
+        # To look others up would run code of their own, which may say that they equal a text.
+        is_text = _TEXTS.issuperset(map(id, map(type, values)))
+        found = self.known.get(values) if is_text else None
+        return self.made(values, props) if found is None else found
 
     def made(self, values: tuple[object, ...], props: Props) -> T:
         """Return what belongs to values that are not in `known`."""

@@ -43,7 +43,7 @@ class MetricsServer:
         registry: what `/metrics` shows; its collectors run in the threads of the server.
         host: an address of this machine or a name of one. The default lets nobody in
             from other machines; on any other, a warning is logged once if there is
-            neither TLS nor `auth`.
+            neither `client_ca` nor `auth`.
         port: 0 to 65535; 0 picks a free one.
         certfile: PEM file with the certificate of the server, for TLS 1.2 or later.
         keyfile: PEM file with its key, not encrypted.
@@ -84,7 +84,7 @@ class MetricsServer:
             self._scheme = "http" if context is None else "https"
             if is_loopback(listener):
                 guards.insert(0, host_guard(host))
-            elif context is None and auth is None:
+            elif client_ca is None and auth is None:
                 _warn_that_it_is_open(host)
             app = _guarded(self._routes(registry), guards)
             respond = Responder(app, (self.host, self.port), context)

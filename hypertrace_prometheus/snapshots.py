@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
 from math import inf
-from threading import Event, Lock, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
@@ -60,8 +60,8 @@ class Snapshots(Generic[T]):
 
     def renew(self) -> None:
         """Forget all work under way: in a forked child its threads are gone."""
-        self._lock = RLock()
-        self._turn = Lock()
+        self._lock = threading.RLock()
+        self._turn = threading.Lock()
         self._flights: dict[Hashable, _Flight[T]] = {}
         self._last: tuple[Hashable, _Flight[T]] | None = None
 
@@ -94,11 +94,11 @@ class Snapshots(Generic[T]):
                 turn.release()
             flight.ended.set()
 
-    def _take_turn(self) -> Lock:
+    def _take_turn(self) -> threading.Lock:
         turn = self._turn
         if not turn.acquire(timeout=_PATIENCE):
             # Who has it hangs, and may have it for ever.
-            turn = self._turn = Lock()
+            turn = self._turn = threading.Lock()
             turn.acquire()
         return turn
 
@@ -107,7 +107,7 @@ class _Flight(Generic[T]):
     """Work that waits for its turn, or is done, and those who wait for its result."""
 
     def __init__(self) -> None:
-        self.ended = Event()
+        self.ended = threading.Event()
         self.results: list[T] = []
         # Waiting for its turn takes no longer, whatever happens to its thread.
         self._open_until = monotonic() + _PATIENCE

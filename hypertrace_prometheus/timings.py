@@ -177,7 +177,7 @@ def checked_bounds(buckets: Sequence[float], name: str = "buckets") -> tuple[flo
         ValueError: there are none, they do not ascend, or one is not above zero or not finite.
     """
     try:
-        bounds = tuple(float(bound) for bound in buckets)
+        bounds = tuple(map(_bound, buckets))
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be numbers of seconds, not {buckets!r}") from error
     if bounds and bounds[-1] == math.inf:
@@ -189,6 +189,15 @@ def checked_bounds(buckets: Sequence[float], name: str = "buckets") -> tuple[flo
             "added by itself"
         )
     return bounds
+
+
+def _bound(value: float) -> float:
+    if isinstance(value, str | bytes):  # float() would read them
+        raise TypeError(f"{value!r} is no number")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan  # to be refused: it is not finite
 
 
 def duration(value: object) -> float:

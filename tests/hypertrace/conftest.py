@@ -59,6 +59,8 @@ class Own(Shared):
 
 KINDS = {"plain": Counting, "shared": Shared, "own": Own}
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
 
 @pytest.fixture(params=KINDS)
 def make_counting(request: pytest.FixtureRequest) -> type[Any]:

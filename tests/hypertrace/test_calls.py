@@ -70,6 +70,15 @@ class SlottedPrivate:
         pass
 
 
+class SlottedProxy(SlottedPrivate):
+    """Has no `__dict__`, and code of its own for what it does not have."""
+
+    __slots__ = ("tracer",)
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(name)
+
+
 @traced
 def function() -> None:
     pass
@@ -130,7 +139,7 @@ def test_a_held_tracer_is_used(name: str, events: list[Any]) -> None:
     assert event.parent_object.class_name == "parent"
 
 
-@pytest.mark.parametrize("make", [Slotted, SlottedPrivate])
+@pytest.mark.parametrize("make", [Slotted, SlottedPrivate, SlottedProxy])
 def test_a_tracer_in_a_slot_is_used(make: Callable[[], Any], events: list[Any]) -> None:
     """A tracer is found in a slot as well, and a slot that is not set is no error."""
     make().method()

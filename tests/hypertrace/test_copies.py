@@ -64,8 +64,16 @@ class Data:
     go = Swarm.go
 
 
-class Unwilling:
-    """Can be neither copied nor pickled, nor shown."""
+class Unhashable(type):
+    def __eq__(cls, other: object) -> bool:
+        raise ArithmeticError
+
+    def __hash__(cls) -> int:
+        raise ArithmeticError
+
+
+class Unwilling(metaclass=Unhashable):
+    """Can be neither copied nor pickled, nor shown; nor can its class be hashed."""
 
     def __reduce__(self) -> str:
         raise TypeError("not to be copied")

@@ -30,6 +30,8 @@ from hypertrace import (
 )
 from hypertrace.testing import reset
 
+from .conftest import needs_fork
+
 
 class Inner:
     """What is traced inside tracing, by each kind of call, bound before and not."""
@@ -464,7 +466,7 @@ def test_other_threads_are_heard_through_what_is_bound() -> None:
     assert dropped_events() == 5
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@needs_fork
 def test_a_child_process_is_not_inside_what_other_threads_were() -> None:
     """In a fork nothing is left of the threads that were inside tracing."""
     inside, done = threading.Event(), threading.Event()

@@ -78,12 +78,18 @@ class Text(str):
 
 
 class Meta(type):
-    """A class of classes that raise when they are asked for their names."""
+    """A class of classes that raise when they are asked for what they are."""
 
     def __getattribute__(cls, name: str) -> Any:
-        if name in {"__name__", "__qualname__", "__module__"}:
+        if name in {"__name__", "__qualname__", "__module__", "__mro__"}:
             raise RuntimeError(name)
         return super().__getattribute__(name)
+
+    def __hash__(cls) -> int:
+        raise RuntimeError
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError
 
 
 class Nameless(metaclass=Meta):
@@ -95,6 +101,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "a text": lambda: Text("a"),
     "of a nameless class": Nameless,
     "a nameless class": lambda: Nameless,
+    "of an oddly named class": type(Text("Odd"), (), {}),
     "a huge number": lambda: 10**5000,
     "no number": lambda: math.nan,
     "a list": list,

@@ -1,10 +1,19 @@
 """What a trace function is, to type checkers and at run time."""
 
 from collections.abc import Callable, Hashable
+from typing import ClassVar
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
-from hypertrace import BindableTraceFunction, TracedObject, TraceEvent, TraceFunction
+from hypertrace import (
+    BindableTraceFunction,
+    TracedObject,
+    TraceEvent,
+    TraceFunction,
+    Tracer,
+    set_trace_function,
+)
 from hypertrace._targets import is_bindable
 
 METHODS = ("share_key", "bind", "bind_props")
@@ -46,9 +55,38 @@ def test_what_has_all_methods_can_be_bound() -> None:
 @pytest.mark.parametrize("missing", METHODS)
 def test_what_lacks_a_method_cannot_be_bound(missing: str) -> None:
     """A trace function without one of the methods, or where it is no method, gets events."""
-    function = Bindable()
-    setattr(function, missing, None)
+    function: TraceFunction = type("Lacking", (Bindable,), {missing: None})()
     assert not is_bindable(function)
+
+
+@pytest.mark.parametrize("kind", [Mock, MagicMock])
+def test_what_makes_up_attributes_gets_events(kind: type[Mock]) -> None:
+    """A mock is called like any callable, though it has every method it is asked for."""
+    function = kind()
+    set_trace_function(function)
+    tracer = Tracer("a")
+    tracer.trace()
+    tracer.trace("id", a=1)
+    with tracer.span("span"):
+        pass
+    assert [call.args[0].id for call in function.call_args_list] == [None, "id", "span"]
+
+
+def test_what_fails_to_make_up_attributes_gets_events() -> None:
+    """A trace function whose `__getattr__` raises can be set, and is called."""
+
+    class Curious:
+        ids: ClassVar[list[str | None]] = []
+
+        def __getattr__(self, name: str) -> object:
+            raise ArithmeticError(name)
+
+        def __call__(self, event: TraceEvent) -> None:
+            self.ids.append(event.id)
+
+    set_trace_function(Curious())
+    Tracer("a").trace("id")
+    assert Curious.ids == ["id"]
 
 
 def test_the_protocol_asks_for_the_methods_that_are_looked_for() -> None:

@@ -9,6 +9,8 @@ import pytest
 
 import hypertrace
 
+from .conftest import needs_fork
+
 TRACING = """
 import builtins, atexit, sys, threading, logging, gc
 import hypertrace, hypertrace.testing, hypertrace._span, hypertrace._tracer, hypertrace._guard
@@ -192,7 +194,7 @@ def test_the_interpreter_goes_down_in_silence(shape: str) -> None:
     _ends_in_silence(program + SHAPES[shape])
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="each module is tried in a process of its own")
+@needs_fork
 @pytest.mark.parametrize("function", ["Plain", "Failing", "Bindable", "Python"])
 def test_names_that_are_gone_are_not_missed(function: str) -> None:
     """Whichever of our modules has lost its names already, tracing raises and prints nothing."""

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the exporter: a registry, and servers of it that end with the test."""
+"""Fixtures for the tests of the exporter: exporters and servers that end with the test, clocks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,10 +6,35 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from hypertrace_prometheus import connection, connections
+from hypertrace import set_trace_function
+from hypertrace_prometheus import PrometheusExporter, connection, connections
 from hypertrace_prometheus.server import MetricsServer
 
+from .running import Export
 from .wire import Clock
+
+
+@pytest.fixture
+def export() -> Iterator[Export]:
+    """Give a function that makes an exporter, sets it, and stops it at the end of the test."""
+    made: list[PrometheusExporter] = []
+
+    def make(*arguments: Any, **settings: Any) -> PrometheusExporter:
+        made.append(PrometheusExporter(*arguments, **{"collect_defaults": False} | settings))
+        set_trace_function(made[-1])
+        return made[-1]
+
+    yield make
+    for exporter in made:
+        exporter.stop()
+
+
+@pytest.fixture
+def span_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let all spans be measured with a clock that only the test puts on."""
+    clock = Clock()
+    monkeypatch.setattr("hypertrace._span.clock", clock)
+    return clock
 
 
 @pytest.fixture

@@ -13,14 +13,10 @@ import pytest
 from hypertrace_prometheus import addresses as module
 from hypertrace_prometheus.server import MetricsServer
 
-from .wire import SOON, ask, threads
+from .wire import SOON, Start, ask, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prometheus_client import CollectorRegistry
-
-    Start = Callable[..., MetricsServer]
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this machine")

@@ -25,6 +25,10 @@ SECRETS = """
     access_key accessKeyId AWS_ACCESS_KEY_ID private_key privateKey privatekey ssh_key signing-key
     encryptionKey session_key cookie cookies set-cookie setCookie session_cookie
     session_id sessionid sessionId SessionID JSESSIONID PHPSESSID sess_id otp totp cvv ssn
+    dsn sentryDSN SENTRY_DSN connection_string connectionString conn_str database_url DATABASE-URL
+    dbUrl redis_uri brokerUrl priv_key rsa_key aesKey hmac-key cvc cvc2 card_number cardNumber
+    creditCardNumber mfa_code verification_code verificationCode recovery-codes backup_codes
+    seed_phrase recoveryPhrase
 """
 
 HARMLESS = """
@@ -37,7 +41,9 @@ HARMLESS = """
     public_key routing_key partition_key keyword monkey turkey session sessions session_count
     session_type possession assess obsession_idea access access_level private api api_version
     signature design token_expired secret_name api_key_name bearerless broken stroke
-    hotpot cotton größe
+    hotpot cotton größe dns dsns_count card card_type number code codes status_code country_code
+    zip_code error_code connection connections connection_type string url callback_url uri phrase
+    database db redis broker dashboard_url backup recovery verification seed
 """
 
 
@@ -109,6 +115,7 @@ def test_what_is_unsafe_must_be_allowed() -> None:
         (b"topic", TypeError, r" must be several names"),
         (["topic", 7], TypeError, r" must be names \(str\), not 7"),
         ([None], TypeError, r" must be names \(str\), not None"),
+        (None, TypeError, r" must be a list of names, \(\) for none, not None"),
         (["topic", ""], ValueError, r" has an empty name; leave it out"),
     ],
 )
@@ -143,6 +150,20 @@ def test_names_may_come_in_any_iterable(
     """Any iterable of names will do, also one that can be read but once."""
     names = label_names(kind(["topic", "peer-id", "job"]), kind(["job"]))
     assert names == {"topic": "topic", "peer-id": "peer_id", "job": "job"}
+
+
+def test_a_name_may_have_methods_of_its_own() -> None:
+    """A name of a subclass of str is taken as the text that it is."""
+
+    class Name(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            return 0
+
+    names = label_names([Name("topic")])
+    assert names == {"topic": "topic"}
+    assert [type(name) for name in names] == [str]
 
 
 def test_an_exporter_refuses_and_takes_the_same() -> None:

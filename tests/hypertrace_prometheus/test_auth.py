@@ -13,15 +13,11 @@ import pytest
 from hypertrace_prometheus import auth as module
 from hypertrace_prometheus.auth import Auth
 
-from .wire import ELSEWHERE, HEALTH, PATHS, ask, connect, exchange, read_all
+from .wire import ELSEWHERE, HEALTH, PATHS, Start, ask, connect, exchange, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from hypertrace_prometheus.server import MetricsServer
-
-    Start = Callable[..., MetricsServer]
 
 SECRETS = """\
 # who may scrape
@@ -120,6 +116,14 @@ def test_files_of_other_editors_will_do(tmp_path: Path, text: str) -> None:
     path = tmp_path / "secrets"
     path.write_bytes(text.encode())
     assert status(Auth(f"file:{path}"), basic("ada", "pass")) == 200
+
+
+def test_a_file_in_utf_16_is_an_error(tmp_path: Path) -> None:
+    """A file with two bytes a character raises ValueError, instead of letting nobody in."""
+    path = tmp_path / "secrets"
+    path.write_bytes("ada:pass".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"line 1 of .*neither 'name:password'"):
+        Auth(f"file:{path}")
 
 
 def test_a_password_may_be_any_text(tmp_path: Path) -> None:

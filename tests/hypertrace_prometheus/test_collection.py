@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -23,6 +22,8 @@ from prometheus_client.core import GaugeMetricFamily
 from hypertrace_prometheus import PrometheusExporter, collection
 from hypertrace_prometheus.collection import collect
 from hypertrace_prometheus.collector import ExporterCollector
+
+from .wire import needs_fork, no_thread_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -322,16 +323,10 @@ def test_unbounded_collectors_run_in_the_calling_thread() -> None:
     assert threads[0] == threading.get_ident() != threads[1]
 
 
-def test_where_no_thread_can_start_they_run_in_the_calling_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_no_thread_can_start_they_run_in_the_calling_one() -> None:
     """A system without room for a thread gets its metrics all the same."""
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert names_of(registry_of(Given("x", "y")), bounded=True) == ["x", "y"]
+    with no_thread_left():
+        assert names_of(registry_of(Given("x", "y")), bounded=True) == ["x", "y"]
 
 
 def test_the_application_tells_of_itself_first() -> None:
@@ -420,7 +415,59 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+GREENLETS = """
+import faulthandler, time
+faulthandler.dump_traceback_later(50, exit=True)
+from hypertrace_prometheus import PrometheusExporter
+from gevent import monkey
+monkey.patch_all()
+import gevent
+
+class Waiting:
+    def collect(self):
+        gevent.sleep(0.1)
+        return []
+
+longest = 0.0
+
+def work():
+    global longest
+    while True:
+        start = time.monotonic()
+        gevent.sleep(0.01)
+        longest = max(longest, time.monotonic() - start)
+
+exporter = PrometheusExporter(0)
+exporter.registry.register(Waiting())
+gevent.spawn(work)
+
+def scrape(query):
+    with gevent.socket.create_connection(("127.0.0.1", exporter.port)) as client:
+        client.sendall(f"GET /metrics{query} HTTP/1.0\\r\\n\\r\\n".encode())
+        return client.makefile("rb").read()
+
+scrapes = [gevent.spawn(scrape, query) for query in ("", "", "?name[]=python_info")]
+gevent.joinall(scrapes)
+failed = b"failed_collections_total{" in scrapes[0].value
+print([b"python_info" in each.value for each in scrapes], failed, longest < 2)
+exporter.stop()
+"""
+
+
+def test_greenlets_wait_as_threads_do() -> None:
+    """Patched by gevent after the import, a scrape holds up no other greenlet while it waits."""
+    pytest.importorskip("gevent")
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GREENLETS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (process.stdout, process.stderr) == ("[True, True, True] False True\n", "")
+
+
+@needs_fork
 def test_a_forked_child_asks_them_all() -> None:
     """A collector that hangs in the parent does not in a child, nor does the registry's lock."""
     process = subprocess.run(

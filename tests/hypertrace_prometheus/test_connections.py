@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,10 +24,12 @@ from .wire import (
     SOON,
     Clock,
     Gate,
+    Start,
     ask,
     connect,
     exchange,
     held,
+    no_thread_left,
     read_all,
     threads,
     until,
@@ -35,11 +37,9 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hypertrace_prometheus.server import MetricsServer
-
-    Start = Callable[..., MetricsServer]
 
 HALVES = [b"", b"GET /met", b"GET / HTTP/1.1\r\nA: b\r\n"]
 
@@ -242,11 +242,9 @@ def test_connections_are_bounded(
             assert read_all(client).endswith(b"ok")
 
 
-def test_a_connection_may_be_closed_by_the_event_before_its_own(
-    monkeypatch: pytest.MonkeyPatch, server: MetricsServer
-) -> None:
-    """A client that speaks just when it must make room is forgotten, and the loop goes on."""
-    monkeypatch.setattr(module, "_MAX_OPEN", 1)
+@contextmanager
+def standing(server: MetricsServer) -> Iterator[None]:
+    """Hold the loop in the middle of a turn while the block runs."""
     reap = server._connections._reap
     arrived, go = threading.Event(), threading.Event()
 
@@ -255,15 +253,77 @@ def test_a_connection_may_be_closed_by_the_event_before_its_own(
         assert go.wait(SOON)
         reap()
 
-    with connect(server) as first:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server._connections, "_reap", wait)
+        assert arrived.wait(SOON)
+        yield
+    go.set()
+
+
+def test_a_connection_may_be_closed_by_the_event_before_its_own(
+    monkeypatch: pytest.MonkeyPatch, server: MetricsServer
+) -> None:
+    """A client that speaks just when it must make room is forgotten, and the loop goes on."""
+    monkeypatch.setattr(module, "_MAX_OPEN", 1)
+    with ExitStack() as stack:
+        first = stack.enter_context(connect(server))
         until(lambda: held(server) == 1)
-        monkeypatch.setattr(server._connections, "_reap", wait)
-        assert arrived.wait(SOON)  # the loop stands still, with the next turn before it
-        first.sendall(HEALTH)
-        with connect(server, HEALTH) as second:
-            go.set()
-            assert read_all(first) == b""
-            assert read_all(second).endswith(b"ok")
+        with standing(server):
+            first.sendall(HEALTH)
+            second = stack.enter_context(connect(server, HEALTH))
+        assert read_all(first) == b""
+        assert read_all(second).endswith(b"ok")
+
+
+def looks(server: MetricsServer, patch: pytest.MonkeyPatch, look: Callable[[], int]) -> list[int]:
+    """Return what is seen at each start of a worker from now on."""
+    start_worker, seen = server._connections._start_worker, []
+
+    def note(connection: Connection) -> None:
+        seen.append(look())
+        start_worker(connection)
+
+    patch.setattr(server._connections, "_start_worker", note)
+    return seen
+
+
+def test_hanging_up_on_many_holds_up_nobody(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """A request that comes when many clients are late is answered before all those are closed."""
+    seen = looks(server, monkeypatch, lambda: held(server))
+    with ExitStack() as stack:
+        late = [stack.enter_context(connect(server)) for _ in range(60)]
+        until(lambda: held(server) == 60)
+        with standing(server):
+            monkeypatch.setattr(module, "_TICK", SOON)  # it is not to rest with some left
+            clock.now += 4.1
+            client = stack.enter_context(connect(server, HEALTH))
+        assert read_all(client).endswith(b"ok")
+        assert [read_all(each) for each in late] == [b""] * 60
+    assert seen[0] > 30
+
+
+@pytest.mark.parametrize(("source", "place"), [(ELSEWHERE, 0), (HERE, 60)])
+def test_many_that_dribble_hold_up_nobody(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch, source: str, place: int
+) -> None:
+    """A request goes before the bytes of many: of another client, or of the same since longer."""
+    opened = server._connections._open
+    seen = looks(server, monkeypatch, lambda: sum(bool(each._known) for each in opened))
+    with ExitStack() as stack:
+        sources = [HERE] * 60
+        sources.insert(place, source)
+        slow = [stack.enter_context(connect(server, b"", each)) for each in sources]
+        client = slow.pop(place)
+        until(lambda: held(server) == 61)
+        with standing(server):
+            for each in slow:
+                each.sendall(b"G")
+            client.sendall(HEALTH)
+        assert read_all(client).endswith(b"ok")
+        until(lambda: sum(bool(each._known) for each in tuple(opened)) >= 60)
+    assert seen[0] < 30
 
 
 class NoDescriptors:
@@ -294,16 +354,33 @@ def test_a_process_without_descriptors_gets_one_back(server: MetricsServer, cloc
         assert read_all(silent) == b""
 
 
-def test_a_system_without_threads_loses_a_request_and_no_more(
+def test_a_process_that_may_open_less_than_it_has_gives_connections_up(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where the system refuses to watch so many connections, the oldest idle ones are given up."""
+    selector = server._connections._selector
+    select = selector.select
+
+    def refuse(seconds: float | None) -> Any:
+        if len(selector.get_map()) > 6:  # the listener, and what wakes the loop
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return select(seconds)
+
+    with ExitStack() as stack:
+        idle = [stack.enter_context(connect(server)) for _ in range(12)]
+        until(lambda: held(server) == 12)
+        monkeypatch.setattr(selector, "select", refuse)
+        until(lambda: held(server) == 4)
+        assert [read_all(client) for client in idle[:8]] == [b""] * 8
+        idle[-1].sendall(HEALTH)
+        assert read_all(idle[-1]).endswith(b"ok")
+
+
+def test_a_system_without_threads_loses_a_request_and_no_more(
+    server: MetricsServer,
+) -> None:
     """When the system refuses a worker, that connection is closed and the next one is answered."""
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+    with no_thread_left():
         assert exchange(server, HEALTH) == b""
     assert exchange(server, HEALTH).endswith(b"ok")
 
@@ -339,7 +416,7 @@ def test_an_idle_server_sleeps(server: MetricsServer, monkeypatch: pytest.Monkey
     assert exchange(server, HEALTH).endswith(b"ok")
     until(lambda: held(server) == 0)
     monkeypatch.setattr(server._connections, "_reap", lambda: turns.append(1))
-    time.sleep(0.5)
+    time.sleep(0.5)  # nothing is to happen, so there is nothing to wait for
     assert len(turns) <= 1  # the one that was under way
 
 
@@ -375,6 +452,6 @@ def test_clients_that_misbehave_cost_neither_threads_nor_time(
                 assert read_all(scraper).endswith(b"ok")
             slowest = max(slowest, time.monotonic() - asked)
             most = max(most, workers())
-            time.sleep(0.05)
+            time.sleep(0.05)  # not to be an attack itself
     assert 1 <= most <= 16
     assert slowest < 1

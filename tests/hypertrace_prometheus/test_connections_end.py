@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,10 +24,15 @@ from .wire import (
     SCRAPE,
     SOON,
     Gate,
+    Start,
     ask,
     connect,
+    descriptors,
     exchange,
     held,
+    needs_fork,
+    needs_proc,
+    no_thread_left,
     read_all,
     threads,
     until,
@@ -39,16 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prometheus_client import CollectorRegistry
-
-    Start = Callable[..., MetricsServer]
-
-PROC = Path("/proc/self/fd")
-needs_proc = pytest.mark.skipif(not PROC.is_dir(), reason="needs Linux's /proc")
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-
-
-def descriptors() -> int:
-    return len(list(PROC.iterdir()))
 
 
 def test_a_failing_connection_is_not_news(
@@ -260,18 +254,12 @@ def test_the_listening_socket_is_not_inherited(server: MetricsServer) -> None:
 
 
 def test_a_system_without_threads_keeps_the_port_free(
-    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+    registry: CollectorRegistry, free_port: Callable[[], int]
 ) -> None:
     """When the system refuses a thread, the constructor raises and the port is free again."""
     port = free_port()
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="new thread"):
-            MetricsServer(registry, port=port)
+    with no_thread_left(), pytest.raises(RuntimeError, match="new thread"):
+        MetricsServer(registry, port=port)
     MetricsServer(registry, port=port).stop()
 
 
@@ -365,6 +353,27 @@ def test_a_finished_program_ends_at_once(ending: str, code: int) -> None:
     answer, ended = done.stdout.rsplit(None, 1)
     assert (done.returncode, done.stderr, answer) == (code, "", "b'HTTP/1.1'")
     assert time.time() - float(ended) < 1.5  # with the start of what reads the clock
+
+
+@pytest.mark.parametrize("holder", ["del", "generator"])
+def test_what_dies_with_the_interpreter_may_stop_the_server(holder: str) -> None:
+    """stop() in a finalizer that runs when the interpreter ends, and all other threads, returns."""
+    done = run(
+        "class Application:\n"
+        "    def __del__(self, stop=server.stop, print=print):\n"
+        "        stop()\n"
+        "        print('stopped')\n"
+        "def serving():\n"
+        "    try:\n"
+        "        yield\n"
+        "    finally:\n"
+        "        server.stop()\n"
+        "        print('stopped')\n"
+        f"held = {{'del': Application, 'generator': serving}}[{holder!r}]()\n"
+        "if not isinstance(held, Application): next(held)\n"
+        "connect(HEALTH).recv(8)\n"
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "stopped\n")
 
 
 @needs_fork

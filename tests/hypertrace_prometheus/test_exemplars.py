@@ -18,27 +18,11 @@ from hypertrace_prometheus.exemplars import checked, is_never, opentelemetry_exe
 from hypertrace_prometheus.exposition import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from prometheus_client.samples import Exemplar
 
-    Export = Callable[..., PrometheusExporter]
-
-
-@pytest.fixture
-def export() -> Iterator[Export]:
-    """Give a function that makes an exporter, sets it, and stops it at the end of the test."""
-    made = []
-
-    def make(**settings: Any) -> PrometheusExporter:
-        exporter = PrometheusExporter(collect_defaults=False, **settings)
-        made.append(exporter)
-        set_trace_function(exporter)
-        return exporter
-
-    yield make
-    for exporter in made:
-        exporter.stop()
+    from .running import Export
 
 
 def exemplars(exporter: PrometheusExporter) -> list[Exemplar]:
@@ -174,12 +158,23 @@ def _fail() -> dict[str, str]:
         lambda: {"trace_id": "x" * 121},
         lambda: {"trace-id": "x"},
         lambda: {"": "x"},
+        lambda: {"__trace_id": "x"},
         lambda: {"trace_id": "\ud800"},
         lambda: {"trace_id": Unprintable()},
         lambda: "trace_id",
         lambda: 7,
     ],
-    ids=["raises", "long", "bad name", "no name", "surrogate", "unprintable", "str", "int"],
+    ids=[
+        "raises",
+        "long",
+        "bad name",
+        "no name",
+        "reserved name",
+        "surrogate",
+        "unprintable",
+        "str",
+        "int",
+    ],
 )
 def test_a_bad_exemplar_is_swallowed(export: Export, function: Callable[[], Any]) -> None:
     """What is no exemplar is counted as an error of tracing; the span is counted all the same."""

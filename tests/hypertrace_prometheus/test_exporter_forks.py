@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+from .wire import needs_fork
+
+pytestmark = needs_fork
 
 SETTING = """
 import faulthandler, gc, os, signal, sys, threading

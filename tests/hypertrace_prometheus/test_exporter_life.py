@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -16,6 +17,10 @@ from prometheus_client.registry import Collector
 
 from hypertrace import get_trace_function
 from hypertrace_prometheus import PrometheusExporter, registries
+from hypertrace_prometheus.exposition import render
+
+from .pages import families_of
+from .running import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,6 +163,62 @@ def test_a_collector_that_raises_keeps_no_exporter_from_starting() -> None:
     assert page.count("# TYPE python_info ") == page.count("# TYPE orders_total ") == 1
 
 
+def test_a_start_that_is_interrupted_leaves_nothing() -> None:
+    """A Ctrl-C just after a collector was registered takes it off again."""
+
+    class Interrupted(CollectorRegistry):
+        def register(self, collector: Collector) -> None:
+            super().register(collector)
+            raise KeyboardInterrupt
+
+    registry = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        PrometheusExporter(registry=registry)
+    assert Held(registry).names == {}
+    assert generate_latest(registry) == b""
+
+
+def test_a_start_asks_no_collector() -> None:
+    """A collector of the application that hangs, or costs much, does not hold up the start."""
+    asked: list[object] = []
+
+    class Slow(Collector):
+        def collect(self) -> Iterator[Metric]:
+            asked.append(self)
+            return iter(())
+
+        def describe(self) -> list[Metric]:
+            return []
+
+    registry = CollectorRegistry()
+    registry.register(Slow())
+    PrometheusExporter(registry=registry).stop()
+    assert asked == []
+
+
+def test_a_collector_of_any_class_keeps_no_exporter_from_starting() -> None:
+    """A class that cannot be hashed or compared is no obstacle, neither at the start nor later."""
+
+    class Meta(type(Collector)):  # type: ignore[misc]
+        def __hash__(cls) -> int:
+            raise RuntimeError("no hash")
+
+        def __eq__(cls, _: object) -> bool:
+            raise RuntimeError("no comparison")
+
+    class Odd(metaclass=Meta):
+        def collect(self) -> list[Metric]:
+            return []
+
+        describe = collect
+
+    registry = CollectorRegistry()
+    registry.register(Odd())
+    with PrometheusExporter(registry=registry) as exporter:
+        assert "function_counter_total" in exporter.metrics()
+        assert "function_counter_total" in render(registry, bounded=True).decode()
+
+
 def test_an_exporter_that_nobody_holds_is_freed() -> None:
     """Nothing of the packages keeps an exporter that was stopped."""
     exporter = PrometheusExporter(0)
@@ -167,3 +228,53 @@ def test_an_exporter_that_nobody_holds_is_freed() -> None:
     del exporter
     gc.collect()
     assert gone() is None
+
+
+def test_without_a_port_there_is_no_server() -> None:
+    """An exporter without a port starts no thread, and has neither port nor address."""
+    before = threading.active_count()
+    with PrometheusExporter() as exporter:
+        assert threading.active_count() == before
+        assert exporter.port is None
+        assert exporter.url is None
+
+
+def test_the_server_is_known_while_it_runs() -> None:
+    """Port and address are told until the exporter is stopped."""
+    exporter = PrometheusExporter(0)
+    assert exporter.port
+    assert exporter.url == f"http://127.0.0.1:{exporter.port}/metrics"
+    port = exporter.port
+    exporter.stop()
+    assert exporter.port is None
+    assert exporter.url is None
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_an_exporter_can_be_stopped_twice() -> None:
+    """`stop()` takes the metrics off the registry; again, or after the block, it does nothing."""
+    with PrometheusExporter(0) as exporter:
+        assert "function_counter_total" in families_of(exporter.metrics())
+        exporter.stop()
+        assert exporter.metrics() == ""
+        exporter.stop()
+    exporter.stop()
+    assert exporter.metrics() == ""
+
+
+def test_an_exporter_can_be_stopped_by_several_threads() -> None:
+    """Threads that stop one exporter at once all come back, and it is stopped."""
+    failed = []
+    for _ in range(20):
+        exporter = PrometheusExporter()
+
+        def stop(_: int, exporter: PrometheusExporter = exporter) -> None:
+            try:
+                exporter.stop()
+            except Exception as error:  # noqa: BLE001 -- told by the test
+                failed.append(error)
+
+        in_threads(*(partial(stop, index) for index in range(4)))
+        assert exporter.metrics() == ""
+    assert failed == []

@@ -8,19 +8,24 @@ import sys
 import threading
 import tracemalloc
 from collections import defaultdict
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace import Tracer, set_trace_function, swallowed_errors
-from hypertrace_prometheus import PrometheusExporter
+from hypertrace import Tracer, dropped_events, swallowed_errors
+
+from .pages import by, samples, samples_of, total
+from .running import in_threads
+from .traced_classes import Swarm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    Export = Callable[..., PrometheusExporter]
+    from .running import Export
+
     Page = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
 OVERFLOW = (("object_classname", "<overflow>"),)
@@ -28,22 +33,6 @@ CALLS = "function_counter_total"
 COUNT = "function_duration_seconds_count"
 BUCKET = "function_duration_seconds_bucket"
 RISING = (CALLS, COUNT, BUCKET, "function_duration_seconds_sum", "function_exceptions_total")
-
-
-@pytest.fixture
-def export() -> Iterator[Export]:
-    """Give a function that makes an exporter, sets it, and stops it at the end of the test."""
-    made = []
-
-    def make(**settings: Any) -> PrometheusExporter:
-        exporter = PrometheusExporter(collect_defaults=False, **settings)
-        made.append(exporter)
-        set_trace_function(exporter)
-        return exporter
-
-    yield make
-    for exporter in made:
-        exporter.stop()
 
 
 @pytest.fixture
@@ -64,21 +53,6 @@ def read(text: str) -> Page:
             assert labels not in page[sample.name]
             page[sample.name][labels] = sample.value
     return page
-
-
-def in_threads(number: int, work: Callable[[int], object]) -> None:
-    """Run `work` in threads that start together."""
-    start = threading.Barrier(number)
-
-    def run(index: int) -> None:
-        start.wait(10)
-        work(index)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def check_alone(page: Page) -> None:
@@ -127,7 +101,7 @@ def test_scrapes_are_true_while_threads_trace(export: Export, switching: None) -
             done.set()
 
     left: list[int] = []
-    in_threads(8, work)
+    in_threads(*(partial(work, index) for index in range(8)))
     for scraped in texts:
         pages = [read(text) for text in [*scraped, exporter.metrics()]]
         for page in pages:
@@ -154,7 +128,7 @@ def test_threads_that_race_for_the_last_room_agree(export: Export, switching: No
             with tracer.span(topic=str((number + 5 * index) % 200)):
                 pass
 
-    in_threads(16, work)
+    in_threads(*(partial(work, index) for index in range(16)))
     page = read(exporter.metrics())
     for name in (CALLS, COUNT):
         values = page[name].copy()
@@ -179,6 +153,32 @@ def test_spans_without_room_of_their_own_count_once(export: Export) -> None:
     page = read(exporter.metrics())
     assert sum(page[CALLS].values()) == 4
     assert page[CALLS][OVERFLOW] == sum(page[COUNT].values()) == 3
+
+
+def test_what_interrupts_the_end_of_a_span_is_counted(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without OpenTelemetry a signal handler that traces is heard at each step of a failed span."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+    exporter = export()
+    tracer, handler = Tracer("thing"), Tracer("handler")
+    calls = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        handler.trace()
+
+    handler.trace()
+    try:
+        with tracer.span() as span:
+            span.fail(KeyError())
+            sys.setprofile(interrupt)
+    finally:
+        sys.setprofile(None)
+    assert calls > 10
+    assert by("object_classname", exporter) == {"thing": 1, "handler": 1 + calls}
+    assert dropped_events() == 0
 
 
 def test_values_without_bound_hold_two_megabytes(
@@ -224,3 +224,119 @@ def test_the_line_that_meets_the_limit_is_not_held_up(export: Export) -> None:
     ((_, held, *_, values, looked, _, _),) = looked_at
     assert (held, values, looked) == (10_000, 1_000, 1_000)
     assert exporter.calls.overflow.value == 1
+
+
+def test_threads_that_race_for_series_count_exactly(export: Export) -> None:
+    """Sixteen threads that make 500 series where 50 have room lose no count."""
+    exporter = export(allowed_props=["topic"], max_series=50)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+
+        def work(index: int) -> None:
+            swarm = Swarm()
+            for number in range(5_000):
+                swarm.connect(topic=str((number + 31 * index) % 500))
+
+        in_threads(*(partial(work, index) for index in range(16)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert total(exporter) == 16 * 5_000
+    assert len(samples(exporter)) == 51
+    assert swallowed_errors() == 0
+
+
+def test_no_count_goes_down_between_scrapes(export: Export) -> None:
+    """While threads count and make series, each scrape has every series with at least as much."""
+    exporter = export(allowed_props=["topic"])
+    done = threading.Event()
+    pages, counted = [], []
+
+    def work(index: int) -> None:
+        if index == 0:
+            pages.extend([exporter.metrics() for _ in range(20)])
+            done.set()
+            return
+        swarm, number = Swarm(), 0
+        while not done.is_set():
+            swarm.connect(topic=str(number % 100))
+            swarm.plain()
+            number += 1
+        counted.append(2 * number)
+
+    in_threads(*(partial(work, index) for index in range(4)))
+    pages.append(exporter.metrics())
+    before: dict[str, float] = {}
+    for page in pages:
+        now = {str(sorted(labels.items())): value for labels, value in samples_of(page)}
+        assert all(now[series] >= value for series, value in before.items())
+        before = now
+    assert total(exporter) == sum(counted) > 0
+
+
+def test_objects_that_come_and_go_in_threads(export: Export) -> None:
+    """Objects die in some threads while others scrape: no error, and living ones stay exact."""
+    exporter = export(object_ids=True)
+    living = Swarm()
+    done = threading.Event()
+    failed = []
+
+    def work(index: int) -> None:
+        try:
+            if index < 2:
+                while not done.is_set():
+                    exporter.metrics()
+                return
+            for _ in range(1_000):
+                Swarm().connect()
+                living.connect()
+        except Exception as error:  # noqa: BLE001 -- told by the test
+            failed.append(error)
+        finally:
+            done.set()
+
+    in_threads(*(partial(work, index) for index in range(4)))
+    assert failed == []
+    assert swallowed_errors() == 0
+    assert by("object_id", exporter) == {str(living.tracer.object_id): 2_000}
+
+
+def test_finalizers_that_trace_during_a_scrape(export: Export) -> None:
+    """Objects that trace as they are collected, in the midst of a scrape, are all counted."""
+    exporter = export(allowed_props=["topic"])
+    threshold = gc.get_threshold()
+    made = ended = 0
+
+    class Ghost:
+        def __init__(self) -> None:
+            nonlocal made
+            made += 1
+            self.tracer = Tracer(self)
+            self.cycle = self
+
+        def __del__(self) -> None:
+            nonlocal ended
+            ended += 1
+            self.tracer.trace(topic=str(ended))
+            if made < 500:
+                Ghost()
+
+    swarm = Swarm()
+    for number in range(500):
+        swarm.connect(topic=str(number))
+    gc.collect()
+    gc.disable()
+    Ghost()
+    try:
+        gc.set_threshold(5)
+        gc.enable()
+        for _ in range(3):
+            exporter.metrics()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+        made = 500
+        gc.collect()
+    assert ended > 20
+    assert by("object_classname", exporter) == {"Swarm": 500, "Ghost": ended}
+    assert swallowed_errors() == 0

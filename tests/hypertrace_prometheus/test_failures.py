@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
+from functools import partial
+from typing import Any
 
 import pytest
 
 from hypertrace_prometheus import failures
 from hypertrace_prometheus.failures import Failures
+
+from .running import in_threads
 
 ERROR = RuntimeError("the pool is closed")
 
@@ -62,6 +67,35 @@ def test_a_class_is_logged_once_a_minute(
     assert dict(counted.items())[NAME] == 6
 
 
+def test_threads_are_told_exactly(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of failures in threads at once one is logged, and the next line counts all the others."""
+    now = 1000.0
+    monkeypatch.setattr(failures, "monotonic", lambda: now)
+    counted, together = Failures(), threading.Barrier(2)
+
+    class Met(dict[str, Any]):
+        """Lets two threads find the same silence over."""
+
+        def setdefault(self, key: str, default: Any) -> Any:  # type: ignore[override]
+            found = super().setdefault(key, default)
+            if not caplog.records:
+                together.wait(10)
+            return found
+
+    counted._silences = Met()
+    in_threads(*[partial(counted.count, Pool(), ERROR)] * 2)
+    assert len(caplog.records) == 1
+    for _ in range(3):
+        counted.count(Pool(), ERROR)
+    now += 60.0
+    counted.count(Pool(), ERROR)
+    told = [int(message.rpartition("(")[2].split()[0]) for message in caplog.messages]
+    assert sum(told) + len(told) == dict(counted.items())[NAME] == 6
+    assert min(told) >= 0
+
+
 def test_classes_without_end_share_a_name(caplog: pytest.LogCaptureFixture) -> None:
     """Past a hundred classes, such as those made at run time, the rest is counted together."""
     counted = Failures()
@@ -79,6 +113,24 @@ def test_any_name_is_fit_for_a_label(name: str) -> None:
     counted.count(type("Made", (), {"__module__": name})(), ERROR)
     ((shown, _),) = counted.items()
     assert len(shown.encode()) <= 256
+
+
+@pytest.mark.parametrize("attribute", ["__module__", "__qualname__"])
+def test_a_class_that_cannot_be_named_is_counted(attribute: str) -> None:
+    """A class whose metaclass raises for its name is counted under the one that Python knows."""
+
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            if name == attribute:
+                raise RuntimeError("no name")
+            return super().__getattribute__(name)
+
+    class Nameless(metaclass=Meta):
+        pass
+
+    counted = Failures()
+    counted.count(Nameless(), ERROR)
+    assert dict(counted.items()) == {"Nameless": 1}
 
 
 def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:

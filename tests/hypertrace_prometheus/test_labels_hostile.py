@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from wrapt import ObjectProxy
 
 from hypertrace import (
     Caller,
@@ -65,9 +66,12 @@ class GivesNoStr:
 
 
 class Liar:
-    """Says that it is a text."""
+    """Says that it is a text, as the proxies of web frameworks do for the text behind them."""
 
     __class__: Any = str
+
+    def __str__(self) -> str:
+        return "text"
 
 
 class HostileMeta(type):
@@ -109,7 +113,8 @@ VALUES: dict[str, tuple[Any, str]] = {
     "memoryview of rows": (memoryview(b"abcd").cast("B", (2, 2)), "abcd"),
     "gives a hostile str": (GivesHostileStr(), 'of "its" own'),
     "gives bytes": (GivesNoStr(), "<unprintable GivesNoStr>"),
-    "says it is a str": (Liar(), "<unprintable Liar>"),
+    "says it is a str": (Liar(), "text"),
+    "proxy": (ObjectProxy("text"), "text"),
     "class that cannot be asked": (OfHostileMeta(), "<unprintable OfHostileMeta>"),
     "class with a number for a name": (OfFalseName(), "<unprintable OfFalseName>"),
     "name with quotes": (named('a"b\\\n'), '<unprintable a"b\\\n>'),
@@ -330,10 +335,20 @@ def test_hostile_names_of_files_and_modules_are_taken() -> None:
         ("<stdin-7>-1", "<stdin-7>"),
         ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap>"),
         ("<", "<>"),
+        ("<eval C:\\app\\secret.py>", "<secret.py>"),
+        ("file:///srv/app/secret.py", "secret.py"),
+        ("notebook-cell:/srv/app/secret.ipynb#1", "secret.ipynb#1"),
+        ("C:\\Users\\me\\secret.py", "secret.py"),
+        ("C:/Users/me/secret.py", "secret.py"),
+        ("\\\\server\\share\\secret.py", "secret.py"),
+        ("zip:/srv/lib.zip/app.py", "app.py"),
     ],
 )
-def test_what_is_no_file_tells_no_path(filename: str, path: str) -> None:
+def test_what_is_no_file_tells_no_path(
+    monkeypatch: pytest.MonkeyPatch, filename: str, path: str
+) -> None:
     """Code that was made at run time may be called after a file, whose folder is not told."""
+    monkeypatch.syspath_prepend("")
     assert import_path(Caller("f", filename, "app")) == path
 
 

@@ -46,6 +46,19 @@ class EqRaises:
         return "incomparable"
 
 
+class EqualToText:
+    """Has the hash of a text that was counted before, and says that it is the same."""
+
+    def __hash__(self) -> int:
+        return hash("a")
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "another text"
+
+
 class Recording:
     """A recorder for the props `topic` and `peer`, and what it asked for."""
 
@@ -93,6 +106,14 @@ def test_an_index_finds_what_a_recorder_counts() -> None:
             recording.index.find({"topic": topic})()
     assert recording.values() == {'topic="a"': 3, 'topic="b"': 2, "topic=\"['a']\"": 2}
     assert recording.asked == [{"topic": topic} for topic in ("a", "b", ["a"], ["a"])]
+
+
+def test_an_index_tells_apart_what_says_that_it_is_equal() -> None:
+    """A value that says it equals a text which was counted before is counted by its own."""
+    recording = Recording()
+    for topic in ("a", EqualToText(), "a"):
+        recording.index.find({"topic": topic})()
+    assert recording.values() == {'topic="a"': 2, 'topic="another text"': 1}
 
 
 def test_without_allowed_props_one_cell_counts_all() -> None:

@@ -18,6 +18,8 @@ from hypertrace import Caller, Cell, TracedObject
 from hypertrace_prometheus import series as module
 from hypertrace_prometheus.series import OVERFLOW, SeriesTable
 
+from .running import in_threads
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -46,26 +48,6 @@ def count(series: Counters, owner: TracedObject | None = None, **labels: str) ->
 
 def owner_of(tracer: object, number: int = 1) -> TracedObject:
     return TracedObject("Swarm", number, tracer=ref(tracer))
-
-
-def in_threads(*works: Callable[[], object]) -> None:
-    """Run each in a thread of its own, and raise what one of them raises."""
-    failed: list[BaseException] = []
-
-    def run(work: Callable[[], object]) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 -- raised below
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(15)
-        assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,14 +13,12 @@ from hypertrace import Tracer, set_trace_function
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus import server as module
 
-from .wire import PATHS, ask, connect, exchange
+from .wire import PATHS, Start, ask, connect, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from hypertrace_prometheus.server import MetricsServer
-
-    Start = Callable[..., MetricsServer]
 
 
 def test_the_url_leads_to_the_metrics(server: MetricsServer) -> None:
@@ -125,7 +124,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_server_that_everyone_can_read_warns_once(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Beyond loopback, with neither TLS nor `auth`, one warning an address says how to close it."""
+    """Beyond loopback, where nobody is refused, one warning an address says how to close it."""
     start(host="0.0.0.0").stop()
     start(host="0.0.0.0")
     (record,) = caplog.records
@@ -137,13 +136,26 @@ def test_a_server_that_everyone_can_read_warns_once(
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_a_server_with_credentials_does_not_warn(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("security", "warnings"),
+    [
+        ({"auth": "env:METRICS_AUTH"}, 0),
+        ({"certfile": "c", "keyfile": "k", "client_ca": "a"}, 0),
+        ({"certfile": "c", "keyfile": "k"}, 1),
+    ],
+)
+def test_a_server_that_refuses_others_does_not_warn(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    security: dict[str, str],
+    warnings: int,
 ) -> None:
-    """Beyond loopback, `auth` is enough for silence."""
+    """Beyond loopback, `auth` or `client_ca` is enough for silence; a certificate alone is not."""
     monkeypatch.setenv("METRICS_AUTH", "Bearer x")
-    start(host="0.0.0.0", auth="env:METRICS_AUTH")
-    assert caplog.records == []
+    monkeypatch.setattr(module, "make_context", lambda *_: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    start(host="0.0.0.0", **security)
+    assert len(caplog.records) == warnings
 
 
 def test_a_server_on_loopback_does_not_warn(start: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ import pytest
 
 from hypertrace_prometheus import snapshots
 from hypertrace_prometheus.snapshots import Snapshots
+
+from .wire import needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,7 +224,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shared.get("page", lam
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 def test_a_forked_child_waits_for_nobody() -> None:
     """Work that is under way in the parent, whose threads a child lacks, is done in the child."""
     process = subprocess.run(

@@ -18,7 +18,7 @@ from prometheus_client import Gauge
 from hypertrace_prometheus import tls as module
 from hypertrace_prometheus.tls import make_context
 
-from .wire import ELSEWHERE, HEALTH, SOON, Clock, connect, held, read_all, until, workers
+from .wire import ELSEWHERE, HEALTH, SOON, Clock, Start, connect, held, read_all, until, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hypertrace_prometheus.server import MetricsServer
-
-    Start = Callable[..., MetricsServer]
 
 
 class Files(NamedTuple):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 import time
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hypertrace_prometheus.server import MetricsServer
+
+PROC = Path("/proc/self/fd")
+needs_proc = pytest.mark.skipif(not PROC.is_dir(), reason="needs Linux's /proc")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 PATHS = ["/", "/metrics", "/-/healthy"]
 SOON = 10.0
@@ -21,6 +29,12 @@ SOON = 10.0
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 SCRAPE = b"GET /metrics HTTP/1.1\r\n\r\n"
 HEALTH = b"GET /-/healthy HTTP/1.1\r\n\r\n"
+
+
+class Start(Protocol):
+    """Starts a server; the fixture `start` gives one."""
+
+    def __call__(self, **arguments: Any) -> MetricsServer: ...
 
 
 class Clock:
@@ -94,6 +108,23 @@ def threads() -> list[str]:
 
 def workers() -> int:
     return threads().count("hypertrace-metrics-worker")
+
+
+def descriptors() -> int:
+    """Return how many files this process has open."""
+    return len(list(PROC.iterdir()))
+
+
+@contextmanager
+def no_thread_left() -> Iterator[None]:
+    """Let the system refuse every thread in the block."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
 
 
 def held(server: MetricsServer) -> int:

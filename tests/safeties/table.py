@@ -303,7 +303,7 @@ COUNTING = (
         EXPORTER + "recorders.py",
         """    return result if result in RESULTS else "error"\n""",
         "    return result\n",
-        _exporter("recorders", "metrics", "timings", "exporter"),
+        _exporter("recorders"),
     ),
 )
 
@@ -376,7 +376,7 @@ PROCESSES = (
         EXPORTER + "exporter.py",
         "        except BaseException:\n            self.stop()\n            raise\n",
         "        except BaseException:\n            raise\n",
-        _exporter("exporter"),
+        _exporter("exporter_registries", "exporter_life"),
     ),
 )
 
@@ -414,7 +414,7 @@ BOUNDED = (
         CORE + "_span.py",
         "            if outer is not None or len(durations) > MAX_BUFFERED:\n",
         "            if outer is not None:\n",
-        _core("span") + _exporter("timings", "metrics"),
+        _core("span") + _exporter("timings", "metrics_threads"),
     ),
     Safety(
         "recorders for props of spans are bounded",
@@ -456,7 +456,7 @@ BOUNDED = (
         EXPORTER + "recorders.py",
         "        if not self._is_lasting(found):\n            return found\n",
         "",
-        _exporter("recorders", "metrics"),
+        _exporter("recorders"),
     ),
     Safety(
         "huge values are not copied",
@@ -781,7 +781,7 @@ COMPILED = (
         CORE + "_speedups.c",
         "PyList_GET_SIZE(durations) <= state.max_buffered",
         "PyList_GET_SIZE(durations) > 0",
-        _core("span") + _exporter("timings", "metrics"),
+        _core("span") + _exporter("timings", "metrics_threads"),
     ),
 )
 

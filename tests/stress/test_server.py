@@ -52,7 +52,7 @@ def test_clients_that_misbehave(
     assert found["threads"] <= 16
     assert found["sockets"] >= 0.9 * sum(kinds.values())
     assert found["gone"] <= 9
-    assert found["slowest scrape"] <= scale(2, 1)
+    assert found["slowest answer"] <= scale(2, 1)
     assert found["kept"] >= scale(0.4, 0.8)
     assert found["left"] == 0
 

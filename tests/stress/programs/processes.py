@@ -68,7 +68,7 @@ def forks(times: int, *, server: bool) -> dict[str, Any]:
         workers[-1].start()
     ends = []
     for i in range(times):
-        time.sleep(0.01)
+        time.sleep(0.01)  # for the threads to be somewhere else than at the last fork
         child = os.fork()
         if child == 0:
             _child(exporter, i)
@@ -132,7 +132,7 @@ def forked_server(times: int) -> dict[str, Any]:
 
 
 class Slow(Collector):
-    """Takes a second, unless it is told that it need not."""
+    """Takes longer than anyone waits."""
 
     def __init__(self) -> None:
         self.running = threading.Event()

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from hypertrace import set_trace_function
 from hypertrace_prometheus import PrometheusExporter
 
-from .tools import Swarm, connected, counts, get, sockets, threads
+from .tools import Swarm, connected, counts, get, repeating, sockets, threads
 
 PATHS = {"/", "/metrics", "/-/healthy"}
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -143,7 +143,7 @@ def attack(
         most_threads, most_sockets, gone = 0, 0, 0.0
         # All have come when there were as many as there are kinds of them; then they may only go.
         while not gone and time.monotonic() < start + 30:
-            time.sleep(0.05)
+            time.sleep(0.05)  # looking costs the application time, too
             most_threads = max(most_threads, threads() - idle[0])
             now = sockets() - idle[1]
             most_sockets = max(most_sockets, now)
@@ -168,7 +168,24 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
 def attackers(port: int, kinds: dict[str, int], *, tls: bool) -> dict[str, Any]:
-    """Be clients that misbehave, until a line comes on stdin; scrape from another address."""
+    """Be clients that misbehave, until a line comes on stdin.
+
+    Meanwhile another address asks five times a second, so that what holds up answers for a moment
+    shows; each seventh time it is a scrape.
+    """
+    took: list[float] = []
+
+    def ask() -> None:
+        start = time.monotonic()
+        _ask(port, "/-/healthy" if len(took) % 7 else "/metrics", tls=tls)
+        took.append(time.monotonic() - start)
+
+    with repeating(ask, 0.2):
+        _misbehave(port, kinds, tls=tls)
+    return {"slowest scrape": max(took[::7]), "slowest answer": max(took)}
+
+
+def _misbehave(port: int, kinds: dict[str, int], *, tls: bool) -> None:
     began = HELLO if tls else REQUEST[:20]
     half_open = [connected(port, began) for _ in range(kinds["half-open"])]
     slow = [connected(port, began[:1]) for _ in range(kinds["slow"])]
@@ -176,21 +193,12 @@ def attackers(port: int, kinds: dict[str, int], *, tls: bool) -> dict[str, Any]:
     with ThreadPoolExecutor(kinds["late"] + kinds["unread"]) as pool:
         late = list(pool.map(lambda _: _served(port, tls=tls), range(kinds["late"])))
         unread = list(pool.map(lambda _: _asking(port, REQUEST, tls=tls), range(kinds["unread"])))
-    scrapes: list[float] = []
-    i = 0
-    while not select.select([sys.stdin], [], [], 0.2)[0]:
-        i += 1
-        if i % 5 == 0:
-            for client in slow + late:
-                with suppress(OSError):
-                    client.send(b"x")
-        if i % 7 == 1:
-            start = time.monotonic()
-            _scrape(port, tls=tls)
-            scrapes.append(time.monotonic() - start)
+    while not select.select([sys.stdin], [], [], 1.0)[0]:
+        for client in slow + late:
+            with suppress(OSError):
+                client.send(b"x")
     for client in half_open + slow + silent + late + unread:
         client.close()
-    return {"slowest scrape": max(scrapes), "scrapes": len(scrapes)}
 
 
 def _served(port: int, *, tls: bool) -> socket.socket:
@@ -219,7 +227,7 @@ def _trusting() -> ssl.SSLContext:
     return context
 
 
-def _scrape(port: int, *, tls: bool) -> None:
+def _ask(port: int, path: str, *, tls: bool) -> None:
     options: dict[str, Any] = {"timeout": 20, "source_address": (ELSEWHERE, 0)}
     if tls:
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -227,7 +235,7 @@ def _scrape(port: int, *, tls: bool) -> None:
         )
     else:
         connection = http.client.HTTPConnection("127.0.0.1", port, **options)
-    connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+    connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
     answer = connection.getresponse()
     assert (answer.status, bool(answer.read())) == (200, True)
     connection.close()
