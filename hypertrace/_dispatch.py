@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from itertools import count
+from types import FunctionType, MethodType
 
 from . import _callsite, _failures, _guard
 from ._failures import logger, swallow
@@ -58,7 +60,7 @@ def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None
             ends with this trace function: when another one is set, or none.
 
     Raises:
-        TypeError: `function` is not callable.
+        TypeError: `function` is not callable, or a coroutine or generator function.
     """
     _check_callable(function)
     _replace_target(target_for(function), strict=strict)
@@ -87,7 +89,7 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
         functions: at least one trace function.
 
     Raises:
-        TypeError: one of them is not callable.
+        TypeError: as in `set_trace_function`.
         ValueError: there is none.
     """
     if not functions:
@@ -122,6 +124,16 @@ def reset() -> None:
 def _check_callable(function: object) -> None:
     if not callable(function):
         raise TypeError(f"a trace function must be callable with one event, not {function!r}")
+    import inspect  # here, as it takes longer to load than all the rest
+
+    kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    is_function = issubclass(type(function), FunctionType | MethodType | partial)
+    called = function if is_function else type(function).__call__
+    if any(is_kind(called) for is_kind in kinds):
+        raise TypeError(
+            f"a trace function runs when it is called, and {function!r} has to be awaited or "
+            "iterated; make it a plain function, that puts the event into a queue if need be"
+        )
 
 
 def _replace_target(new: Target | None, *, strict: bool) -> None:

@@ -3,7 +3,8 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -57,6 +58,42 @@ def test_only_callables_are_trace_functions(function: Any) -> None:
     with pytest.raises(TypeError, match="must be callable with one event"):
         fan_out(print, function)
     assert get_trace_function() is print
+
+
+async def _coroutine(event: TraceEvent) -> None:
+    del event
+
+
+def _generator(event: TraceEvent) -> Iterator[TraceEvent]:
+    yield event
+
+
+async def _asynchronous_generator(event: TraceEvent) -> AsyncIterator[TraceEvent]:
+    yield event
+
+
+class _Coroutine:
+    async def __call__(self, event: TraceEvent) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _coroutine,
+        _generator,
+        _asynchronous_generator,
+        partial(_coroutine),
+        _Coroutine(),
+        _Coroutine().__call__,
+    ],
+)
+def test_what_only_starts_when_called_is_no_trace_function(function: Any) -> None:
+    """Coroutine and generator functions raise at once: nobody would await or iterate them."""
+    for setter in (set_trace_function, fan_out):
+        with pytest.raises(TypeError, match="has to be awaited or iterated"):
+            setter(function)
+    assert get_trace_function() is None
 
 
 def test_clear_silences_and_set_revives(make_counting: type[Any]) -> None:

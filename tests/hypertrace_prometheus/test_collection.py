@@ -124,7 +124,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failures(exporter: PrometheusExporter) -> dict[str, int]:
-    (ours,) = [c for c in exporter.registry._collector_to_names if isinstance(c, ExporterCollector)]
+    (ours,) = [c for c in exporter.registry._collector_to_names if type(c) is ExporterCollector]
     return {name.split(".")[-1]: count for name, count in ours.failures.items()}
 
 
@@ -134,11 +134,13 @@ BAD = [
     (type("NoMetric", (), {"collect": lambda _: [7]})(), []),
     (type("NoList", (), {"collect": lambda _: None})(), []),
     (type("NoMethod", (), {"collect": None})(), []),
+    (type("SaysItIsOurs", (), {"collect": None, "__class__": ExporterCollector})(), []),
 ]
+IDS = ["all", "part", "no metric", "no list", "no method", "says it is ours"]
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize(("bad", "good"), BAD, ids=["all", "part", "no metric", "no list", "none"])
+@pytest.mark.parametrize(("bad", "good"), BAD, ids=IDS)
 def test_a_collector_that_fails_costs_its_own_metrics(
     exporter: PrometheusExporter,
     caplog: pytest.LogCaptureFixture,

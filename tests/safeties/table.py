@@ -225,6 +225,83 @@ APPLICATION = (
         "        if False:\n",
         _exporter("allowlist"),
     ),
+    Safety(
+        "a trace function that makes up attributes gets events",
+        CORE + "_targets.py",
+        "callable(getattr(type(function), name, None))",
+        "callable(getattr(function, name, None))",
+        _core("protocols"),
+    ),
+    Safety(
+        "classes of values are not hashed to copy them",
+        CORE + "_plain.py",
+        "    if id(type(value)) in _PLAIN:\n",
+        "    if type(value) in {str, int, float, bool, bytes, type(None)}:\n",
+        _core("copies"),
+    ),
+    Safety(
+        "classes of values are not hashed to count them",
+        CORE + "_recorders.py",
+        "_TEXTS.issuperset(map(id, map(type, values)))",
+        "{str, type(None)}.issuperset(map(type, values))",
+        _core("recorders"),
+    ),
+    Safety(
+        "classes are not asked for their bases",
+        CORE + "_naming.py",
+        "_mro_of(cls)",
+        "cls.__mro__",
+        _core("hostile"),
+    ),
+    Safety(
+        "names of classes have no methods of their own",
+        CORE + "_naming.py",
+        "str.__str__(_qualname_of(c)) for c",
+        "_qualname_of(c) for c",
+        _core("hostile"),
+    ),
+    Safety(
+        "a collection that ends meanwhile is not looked for",
+        CORE + "_span.py",
+        "next(reversed(_collections), None)",
+        "next(reversed(_collections))",
+        _core("greenlets"),
+    ),
+    Safety(
+        "a value that says that it is a text is asked for one",
+        EXPORTER + "labels.py",
+        "    kind = type(value)\n",
+        "    kind = value.__class__\n",
+        _exporter("labels_hostile"),
+    ),
+    Safety(
+        "no label is a URL or an absolute path of another system",
+        EXPORTER + "labels.py",
+        "    if _FOREIGN.match(filename) and not os.path.isabs(filename):",
+        "    if False:",
+        _exporter("labels_hostile"),
+    ),
+    Safety(
+        "no label has a folder of what was made at run time",
+        EXPORTER + "labels.py",
+        """return f"<{_last_part(name)}>\"""",
+        """return f"<{name}>\"""",
+        _exporter("labels_hostile"),
+    ),
+    Safety(
+        "props named like addresses with a password are refused",
+        EXPORTER + "allowlist.py",
+        "    | (?<![a-z]) (database|db|redis|mongo|mongodb|amqp|broker)_?ur[il]s? (?![a-z])\n",
+        "",
+        _exporter("allowlist"),
+    ),
+    Safety(
+        "names of props have no methods of their own",
+        EXPORTER + "allowlist.py",
+        "text = str.__str__(name)",
+        "text = name",
+        _exporter("allowlist"),
+    ),
 )
 
 COUNTING = (
@@ -305,6 +382,56 @@ COUNTING = (
         "    return result\n",
         _exporter("recorders"),
     ),
+    Safety(
+        "values that say that they are equal are told apart",
+        EXPORTER + "recorders.py",
+        """\
+        is_text = _TEXTS.issuperset(map(id, map(type, values)))
+        found = self.known.get(values) if is_text else None
+""",
+        """\
+        try:
+            found = self.known.get(values)
+        except Exception:
+            found = None
+""",
+        _exporter("recorders"),
+    ),
+    Safety(
+        "what numbers no object owns no series",
+        EXPORTER + "metrics.py",
+        "is_owner = self._own_series and event.object.id",
+        "is_owner = self._own_series",
+        _exporter("exporter_bounds"),
+    ),
+    Safety(
+        "what interrupts the end of a span is not dropped",
+        EXPORTER + "metrics.py",
+        "if function is None or exemplars.is_never(function):",
+        "if function is None:",
+        _exporter("exporter_truth"),
+    ),
+    Safety(
+        "exemplars have no labels of Prometheus",
+        EXPORTER + "exemplars.py",
+        """re.compile(r"(?!__)[""",
+        """re.compile(r"[""",
+        _exporter("exemplars"),
+    ),
+    Safety(
+        "buckets that are texts are refused",
+        EXPORTER + "timings.py",
+        "    if isinstance(value, str | bytes):  # float() would read them\n",
+        "    if False:\n",
+        _exporter("timings"),
+    ),
+    Safety(
+        "buckets too large for a float are refused as such",
+        EXPORTER + "timings.py",
+        "    except OverflowError:\n",
+        "    except ZeroDivisionError:\n",
+        _exporter("timings"),
+    ),
 )
 
 PROCESSES = (
@@ -377,6 +504,35 @@ PROCESSES = (
         "        except BaseException:\n            self.stop()\n            raise\n",
         "        except BaseException:\n            raise\n",
         _exporter("exporter_registries", "exporter_life"),
+    ),
+    Safety(
+        "a start that is interrupted leaves nothing",
+        EXPORTER + "exporter.py",
+        """\
+        self._collectors.append(collector)  # first: an interrupt must leave none that stays
+        try:
+            self.registry.register(collector)
+""",
+        """\
+        try:
+            self.registry.register(collector)
+            self._collectors.append(collector)
+""",
+        _exporter("exporter_life"),
+    ),
+    Safety(
+        "a start asks no collector of others",
+        EXPORTER + "exporter.py",
+        "for one in defaults for family in one.collect()",
+        "for one in held for family in one.collect()",
+        _exporter("exporter_life"),
+    ),
+    Safety(
+        "classes of collectors are not compared at the start",
+        EXPORTER + "exporter.py",
+        "if any(type(one) is kind for kind in _DEFAULTS.values())",
+        "if type(one) in _DEFAULTS.values()",
+        _exporter("exporter_life"),
     ),
 )
 
@@ -598,6 +754,48 @@ SCRAPES = (
         "        if True:\n",
         _exporter("endpoint"),
     ),
+    Safety(
+        "classes of collectors are not compared at a scrape",
+        EXPORTER + "collection.py",
+        "any(type(self.collector) is kind for kind in (*_QUICK, _TargetInfo))",
+        "type(self.collector) in (*_QUICK, _TargetInfo)",
+        _exporter("exporter_life"),
+    ),
+    Safety(
+        "a collector that says that it is the exporter's is none",
+        EXPORTER + "collection.py",
+        "return type(self.collector) is ExporterCollector",
+        "return isinstance(self.collector, ExporterCollector)",
+        _exporter("collection"),
+    ),
+    Safety(
+        "one thread alone logs a failure of a collector",
+        EXPORTER + "failures.py",
+        "if not silence.turn.acquire(blocking=False):",
+        "if False:",
+        _exporter("failures"),
+    ),
+    Safety(
+        "a collector whose class has no name is counted",
+        EXPORTER + "failures.py",
+        "    except Exception:  # noqa: BLE001 -- a metaclass may raise anything\n",
+        "    except ZeroDivisionError:\n",
+        _exporter("failures"),
+    ),
+    Safety(
+        "greenlets wait for each other's collection",
+        EXPORTER + "snapshots.py",
+        "import threading\n",
+        "import types\n\nthreading = types.SimpleNamespace(**vars(__import__('threading')))\n",
+        _exporter("collection"),
+    ),
+    Safety(
+        "greenlets wait for a collector",
+        EXPORTER + "collection.py",
+        "import queue\n",
+        "import types\n\nqueue = types.SimpleNamespace(**vars(__import__('queue')))\n",
+        _exporter("collection"),
+    ),
 )
 
 SERVER = (
@@ -751,6 +949,62 @@ SERVER = (
         "certfile, keyfile, password=refuse",
         "certfile, keyfile",
         _exporter("tls"),
+    ),
+    Safety(
+        "hanging up on many holds up nobody",
+        EXPORTER + "connections.py",
+        "for connection in late[:_BATCH]:",
+        "for connection in late:",
+        _exporter("connections"),
+    ),
+    Safety(
+        "a server that is behind does not rest",
+        EXPORTER + "connections.py",
+        "0 if self._is_behind else _TICK if self._open else None",
+        "_TICK if self._open else None",
+        _exporter("connections"),
+    ),
+    Safety(
+        "reading from many holds up nobody",
+        EXPORTER + "connections.py",
+        "key=lambda event: crowd[event[0]])[:_BATCH]",
+        "key=lambda event: crowd[event[0]])",
+        _exporter("connections"),
+    ),
+    Safety(
+        "clients with few connections go first",
+        EXPORTER + "connections.py",
+        "sorted(events, key=lambda event: crowd[event[0]])[:_BATCH]",
+        "events[:_BATCH]",
+        _exporter("connections"),
+    ),
+    Safety(
+        "newer connections go first",
+        EXPORTER + "connections.py",
+        "reversed(self._selector.select(seconds))",
+        "self._selector.select(seconds)",
+        _exporter("connections"),
+    ),
+    Safety(
+        "a system that refuses to watch does not end the server",
+        EXPORTER + "connections.py",
+        "except OSError:  # no memory, or more is watched than the process may have open by now\n",
+        "except ZeroDivisionError:\n",
+        _exporter("connections"),
+    ),
+    Safety(
+        "a certificate does not make a server closed",
+        EXPORTER + "server.py",
+        "elif client_ca is None and auth is None:",
+        "elif context is None and auth is None:",
+        _exporter("server"),
+    ),
+    Safety(
+        "credentials with two bytes a character are an error",
+        EXPORTER + "auth.py",
+        "if name and password and is_text else None",
+        "if name and password else None",
+        _exporter("auth"),
     ),
 )
 
