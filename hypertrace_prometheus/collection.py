@@ -177,6 +177,9 @@ def collect(
     )
     harvests = [Harvest(one, convert, failures) for one in _asked(registry, held, names)]
     apart = []
+    for harvest in harvests:  # before the first one runs, which may be that of the exporter
+        if not harvest.is_own and not harvest.is_quick:
+            failures.expect(harvest.collector)
     for harvest in harvests:
         if not harvest.is_own and harvest.is_hanging:
             harvest.skip()

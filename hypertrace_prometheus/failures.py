@@ -41,15 +41,17 @@ class Failures:
         self._silences: dict[str, _Silence] = {}
         self._told: dict[str, int] = {}
 
+    def expect(self, collector: object) -> None:
+        """Show the class of a collector before it fails, with 0: so its first failure is a rise."""
+        self._counts.setdefault(self._known_as(collector), Cell())
+
     def count(self, collector: object, error: BaseException) -> None:
         """Count one failure, and log it with its traceback. Never raises.
 
         A class of collectors is logged once a minute at the most, with the number of failures that
         were left out.
         """
-        name = _name(type(collector))
-        if name not in self._counts and len(self._counts) >= _MOST_CLASSES:
-            name = _OTHER
+        name = self._known_as(collector)
         self._counts.setdefault(name, Cell()).increment()
         with suppress(Exception):  # a broken log handler must not cost the page
             self._log(name, error)
@@ -58,6 +60,11 @@ class Failures:
         """Return the classes, each with the number of its failures."""
         for name, cell in self._counts.copy().items():
             yield name, cell.value
+
+    def _known_as(self, collector: object) -> str:
+        name = _name(type(collector))
+        is_known = name in self._counts or len(self._counts) < _MOST_CLASSES
+        return name if is_known else _OTHER
 
     def _log(self, name: str, error: BaseException) -> None:
         now = monotonic()

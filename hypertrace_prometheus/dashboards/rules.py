@@ -114,8 +114,7 @@ def _alerts(counter_name: str) -> list[Rule]:
         ),
         _alert(
             "HypertraceFailedCollections",
-            # Once may be chance, and makes the series; from the second time on it rises.
-            f"increase({collector.FAILED}[10m]) > 0",
+            f"changes({collector.FAILED}[10m]) > 1",  # once may be chance
             "0m",
             f"{_PROCESS} lacks metrics of {{{{ $labels.{collector.COLLECTOR} }}}}",
             "This collector of its registry raises, hangs or repeats a series; the log tells where "

@@ -221,3 +221,52 @@ def test_a_collection_while_a_span_asks_for_it_is_no_error(
     assert isinstance(inner, SpanEvent)
     assert inner.upstream is not None
     assert swallowed_errors() == 0
+
+
+FIRST_COLLECTION = """
+import gc, threading
+gc.disable()
+from hypertrace import Tracer, _span, set_trace_function, swallowed_errors, traced
+
+held, released = threading.Event(), threading.Event()
+
+class Slow:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        held.set()
+        released.wait(10)
+
+def ended_meanwhile(phases):
+    found = reversed(phases)
+    released.set()
+    collecting.join()
+    return found
+
+@traced
+def numbers():
+    yield 1
+
+set_trace_function(lambda event: None)
+Slow()
+collecting = threading.Thread(target=gc.collect)
+collecting.start()
+held.wait(10)
+_span.reversed = ended_meanwhile
+with Tracer("outer").span():
+    print(list(numbers()), swallowed_errors())
+released.set()
+"""
+
+
+def test_the_first_collection_is_one_like_the_others() -> None:
+    """A span that looks for a collection may do so while another thread ends its very first one."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FIRST_COLLECTION],
+        env={**os.environ, "PYTHONPATH": str(Path(hypertrace.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[1] 0\n", "")

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace import Caller, SpanEvent, TracedObject, Upstream
-from hypertrace_prometheus import timings
+from hypertrace_prometheus import PrometheusExporter, timings
 from hypertrace_prometheus.collector import ExporterCollector
 from hypertrace_prometheus.exposition import render
 from hypertrace_prometheus.families import SeriesFamily
@@ -185,6 +185,11 @@ def gauge(name: str, labels: dict[str, str], value: float) -> Metric:
 
 def failed(page: str) -> dict[str, float]:
     """Give the failures that a page tells of, by the name of the class without its module."""
+    return {name: value for name, value in watched(page).items() if value}
+
+
+def watched(page: str) -> dict[str, float]:
+    """Give the same with those that have not failed."""
     return {
         s.labels["collector"].split(".")[-1]: s.value
         for s in samples(parse_text(page))
@@ -203,6 +208,14 @@ def test_a_page_tells_which_collectors_it_lacks(registry: CollectorRegistry, bou
     assert failed(with_failures) == {"Given": 2}
     lines = with_failures.splitlines()
     assert {"kept_0 0.0", "kept_1 1.0", *page.splitlines()} <= set(lines)
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_collectors_of_the_application_are_told_before_they_fail(bounded: bool) -> None:
+    """The first page has them with 0, so that Prometheus sees the first failure as a rise."""
+    with PrometheusExporter() as exporter:
+        exporter.registry.register(Given(gauge("kept", {}, 1)))
+        assert watched(render(exporter.registry, bounded=bounded).decode()) == {"Given": 0}
 
 
 def test_what_cannot_be_written_is_left_out(registry: CollectorRegistry) -> None:

@@ -96,6 +96,16 @@ def test_threads_are_told_exactly(
     assert min(told) >= 0
 
 
+def test_a_class_is_shown_before_it_fails() -> None:
+    """Who may fail is told with 0, which costs no class that failed its place."""
+    counted = Failures()
+    counted.expect(Pool())
+    assert dict(counted.items()) == {NAME: 0}
+    counted.count(Pool(), ERROR)
+    counted.expect(Pool())
+    assert dict(counted.items()) == {NAME: 1}
+
+
 def test_classes_without_end_share_a_name(caplog: pytest.LogCaptureFixture) -> None:
     """Past a hundred classes, such as those made at run time, the rest is counted together."""
     counted = Failures()

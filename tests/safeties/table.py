@@ -247,6 +247,13 @@ APPLICATION = (
         _core("recorders"),
     ),
     Safety(
+        "the log names the recorder that failed",
+        CORE + "_recorders.py",
+        "            swallow(error, recorder)  # here",
+        "            swallow(error, record)  # here",
+        _core("recorders"),
+    ),
+    Safety(
         "classes are not asked for their bases",
         CORE + "_naming.py",
         "_mro_of(cls)",
@@ -268,6 +275,13 @@ APPLICATION = (
         _core("greenlets"),
     ),
     Safety(
+        "the first collection is one like the others",
+        CORE + "_span.py",
+        "    _collections.update(start=None, stop=None)\n",
+        "",
+        _core("greenlets"),
+    ),
+    Safety(
         "a value that says that it is a text is asked for one",
         EXPORTER + "labels.py",
         "    kind = type(value)\n",
@@ -286,6 +300,13 @@ APPLICATION = (
         EXPORTER + "labels.py",
         """return f"<{_last_part(name)}>\"""",
         """return f"<{name}>\"""",
+        _exporter("labels_hostile"),
+    ),
+    Safety(
+        "no label has a folder of Windows",
+        EXPORTER + "labels.py",
+        """return re.split(r"[/\\\\]", path)[-1]""",
+        """return path.rpartition("/")[2]""",
         _exporter("labels_hostile"),
     ),
     Safety(
@@ -766,6 +787,13 @@ SCRAPES = (
         EXPORTER + "collection.py",
         "return type(self.collector) is ExporterCollector",
         "return isinstance(self.collector, ExporterCollector)",
+        _exporter("collection"),
+    ),
+    Safety(
+        "what says that it is an exporter is not told of failures",
+        EXPORTER + "collection.py",
+        "for one in held or () if type(one) is ExporterCollector)",
+        "for one in held or () if isinstance(one, ExporterCollector))",
         _exporter("collection"),
     ),
     Safety(
