@@ -327,8 +327,9 @@ def test_finalizers_that_trace_during_a_scrape(collected: None) -> None:
         assert len([[text, cell.value] for text, cell in series.items()]) > 2_000
     gc.disable()
     ghosts = [count for text, count in values(series).items() if text.startswith("ghost")]
-    assert made > 50
-    assert sum(ghosts) in {made, made - 1}
+    seen, made = made, 1_000  # the last one is to make no other
+    assert seen > 50
+    assert sum(ghosts) in {seen, seen - 1}
 
 
 def test_a_finalizer_that_runs_at_the_last_look_loses_no_count(
@@ -455,8 +456,9 @@ def test_finalizers_that_make_series_at_any_allocation(collected: None) -> None:
         count(series, n=str(number))
     gc.disable()
     held = values(series)
-    assert made > 50
-    assert sum(held.values()) in {made + 999, made + 1_000}
+    seen, made = made, 1_000  # as above
+    assert seen > 50
+    assert sum(held.values()) in {seen + 999, seen + 1_000}
     assert len(series) == 300
 
 

@@ -233,6 +233,20 @@ APPLICATION = (
         _core("protocols"),
     ),
     Safety(
+        "trace functions that only start when they are called are refused",
+        CORE + "_dispatch.py",
+        "    if any(is_kind(called) for is_kind in kinds):\n",
+        "    if False:\n",
+        _core("dispatch"),
+    ),
+    Safety(
+        "objects that only start when they are called are refused, too",
+        CORE + "_dispatch.py",
+        "called = function if is_function else type(function).__call__",
+        "called = function",
+        _core("dispatch"),
+    ),
+    Safety(
         "classes of values are not hashed to copy them",
         CORE + "_plain.py",
         "    if id(type(value)) in _PLAIN:\n",
@@ -645,8 +659,8 @@ BOUNDED = (
     Safety(
         "classes of collectors that failed are bounded",
         EXPORTER + "failures.py",
-        "        if name not in self._counts and len(self._counts) >= _MOST_CLASSES:\n",
-        "        if False:\n",
+        "return name if is_known else _OTHER",
+        "return name",
         _exporter("failures"),
     ),
 )
@@ -802,6 +816,13 @@ SCRAPES = (
         "if not silence.turn.acquire(blocking=False):",
         "if False:",
         _exporter("failures"),
+    ),
+    Safety(
+        "collectors of others are shown before they fail",
+        EXPORTER + "collection.py",
+        "            failures.expect(harvest.collector)\n",
+        "            pass\n",
+        _exporter("exposition", "collection"),
     ),
     Safety(
         "a collector whose class has no name is counted",
