@@ -56,9 +56,13 @@ class Connection:
         self.answered = False
         self._tls = tls
         self._known = bytearray()
-        self._asked = monotonic()
-        self._end = self._asked + _IN_ALL
+        self._asked = self._noticed = inf
+        self._end = monotonic() + _IN_ALL
         self._give(_SENDING)
+
+    def notice(self, now: float) -> None:
+        """Note that there is something to `take()`, which may have to wait for others."""
+        self._noticed = min(self._noticed, now)
 
     def take(self) -> bool:
         """Take what has come, and tell whether a worker can begin.
@@ -70,6 +74,7 @@ class Connection:
             OSError: nothing will, or nothing that makes sense.
         """
         known = len(self._known)
+        self._asked, self._noticed = self._noticed, inf
         self._known += _part(self.socket.recv(_MAX_HEAD, _NO_WAIT))
         if self._tls is not None:
             return begins_with_a_record(self._known)
@@ -77,7 +82,6 @@ class Connection:
 
     def wait_for_worker(self) -> None:
         """Set the deadline to the end of all its time: what it waits for now are others."""
-        self._asked = monotonic()
         self._give(inf)
 
     def answer(self, respond: Respond) -> None:

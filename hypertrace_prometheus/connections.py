@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from .connection import Respond
 
-    # Whose it is, None for the server itself, and what to do.
-    Event = tuple[str | None, Callable[[], None]]
+    # Of which connection, None for the server itself, and what to do.
+    Event = tuple[Connection | None, Callable[[], None]]
 
 _WORKERS = 16
 # Of which one client may keep so many busy, so that another finds one.
@@ -147,8 +147,12 @@ class Connections:
         except OSError:  # no memory, or more is watched than the process may have open by now
             self._give_way()
             return []
-        crowd = Counter(connection.client for connection in self._open)
-        return sorted(events, key=lambda event: crowd[event[0]])[:_BATCH]
+        now, crowd = monotonic(), Counter(connection.client for connection in self._open)
+        for connection, _ in events:
+            if connection:  # what waits for another turn came now, and may share what is collected
+                connection.notice(now)
+        events.sort(key=lambda event: crowd[event[0].client] if event[0] else 0)
+        return events[:_BATCH]
 
     def _wind_up(self) -> None:
         self._selector.unregister(self._listener)
@@ -205,9 +209,7 @@ class Connections:
             if connection in self._open:  # not closed by another event of this turn
                 act(connection)
 
-        self._selector.register(
-            connection.socket, selectors.EVENT_READ, (connection.client, on_event)
-        )
+        self._selector.register(connection.socket, selectors.EVENT_READ, (connection, on_event))
 
     def _take(self, connection: Connection) -> None:
         try:

@@ -192,6 +192,9 @@ def test_all_its_time_is_bounded_whatever_a_client_does(clock: Clock) -> None:
     with one, other:
         connection = Connection(one, (HERE, 1), None)
         clock.now += 3.9
+        other.sendall(HEALTH)
+        connection.notice(clock.now)
+        assert connection.take()
 
         def respond(_: bytes, client: str, asked: float) -> bytes:
             assert (client, asked, connection.deadline) == (HERE, 1003.9, float("inf"))
@@ -202,6 +205,26 @@ def test_all_its_time_is_bounded_whatever_a_client_does(clock: Clock) -> None:
         assert connection.deadline == pytest.approx(1006)
         connection.answer(respond)
         assert connection.deadline == pytest.approx(1106)
+
+
+def test_a_request_was_there_when_it_was_noticed() -> None:
+    """What waits for its turn to be read came before that, each part of it anew."""
+    asked = []
+
+    def respond(_: bytes, client: str, when: float) -> bytes:
+        asked.append((client, when))
+        return b""
+
+    one, other = socket.socketpair()
+    with one, other:
+        connection = Connection(one, (HERE, 1), None)
+        for part, moments in ((HEALTH[:9], (1.0, 2.0)), (HEALTH[9:], (3.0, 4.0))):
+            other.sendall(part)
+            for moment in moments:
+                connection.notice(moment)
+            assert connection.take() is (part != HEALTH[:9])
+        connection.answer(respond)
+    assert asked == [(HERE, 3.0)]
 
 
 def test_one_client_cannot_have_all_workers(

@@ -1016,15 +1016,22 @@ SERVER = (
     Safety(
         "reading from many holds up nobody",
         EXPORTER + "connections.py",
-        "key=lambda event: crowd[event[0]])[:_BATCH]",
-        "key=lambda event: crowd[event[0]])",
+        "return events[:_BATCH]",
+        "return events",
         _exporter("connections"),
     ),
     Safety(
         "clients with few connections go first",
         EXPORTER + "connections.py",
-        "sorted(events, key=lambda event: crowd[event[0]])[:_BATCH]",
-        "events[:_BATCH]",
+        "events.sort(key=lambda event: crowd[event[0].client] if event[0] else 0)",
+        "",
+        _exporter("connections"),
+    ),
+    Safety(
+        "requests that wait to be read share what is collected meanwhile",
+        EXPORTER + "connection.py",
+        "min(self._noticed, now)",
+        "now",
         _exporter("connections"),
     ),
     Safety(
