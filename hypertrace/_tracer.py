@@ -195,9 +195,9 @@ class Tracer(Source):
     ) -> _T | None:
         culprit: object = self
         try:
+            target = _dispatch.target
             # Asked in any case: tasks that were started inside tracing leave no mark.
-            target = None if is_dropped() else _dispatch.target
-            if target is not None:
+            if target is not None and not is_dropped():
                 culprit = target.function
                 return method(target, frame, *call)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
