@@ -48,7 +48,7 @@ def test_clients_that_misbehave(
     figure(f"threads that answer 400 such clients{over}", found["threads"], "", "≤ 16")
     figure(f"until the last of them is gone{over}", found["gone"], "s", "≤ 8 s")
     figure(f"slowest scrape meanwhile{over}", found["slowest scrape"], "s", "≤ 1 s")
-    figure(f"time the application keeps{over}", 100 * found["kept"], "%", "≥ 80 %")
+    figure(f"what the application keeps doing{over}", 100 * found["kept"], "%", "≥ 80 %")
     assert found["threads"] <= 16
     assert found["sockets"] >= 0.9 * sum(kinds.values())
     assert found["gone"] <= 9

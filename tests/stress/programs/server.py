@@ -36,7 +36,6 @@ class Application:
 
     def __init__(self) -> None:
         self.done = 0
-        self.busy = 0.0  # seconds of processor time
         self.longest = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -56,12 +55,6 @@ class Application:
         time.sleep(seconds)
         return (self.done - before) / (time.monotonic() - start)
 
-    def share(self, seconds: float) -> float:
-        """Return which part of the time it runs, measured for so long."""
-        before, start = self.busy, time.monotonic()
-        time.sleep(seconds)
-        return (self.busy - before) / (time.monotonic() - start)
-
     def _run(self) -> None:
         connect, clock = self._swarm.connect, time.perf_counter
         while not self._over.is_set():
@@ -71,7 +64,6 @@ class Application:
                 connect()
                 self.longest = max(self.longest, clock() - start)
             self.done += 200
-            self.busy = time.thread_time()
 
 
 def _start(program: str, **arguments: Any) -> subprocess.Popen[str]:
@@ -142,10 +134,9 @@ def attack(
     )
     _make_series(exporter, series)
     with Application() as application:
-        # Not how much it does: the attackers, on the other half of a core, slow that down as well.
-        alone = application.share(measured)
+        alone = application.pace(measured)
         idle = threads(), sockets()
-        start, busy = time.monotonic(), application.busy
+        start, did = time.monotonic(), application.done
         attackers = _start(
             "server.attackers", port=exporter.port, kinds=kinds, tls=certificate is not None
         )
@@ -158,14 +149,15 @@ def attack(
             most_sockets = max(most_sockets, now)
             if most_sockets >= 0.9 * sum(kinds.values()) and now <= 0:
                 gone = time.monotonic() - start
-        share = (application.busy - busy) / (time.monotonic() - start)
+        pace = (application.done - did) / (time.monotonic() - start)
         said, _ = attackers.communicate("\n")
+        alone = (alone + application.pace(measured)) / 2
     exporter.stop()
     return {
         "threads": most_threads,
         "sockets": most_sockets,
         "gone": gone or 99.0,
-        "kept": share / alone,
+        "kept": pace / alone,
         "left": sockets() - before,
         **json.loads(said),
     }
