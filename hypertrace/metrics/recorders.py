@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from hypertrace import PropsRecorder
 
-from .timings import RESULTS, duration
+from .aggregations import RESULTS, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hypertrace import SpanEvent, Upstream
 
-    from .timings import Timings
+    from .aggregations import Spans
+    from .labels import Labeller, Values
 
     Props = Mapping[str, object]
 
@@ -36,32 +37,27 @@ class PropsIndex(Generic[T]):
     """
 
     def __init__(
-        self,
-        names: tuple[str, ...],
-        make: Callable[[Props], T],
-        is_lasting: Callable[[T], bool],
-        text: Callable[[object], str],
+        self, labeller: Labeller, make: Callable[[Values], T], is_lasting: Callable[[T], bool]
     ) -> None:
         """Start empty.
 
         Args:
-            names: of the allowed props.
-            make: finds or makes what belongs to props; it may be slow.
-            is_lasting: whether it may be remembered.
-            text: turns a value into the text of its label.
+            labeller: knows the allowed props, and turns their values into text.
+            make: finds or makes what belongs to the texts of the values; it may be slow.
+            is_lasting: whether what `make` returned may be remembered.
         """
-        self.names = names
+        self.names = labeller.allowed
         self.known: dict[tuple[object, ...], T] = {}
         # With the types of the values: 1 and True are equal, but not as texts.
         self._numbers: dict[tuple[tuple[object, ...], tuple[type, ...]], T] = {}
+        self._texts = labeller.of_props
         self._make = make
         self._is_lasting = is_lasting
-        self._text = text
 
     def find(self, props: Props) -> T:
         """Return what belongs to some props."""
         values = tuple(map(props.get, self.names))
-        # To look others up would run code of their own, which may say that they equal a text.
+        # Looking other types up would run their code, which may say that they equal a text.
         is_text = _TEXTS.issuperset(map(id, map(type, values)))
         found = self.known.get(values) if is_text else None
         return self.made(values, props) if found is None else found
@@ -72,20 +68,16 @@ class PropsIndex(Generic[T]):
         plain = _PLAIN.issuperset(map(id, types))
         if plain and (found := self._numbers.get((values, types))) is not None:
             return found
-        found = self._make(props)
+        texts = self._texts(props)
+        found = self._make(texts)
         if not self._is_lasting(found):
             return found
-        if all(map(self._is_own_text, values)):
-            self.known[values] = found
-        elif plain and all(map(self._is_shown_whole, values)):
+        if all(map(_is_own_text, values, texts)):
+            # The texts stand in the key of the series, too: one tuple for both.
+            self.known[texts if None not in values else values] = found
+        elif plain and all(map(_is_shown_whole, values, texts)):
             self._numbers[values, types] = found
         return found
-
-    def _is_own_text(self, value: object) -> bool:
-        return value is None or (type(value) is str and self._text(value) == value)
-
-    def _is_shown_whole(self, value: object) -> bool:
-        return self._is_own_text(value) or (isinstance(value, int) and abs(value) < _LARGE)
 
 
 def props_recorder(index: PropsIndex[Callable[[], object]]) -> Callable[[Props], object]:
@@ -95,67 +87,75 @@ def props_recorder(index: PropsIndex[Callable[[], object]]) -> Callable[[Props],
     return PropsRecorder(index.names, index.known, index.made).record
 
 
-class SpanMetrics(Protocol):
-    """What keeps the metrics of spans."""
+class SpanEnds(Protocol):
+    """What records how spans end."""
 
-    def timings_of(self, event: SpanEvent) -> Timings:
-        """Return the timings of the series that a span ends in."""
+    def spans_of(self, event: SpanEvent) -> Spans:
+        """Return the spans of the series that a span ends in."""
 
-    def count_ending(self, event: SpanEvent) -> None:
+    def count_exception(self, event: SpanEvent) -> None:
         """Count the exception that ended a span, if there is one."""
 
     def exemplar(self) -> Mapping[str, str] | None:
-        """Return what to remember the span by that ends now."""
+        """Return the exemplar of the span that ends now, None if it has none."""
 
 
-class TimingsRecorder:
+class SpansRecorder:
     """Records the spans of one call site; see `hypertrace.SpanRecorder`.
 
-    A span that ends well and has nothing to tell is no more than an append to `durations`.
+    A span that ends well and has nothing to report is no more than an append to `durations`.
     """
 
-    __slots__ = ("_metrics", "durations", "edge", "start", "timings")
+    __slots__ = ("_ends", "durations", "edge", "spans", "start")
 
     def __init__(
         self,
-        timings: Timings,
-        metrics: SpanMetrics,
+        spans: Spans,
+        ends: SpanEnds,
         edge: Callable[[Upstream], Callable[[], object]] | None,
         *,
         simple: bool,
     ) -> None:
-        """Record where spans start.
+        """Record in the series where spans start.
 
         Args:
-            timings: of the series that spans start in.
-            metrics: finds the series that others end in, and counts how they end.
-            edge: finds what counts the spans inside another one; None if nobody wants to know.
+            spans: of that series.
+            ends: finds the series that other spans end in, and records how they end.
+            edge: finds what counts the spans inside another one; None if edges are not counted.
             simple: nothing but the duration is wanted of a span that ends well.
         """
-        self.timings = timings
-        self._metrics = metrics
+        self.spans = spans
+        self._ends = ends
         self.edge = edge
-        self.start = timings.started.increment
-        self.durations = timings.results["ok"].buffer if simple else None
+        self.start = spans.started.increment
+        self.durations = spans.results["ok"].buffer if simple else None
 
     def end(self, event: SpanEvent) -> None:
-        """Take the end of a span."""
-        timings = self._metrics.timings_of(event) if event.caller.props else self.timings
-        if timings is not self.timings:
-            self.timings.moved_to(timings)
+        """Record the end of a span."""
+        spans = self._ends.spans_of(event) if event.caller.props else self.spans
+        if spans is not self.spans:
+            self.spans.moved_to(spans)
         result, seconds = _result_of(event), duration(event.duration)
-        timings.end(result, seconds)
-        self._metrics.count_ending(event)
-        exemplar = self._metrics.exemplar()
+        spans.end(result, seconds)
+        self._ends.count_exception(event)
+        exemplar = self._ends.exemplar()
         if exemplar is not None:
-            timings.remember(result, seconds, exemplar)
+            spans.remember(result, seconds, exemplar)
 
     def fold(self) -> None:
         """Make room in `durations`."""
-        self.timings.results["ok"].fold()
+        self.spans.results["ok"].fold()
 
 
 def _result_of(event: SpanEvent) -> str:
-    # An event that somebody made may have any. Each would be a histogram of its own.
+    # An event that was made by hand may have any. Each would be a histogram of its own.
     result = str.__str__(event.result) if issubclass(type(event.result), str) else ""
     return result if result in RESULTS else "error"
+
+
+def _is_own_text(value: object, text: str) -> bool:
+    return value is None or (type(value) is str and value == text)
+
+
+def _is_shown_whole(value: object, text: str) -> bool:
+    return _is_own_text(value, text) or (isinstance(value, int) and abs(value) < _LARGE)

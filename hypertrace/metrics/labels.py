@@ -1,8 +1,4 @@
-"""From what hypertrace tells to the labels of a series.
-
-Label values are escaped as the text formats of Prometheus want it:
-https://prometheus.io/docs/instrumenting/exposition_formats/
-"""
+"""Label values: from what hypertrace reports of an event to the labels of its series."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import re
 import sys
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace import untraced
 
@@ -30,80 +26,75 @@ PARENT_CLASS = "parent_object_classname"
 PARENT_ID = "parent_object_id"
 RESULT = "result"
 EXCEPTION = "exception"
-FROM_CLASS = "from_classname"
-FROM_FUNCTION = "from_functionname"
-TO_CLASS = "to_classname"
-TO_FUNCTION = "to_functionname"
+EDGE = ("from_classname", "from_functionname", "to_classname", "to_functionname")
 
 OBJECT_PROPS = "object_props_"
 PARENT_PROPS = "parent_object_props_"
 CALLER_PROPS = "caller_props_"
 
-Labels = dict[str, str]
+Values: TypeAlias = "tuple[str, ...]"
+"""Values of some labels in the order of their names; empty where a label has no value."""
 
 _TYPE_NAME = type.__dict__["__name__"].__get__
 
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-_UNESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 _FOREIGN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|\\\\")
-"""How a URL begins, or a path of Windows: no path to be found here, and often an absolute one."""
-
-_PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+"""Beginning of a URL or of a path of Windows: not to be found here, and often absolute."""
 
 
 class Labeller:
     """Knows which labels a series has: those of hypertrace, and of the allowed props.
 
-    Immutable; any thread may use it. Its methods never raise for what a prop's value does.
+    Immutable; any thread may use it. Its methods never raise for what the value of a prop does.
+
+    Attributes:
+        site_names: names of the labels that all calls of a call site have in common.
+        prop_names: names of the labels of a call's own props.
     """
 
     def __init__(self, allowed: Mapping[str, str], max_length: int, *, object_ids: bool) -> None:
         """Know what becomes a label.
 
         Args:
-            allowed: for each prop that becomes a label: what it is called in the label's name.
-            max_length: label values made of props, ids and names are cut to so many characters.
+            allowed: for each prop that becomes a label, what it is called in the label's name.
+            max_length: longer label values are cut to so many characters.
             object_ids: whether the numbers of objects become labels.
         """
-        self.allowed = allowed
+        self.allowed = tuple(allowed)
         self.max_length = max_length
         self._object_ids = object_ids
+        cleaned = tuple(allowed.values())
+        objects = self._object_names(CLASS, OBJECT_ID, OBJECT_PROPS, cleaned)
+        parents = self._object_names(PARENT_CLASS, PARENT_ID, PARENT_PROPS, cleaned)
+        self.site_names: Values = (*objects, *parents, FUNCTION, FILE, TRACE_ID)
+        self.prop_names: Values = tuple(CALLER_PROPS + name for name in cleaned)
+        self._no_parent = ("",) * len(parents)
+        self._no_props = ("",) * len(cleaned)
 
-    def of_objects(self, traced: TracedObject, parent: TracedObject | None) -> Labels:
-        """Return the labels that all events of a tracer have in common."""
-        labels = self._of_object(traced, CLASS, OBJECT_ID, OBJECT_PROPS)
-        if parent is not None:
-            labels |= self._of_object(parent, PARENT_CLASS, PARENT_ID, PARENT_PROPS)
-        return labels
+    def of_objects(self, traced: TracedObject, parent: TracedObject | None) -> Values:
+        """Return the label values that all events of a tracer have in common."""
+        of_parent = self._no_parent if parent is None else self._of_object(parent)
+        return self._of_object(traced) + of_parent
 
-    def of_call(self, event: TraceEvent) -> Labels:
-        """Return all labels of an event but those of the call's own props."""
-        labels = self.of_objects(event.object, event.parent_object)
-        labels[FUNCTION] = self.text(event.caller.function_name)
-        labels[FILE] = self.text(import_path(event.caller))
-        if event.id is not None:
-            labels[TRACE_ID] = self.text(event.id)
-        return labels
+    def of_site(self, event: TraceEvent) -> Values:
+        """Return all label values of an event but those of the call's own props."""
+        caller, id = event.caller, event.id
+        return (
+            *self.of_objects(event.object, event.parent_object),
+            self.text(caller.function_name),
+            self.text(import_path(caller)),
+            "" if id is None else self.text(id),
+        )
 
-    def of_edge(self, outer: Upstream, inner: Upstream) -> Labels:
-        """Return the labels of the edge from one span's function to that of one inside it."""
-        return {
-            FROM_CLASS: self.text(outer.class_name),
-            FROM_FUNCTION: self.text(outer.function_name),
-            TO_CLASS: self.text(inner.class_name),
-            TO_FUNCTION: self.text(inner.function_name),
-        }
-
-    def of_props(self, prefix: str, props: Mapping[str, object] | None) -> Labels:
-        """Return the labels of the allowed ones among some props; None stands for no value."""
+    def of_props(self, props: Mapping[str, object] | None) -> Values:
+        """Return the label values of the allowed ones among some props; None is no value."""
         if not props:
-            return {}
-        labels = {}
-        for prop, name in self.allowed.items():
-            value = props.get(prop)
-            if value is not None:
-                labels[prefix + name] = self.text(value)
-        return labels
+            return self._no_props
+        return tuple(map(self._prop_text, map(props.get, self.allowed)))
+
+    def of_edge(self, outer: Upstream, inner: Upstream) -> Values:
+        """Return the values of `EDGE` for a span inside another one."""
+        names = (outer.class_name, outer.function_name, inner.class_name, inner.function_name)
+        return tuple(map(self.text, names))
 
     def text(self, value: object) -> str:
         """Return a value as the text of a label.
@@ -114,35 +105,25 @@ class Labeller:
         """
         try:
             return self._valid(_as_text(value, self.max_length))
-        except Exception:  # noqa: BLE001 -- whatever a user's __str__ raises
+        except Exception:  # noqa: BLE001 -- the `__str__` of an application may raise anything
             return self._valid(f"<unprintable {type_name(type(value))}>")
 
     def _valid(self, text: str) -> str:
         limit = self.max_length
-        text = text[: limit + 1].encode("utf-8", "backslashreplace").decode("utf-8")
+        if not text.isascii():
+            text = text[: limit + 1].encode("utf-8", "backslashreplace").decode("utf-8")
         return text if len(text) <= limit else text[: limit - 1] + "…"
 
-    def _of_object(self, traced: TracedObject, name: str, number: str, prefix: str) -> Labels:
-        labels = {name: self.text(traced.class_name)}
-        if self._object_ids:
-            labels[number] = str(traced.id)
-        return labels | self.of_props(prefix, traced.props)
+    def _prop_text(self, value: object) -> str:
+        return "" if value is None else self.text(value)
 
+    def _object_names(self, name: str, number: str, prefix: str, props: Values) -> Values:
+        numbers = (number,) if self._object_ids else ()
+        return (name, *numbers, *(prefix + prop for prop in props))
 
-def render(labels: Mapping[str, str]) -> str:
-    """Return labels as they stand between the braces of a line, sorted by name.
-
-    The text is the same for equal labels, so it can be a key. A label without a value is left out.
-    """
-    pairs = [
-        f'{name}="{value.translate(_ESCAPES)}"' for name, value in sorted(labels.items()) if value
-    ]
-    return ",".join(pairs)
-
-
-def parse(text: str) -> Labels:
-    """Return the labels that `render()` made a text of."""
-    return {name: _unescape(value) for name, value in _PAIR.findall(text)}
+    def _of_object(self, traced: TracedObject) -> Values:
+        numbers = (str(traced.id),) if self._object_ids else ()
+        return (self.text(traced.class_name), *numbers, *self.of_props(traced.props))
 
 
 def type_name(value: object) -> str:
@@ -224,5 +205,3 @@ def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:
     return bytes.__getitem__(value, slice(size))
 
 
-def _unescape(value: str) -> str:
-    return re.sub(r'\\[\\"n]', lambda match: _UNESCAPES[match.group()], value)

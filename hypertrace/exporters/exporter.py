@@ -1,0 +1,71 @@
+"""Exporter: what all exporters share, whether they are read from or push."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypertrace.metrics import CountingOptions, Metrics
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from hypertrace import TraceEvent
+
+
+class Exporter:
+    """Brings the readings of a `Metrics` somewhere; to be subclassed.
+
+    Given to `hypertrace.set_trace_function`, it stands for its metrics: events go straight to
+    them, so an exporter costs nothing on the way of an event. Any thread may use it.
+
+    Attributes:
+        forwards_to: the `Metrics` that it reads. Give it to further exporters, so that each event
+            is counted once for all of them.
+    """
+
+    def __init__(self, metrics: Metrics | None, counting: CountingOptions) -> None:
+        """Read some metrics, or metrics of its own.
+
+        Args:
+            metrics: what to read; None makes one.
+            counting: arguments of `Metrics` for the one that is made.
+
+        Raises:
+            TypeError: `metrics` is none, or there is no such argument.
+            ValueError: both are given, or as `Metrics` raises it.
+        """
+        unknown = sorted(counting.keys() - CountingOptions.__annotations__.keys())
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}() got an unexpected keyword argument {unknown[0]!r}"
+            )
+        if metrics is None:
+            metrics = Metrics(**counting)
+        elif not isinstance(metrics, Metrics):
+            raise TypeError(f"metrics must be a hypertrace.metrics.Metrics, not {metrics!r}")
+        elif counting:
+            names = " and ".join(counting)
+            raise ValueError(
+                f"metrics together with {names}: what is counted is settled where the Metrics is "
+                f"made; pass {names} to Metrics()"
+            )
+        self.forwards_to: Metrics = metrics
+
+    def __call__(self, event: TraceEvent) -> None:
+        """Count one event."""
+        self.forwards_to(event)
+
+    def stop(self) -> None:
+        """Export no more, and free what the exporter uses. May be called more than once."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()

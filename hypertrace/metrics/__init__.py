@@ -1,0 +1,25 @@
+"""The counts: one trace function holds them, and any number of exporters read them.
+
+Imports the standard library and the core alone.
+"""
+
+from .aggregations import DEFAULT_BUCKETS
+from .declarations import Counter, Declaration, Distribution, Info, LastValue
+from .metrics import CountingOptions, Metrics
+from .reading import Exemplar, Family, HistogramReading, Point, Reading
+
+__all__ = [
+    "DEFAULT_BUCKETS",
+    "Counter",
+    "CountingOptions",
+    "Declaration",
+    "Distribution",
+    "Exemplar",
+    "Family",
+    "HistogramReading",
+    "Info",
+    "LastValue",
+    "Metrics",
+    "Point",
+    "Reading",
+]

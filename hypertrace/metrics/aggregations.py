@@ -1,0 +1,298 @@
+"""Aggregations: what holds the numbers of a series."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from hypertrace import Cell
+
+from .reading import Exemplar, HistogramReading
+from .series import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .series import Key
+
+DEFAULT_BUCKETS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+"""Upper bounds in seconds: from what a method takes to what a request may."""
+
+RESULTS = ("ok", "error", "cancelled")
+"""How a span can end."""
+
+_MAX_BUFFERED = 128
+_LONGEST = 1e15
+"""Seconds. Sums of what is not longer stay finite for ever."""
+
+
+class Count(Series):
+    """A count that only rises. Any thread may use it.
+
+    Attributes:
+        cell: what is incremented.
+    """
+
+    __slots__ = ("cell",)
+
+    def __init__(self, key: Key) -> None:
+        """Start at 0."""
+        self.key = key
+        self.cell = Cell()
+
+    @property
+    def value(self) -> int:
+        """How often `cell` was incremented."""
+        return self.cell.value
+
+
+class Calls(Count):
+    """The calls of one series: those of `trace()`, and spans. Any thread may use it.
+
+    Attributes:
+        cell: counts calls of `trace()`.
+        spans: the spans with the same labels, each of which is a call, too; None if there never
+            was one.
+    """
+
+    __slots__ = ("spans",)
+
+    def __init__(self, key: Key) -> None:
+        """Start without calls."""
+        super().__init__(key)
+        self.spans: Spans | None = None
+
+    @property
+    def value(self) -> int:
+        """How many calls there were."""
+        return self.cell.value + self.finished
+
+    @property
+    def finished(self) -> int:
+        """How many of them were spans."""
+        return 0 if self.spans is None else self.spans.read().finished
+
+    def spans_in(self, bounds: tuple[float, ...]) -> Spans:
+        """Return the spans, which start empty with buckets up to `bounds` if there are none yet."""
+        if self.spans is None:
+            made = Spans(self.key, bounds)
+            # One line that calls nothing between check and assignment, so it is one step to other
+            # threads: of two that are made at the same time, all use the first.
+            self.spans = made if self.spans is None else self.spans
+        return self.spans
+
+
+class SpansReading(NamedTuple):
+    """The spans of one series at one moment."""
+
+    durations: list[tuple[Histogram, HistogramReading]]
+    """The histograms that are not empty."""
+    started: int
+    """How many spans started here."""
+    finished: int
+    """How many spans ended here."""
+    open: int
+    """How many spans that started here have not ended."""
+
+
+class Spans:
+    """The spans of one series: a histogram for each result, and how many are open.
+
+    Attributes:
+        results: the histogram of each result that there was, and of `ok`.
+        started: counts spans that start here.
+    """
+
+    __slots__ = ("_arrived", "_bounds", "_key", "_left", "results", "started")
+
+    def __init__(self, key: Key, bounds: tuple[float, ...]) -> None:
+        """Start without spans.
+
+        Args:
+            key: the label values.
+            bounds: upper bounds of the buckets, in seconds.
+        """
+        self._key = key
+        self._bounds = bounds
+        self.results = {"ok": self._histogram("ok")}
+        self.started = Cell()
+        self._left = Cell()
+        self._arrived = Cell()
+
+    def end(self, result: str, seconds: float) -> None:
+        """Record the end of a span."""
+        histogram = self.results.get(result)
+        if histogram is None:
+            histogram = self.results.setdefault(result, self._histogram(result))
+        histogram.add(seconds)
+
+    def remember(self, result: str, seconds: float, labels: Mapping[str, str]) -> None:
+        """Keep an exemplar of a span that ended."""
+        self.results[result].remember(seconds, labels)
+
+    def moved_to(self, other: Spans) -> None:
+        """Record that a span which started here is about to end there: its props changed.
+
+        To be called before the end is recorded there: a reader must never find fewer than none
+        open.
+        """
+        other._arrived.increment()
+        self._left.increment()
+
+    def read(self) -> SpansReading:
+        """Return the histograms and numbers of this moment, which agree."""
+        # The ends first: a span that comes in between must not make the number too small.
+        readings = [(one, one.value) for one in list(self.results.values())]
+        finished = sum(reading.count for _, reading in readings)
+        ended_here = finished - self._arrived.value + self._left.value
+        durations = [pair for pair in readings if pair[1].count]
+        started = self.started.value
+        return SpansReading(durations, started, finished, started - ended_here)
+
+    def _histogram(self, result: str) -> Histogram:
+        common, others = self._key
+        return Histogram((common, (*others, result)), self._bounds)
+
+
+class Histogram(Series):
+    """Durations in buckets.
+
+    Adding one appends it to a list, which is folded into the buckets when it is long or read.
+    Any thread may append, fold and read, also a signal handler or a finalizer that runs in the
+    middle of a call. There is no lock: no thread waits, and a forked child finds none taken.
+    """
+
+    __slots__ = ("_counts", "_exemplars", "_sum", "bounds", "buffer")
+
+    def __init__(self, key: Key, bounds: tuple[float, ...]) -> None:
+        """Start empty, with buckets up to each of `bounds` (seconds, ascending) and infinity."""
+        self.key = key
+        self.bounds = bounds
+        self.buffer: list[float] = []
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        self._exemplars: dict[int, Exemplar] = {}
+
+    def add(self, seconds: float) -> None:
+        """Add one duration."""
+        self.buffer.append(seconds)
+        if len(self.buffer) > _MAX_BUFFERED:
+            self.fold()
+
+    def remember(self, seconds: float, labels: Mapping[str, str]) -> None:
+        """Let a duration that was added stand for those of its bucket."""
+        bucket = bisect_left(self.bounds, seconds)
+        self._exemplars[bucket] = Exemplar(labels, seconds, time.time())
+
+    def fold(self) -> bool:
+        """Move the durations in the buffer into the buckets, each as `duration()` has it.
+
+        Returns:
+            False if another fold finished in between: that one has moved what it found.
+        """
+        before = self._counts
+        taken = self.buffer.copy()
+        if not taken:
+            return True
+        durations, seconds = _ascending(taken)
+        counts = _added(before, durations, self.bounds)
+        total = self._sum + seconds
+        head = slice(len(taken))
+        # Nothing is called and no object is made from here on: no signal, finalizer, other thread
+        # or fork comes in between. So each duration is either in the buffer, to which others
+        # append meanwhile, or in its bucket, and no other fold has taken what is taken here.
+        if self._counts is not before:
+            return False
+        del self.buffer[head]
+        self._counts = counts
+        self._sum = total
+        return True
+
+    @property
+    def value(self) -> HistogramReading:
+        """All durations that were added before, in buckets that are consistent."""
+        # If the second fold also loses the race, the winner started after our first attempt and
+        # included everything buffered by then.
+        _ = self.fold() or self.fold()
+        counts, total = self._counts, self._sum
+        return HistogramReading(self.bounds, tuple(counts), total, self._exemplars.copy())
+
+
+def checked_bounds(buckets: Sequence[float], name: str = "buckets") -> tuple[float, ...]:
+    """Return upper bounds of buckets, in seconds, as they are used.
+
+    Args:
+        buckets: the bounds, with or without infinity.
+        name: what the errors call them.
+
+    Raises:
+        TypeError: they are no numbers.
+        ValueError: there are none, they do not ascend, or one is not above zero or not finite.
+    """
+    try:
+        bounds = tuple(map(_bound, buckets))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be numbers of seconds, not {buckets!r}") from error
+    if bounds and bounds[-1] == math.inf:
+        bounds = bounds[:-1]
+    ascending = all(a < b for a, b in pairwise(bounds))
+    if not bounds or not ascending or not all(0 < bound < math.inf for bound in bounds):
+        raise ValueError(
+            f"{name} must be ascending numbers of seconds above zero, not {buckets!r}; infinity is "
+            "added by itself"
+        )
+    return bounds
+
+
+def _bound(value: float) -> float:
+    if isinstance(value, str | bytes):  # float() would read them
+        raise TypeError(f"{value!r} is no number")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan  # to be refused: it is not finite
+
+
+def duration(value: object) -> float:
+    """Return a number of seconds as it is counted: what is no plausible duration is 0.
+
+    That is what is below zero, infinite or no number, as from a clock that was patched. Never
+    raises.
+    """
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 -- whatever a value of the application raises
+        return 0.0
+    return seconds if 0 <= seconds <= _LONGEST else 0.0
+
+
+def _ascending(values: list[float]) -> tuple[list[float], float]:
+    """Return values as they are counted, in order, and their sum."""
+    try:
+        ordered = sorted(values)
+        seconds = sum(ordered)
+        # Among numbers that have no order, the sum is none either.
+        if type(seconds) is float and ordered[0] >= 0 and seconds <= _LONGEST:
+            return ordered, seconds
+    except Exception:  # noqa: BLE001, S110 -- as above
+        pass
+    ordered = sorted(map(duration, values))
+    return ordered, sum(ordered)
+
+
+def _added(counts: list[int], durations: list[float], bounds: tuple[float, ...]) -> list[int]:
+    """Return counts of buckets with some durations, in ascending order, added."""
+    counts, below = counts.copy(), 0
+    for bucket, bound in enumerate(bounds):
+        up_to = bisect_right(durations, bound, below)
+        counts[bucket] += up_to - below
+        below = up_to
+        if below == len(durations):
+            break
+    counts[-1] += len(durations) - below
+    return counts

@@ -1,0 +1,173 @@
+"""Declarations: what a metric is called, what kind it is, and which labels it has.
+
+A metric is described here and nowhere else. Readings, the names that a counter may not take, the
+dashboards and the tables of the documentation follow from it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+from . import labels
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
+"""Ends of the names that parts of other kinds of metrics have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What one metric is.
+
+    Attributes:
+        name: of the metric, as Prometheus shows it.
+        description: one sentence for people who read the metric.
+        unit: of its values, as `seconds`; empty if they are counts.
+        labels: names of the labels that it has besides those of a traced function.
+        of_function: whether it has the labels of a traced function.
+    """
+
+    kind: ClassVar[Kind]
+
+    name: str
+    description: str
+    unit: str = ""
+    labels: tuple[str, ...] = ()
+    of_function: bool = True
+
+
+class Counter(Declaration):
+    """A count that only rises."""
+
+    kind = "counter"
+
+
+class LastValue(Declaration):
+    """A number that rises and falls."""
+
+    kind = "gauge"
+
+
+class Distribution(Declaration):
+    """Values counted in buckets."""
+
+    kind = "histogram"
+
+
+class Info(Declaration):
+    """Facts that do not change while the process lives, as labels of the value 1."""
+
+    kind = "info"
+
+
+CALLS = Counter(
+    name="function_counter_total",  # "counter" in it, as dashboards for the JavaScript exporter ask
+    description="How often a traced line ran.",
+)
+DURATIONS = Distribution(
+    name="function_duration_seconds",
+    description="How long spans took, by how they ended.",
+    unit="seconds",
+    labels=(labels.RESULT,),
+)
+EXCEPTIONS = Counter(
+    name="function_exceptions_total",
+    description="Exceptions that ended spans.",
+    labels=(labels.EXCEPTION,),
+)
+IN_PROGRESS = LastValue(
+    name="function_in_progress",
+    description="Spans that have not ended yet.",
+)
+EDGES = Counter(
+    name="function_edges_total",
+    description="Spans in other spans: who calls whom.",
+    labels=labels.EDGE,
+    of_function=False,
+)
+
+BUILT_IN = (CALLS, DURATIONS, EXCEPTIONS, IN_PROGRESS, EDGES)
+"""The metrics of traced functions, in the order in which they are shown."""
+
+_METRIC = "metric"
+
+SERIES = LastValue(
+    name="hypertrace_series",
+    description="Series held, of each metric.",
+    labels=(_METRIC,),
+    of_function=False,
+)
+SERIES_LIMIT = LastValue(
+    name="hypertrace_series_limit",
+    description="Series held at the most, of each metric.",
+    labels=(_METRIC,),
+    of_function=False,
+)
+OVERFLOWED = Counter(
+    name="hypertrace_overflowed_updates_total",
+    description="Updates past the limit, counted in the overflow series.",
+    labels=(_METRIC,),
+    of_function=False,
+)
+SWALLOWED = Counter(
+    name="hypertrace_swallowed_errors_total",
+    description="Errors raised while tracing and swallowed by hypertrace.",
+    of_function=False,
+)
+DROPPED = Counter(
+    name="hypertrace_dropped_events_total",
+    description="Events dropped because tracing itself caused them.",
+    of_function=False,
+)
+SILENT = LastValue(
+    name="hypertrace_silent_tracers",
+    description="Tracers made before a trace function was set, which stay disabled.",
+    labels=(labels.CLASS,),
+    of_function=False,
+)
+BUILD = Info(
+    name="hypertrace_build_info",
+    description="Version of hypertrace, and of the Python that runs it.",
+    labels=("version", "python", "implementation"),
+    of_function=False,
+)
+
+HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, BUILD)
+"""The metrics of the counting itself."""
+
+_RESERVED = (
+    "hypertrace_",
+    "process_",
+    "python_",
+    *(one.name.removesuffix("_total") for one in BUILT_IN if one is not CALLS),
+)
+
+
+def check_counter_name(name: object) -> None:
+    """Check that the counter of calls can have a name.
+
+    Raises:
+        TypeError: it is no `str`.
+        ValueError: Prometheus refuses it, or another metric has it. The message says why.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"counter_name must be a str, not {name!r}")
+    if not _NAME.fullmatch(name.removesuffix("_total")):
+        raise ValueError(
+            f"counter_name {name!r} is no name of a metric: it takes letters, digits and '_', "
+            "and no digit first"
+        )
+    if name.startswith(_RESERVED):
+        raise ValueError(
+            f"counter_name {name!r} begins like the metrics that the exporter has besides "
+            f"({', '.join(_RESERVED)}); choose another"
+        )
+    if name.endswith(_SUFFIXES):
+        raise ValueError(
+            f"counter_name {name!r} ends like a part of a metric of another type "
+            f"({', '.join(_SUFFIXES)}); let it end in '_total'"
+        )

@@ -1,0 +1,213 @@
+"""Function series: the series of the built-in metrics, found by what an event says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+from hypertrace import Upstream, untraced
+
+from . import exemplars, labels
+from .aggregations import Calls, Count
+from .declarations import CALLS, DURATIONS, EDGES, EXCEPTIONS, IN_PROGRESS
+from .reading import Family
+from .series import SeriesTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
+
+    from .aggregations import Spans
+    from .exemplars import ExemplarFunction
+    from .labels import Labeller, Values
+    from .reading import HistogramReading
+    from .series import Series
+
+    EdgeFunction = Callable[[Upstream], Callable[[], object]]
+    BoundsOf = Callable[[str, str], tuple[float, ...]]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+Site: TypeAlias = "tuple[Values, Caller, TracedObject | None]"
+"""What the calls of a call site have in common: label values, caller, and the object whose series
+they are, None where series are shared."""
+
+
+class Usage(NamedTuple):
+    """How much of its room a metric takes."""
+
+    metric: str
+    held: int
+    limit: int
+    overflowed: int
+    """Updates past the limit, which are in the overflow series."""
+
+
+class FunctionSeries:
+    """The series of the built-in metrics. Any thread may use it.
+
+    Attributes:
+        calls: counts calls, and records spans.
+        exceptions: counts the exceptions that ended spans.
+        edges: counts spans in other spans; None if they are not counted.
+    """
+
+    def __init__(
+        self,
+        labeller: Labeller,
+        *,
+        counter_name: str,
+        max_series: int,
+        own_series: bool,
+        bounds_of: BoundsOf,
+        exemplar: ExemplarFunction | None,
+        upstream: bool,
+    ) -> None:
+        """Start without series.
+
+        Args:
+            labeller: makes label values.
+            counter_name: of the counter of calls.
+            max_series: of each metric.
+            own_series: the series of an object are its own, and go with it.
+            bounds_of: returns the bounds of the buckets for a class name and a trace id.
+            exemplar: returns the exemplar of a span that ends.
+            upstream: count which function calls which.
+        """
+        self.labeller = labeller
+        self._own_series = own_series
+        self._bounds_of = bounds_of
+        self._exemplar = exemplar
+        self._share_keys: set[Hashable] = set()
+        names, props = labeller.site_names, labeller.prop_names
+        self._trace_id = names.index(labels.TRACE_ID)
+        counter = replace(CALLS, name=counter_name)
+        self.calls = SeriesTable(counter, max_series, (names, props), Calls)
+        self.calls.overflow.spans_in(bounds_of("", ""))  # spans are calls: one limit for both
+        exception_names = names, (*props, *EXCEPTIONS.labels)
+        self.exceptions = SeriesTable(EXCEPTIONS, max_series, exception_names, Count)
+        edge_names = (labels.CLASS,), EDGES.labels
+        self.edges = SeriesTable(EDGES, max_series, edge_names, Count) if upstream else None
+
+    def site_of(self, event: TraceEvent) -> Site:
+        """Return what the events of this one's call site have in common."""
+        # Not the event itself: a recorder that is shared must not keep an object's props. Tracers
+        # of decorated functions number no object, and share their series: none goes with one.
+        is_owner = self._own_series and event.object.id
+        owner = event.object if is_owner else None
+        return self.labeller.of_site(event), event.caller, owner
+
+    def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
+        """Return the label values that the events of a tracer have in common.
+
+        None where each object has series of its own, and where there is no room for further
+        series: what is bound for such a tracer must not outlive it.
+        """
+        if self._own_series:
+            return None
+        key = self.labeller.of_objects(traced, parent)
+        if not self.calls.is_full:
+            self._share_keys.add(key)
+        return key if key in self._share_keys else None
+
+    def calls_at(self, site: Site, props: Values) -> Calls:
+        """Return the series of the calls of a site with some label values of their own props."""
+        values, caller, owner = site
+        return self.calls.get((values, props), caller, owner)
+
+    def spans_at(self, site: Site, props: Values) -> Spans:
+        """Return the spans of that series."""
+        values, _, _ = site
+        return self.calls_at(site, props).spans_in(
+            self._bounds_of(values[0], values[self._trace_id])
+        )
+
+    def spans_of(self, event: SpanEvent) -> Spans:
+        """Return the spans of the series that a span ends in."""
+        return self.spans_at(self.site_of(event), self.labeller.of_props(event.caller.props))
+
+    def count_exception(self, event: SpanEvent) -> None:
+        """Count the exception that ended a span, if there is one."""
+        if event.exception is not None:
+            values, caller, owner = self.site_of(event)
+            exception = self.labeller.text(labels.type_name(event.exception))
+            others = (*self.labeller.of_props(event.caller.props), exception)
+            self.exceptions.get((values, others), caller, owner).cell.increment()
+
+    def edge_of(self, event: TraceEvent) -> EdgeFunction | None:
+        """Return what finds the counter of an event's span in another one; None without edges."""
+        edges, of_edge, caller = self.edges, self.labeller.of_edge, event.caller
+        if edges is None:
+            return None
+        inner = Upstream(event.object.class_name, caller.function_name)
+        # Objects share their edges, so no edge goes with an object.
+        return lambda outer: edges.get((("",), of_edge(outer, inner)), caller).cell.increment
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether nothing but the duration is wanted of a span that ends well."""
+        return exemplars.is_never(self._exemplar)
+
+    def exemplar(self) -> Mapping[str, str] | None:
+        """Return the exemplar of the span that ends now, None if it has none.
+
+        Raises:
+            Exception: the application's function raised it; or a `ValueError`, if what it returned
+                cannot be shown.
+        """
+        function = self._exemplar
+        # In `untraced` what a signal handler traces is dropped: so only where it is needed.
+        if function is None or exemplars.is_never(function):
+            return None
+        return untraced(exemplars.ask, function)
+
+    def read(self) -> tuple[list[Family], list[Usage]]:
+        """Return the families of this moment, and how much room each metric takes.
+
+        Counts and durations of a series agree.
+        """
+        calls, counts = self.calls.all(), []
+        durations: list[tuple[Series, HistogramReading]] = []
+        opened: list[tuple[Series, int]] = []
+        timed = 0
+        for series in calls:
+            count = series.cell.value
+            if (spans := series.spans) is not None:
+                reading = spans.read()
+                count += reading.finished
+                durations += reading.durations
+                timed += 1
+                if reading.started:
+                    opened.append((series, reading.open))
+            counts.append(count)
+        overflow = self.calls.overflow
+        usages = [
+            _usage(self.calls, counts[-1]),
+            # The overflow, which always has spans, is none of those held.
+            Usage(DURATIONS.name, timed - 1, self.calls.limit, overflow.finished),
+        ]
+        # A series without calls is one whose spans only started, to end with other props.
+        if 0 in counts:
+            calls = [series for series, count in zip(calls, counts, strict=True) if count]
+            counts = [count for count in counts if count]
+        names = self.calls.label_names
+        families = [
+            Family(self.calls.declaration, names, calls, counts),
+            Family(DURATIONS, (*names, *DURATIONS.labels), *_columns(durations)),
+        ]
+        for table in filter(None, (self.exceptions, self.edges)):
+            counted = [(series, count) for series in table.all() if (count := series.cell.value)]
+            families.append(Family(table.declaration, table.label_names, *_columns(counted)))
+            usages.append(_usage(table, table.overflow.cell.value))
+        families.insert(3, Family(IN_PROGRESS, names, *_columns(opened)))
+        return families, usages
+
+
+def _usage(table: SeriesTable[Any], overflowed: int) -> Usage:
+    return Usage(table.declaration.name, len(table), table.limit, overflowed)
+
+
+def _columns(pairs: Sequence[tuple[T, V]]) -> tuple[list[T], list[V]]:
+    return [first for first, _ in pairs], [second for _, second in pairs]

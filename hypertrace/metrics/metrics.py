@@ -1,0 +1,220 @@
+"""Metrics: the trace function that counts, and holds all series that exporters read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypedDict
+
+from hypertrace import SpanEvent
+
+from .aggregations import DEFAULT_BUCKETS, checked_bounds
+from .allowlist import label_names
+from .declarations import CALLS, check_counter_name
+from .exemplars import opentelemetry_exemplar
+from .functions import FunctionSeries
+from .health import Health
+from .labels import Labeller
+from .reading import Reading
+from .recorders import PropsIndex, SpansRecorder, props_recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from hypertrace import SpanRecorder, TracedObject, TraceEvent
+
+    from .aggregations import Spans
+    from .exemplars import ExemplarFunction
+    from .labels import Values
+
+    Props = Mapping[str, object]
+
+
+class CountingOptions(TypedDict, total=False):
+    """The arguments of `Metrics`, which every exporter takes, too."""
+
+    allowed_props: Iterable[str]
+    unsafe_props: Iterable[str]
+    counter_name: str
+    object_ids: bool
+    max_series: int
+    max_label_length: int
+    buckets: Sequence[float]
+    buckets_for: Mapping[str, Sequence[float]] | None
+    exemplar: ExemplarFunction | None
+    upstream: bool
+
+
+class Metrics:
+    """Counts every `trace()` and times every span; any number of exporters read it.
+
+    Give it, or an exporter of it, to `hypertrace.set_trace_function`. Any thread may trace and
+    read. What is counted stays as long as the object does.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed_props: Iterable[str] = (),
+        unsafe_props: Iterable[str] = (),
+        counter_name: str = CALLS.name,
+        object_ids: bool = False,
+        max_series: int = 10_000,
+        max_label_length: int = 256,
+        buckets: Sequence[float] = DEFAULT_BUCKETS,
+        buckets_for: Mapping[str, Sequence[float]] | None = None,
+        exemplar: ExemplarFunction | None = opentelemetry_exemplar,
+        upstream: bool = False,
+    ) -> None:
+        """Start without series.
+
+        Args:
+            allowed_props: names of the props that become labels `object_props_X`,
+                `parent_object_props_X` and `caller_props_X`; all others are ignored. Characters
+                outside `[a-zA-Z0-9_]` become `_`. Names that look like secrets (`password`,
+                `api-key`, `authToken`), or are called like labels of Prometheus (`le`, `quantile`,
+                `job`, `instance`, `__x`), are refused.
+            unsafe_props: those of the allowed props that are not refused for their name.
+            counter_name: name of the counter of calls.
+            object_ids: add the labels `object_id` and `parent_object_id`: series of their own for
+                each object, dropped once the object's tracer is gone.
+            max_series: how many series of each metric are held at the most. Past it, updates are
+                counted in one series `{object_classname="<overflow>"}`, and a warning is logged
+                once.
+            max_label_length: longer label values are cut to so many characters.
+            buckets: upper bounds, in seconds, of the buckets that durations are counted in.
+            buckets_for: other buckets for some classes or trace ids, by their name; those of an id
+                win over those of a class.
+            exemplar: returns the labels of an exemplar for a span that ends, such as
+                `{"trace_id": "4bf9"}`, or None; by default those of OpenTelemetry's current span
+                if the application uses it.
+            upstream: count in `function_edges_total` which function's span started inside which.
+
+        Raises:
+            ValueError: a name that Prometheus refuses, a prop that looks like a secret, two props
+                that would become the same label, or a number out of range.
+            TypeError: an argument of the wrong type.
+        """
+        check_counter_name(counter_name)
+        _check_number("max_series", max_series, 1)
+        _check_number("max_label_length", max_label_length, 16)
+        self._functions = FunctionSeries(
+            Labeller(
+                label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
+            ),
+            counter_name=counter_name,
+            max_series=max_series,
+            own_series=object_ids,
+            bounds_of=_bounds_of(buckets, {} if buckets_for is None else buckets_for),
+            exemplar=_checked_exemplar(exemplar),
+            upstream=upstream,
+        )
+        self._health = Health()
+
+    def __call__(self, event: TraceEvent) -> None:
+        """Count one event; of a span whose start was not recorded, its start, too."""
+        functions = self._functions
+        site, props = functions.site_of(event), functions.labeller.of_props(event.caller.props)
+        if isinstance(event, SpanEvent):
+            recorder = self._recorder(functions.spans_at(site, props), event)
+            recorder.start()
+            if recorder.edge is not None and event.upstream is not None:
+                recorder.edge(event.upstream)()
+            recorder.end(event)
+        else:
+            functions.calls_at(site, props).cell.increment()
+
+    def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
+        """Return the label values that the events of a tracer have in common; see the protocol."""
+        return self._functions.share_key(traced, parent)
+
+    def bind(self, event: TraceEvent) -> Callable[[], object]:
+        """Return what counts events like this one; it runs in C."""
+        functions = self._functions
+        site, props = functions.site_of(event), functions.labeller.of_props(None)
+        return functions.calls_at(site, props).cell.increment
+
+    def bind_props(self, event: TraceEvent) -> Callable[[Props], object]:
+        """Return what counts events like this one, each with props of its own."""
+        functions, site = self._functions, self._functions.site_of(event)
+        overflow = functions.calls.overflow.cell.increment
+
+        def make(props: Values) -> Callable[[], object]:
+            return functions.calls_at(site, props).cell.increment
+
+        return props_recorder(
+            PropsIndex(functions.labeller, make, lambda increment: increment != overflow)
+        )
+
+    def bind_span(self, event: TraceEvent) -> SpanRecorder:
+        """Return what records spans like this one."""
+        functions = self._functions
+        site, props = functions.site_of(event), functions.labeller.of_props(None)
+        return self._recorder(functions.spans_at(site, props), event)
+
+    def bind_span_props(self, event: TraceEvent) -> Callable[[Props], SpanRecorder]:
+        """Return what finds the recorder for spans like this one, each with props of its own."""
+        functions, site = self._functions, self._functions.site_of(event)
+        edge, simple = functions.edge_of(event), functions.is_simple
+        overflow = functions.calls.overflow.spans
+        # One for all, so that none is kept for each.
+        overflowing = SpansRecorder(overflow, functions, edge, simple=simple)
+
+        def make(props: Values) -> SpansRecorder:
+            spans = functions.spans_at(site, props)
+            if spans is overflow:
+                return overflowing
+            return SpansRecorder(spans, functions, edge, simple=functions.is_simple)
+
+        return PropsIndex(
+            functions.labeller, make, lambda recorder: recorder is not overflowing
+        ).find
+
+    def read(self, since: Reading | None = None) -> Reading:
+        """Return all families and points of this moment, those of the counting itself included.
+
+        Costs some 100 ns a series. Any thread may read; no thread that traces waits for it.
+
+        Args:
+            since: an earlier reading, to get what came in after it: differences of counters and
+                histograms, without the series that did not change, and gauges as they are.
+        """
+        now = time.time()
+        families, usages = self._functions.read()
+        reading = Reading(now, [*families, *self._health.read(usages)])
+        return reading if since is None else reading.since(since)
+
+    def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
+        functions = self._functions
+        return SpansRecorder(
+            spans, functions, functions.edge_of(event), simple=functions.is_simple
+        )
+
+
+def _bounds_of(
+    buckets: Sequence[float], buckets_for: Mapping[str, Sequence[float]]
+) -> Callable[[str, str], tuple[float, ...]]:
+    bounds = checked_bounds(buckets)
+    if not isinstance(buckets_for, Mapping) or not all(isinstance(n, str) for n in buckets_for):
+        raise TypeError(
+            "buckets_for must map names of classes or trace ids to buckets, "
+            f'as {{"Cart": [0.1, 1.0]}}, not {buckets_for!r}'
+        )
+    special = {
+        name: checked_bounds(others, f"buckets_for[{name!r}]")
+        for name, others in buckets_for.items()
+    }
+    return lambda class_name, id: special.get(id, special.get(class_name, bounds))
+
+
+def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | None:
+    if exemplar is not None and not callable(exemplar):
+        raise TypeError(f"exemplar must be a function without arguments or None, not {exemplar!r}")
+    return exemplar
+
+
+def _check_number(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, not {value}")
