@@ -54,15 +54,31 @@ if TYPE_CHECKING:
         def retire(self) -> None: ...
 
 
+_MAX_FORWARDS = 10
+
 MAX_RECORDERS = 131_072
 """Recorders kept for one trace function. Past it all are dropped, and bound again when used."""
 
 
 def target_for(function: TraceFunction) -> Target:
     """Return what delivers to a trace function in the cheapest way it can take."""
-    if is_bindable(function):
-        return RecorderTarget(function)
+    receiver = receiver_of(function)
+    if is_bindable(receiver):
+        return RecorderTarget(function, receiver)
     return EventTarget(function)
+
+
+def receiver_of(function: TraceFunction) -> TraceFunction:
+    """Return the trace function that events are for: the one that is given, or stands for it.
+
+    See `ForwardingTraceFunction`.
+    """
+    for _ in range(_MAX_FORWARDS):
+        # Asked of the class, as in `_offers`.
+        if not hasattr(type(function), "forwards_to"):
+            break
+        function = function.forwards_to  # type: ignore[attr-defined]  # as was just asked
+    return function
 
 
 def is_bindable(function: TraceFunction) -> TypeGuard[BindableTraceFunction]:
@@ -198,13 +214,14 @@ class RecorderTarget:
     function that was replaced, nor one whose code object is gone, nor one of another parent.
     """
 
-    __slots__ = ("_cache", "_retired", "_spans", "function")
+    __slots__ = ("_cache", "_receiver", "_retired", "_spans", "function")
 
     keeps_props = False
 
-    def __init__(self, function: BindableTraceFunction) -> None:
+    def __init__(self, function: TraceFunction, receiver: BindableTraceFunction) -> None:
         self.function = function
-        self._spans = function if is_span_bindable(function) else None
+        self._receiver = receiver
+        self._spans = receiver if is_span_bindable(receiver) else None
         self._cache = _Cache()
         self._retired = False
 
@@ -217,7 +234,7 @@ class RecorderTarget:
     ) -> None:
         """Record one `trace()` that met no recorder in the tracer's table."""
         key = recorder_key(site.address, id, with_props=props is not None)
-        bind = self.function.bind if props is None else self.function.bind_props
+        bind = self._receiver.bind if props is None else self._receiver.bind_props
         record = nested(self._bound, source, site, id, key, _guarding(bind))
         record() if props is None else record(props)
 
@@ -230,7 +247,7 @@ class RecorderTarget:
     ) -> SpanBinding:
         """Return the recorder of spans at a call site, and what goes with it."""
         if self._spans is None:
-            return EventTarget(self.function).bind_span(source, site, id, props)
+            return EventTarget(self._receiver).bind_span(source, site, id, props)
         # One byte further than a trace() of the same instruction, where nothing else can lie.
         key = recorder_key(site.address + 1, id, with_props=props is not None)
         if props is None:
@@ -256,7 +273,7 @@ class RecorderTarget:
         event = source._event(site, id, None)
         if self._retired or not _is_plain(id):
             return bind(event)
-        share_key = self.function.share_key(event.object, event.parent_object)
+        share_key = self._receiver.share_key(event.object, event.parent_object)
         table_key = None if share_key is None else (share_key, source._class_names())
         cache = self._cache_with_room()
         source._recorders = table = cache.table_for(source, table_key)

@@ -28,6 +28,24 @@ class TraceFunction(Protocol):
         """Take one event."""
 
 
+class ForwardingTraceFunction(Protocol):
+    """A trace function that stands for another one, as an exporter does for its metrics.
+
+    Events go straight to the other one. Several that stand for the same one count once in
+    `fan_out`.
+
+    Attributes:
+        forwards_to: the other trace function; never another one later.
+    """
+
+    @property
+    def forwards_to(self) -> TraceFunction:
+        """See the class."""
+
+    def __call__(self, event: TraceEvent, /) -> object:
+        """Give one event to the other trace function."""
+
+
 class BindableTraceFunction(Protocol):
     """A trace function that turns each call site into a recorder once.
 

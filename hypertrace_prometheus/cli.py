@@ -18,8 +18,9 @@ from .dashboards import templates
 from .dashboards.grafana import GrafanaError, push
 from .demo import command as demo
 from .demo.documents import NoVolumesError
-from .exporter import PrometheusExporter, check_counter_name
-from .metrics import COUNTER
+from hypertrace.metrics.declarations import CALLS, check_counter_name
+
+from .exporter import PrometheusExporter
 
 _DESCRIPTION = "See in Prometheus how often which method of which class is called, and from where."
 
@@ -192,7 +193,7 @@ def _add_adaptations(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--counter-name",
-        default=COUNTER,
+        default=CALLS.name,
         metavar="NAME",
         help="what the exporter calls the counter (default: %(default)s)",
     )

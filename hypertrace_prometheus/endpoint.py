@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
-from .exposition import render
-from .snapshots import Snapshots
+from .exposition.render import render
+from .exposition.single_flight import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

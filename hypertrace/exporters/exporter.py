@@ -18,10 +18,6 @@ class Exporter:
 
     Given to `hypertrace.set_trace_function`, it stands for its metrics: events go straight to
     them, so an exporter costs nothing on the way of an event. Any thread may use it.
-
-    Attributes:
-        forwards_to: the `Metrics` that it reads. Give it to further exporters, so that each event
-            is counted once for all of them.
     """
 
     def __init__(self, metrics: Metrics | None, counting: CountingOptions) -> None:
@@ -50,11 +46,19 @@ class Exporter:
                 f"metrics together with {names}: what is counted is settled where the Metrics is "
                 f"made; pass {names} to Metrics()"
             )
-        self.forwards_to: Metrics = metrics
+        self._metrics = metrics
+
+    @property
+    def forwards_to(self) -> Metrics:
+        """The `Metrics` that it reads.
+
+        Give it to further exporters, so that each event is counted once for all of them.
+        """
+        return self._metrics
 
     def __call__(self, event: TraceEvent) -> None:
         """Count one event."""
-        self.forwards_to(event)
+        self._metrics(event)
 
     def stop(self) -> None:
         """Export no more, and free what the exporter uses. May be called more than once."""

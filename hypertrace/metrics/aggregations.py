@@ -70,12 +70,11 @@ class Calls(Count):
     @property
     def value(self) -> int:
         """How many calls there were."""
-        return self.cell.value + self.finished
+        return self.cell.value + self.read_spans().finished
 
-    @property
-    def finished(self) -> int:
-        """How many of them were spans."""
-        return 0 if self.spans is None else self.spans.read().finished
+    def read_spans(self) -> SpansReading:
+        """Return the spans of this moment."""
+        return NO_SPANS if self.spans is None else self.spans.read()
 
     def spans_in(self, bounds: tuple[float, ...]) -> Spans:
         """Return the spans, which start empty with buckets up to `bounds` if there are none yet."""
@@ -98,6 +97,9 @@ class SpansReading(NamedTuple):
     """How many spans ended here."""
     open: int
     """How many spans that started here have not ended."""
+
+
+NO_SPANS = SpansReading([], 0, 0, 0)
 
 
 class Spans:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from hypertrace import Upstream, untraced
 
 from . import exemplars, labels
-from .aggregations import Calls, Count
+from .aggregations import NO_SPANS, Calls, Count
 from .declarations import CALLS, DURATIONS, EDGES, EXCEPTIONS, IN_PROGRESS
 from .reading import Family
 from .series import SeriesTable
@@ -168,30 +168,28 @@ class FunctionSeries:
 
         Counts and durations of a series agree.
         """
-        calls, counts = self.calls.all(), []
+        calls = self.calls.all()
+        counts = [series.cell.value for series in calls]
+        timed = [index for index, series in enumerate(calls) if series.spans is not None]
         durations: list[tuple[Series, HistogramReading]] = []
         opened: list[tuple[Series, int]] = []
-        timed = 0
-        for series in calls:
-            count = series.cell.value
-            if (spans := series.spans) is not None:
-                reading = spans.read()
-                count += reading.finished
-                durations += reading.durations
-                timed += 1
-                if reading.started:
-                    opened.append((series, reading.open))
-            counts.append(count)
-        overflow = self.calls.overflow
+        reading = NO_SPANS
+        for index in timed:
+            reading = calls[index].read_spans()
+            counts[index] += reading.finished
+            durations += reading.durations
+            if reading.started:
+                opened.append((calls[index], reading.open))
+        # The last one is the overflow, which always has spans and is none of those held.
         usages = [
             _usage(self.calls, counts[-1]),
-            # The overflow, which always has spans, is none of those held.
-            Usage(DURATIONS.name, timed - 1, self.calls.limit, overflow.finished),
+            Usage(DURATIONS.name, len(timed) - 1, self.calls.limit, reading.finished),
         ]
-        # A series without calls is one whose spans only started, to end with other props.
-        if 0 in counts:
-            calls = [series for series, count in zip(calls, counts, strict=True) if count]
-            counts = [count for count in counts if count]
+        # Without calls are the overflow, mostly, and series whose spans are open or ended with
+        # other props. From the end, so that the other indexes stay right.
+        for index in reversed(timed):
+            if not counts[index]:
+                del calls[index], counts[index]
         names = self.calls.label_names
         families = [
             Family(self.calls.declaration, names, calls, counts),

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from hypertrace import clear_trace_function, set_trace_function
 from hypertrace_prometheus.exporter import PrometheusExporter
-from hypertrace_prometheus.timings import DEFAULT_BUCKETS
+from hypertrace.metrics import DEFAULT_BUCKETS
 
 from .ledger import Ledger
 from .library import Library

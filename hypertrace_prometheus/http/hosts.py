@@ -12,13 +12,13 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from .endpoint import text_answer
+from ..endpoint import text_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import WSGIEnvironment
 
-    from .endpoint import Answer
+    from ..endpoint import Answer
 
 # A host in brackets or without a colon, and perhaps a port. Two headers arrive joined by a comma.
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?", re.IGNORECASE)

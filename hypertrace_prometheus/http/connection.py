@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .addresses import client_of
-from .handler import HEAD_END
+from .messages import HEAD_END
 from .tls import Channel, begins_with_a_record
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from .endpoint import text_answer
+from ..endpoint import text_answer
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-    from .endpoint import Answer
+    from ..endpoint import Answer
 
 _MAX_FAILURES = 10
 # Seconds in which a client may fail so often.

@@ -1,25 +1,28 @@
-"""Collectors that failed: counted by their class, and logged."""
+"""Failures of third-party collectors: counted by their class, and logged."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from threading import Lock
-from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace import Cell
-
-from . import labels as label
+from hypertrace.metrics import Counter, Family
+from hypertrace.metrics.aggregations import Count
+from hypertrace.metrics.labels import type_name
+from hypertrace.rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 Fail: TypeAlias = "Callable[[BaseException], None]"
 """What to call with an error that costs a part of what a collector gives."""
 
-LOG_INTERVAL = 60.0
-"""Seconds between two log lines about collectors of the same class."""
+FAILED = Counter(
+    name="hypertrace_failed_collections_total",
+    description="Collections that failed, by the collector.",
+    labels=("collector",),
+    of_function=False,
+)
 
 _MOST_CLASSES = 100
 _LONGEST_NAME = 256
@@ -37,13 +40,12 @@ class Failures:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._counts: dict[str, Cell] = {}
-        self._silences: dict[str, _Silence] = {}
-        self._told: dict[str, int] = {}
+        self._counts: dict[str, Count] = {}
+        self._log_limits: dict[str, RateLimit] = {}
 
     def expect(self, collector: object) -> None:
         """Show the class of a collector before it fails, with 0: so its first failure is a rise."""
-        self._counts.setdefault(self._known_as(collector), Cell())
+        self._count_of(self._known_as(collector))
 
     def count(self, collector: object, error: BaseException) -> None:
         """Count one failure, and log it with its traceback. Never raises.
@@ -52,14 +54,17 @@ class Failures:
         were left out.
         """
         name = self._known_as(collector)
-        self._counts.setdefault(name, Cell()).increment()
+        self._count_of(name).cell.increment()
         with suppress(Exception):  # a broken log handler must not cost the page
             self._log(name, error)
 
-    def items(self) -> Iterator[tuple[str, int]]:
+    def read(self) -> Family:
         """Return the classes, each with the number of its failures."""
-        for name, cell in self._counts.copy().items():
-            yield name, cell.value
+        counts = list(self._counts.copy().values())
+        return Family(FAILED, FAILED.labels, counts, [count.value for count in counts])
+
+    def _count_of(self, name: str) -> Count:
+        return self._counts.get(name) or self._counts.setdefault(name, Count(((name,), ())))
 
     def _known_as(self, collector: object) -> str:
         name = _name(type(collector))
@@ -67,38 +72,21 @@ class Failures:
         return name if is_known else _OTHER
 
     def _log(self, name: str, error: BaseException) -> None:
-        now = monotonic()
-        silence = self._silences.setdefault(name, _Silence(now))
-        if now < silence.until:
-            return
-        self._silences[name] = _Silence(now + LOG_INTERVAL)
-        if not silence.turn.acquire(blocking=False):  # never given back: another thread logs
-            return
-        total = self._counts[name].value
-        before, self._told[name] = self._told.get(name, 0), total
-        _logger.error(
-            "The collector %s failed; the page goes out without what it did not give "
-            "(%d more failures not logged)",
-            name,
-            total - 1 - before,
-            exc_info=error,
-        )
-
-
-class _Silence:
-    """The time after a line; the first to take the `turn` when it is over logs the next one."""
-
-    __slots__ = ("turn", "until")
-
-    def __init__(self, until: float) -> None:
-        self.until = until
-        self.turn = Lock()
+        limit = self._log_limits.get(name) or self._log_limits.setdefault(name, RateLimit())
+        if limit.allow():
+            _logger.error(
+                "The collector %s failed; the page goes out without what it did not give "
+                "(%d more failures not logged)",
+                name,
+                limit.take_suppressed(),
+                exc_info=error,
+            )
 
 
 def _name(collector: type) -> str:
     try:
         name = f"{collector.__module__}.{collector.__qualname__}"[:_LONGEST_NAME]
     except Exception:  # noqa: BLE001 -- a metaclass may raise anything
-        name = label.type_name(collector)[:_LONGEST_NAME]
+        name = type_name(collector)[:_LONGEST_NAME]
     # A class that was made at run time may have any name.
     return name.encode(errors="replace").decode()

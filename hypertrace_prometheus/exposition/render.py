@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from .collection import collect
-from .families import SeriesFamily
+from .families import FamilyMetric
 from .sections import EOF, Section, sections_of, with_samples
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .collection import Harvest
     from .failures import Fail
 
-Part: TypeAlias = "SeriesFamily | Section"
+Part: TypeAlias = "FamilyMetric | Section"
 
 _LINES_AT_ONCE = 5_000
 
@@ -48,7 +48,7 @@ def render(
     """
 
     def convert(family: Metric, fail: Fail) -> Sequence[Part]:
-        if isinstance(family, SeriesFamily):
+        if isinstance(family, FamilyMetric):
             # Written last, so that it tells of this very collection.
             return [family.restricted(names) if names else family]
         if names:
@@ -83,11 +83,11 @@ def _joined(harvests: list[Harvest[Sequence[Part]]], *, openmetrics: bool) -> It
     ours = {
         part.title(openmetrics=openmetrics): part
         for part, _ in given
-        if isinstance(part, SeriesFamily)
+        if isinstance(part, FamilyMetric)
     }
     page: dict[str, Part] = {}
     for part, fail in given:
-        if isinstance(part, SeriesFamily):
+        if isinstance(part, FamilyMetric):
             page[part.title(openmetrics=openmetrics)] = part
         elif part.name in ours:
             fail(ValueError(f"it gave {part.name}, which is a metric of hypertrace"))

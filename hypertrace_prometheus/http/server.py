@@ -7,13 +7,13 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from ..endpoint import metrics_view, read_only, text_answer, wsgi_app
+from ..index_page import index_page
 from .addresses import check_address, is_loopback, listen, target
 from .auth import Auth
 from .connections import Connections
-from .endpoint import metrics_view, read_only, text_answer, wsgi_app
-from .handler import Responder
 from .hosts import host_guard
-from .page import index_page
+from .messages import Responder
 from .tls import make_context
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from .endpoint import Answer
+    from ..endpoint import Answer
     from .tls import File
 
     Guard: TypeAlias = Callable[[WSGIEnvironment], Answer | None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import WSGIRequestHandler
 
-from .endpoint import ASKED, text_answer, wsgi_app
+from ..endpoint import ASKED, text_answer, wsgi_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable

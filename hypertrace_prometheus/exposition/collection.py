@@ -13,13 +13,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from .collector import ExporterCollector
 from .failures import Failures
-from .threads import ThreadsCollector
+from .process import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,6 @@ scrape with a timeout of 5 seconds or more."""
 
 # After so many seconds without one coming back, the next collectors get a thread of their own.
 _STEP = 0.5
-_QUICK = (ProcessCollector, PlatformCollector, GCCollector, ThreadsCollector)
 
 _failures_of_no_exporter = Failures()
 
@@ -80,7 +79,7 @@ class Harvest(Generic[T]):
     @property
     def is_quick(self) -> bool:
         """Whether it needs no thread of its own: no code of the application runs in it."""
-        return any(type(self.collector) is kind for kind in (*_QUICK, _TargetInfo))
+        return type(self.collector) in {*DEFAULTS.values(), _TargetInfo}
 
     @property
     def is_hanging(self) -> bool:

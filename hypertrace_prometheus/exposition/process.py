@@ -1,4 +1,4 @@
-"""How many threads the process has, which `prometheus_client` does not tell."""
+"""Process metrics: the collectors of `prometheus_client`, and one for threads, which it lacks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -38,3 +39,12 @@ def _count() -> int:
         return len(os.listdir(_TASKS))  # noqa: PTH208 -- names are enough
     except OSError:
         return threading.active_count()
+
+
+DEFAULTS = {
+    "process_virtual_memory_bytes": ProcessCollector,
+    THREADS: ThreadsCollector,
+    "python_info": PlatformCollector,
+    "python_gc_objects_collected": GCCollector,
+}
+"""The collectors of the default metrics, each by the name of one of its metrics."""

@@ -1,0 +1,115 @@
+"""Families of hypertrace's own metrics, as `prometheus_client` and the page take them."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import Metric
+from prometheus_client.samples import Exemplar as ClientExemplar
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+from hypertrace.metrics import HistogramReading
+
+from .text import lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hypertrace.metrics import Declaration, Exemplar, Family
+
+    from .text import TextCache
+
+_SUFFIXES = {"counter": "_total", "info": "_info"}
+"""Ends of names that are not part of the name of the family in OpenMetrics."""
+
+
+class FamilyMetric(Metric):
+    """A family whose samples are made only for those who ask for them.
+
+    `lines()` gives the same without making them.
+    """
+
+    def __init__(
+        self, declaration: Declaration, read: Callable[[], Family], texts: TextCache
+    ) -> None:
+        """Show a family as it is when the samples or the lines are asked for.
+
+        A counter whose name does not end in `_total` is no counter to OpenMetrics: there its type
+        is unknown, so that the name stays the same.
+
+        Args:
+            declaration: what the metric is.
+            read: returns the family.
+            texts: where the texts of its series are kept.
+        """
+        self._declaration = declaration
+        self._read = read
+        self._texts = texts
+        name, kind = declaration.name, declaration.kind
+        suffix = _SUFFIXES.get(kind, "")
+        is_unknown = kind == "counter" and not name.endswith(suffix)
+        super().__init__(
+            name.removesuffix(suffix), declaration.description, "unknown" if is_unknown else kind
+        )
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All samples."""
+        return list(_samples(self._read()))
+
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        # The constructor of Metric starts with an empty list.
+        pass
+
+    @property
+    def sample_names(self) -> frozenset[str]:
+        """Names that its samples may have."""
+        name = self._declaration.name
+        if self._declaration.kind == "histogram":
+            return frozenset(f"{name}_{part}" for part in ("bucket", "count", "sum"))
+        return frozenset({name})
+
+    def title(self, *, openmetrics: bool) -> str:
+        """Return the name in the head of the text."""
+        return self.name if openmetrics else self._declaration.name
+
+    def lines(self, *, openmetrics: bool) -> list[str]:
+        """Return the text line by line: Prometheus' 0.0.4, or OpenMetrics."""
+        name, kind = self.title(openmetrics=openmetrics), self.type
+        if not openmetrics:
+            kind = {"info": "gauge"}.get(self._declaration.kind, self._declaration.kind)
+        family = self._read()
+        head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
+        return [head, *lines(family, self._texts.of(family), openmetrics=openmetrics)]
+
+    def text(self, *, openmetrics: bool) -> str:
+        """Return the same as one text."""
+        return "".join(self.lines(openmetrics=openmetrics))
+
+
+def _samples(family: Family) -> Iterator[Sample]:
+    for point in family.points:
+        pairs = zip(family.label_names, point.labels, strict=True)
+        labels = {name: value for name, value in pairs if value}
+        if isinstance(point.value, HistogramReading):
+            yield from _of_histogram(family.name, labels, point.value)
+        else:
+            yield Sample(family.name, labels, point.value)
+
+
+def _of_histogram(name: str, labels: dict[str, str], value: HistogramReading) -> Iterator[Sample]:
+    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+    for index, count in enumerate(accumulate(value.counts)):
+        exemplar = value.exemplars.get(index)
+        yield Sample(
+            f"{name}_bucket", labels | {"le": bounds[index]}, count, None, _client(exemplar)
+        )
+    yield Sample(f"{name}_count", labels, value.count)
+    yield Sample(f"{name}_sum", labels, value.sum)
+
+
+def _client(exemplar: Exemplar | None) -> ClientExemplar | None:
+    return exemplar and ClientExemplar(dict(exemplar.labels), exemplar.value, exemplar.timestamp)
