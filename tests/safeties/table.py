@@ -289,6 +289,29 @@ APPLICATION = (
         _core("greenlets"),
     ),
     Safety(
+        "a span that ends in the collector does not set the context it interrupts",
+        CORE + "_span.py",
+        "        if _current.get() is self and (error is None or not is_collecting()):\n",
+        "        if _current.get() is self:\n",
+        _core("greenlets"),
+    ),
+    Safety(
+        "a span that ended in another context is passed over",
+        CORE + "_span.py",
+        "                if outer is not None and outer._token is LEFT:\n"
+        "                    outer = outer._not_left()\n",
+        "                if False:\n                    pass\n",
+        _core("upstream"),
+    ),
+    Safety(
+        "spans that ended in other contexts hold no chain",
+        CORE + "_span.py",
+        "        if outer is not None and outer._token is LEFT:\n"
+        "            outer = outer._not_left()\n        # A finalizer",
+        "        # A finalizer",
+        _core("upstream"),
+    ),
+    Safety(
         "the first collection is one like the others",
         CORE + "_span.py",
         "    _collections.update(start=None, stop=None)\n",
@@ -1092,6 +1115,20 @@ COMPILED = (
         "PyList_GET_SIZE(durations) <= state.max_buffered",
         "PyList_GET_SIZE(durations) > 0",
         _core("span") + _exporter("timings", "metrics_threads"),
+    ),
+    Safety(
+        "compiled: a span that ends in the collector does not set the context it interrupts",
+        CORE + "_speedups.c",
+        "(error == Py_None || !is_collecting())",
+        "1",
+        _core("greenlets"),
+    ),
+    Safety(
+        "compiled: a span that ended in another context is passed over",
+        CORE + "_speedups.c",
+        "|| !is_left(current))",
+        "|| 1)",
+        _core("upstream"),
     ),
 )
 
