@@ -289,6 +289,13 @@ APPLICATION = (
         _core("greenlets"),
     ),
     Safety(
+        "code that replaced a traced function is not replaced by the old",
+        CORE + "_instrument.py",
+        "        if not self.stands():\n            return False\n",
+        "",
+        _core("instrument"),
+    ),
+    Safety(
         "a span that ends in the collector does not set the context it interrupts",
         CORE + "_span.py",
         "        if _current.get() is self and (error is None or not is_collecting()):\n",
