@@ -247,6 +247,20 @@ APPLICATION = (
         _core("dispatch"),
     ),
     Safety(
+        "classes are refused as trace functions",
+        CORE + "_dispatch.py",
+        "    if issubclass(type(function), type):\n",
+        "    if False:\n",
+        _core("dispatch"),
+    ),
+    Safety(
+        "a class in the place of one that is gone has a name of its own",
+        CORE + "_silent.py",
+        "    if known is not None and known[0]() is type(ctx):\n",
+        "    if known is not None:\n",
+        _core("silent"),
+    ),
+    Safety(
         "classes of values are not hashed to copy them",
         CORE + "_plain.py",
         "    if id(type(value)) in _PLAIN:\n",
@@ -615,6 +629,20 @@ BOUNDED = (
         "return self.size.value >= MAX_RECORDERS or len(self.sites) >= MAX_SITES",
         "return len(self.sites) >= MAX_SITES",
         _core("targets", "threads"),
+    ),
+    Safety(
+        "names of classes with silent tracers are bounded",
+        CORE + "_silent.py",
+        "if len(_counts) < MAX_NAMES else _others",
+        "",
+        _core("silent"),
+    ),
+    Safety(
+        "classes with silent tracers that are remembered are bounded",
+        CORE + "_silent.py",
+        "        if len(_by_class) >= MAX_CLASSES:\n",
+        "        if False:\n",
+        _core("silent"),
     ),
     Safety(
         "numberings of classes are bounded",
