@@ -423,14 +423,14 @@ def test_what_is_no_file_keeps_its_name(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "/tmp/ipykernel_4711/2877382132.py",
+        "/t/ipykernel_4711/2877382132.py",
         "/var/folders/x_/T/ipykernel_1/1.py",
         r"C:\Users\me\AppData\Local\Temp\ipykernel_4711\2877382132.py",
         "ipykernel_4711/2877382132.py",
-        "/tmp/xpython_42/3774261467.py",
-        "/tmp/marimo_17/__marimo__cell_Hbol_.py",
-        "/tmp/ipython-input-2938354417.py",
-        "/tmp/ipython-input-3-4282502808.py",
+        "/t/xpython_42/3774261467.py",
+        "/t/marimo_17/__marimo__cell_Hbol_.py",
+        "/t/ipython-input-2938354417.py",
+        "/t/ipython-input-3-4282502808.py",
     ],
 )
 def test_every_cell_of_a_notebook_is_the_notebook(name: str) -> None:

@@ -310,6 +310,20 @@ APPLICATION = (
         _core("instrument"),
     ),
     Safety(
+        "a call site is one in each module that runs its code",
+        CORE + "_callsite.py",
+        "_sites.get((id(code) + offset, module))",
+        "next((s for k, s in list(_sites.items()) if k[0] == id(code) + offset), None)",
+        _core("places", "callsite"),
+    ),
+    Safety(
+        "tracers of other modules share no recorders",
+        CORE + "_targets.py",
+        "        key = share_key, source._class_names(), home\n",
+        "        key = share_key, source._class_names()\n",
+        _core("places"),
+    ),
+    Safety(
         "a span that ends in the collector does not set the context it interrupts",
         CORE + "_span.py",
         "        if _current.get() is self and (error is None or not is_collecting()):\n",
@@ -356,8 +370,8 @@ APPLICATION = (
     Safety(
         "no label has a folder of what was made at run time",
         EXPORTER + "labels.py",
-        """return f"<{_last_part(name)}>\"""",
-        """return f"<{name}>\"""",
+        """else f"<{_last_part(name)}>\"""",
+        """else f"<{name}>\"""",
         _exporter("labels_hostile"),
     ),
     Safety(
