@@ -30,6 +30,7 @@ SERIES_LIMIT = "hypertrace_series_limit"
 OVERFLOWED = "hypertrace_overflowed_updates_total"
 SWALLOWED = "hypertrace_swallowed_errors_total"
 DROPPED = "hypertrace_dropped_events_total"
+SILENT = "hypertrace_silent_tracers"
 FAILED = "hypertrace_failed_collections_total"
 BUILD = "hypertrace_build_info"
 METRIC = "metric"
@@ -101,6 +102,14 @@ class ExporterCollector(Collector):
         for name, value in self.failures.items():
             yield FAILED, label.render({COLLECTOR: name}), value, None
 
+    def _silent(self) -> Iterator[Row]:
+        counts: dict[str, int] = {}  # names that are cut may be equal
+        for name, count in hypertrace.silent_tracers().items():
+            text = label.render(self._metrics.of_class(name))
+            counts[text] = counts.get(text, 0) + count
+        for text, count in counts.items():
+            yield SILENT, text, count, None
+
     def _health(self) -> Iterator[Metric]:
         held = GaugeMetricFamily(SERIES, "Series held, of each metric.", labels=[METRIC])
         limit = GaugeMetricFamily(
@@ -125,6 +134,12 @@ class ExporterCollector(Collector):
             DROPPED,
             "Events that tracing itself would have caused, dropped.",
             value=hypertrace.dropped_events(),
+        )
+        yield SeriesFamily(
+            SILENT,
+            "gauge",
+            "Tracers made before the trace function was set, and so disabled: set it earlier.",
+            self._silent,
         )
         yield SeriesFamily(
             FAILED, "counter", "Collections that failed, by the collector.", self._failed

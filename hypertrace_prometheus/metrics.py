@@ -103,6 +103,10 @@ class TraceMetrics:
             self._share_keys.add(key)
         return key if key in self._share_keys else None
 
+    def of_class(self, name: str) -> Labels:
+        """Return the label of a class, given its name."""
+        return {label.CLASS: self._labeller.text(name)}
+
     def bind(self, event: TraceEvent) -> Callable[[], object]:
         """Return what counts events like this one; it runs in C."""
         return self.calls.get(self._labels_of(event, None), *self._place(event)).cell.increment
