@@ -235,7 +235,7 @@ APPLICATION = (
     Safety(
         "trace functions that only start when they are called are refused",
         CORE + "_dispatch.py",
-        "    if any(is_kind(called) for is_kind in kinds):\n",
+        "    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):\n",
         "    if False:\n",
         _core("dispatch"),
     ),
