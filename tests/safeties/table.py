@@ -1064,6 +1064,37 @@ SERVER = (
     ),
 )
 
+COMMAND = (
+    Safety(
+        "control characters do not reach the terminal",
+        EXPORTER + "terminal.py",
+        "each if each.isprintable() else",
+        "each if each else",
+        (*_exporter("cli"), "grafana/test_push.py"),
+    ),
+    Safety(
+        "an address of another server is not shown",
+        EXPORTER + "dashboards/grafana.py",
+        "    if urlsplit(address)[:2] != urlsplit(url)[:2]:\n",
+        "    if False:\n",
+        ("grafana/test_push.py",),
+    ),
+    Safety(
+        "an answer of a server is read up to a limit",
+        EXPORTER + "dashboards/grafana.py",
+        "answer.read(_MOST_BYTES)",
+        "answer.read()",
+        ("grafana/test_push.py",),
+    ),
+    Safety(
+        "a mistyped subcommand writes no folder",
+        EXPORTER + "cli.py",
+        "    if meant is not None:\n",
+        "    if False:\n",
+        _exporter("cli"),
+    ),
+)
+
 COMPILED = (
     Safety(
         "compiled: what ends a program is not swallowed",
@@ -1095,4 +1126,4 @@ COMPILED = (
     ),
 )
 
-SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMPILED
+SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + COMPILED
