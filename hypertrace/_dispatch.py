@@ -122,11 +122,20 @@ def _check_callable(function: object) -> None:
     kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
     is_function = issubclass(type(function), FunctionType | MethodType | partial)
     called = function if is_function else type(function).__call__
-    if any(is_kind(called) for is_kind in kinds):
+    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):
         raise TypeError(
             f"a trace function runs when it is called, and {function!r} has to be awaited or "
             "iterated; make it a plain function, that puts the event into a queue if need be"
         )
+
+
+def _is_marked(function: object) -> bool:
+    """Whether an object says that it has to be awaited: one that is marked, or an `AsyncMock`."""
+    import inspect  # as above
+
+    with suppress(Exception):  # from the object's own `__getattr__`
+        return inspect.iscoroutinefunction(function)
+    return False
 
 
 def _replace_target(new: Target | None, *, strict: bool) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -122,6 +123,13 @@ def test_what_only_starts_when_called_is_no_trace_function(function: Any) -> Non
     for setter in (set_trace_function, fan_out):
         with pytest.raises(TypeError, match="has to be awaited or iterated"):
             setter(function)
+    assert get_trace_function() is None
+
+
+def test_an_object_that_is_marked_as_a_coroutine_function_is_no_trace_function() -> None:
+    """An object that says that it has to be awaited, such as a mock, raises at once."""
+    with pytest.raises(TypeError, match="has to be awaited or iterated"):
+        set_trace_function(AsyncMock())
     assert get_trace_function() is None
 
 

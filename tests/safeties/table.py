@@ -235,7 +235,7 @@ APPLICATION = (
     Safety(
         "trace functions that only start when they are called are refused",
         CORE + "_dispatch.py",
-        "    if any(is_kind(called) for is_kind in kinds):\n",
+        "    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):\n",
         "    if False:\n",
         _core("dispatch"),
     ),
@@ -1164,6 +1164,37 @@ SERVER = (
     ),
 )
 
+COMMAND = (
+    Safety(
+        "control characters do not reach the terminal",
+        EXPORTER + "terminal.py",
+        "each if each.isprintable() else",
+        "each if each else",
+        (*_exporter("cli"), "grafana/test_push.py"),
+    ),
+    Safety(
+        "an address of another server is not shown",
+        EXPORTER + "dashboards/grafana.py",
+        "    if urlsplit(address)[:2] != urlsplit(url)[:2]:\n",
+        "    if False:\n",
+        ("grafana/test_push.py",),
+    ),
+    Safety(
+        "an answer of a server is read up to a limit",
+        EXPORTER + "dashboards/grafana.py",
+        "answer.read(_MOST_BYTES)",
+        "answer.read()",
+        ("grafana/test_push.py",),
+    ),
+    Safety(
+        "a mistyped subcommand writes no folder",
+        EXPORTER + "cli.py",
+        "    if meant is not None:\n",
+        "    if False:\n",
+        _exporter("cli"),
+    ),
+)
+
 COMPILED = (
     Safety(
         "compiled: what ends a program is not swallowed",
@@ -1209,4 +1240,4 @@ COMPILED = (
     ),
 )
 
-SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMPILED
+SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + COMPILED
