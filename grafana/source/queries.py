@@ -15,6 +15,7 @@ SERIES_LIMIT = collector.SERIES_LIMIT
 OVERFLOWED = collector.OVERFLOWED
 SWALLOWED = collector.SWALLOWED
 DROPPED = collector.DROPPED
+SILENT = collector.SILENT
 FAILED = collector.FAILED
 BUILD = collector.BUILD
 
