@@ -48,12 +48,12 @@
 static inline PyObject *
 dict_find(PyObject *dict, PyObject *key)
 {
-#if PY_VERSION_HEX < 0x030D0000
-    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
-#else
+#ifdef Py_GIL_DISABLED
     PyObject *value;
     PyDict_GetItemRef(dict, key, &value); /* NULL, too, with an exception */
     return value;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
 #endif
 }
 
@@ -657,28 +657,37 @@ next_number(PyObject *class_name)
     return number;
 }
 
+/* A weak reference to an object; None if it allows none. */
+static PyObject *
+reference_to(PyObject *object)
+{
+    PyObject *reference = PyWeakref_NewRef(object, NULL);
+    if (reference != NULL || !PyErr_ExceptionMatches(PyExc_TypeError))
+        return reference;
+    PyErr_Clear();
+    return Py_NewRef(Py_None);
+}
+
+/* Make a tracer without props and parent; it takes over the references to name and number. */
 static PyObject *
 new_tracer(PyObject *ctx, PyObject *type, PyObject *class_name, PyObject *number)
 {
     PyObject *self = state.tracer_type->tp_alloc(state.tracer_type, 0);
-    PyObject *class = self == NULL ? NULL : PyWeakref_NewRef(type, NULL);
-    PyObject *reference = class == NULL ? NULL : PyWeakref_NewRef(ctx, NULL);
-    if (reference == NULL && class != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Clear(); /* it allows none */
-        reference = Py_NewRef(Py_None);
-    }
-    if (reference == NULL) {
-        Py_XDECREF(class);
-        Py_XDECREF(self);
+    if (self == NULL) {
+        Py_DECREF(class_name);
+        Py_DECREF(number);
         return NULL;
     }
-    set_slot(self, state.tracer_class_name, Py_NewRef(class_name));
-    set_slot(self, state.tracer_object_id, Py_NewRef(number));
-    set_slot(self, state.tracer_class, class);
-    set_slot(self, state.tracer_ctx, reference);
+    set_slot(self, state.tracer_class_name, class_name);
+    set_slot(self, state.tracer_object_id, number);
     set_slot(self, state.tracer_props, Py_NewRef(Py_None));
     set_slot(self, state.tracer_parent, Py_NewRef(Py_None));
     set_slot(self, state.tracer_recorders, Py_NewRef(state.not_bound));
+    set_slot(self, state.tracer_class, PyWeakref_NewRef(type, NULL));
+    if (peek_slot(self, state.tracer_class) != NULL)
+        set_slot(self, state.tracer_ctx, reference_to(ctx));
+    if (peek_slot(self, state.tracer_ctx) == NULL)
+        Py_CLEAR(self);
     return self;
 }
 
@@ -688,19 +697,20 @@ plain_tracer(PyObject *ctx)
 {
     if (ctx == Py_None || PyType_Check(ctx) || PyUnicode_Check(ctx) || PyModule_Check(ctx))
         return NULL;
-    PyObject *target = dict_find(state.dispatch, state.str_target);
-    Py_XDECREF(target);
+    /* Borrowed, and only compared. */
+    PyObject *target = PyDict_GetItemWithError(state.dispatch, state.str_target);
     if (target == NULL || target == Py_None)
         return NULL;
     PyObject *type = Py_NewRef(Py_TYPE(ctx)); /* objects may change their class */
-    PyObject *name = PyType_GetName((PyTypeObject *)type);
+    PyObject *name = PyType_GetName((PyTypeObject *)type), *self = NULL;
     /* The name of a class that was made oddly may be of a subclass of str. */
-    int simple = name != NULL && PyUnicode_CheckExact(name);
-    PyObject *number = simple ? next_number(name) : NULL;
-    PyObject *self = number == NULL ? NULL : new_tracer(ctx, type, name, number);
+    int is_simple = name != NULL && PyUnicode_CheckExact(name);
+    PyObject *number = is_simple ? next_number(name) : NULL;
+    if (number != NULL)
+        self = new_tracer(ctx, type, name, number);
+    else
+        Py_XDECREF(name);
     Py_DECREF(type);
-    Py_XDECREF(name);
-    Py_XDECREF(number);
     return self;
 }
 

@@ -15,6 +15,7 @@ ENTRIES = {
     "trace",
     "trace_id",
     "trace_props",
+    "trace_other_props",
     "span",
     "enter",
     "exit",
