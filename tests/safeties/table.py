@@ -1238,6 +1238,70 @@ COMPILED = (
         "|| 1)",
         _core("upstream"),
     ),
+    Safety(
+        "compiled: a binding stays while its span is made",
+        CORE + "_speedups.c",
+        "        span = new_span(binding, self);\n    Py_XDECREF(binding);\n",
+        "        Py_DECREF(binding), span = new_span(binding, self);\n"
+        "    else\n        Py_XDECREF(binding);\n",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: a clock stays while it is read",
+        CORE + "_speedups.c",
+        """\
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+    Py_DECREF(clock);
+""",
+        """\
+    Py_DECREF(clock);
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+""",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: a table is empty before its recorders go",
+        CORE + "_speedups.c",
+        "    self->entries = NULL;\n    self->size = self->used = 0;\n",
+        "",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: only a binding is used as one",
+        CORE + "_speedups.c",
+        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
+        "        Py_CLEAR(binding);\n",
+        "",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: a span without a binding goes to Python",
+        CORE + "_speedups.c",
+        "    PyObject *start = binding == NULL ? NULL : get_slot(binding, state.binding_start);\n",
+        "    PyObject *start = get_slot(binding, state.binding_start);\n",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: a span with an empty slot ends in Python",
+        CORE + "_speedups.c",
+        "    if (binding != NULL && outer != NULL)\n",
+        "",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: an error at the end of a span is swallowed",
+        CORE + "_speedups.c",
+        "failed && swallow(self) < 0 ? NULL : Py_NewRef(Py_None)",
+        "failed ? NULL : Py_NewRef(Py_None)",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: not without a GIL, unless on request",
+        CORE + "_compiled.py",
+        """    if _is_free_threaded() and not _is_on("HYPERTRACE_FREE_THREADED"):\n""",
+        "    if False:\n",
+        _core("compiled"),
+    ),
 )
 
 SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + COMPILED
