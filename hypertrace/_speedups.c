@@ -688,7 +688,7 @@ open_span(PyObject *self, PyObject *binding)
 static int
 close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 {
-    PyObject *found, *token = *slot(self, state.span_token);
+    PyObject *found, *token;
     if (*slot(binding, state.binding_edges) == Py_None)
         return 0;
     if (is_left(*outer)) {
@@ -699,16 +699,16 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
     if (PyContextVar_Get(state.current_span, NULL, &found) < 0)
         return -1;
     Py_XDECREF(found); /* only to compare */
-    if (found == self && token != NULL && (error == Py_None || !is_collecting())) {
-        Py_INCREF(token);
-        int status = PyContextVar_Reset(state.current_span, token);
-        Py_DECREF(token);
+    if (found == self && (error == Py_None || !is_collecting())) {
+        token = Py_XNewRef(*slot(self, state.span_token)); /* a finalizer may end the span, too */
+        int status = token == NULL ? 1 : PyContextVar_Reset(state.current_span, token);
+        Py_XDECREF(token);
         if (status == 0) {
             set_slot(self, state.span_token, Py_NewRef(Py_None));
             set_slot(self, state.span_outer, Py_NewRef(Py_None));
             return 0;
         }
-        if (!PyErr_ExceptionMatches(PyExc_Exception))
+        if (status < 0 && !PyErr_ExceptionMatches(PyExc_Exception))
             return -1;
         PyErr_Clear(); /* in another context, or not for the first time */
     }
