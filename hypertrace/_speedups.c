@@ -865,9 +865,9 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
     if (PyContextVar_Get(state.current_span, NULL, &found) < 0)
         return -1;
     Py_XDECREF(found); /* only to compare */
-    PyObject *token = found == self && (error == Py_None || !is_collecting())
-                          ? get_slot(self, state.span_token)
-                          : NULL;
+    PyObject *token = NULL; /* held: a finalizer may end the span, too */
+    if (found == self && (error == Py_None || !is_collecting()))
+        token = get_slot(self, state.span_token);
     if (token != NULL) {
         int status = PyContextVar_Reset(state.current_span, token);
         Py_DECREF(token);
