@@ -213,11 +213,7 @@ def test_a_span_that_the_collector_ends_leaves_the_context_alone(
 ) -> None:
     """A generator that is closed in a collection sets no context variable; later spans do."""
 
-<<<<<<< HEAD
-    def hold() -> Iterator[None]:
-=======
     def hold() -> Any:
->>>>>>> d4299526845caf2bc15f71e729ae8363764c8bc1
         with tracer.span("held"):
             yield
 
