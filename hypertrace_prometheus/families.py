@@ -12,7 +12,7 @@ from prometheus_client.utils import floatToGoString
 from . import labels as label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .series import SeriesTable
     from .timings import Exemplar, Snapshot, Timings
@@ -64,15 +64,12 @@ class SeriesFamily(Metric):
         # The constructor of Metric starts with an empty list.
         pass
 
-    def restricted(self, names: Collection[str]) -> SeriesFamily:
-        """Return the family with no other rows than those of some names."""
-
-        def rows() -> Iterator[Row]:
-            # None of its rows is even made if no name can be theirs.
-            if any(name.startswith(self.name) for name in names):
-                yield from (row for row in self._rows() if row[0] in names)
-
-        return SeriesFamily(self._full_name, self._text_kind, self.documentation, rows)
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that its rows may have."""
+        if self._text_kind == "histogram":
+            return frozenset(f"{self._full_name}_{part}" for part in ("bucket", "count", "sum"))
+        return frozenset({self._full_name})
 
     def title(self, *, openmetrics: bool) -> str:
         """Return the name in the head of the text."""
@@ -80,20 +77,23 @@ class SeriesFamily(Metric):
 
     def text(self, *, openmetrics: bool) -> str:
         """Return the family in the text format of Prometheus 0.0.4, or in that of OpenMetrics."""
-        return "".join(self.lines(openmetrics=openmetrics))
+        lines = self.lines(openmetrics=openmetrics)
+        return "".join([self.head(openmetrics=openmetrics), *lines])
 
-    def lines(self, *, openmetrics: bool) -> list[str]:
-        """Return the same line by line."""
+    def head(self, *, openmetrics: bool) -> str:
+        """Return the lines that say what it is."""
         name = self.title(openmetrics=openmetrics)
         kind = self.type if openmetrics else self._text_kind
-        head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
-        lines = [
+        return f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
+
+    def lines(self, *, openmetrics: bool) -> list[str]:
+        """Return one line a row, as they are now."""
+        return [
             f"{name}{{{labels}}} {value}\n"
             if exemplar is None or not openmetrics
             else f"{name}{{{labels}}} {value}{_text_of(exemplar)}\n"
             for name, labels, value, exemplar in self._rows()
         ]
-        return [head, *lines]
 
 
 def histogram_rows(table: SeriesTable[Timings], name: str) -> Iterator[Row]:
