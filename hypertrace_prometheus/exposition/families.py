@@ -65,7 +65,7 @@ class FamilyMetric(Metric):
         pass
 
     @property
-    def sample_names(self) -> frozenset[str]:
+    def names(self) -> frozenset[str]:
         """Names that its samples may have."""
         name = self._declaration.name
         if self._declaration.kind == "histogram":
@@ -76,18 +76,21 @@ class FamilyMetric(Metric):
         """Return the name in the head of the text."""
         return self.name if openmetrics else self._declaration.name
 
-    def lines(self, *, openmetrics: bool) -> list[str]:
-        """Return the text line by line: Prometheus' 0.0.4, or OpenMetrics."""
+    def head(self, *, openmetrics: bool) -> str:
+        """Return the lines that say what it is."""
         name, kind = self.title(openmetrics=openmetrics), self.type
         if not openmetrics:
             kind = {"info": "gauge"}.get(self._declaration.kind, self._declaration.kind)
+        return f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
+
+    def lines(self, *, openmetrics: bool) -> list[str]:
+        """Return a line for each sample: Prometheus' text format 0.0.4, or OpenMetrics."""
         family = self._read()
-        head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
-        return [head, *lines(family, self._texts.of(family), openmetrics=openmetrics)]
+        return lines(family, self._texts.of(family), openmetrics=openmetrics)
 
     def text(self, *, openmetrics: bool) -> str:
-        """Return the same as one text."""
-        return "".join(self.lines(openmetrics=openmetrics))
+        """Return all of it as one text."""
+        return "".join([self.head(openmetrics=openmetrics), *self.lines(openmetrics=openmetrics)])
 
 
 def _samples(family: Family) -> Iterator[Sample]:

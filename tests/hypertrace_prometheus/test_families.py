@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -13,9 +11,6 @@ from hypertrace_prometheus.families import Row, SeriesFamily, histogram_rows
 from hypertrace_prometheus.labels import render
 from hypertrace_prometheus.series import SeriesTable
 from hypertrace_prometheus.timings import Exemplar, Timings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
 
@@ -153,18 +148,9 @@ def test_an_exemplar_without_labels_can_be_read() -> None:
     assert text.endswith('t_bucket{le="+Inf"} 1 # {} 0.5 1.250\n')
 
 
-def test_a_family_can_be_restricted_to_names() -> None:
-    """Only rows of those names are left, and none is made where no name can be among them."""
-    made = []
-
-    def rows() -> Iterator[Row]:
-        made.append(True)
-        yield "x_sum", "", 1, None
-        yield "x_count", "", 2, None
-
-    of_two = SeriesFamily("x", "histogram", "Help.", rows)
-    lines = of_two.restricted({"x_sum", "y"}).lines(openmetrics=False)
-    assert lines[1:] == ["x_sum{} 1\n"]
-    assert len(made) == 1
-    assert of_two.restricted({"y", "X_sum"}).lines(openmetrics=False)[1:] == []
-    assert len(made) == 1
+def test_a_family_knows_the_names_of_its_rows() -> None:
+    """They are known before any row is made."""
+    rows = list(histogram_rows(timed(0.5), "t_seconds"))
+    assert histogram(timed()).names == {name for name, *_ in rows}
+    assert family(name="x").names == {"x"}
+    assert family(name="x_total").names == {"x_total"}

@@ -540,6 +540,13 @@ COUNTING = (
         _exporter("exemplars"),
     ),
     Safety(
+        "exemplars have no NUL",
+        EXPORTER + "exemplars.py",
+        """if "\\0" in value:""",
+        "if False:",
+        _exporter("exemplars"),
+    ),
+    Safety(
         "buckets that are texts are refused",
         EXPORTER + "timings.py",
         "    if isinstance(value, str | bytes):  # float() would read them\n",
@@ -812,18 +819,71 @@ SCRAPES = (
     Safety(
         "a line that parsers refuse is left out",
         EXPORTER + "sections.py",
-        "        match = _LINE.fullmatch(line)\n        if match is None:\n",
-        """\
-        match = _LINE.fullmatch(line) or re.match(b"(.*)()", line)
-        if match is None:
-""",
+        "match = self._format.sample.match(line)\n",
+        'match = self._format.sample.match(line) or re.match(b"((.*))()()", line)\n',
+        _exporter("sections"),
+    ),
+    Safety(
+        "no label is given twice, nor the name of the metric as a label",
+        EXPORTER + "sections.py",
+        "if match is None or (match[3] and _is_ambiguous(match[3])):",
+        "if match is None:",
+        _exporter("sections"),
+    ),
+    Safety(
+        "a time that Prometheus cannot read is left out of the text format",
+        EXPORTER + "sections.py",
+        """_TEXT_TIME = rb"[0-9]{1,18}"\n""",
+        """_TEXT_TIME = rb"-?[0-9]+"\n""",
+        _exporter("sections"),
+    ),
+    Safety(
+        "a time that is infinite is left out of OpenMetrics",
+        EXPORTER + "sections.py",
+        """rb"-?[0-9]{1,99}(?:""",
+        """rb"-?[0-9]+(?:""",
+        _exporter("sections"),
+    ),
+    Safety(
+        "each format has its types",
+        EXPORTER + "sections.py",
+        "summary unknown info",
+        "summary untyped unknown info",
+        _exporter("sections"),
+    ),
+    Safety(
+        "an exemplar that Prometheus refuses is left out",
+        EXPORTER + "sections.py",
+        " and not _is_exemplar(name, line[match.end() :]):",
+        " and False:",
+        _exporter("sections"),
+    ),
+    Safety(
+        "an exemplar of a third-party collector has no NUL",
+        EXPORTER + "sections.py",
+        r"\n\0]",
+        r"\n]",
+        _exporter("sections"),
+    ),
+    Safety(
+        "an exemplar is where Prometheus takes one",
+        EXPORTER + "sections.py",
+        """name.endswith((b"_total", b"_bucket")) and """,
+        "",
+        _exporter("sections"),
+    ),
+    Safety(
+        "an exemplar that cannot be written costs itself alone",
+        EXPORTER + "sections.py",
+        "            yield from _without_exemplar(family, sample, openmetrics=openmetrics)\n",
+        "",
         _exporter("sections"),
     ),
     Safety(
         "a sample that cannot be written costs itself alone",
         EXPORTER + "sections.py",
-        "            fail(error)\n        else:\n            yield sample\n",
-        "            raise\n        else:\n            yield sample\n",
+        "            fail(error)\n            yield from _without_exemplar",
+        "            raise\n            yield from _without_exemplar",
         _exporter("sections"),
     ),
     Safety(
@@ -836,23 +896,58 @@ SCRAPES = (
     Safety(
         "scrapes at the same time share a collection",
         EXPORTER + "snapshots.py",
-        "            if flight is not None and flight.is_open:\n",
-        "            if False:\n",
+        "if run is not None and run.is_open_to(mine):",
+        "if False:",
         _exporter("snapshots"),
     ),
     Safety(
         "a collection is shared for a second",
         EXPORTER + "snapshots.py",
-        "        return monotonic() <= self._open_until\n",
-        "        return True\n",
+        "is_new = self.began == -inf or monotonic() <= self.began + SHARED_FOR",
+        "is_new = True",
         _exporter("snapshots"),
     ),
     Safety(
         "who waits for a collection does not wait for ever",
         EXPORTER + "snapshots.py",
-        "if flight.ended.wait(_PATIENCE) and flight.results:",
-        "if flight.ended.wait() and flight.results:",
+        "while not (run.has_ended or run.is_overdue):",
+        "while not run.has_ended:",
         _exporter("snapshots"),
+    ),
+    Safety(
+        "collections are made one at a time",
+        EXPORTER + "snapshots.py",
+        "if self._current is not None and not self._current.is_overdue:",
+        "if False:",
+        _exporter("snapshots"),
+    ),
+    Safety(
+        "a queue is not taken for a hang",
+        EXPORTER + "snapshots.py",
+        "mine.wait_behind(len(self._waiting))",
+        "mine.wait_behind(0)",
+        _exporter("snapshots"),
+    ),
+    Safety(
+        "names that a client makes up start no collection",
+        EXPORTER + "endpoint.py",
+        "            openmetrics, _Page(",
+        "            (openmetrics, names), _Page(",
+        _exporter("endpoint_sharing"),
+    ),
+    Safety(
+        "names that nothing has make no page",
+        EXPORTER + "exposition.py",
+        "shown = frozenset(name for part in self._parts for name in part.names & names)",
+        "shown = names",
+        _exporter("exposition"),
+    ),
+    Safety(
+        "pages of some names are compressed one at a time",
+        EXPORTER + "endpoint.py",
+        """_compressions.get("gzip", body, lambda: _compressed)""",
+        "_compressed(body)",
+        _exporter("endpoint_sharing"),
     ),
     Safety(
         "queries without end are refused",
@@ -930,13 +1025,6 @@ SCRAPES = (
         "    except Exception:  # noqa: BLE001 -- a metaclass may raise anything\n",
         "    except ZeroDivisionError:\n",
         _exporter("failures"),
-    ),
-    Safety(
-        "greenlets wait for each other's collection",
-        EXPORTER + "snapshots.py",
-        "import threading\n",
-        "import types\n\nthreading = types.SimpleNamespace(**vars(__import__('threading')))\n",
-        _exporter("collection"),
     ),
     Safety(
         "greenlets wait for a collector",
@@ -1237,6 +1325,70 @@ COMPILED = (
         "|| !is_left(current))",
         "|| 1)",
         _core("upstream"),
+    ),
+    Safety(
+        "compiled: a binding stays while its span is made",
+        CORE + "_speedups.c",
+        "        span = new_span(binding, self);\n    Py_XDECREF(binding);\n",
+        "        Py_DECREF(binding), span = new_span(binding, self);\n"
+        "    else\n        Py_XDECREF(binding);\n",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: a clock stays while it is read",
+        CORE + "_speedups.c",
+        """\
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+    Py_DECREF(clock);
+""",
+        """\
+    Py_DECREF(clock);
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+""",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: a table is empty before its recorders go",
+        CORE + "_speedups.c",
+        "    self->entries = NULL;\n    self->size = self->used = 0;\n",
+        "",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: only a binding is used as one",
+        CORE + "_speedups.c",
+        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
+        "        Py_CLEAR(binding);\n",
+        "",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: a span without a binding goes to Python",
+        CORE + "_speedups.c",
+        "    PyObject *start = binding == NULL ? NULL : get_slot(binding, state.binding_start);\n",
+        "    PyObject *start = get_slot(binding, state.binding_start);\n",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: a span with an empty slot ends in Python",
+        CORE + "_speedups.c",
+        "    if (binding != NULL && outer != NULL)\n",
+        "",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: an error at the end of a span is swallowed",
+        CORE + "_speedups.c",
+        "failed && swallow(self) < 0 ? NULL : Py_NewRef(Py_None)",
+        "failed ? NULL : Py_NewRef(Py_None)",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: not without a GIL, unless on request",
+        CORE + "_compiled.py",
+        """    if _is_free_threaded() and not _is_on("HYPERTRACE_FREE_THREADED"):\n""",
+        "    if False:\n",
+        _core("compiled"),
     ),
 )
 
