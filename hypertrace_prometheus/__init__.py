@@ -1,11 +1,14 @@
-"""Counts of hypertrace in Prometheus: the exporter, its metrics server and its command line."""
+"""Counts of hypertrace in Prometheus: the exporter, its metrics server and its dashboards."""
 
-try:
-    from .exporter import PrometheusExporter
-except ModuleNotFoundError as error:
-    if error.name != "prometheus_client":
-        raise
-    message = 'hypertrace_prometheus needs more: pip install "hypertrace[prometheus]"'
-    raise ModuleNotFoundError(message, name=error.name) from error
+from importlib.util import find_spec
+
+from .exporter import PrometheusExporter
 
 __all__ = ["PrometheusExporter"]
+
+# Not imported before an exporter is made, but missed at once.
+if find_spec("prometheus_client") is None:
+    raise ModuleNotFoundError(
+        'hypertrace_prometheus needs more: pip install "hypertrace[prometheus]"',
+        name="prometheus_client",
+    )

@@ -1,26 +1,22 @@
-"""The Prometheus exporter: shows the readings of a `Metrics` to Prometheus, and serves them."""
+"""The Prometheus exporter: shows the readings of a `Metrics` to Prometheus, and serves them.
+
+`prometheus_client` and the server load when an exporter is made, not when this is imported.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
 from hypertrace.exporters.exporter import Exporter
 
-from .endpoint import make_asgi_app, make_wsgi_app
-from .exposition.collection import held_by
-from .exposition.collector import ExporterCollector
-from .exposition.process import DEFAULTS
-from .exposition.registries import watch
-from .exposition.render import render
 from .options import check_absent, checked_registry
 
 if TYPE_CHECKING:
-    from typing import Any, Unpack
+    from typing import Unpack
     from wsgiref.types import WSGIApplication
 
+    from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 
     from hypertrace.metrics import CountingOptions, Metrics
@@ -93,7 +89,12 @@ class PrometheusExporter(Exporter):
         }
         if port is None:
             check_absent(security)
-        self.registry = checked_registry(registry)
+        from .endpoint import make_asgi_app, make_wsgi_app
+        from .exposition.collector import ExporterCollector
+        from .exposition.process import missing_defaults
+        from .exposition.registries import watch
+
+        self.registry: CollectorRegistry = checked_registry(registry)
         super().__init__(metrics, counting)
         self._collectors: list[Collector] = []
         self._server: MetricsServer | None = None
@@ -102,10 +103,12 @@ class PrometheusExporter(Exporter):
         watch(self.registry)
         try:
             self._register(ExporterCollector(self.forwards_to))
-            if collect_defaults:
-                self._register_defaults()
+            for collector in missing_defaults(self.registry) if collect_defaults else ():
+                self._register(collector)
             if port is not None:
-                self._server = _serve(self.registry, host=host, port=port, **security)
+                from .http.server import MetricsServer
+
+                self._server = MetricsServer(self.registry, host=host, port=port, **security)
         except BaseException:
             self.stop()
             raise
@@ -122,6 +125,8 @@ class PrometheusExporter(Exporter):
 
     def metrics(self) -> str:
         """Return all metrics of the registry in the text format 0.0.4."""
+        from .exposition.render import render
+
         return render(self.registry).decode()
 
     def stop(self) -> None:
@@ -143,28 +148,3 @@ class PrometheusExporter(Exporter):
                 f"the registry has metrics of these names already ({error}): stop() the exporter "
                 "that is on it, or use another registry"
             ) from error
-
-    def _register_defaults(self) -> None:
-        present = _names_on(self.registry)
-        for name, collector in DEFAULTS.items():
-            if name not in present:
-                # Each registers itself somewhere; only _register() says what to do if it cannot.
-                self._register(collector(registry=CollectorRegistry()))
-
-
-def _names_on(registry: CollectorRegistry) -> set[str]:
-    """Return the names that collectors of a registry declared, and those of the default metrics.
-
-    No other collector is asked for what it gives: one that hangs must not hold up the start.
-    """
-    held = held_by(registry) or {}
-    defaults = [one for one in held if type(one) in DEFAULTS.values()]
-    declared = {name for names in held.values() for name in names}
-    return declared | {family.name for one in defaults for family in one.collect()}
-
-
-def _serve(registry: CollectorRegistry, **arguments: Any) -> MetricsServer:
-    # Here, so that werkzeug is loaded only by those who use the server.
-    from .http.server import MetricsServer  # noqa: PLC0415
-
-    return MetricsServer(registry, **arguments)

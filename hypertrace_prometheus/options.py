@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from prometheus_client import CollectorRegistry
 
 
 def checked_registry(registry: object) -> CollectorRegistry:
@@ -16,6 +16,8 @@ def checked_registry(registry: object) -> CollectorRegistry:
     Raises:
         TypeError: it is none of `prometheus_client`.
     """
+    from prometheus_client import CollectorRegistry
+
     if registry is None:
         return CollectorRegistry()
     if not isinstance(registry, CollectorRegistry):

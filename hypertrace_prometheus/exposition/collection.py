@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from .collector import ExporterCollector
 from .failures import Failures
 from .process import DEFAULTS
+from .registries import held_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,14 +190,6 @@ def collect(
     if apart:
         _run_apart(apart)
     return harvests
-
-
-def held_by(registry: Any) -> dict[Collector, list[str]] | None:
-    """Return the collectors of a registry with the names they told, None if it keeps none."""
-    held = getattr(registry, "_collector_to_names", None)
-    # The registry's own lock is not needed for a copy, which no other thread interrupts; in a
-    # forked child it may be held for ever.
-    return held.copy() if isinstance(held, dict) else None
 
 
 def _asked(

@@ -6,14 +6,20 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from .registries import held_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
 THREADS = "process_threads"
@@ -48,3 +54,18 @@ DEFAULTS = {
     "python_gc_objects_collected": GCCollector,
 }
 """The collectors of the default metrics, each by the name of one of its metrics."""
+
+
+def missing_defaults(registry: CollectorRegistry) -> list[Collector]:
+    """Return collectors of the default metrics that a registry does not have.
+
+    No other collector is asked for what it gives: one that hangs must not hold up the start.
+    """
+    held = held_by(registry) or {}
+    present = {name for names in held.values() for name in names}
+    for collector in held:
+        if type(collector) in DEFAULTS.values():  # those of `prometheus_client` declare no names
+            present |= {family.name for family in collector.collect()}
+    # Each registers itself somewhere: in a registry that nothing reads.
+    aside = CollectorRegistry()
+    return [kind(registry=aside) for name, kind in DEFAULTS.items() if name not in present]

@@ -1,4 +1,4 @@
-"""The registries that exporters are on, which a forked child must be able to use."""
+"""Registries of `prometheus_client`: what they hold, and locks that a forked child can take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
 _watched: WeakSet[CollectorRegistry] = WeakSet()
 _LockType = type(Lock())
@@ -21,6 +22,14 @@ def watch(registry: CollectorRegistry) -> None:
     it at the moment of the fork, and no thread of the child would ever give it back.
     """
     _watched.add(registry)
+
+
+def held_by(registry: object) -> dict[Collector, list[str]] | None:
+    """Return the collectors of a registry with the names they told, None if it keeps none."""
+    held = getattr(registry, "_collector_to_names", None)
+    # The registry's own lock is not needed for a copy, which no other thread interrupts; in a
+    # forked child it may be held for ever.
+    return held.copy() if isinstance(held, dict) else None
 
 
 def _renew_locks() -> None:
