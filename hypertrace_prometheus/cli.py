@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from hypertrace import __version__
+from hypertrace.metrics.declarations import CALLS, check_counter_name
 
 from .dashboards import command as dashboards
 from .dashboards import templates
 from .dashboards.grafana import GrafanaError, push
 from .demo import command as demo
 from .demo.documents import NoVolumesError
-from hypertrace.metrics.declarations import CALLS, check_counter_name
-
 from .exporter import PrometheusExporter
 
 _DESCRIPTION = "See in Prometheus how often which method of which class is called, and from where."

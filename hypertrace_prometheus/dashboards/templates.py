@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
-from hypertrace_prometheus import labels as label
-from hypertrace_prometheus.allowlist import label_names
-from hypertrace_prometheus.metrics import COUNTER
+from hypertrace.metrics import labels as label
+from hypertrace.metrics.allowlist import label_names
+from hypertrace.metrics.declarations import CALLS
 
 Dashboard = dict[str, Any]
 """A dashboard as Grafana's JSON has it."""
@@ -29,7 +29,7 @@ _OF_REPEATING = {"repeat", "repeatDirection", "maxPerRow"}
 _WIDTH = 24
 
 
-def dashboards(counter_name: str = COUNTER, props: Sequence[str] = ()) -> dict[str, Dashboard]:
+def dashboards(counter_name: str = CALLS.name, props: Sequence[str] = ()) -> dict[str, Dashboard]:
     """Return all dashboards by name.
 
     Args:
@@ -42,7 +42,7 @@ def dashboards(counter_name: str = COUNTER, props: Sequence[str] = ()) -> dict[s
     names = label_names(props, unsafe_props=props).values()
     found = {}
     for file in sorted(_files(), key=lambda file: file.name):
-        text = file.read_text(encoding="utf-8").replace(COUNTER, counter_name)
+        text = file.read_text(encoding="utf-8").replace(CALLS.name, counter_name)
         found[file.name.removesuffix(".json")] = _with_props(json.loads(text), names)
     return found
 

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from hypertrace import clear_trace_function, fan_out, set_trace_function, swallowed_errors
 from hypertrace_prometheus import PrometheusExporter
 
+from ..traced_classes import Swarm
 from .pages import by, total
-from .traced_classes import Swarm
 
 if TYPE_CHECKING:
     from hypertrace import TraceEvent

@@ -8,9 +8,9 @@ from weakref import ref
 
 from hypertrace import Tracer, set_trace_function, traced
 
+from ..traced_classes import FILE, Swarm
 from .pages import by, samples, total
 from .running import growth
-from .traced_classes import FILE, Swarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hypertrace import set_trace_function, swallowed_errors
 from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.exposition import render
+from hypertrace_prometheus.exposition.render import render
 
+from ..traced_classes import FILE, Network, Swarm
 from .pages import by, only, parse_openmetrics, samples, total
-from .traced_classes import FILE, Network, Swarm
 
 if TYPE_CHECKING:
     from hypertrace import TraceEvent

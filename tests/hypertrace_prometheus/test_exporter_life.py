@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.registry import Collector
 
 from hypertrace import get_trace_function
-from hypertrace_prometheus import PrometheusExporter, registries
-from hypertrace_prometheus.exposition import render
+from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.exposition import registries
+from hypertrace_prometheus.exposition.render import render
 
 from .pages import families_of
 from .running import in_threads

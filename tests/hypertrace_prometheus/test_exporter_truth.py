@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hypertrace import Tracer, dropped_events, swallowed_errors
 
+from ..traced_classes import Swarm
 from .pages import by, samples, samples_of, total
 from .running import in_threads
-from .traced_classes import Swarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ import hashlib
 import re
 from html.parser import HTMLParser
 
-from hypertrace_prometheus.page import index_page
+from hypertrace_prometheus.index_page import index_page
 
 _VOID = {"meta", "link"}
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.allowlist import label_names, looks_secret
+from hypertrace import Tracer, set_trace_function
+from hypertrace.metrics import Metrics
+from hypertrace.metrics.allowlist import label_names, looks_secret
+
+from .readings import samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -166,9 +169,12 @@ def test_a_name_may_have_methods_of_its_own() -> None:
     assert [type(name) for name in names] == [str]
 
 
-def test_an_exporter_refuses_and_takes_the_same() -> None:
-    """The exporter checks what it is given, and its labels have the names that were insisted on."""
+def test_metrics_refuse_and_take_the_same() -> None:
+    """`Metrics` checks what it is given, and its labels have the names that were insisted on."""
     with pytest.raises(ValueError, match="'authToken' looks like a secret"):
-        PrometheusExporter(allowed_props=["authToken"])
-    with PrometheusExporter(allowed_props=["job"], unsafe_props=["job"]) as exporter:
-        assert exporter._labeller.of_props("caller_props_", {"job": 1}) == {"caller_props_job": "1"}
+        Metrics(allowed_props=["authToken"])
+    metrics = Metrics(allowed_props=["job"], unsafe_props=["job"])
+    set_trace_function(metrics)
+    Tracer("here").trace(job=1)
+    ((_, labels, count),) = samples(metrics)
+    assert (labels["caller_props_job"], count) == ("1", 1)

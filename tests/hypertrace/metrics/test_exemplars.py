@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from hypertrace import Tracer, fan_out, set_trace_function, swallowed_errors
+from hypertrace.metrics.exemplars import checked, is_never, opentelemetry_exemplar
 from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.exemplars import checked, is_never, opentelemetry_exemplar
-from hypertrace_prometheus.exposition import render
+from hypertrace_prometheus.exposition.render import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_opentelemetry_is_not_loaded_for_it() -> None:
     """As long as the application does not use OpenTelemetry, nobody loads it."""
     code = (
         "import sys\n"
-        "from hypertrace_prometheus.exemplars import is_never, opentelemetry_exemplar\n"
+        "from hypertrace.metrics.exemplars import is_never, opentelemetry_exemplar\n"
         "print(is_never(opentelemetry_exemplar), opentelemetry_exemplar())\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])\n"
     )

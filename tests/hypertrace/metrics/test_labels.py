@@ -1,4 +1,4 @@
-"""From what hypertrace tells to the labels of a series."""
+"""From what hypertrace reports of an event to the label values of a series."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client.openmetrics import parser as openmetrics_parser
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace import Caller, TracedObject, TraceEvent
-from hypertrace_prometheus import labels as label
-from hypertrace_prometheus.labels import Labeller, clean, import_path, parse, render
+from hypertrace import Caller, TracedObject, TraceEvent, Upstream
+from hypertrace.metrics import labels as label
+from hypertrace.metrics.labels import Labeller, clean, import_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from prometheus_client.core import Metric
+    from hypertrace.metrics.labels import Values
 
 
 class Plain(enum.Enum):
@@ -113,8 +111,18 @@ def labeller(*allowed: str, max_length: int = 256, object_ids: bool = False) -> 
     return Labeller(names, max_length, object_ids=object_ids)
 
 
-def parse_openmetrics(text: str) -> list[Metric]:
-    return list(openmetrics_parser.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+def of_site(labeller: Labeller, event: TraceEvent) -> dict[str, str]:
+    """Give the labels of an event that have a value, but those of the call's own props."""
+    return labelled(labeller.site_names, labeller.of_site(event))
+
+
+def of_props(labeller: Labeller, props: Mapping[str, object] | None) -> dict[str, str]:
+    """Give the labels of the call's own props that have a value."""
+    return labelled(labeller.prop_names, labeller.of_props(props))
+
+
+def labelled(names: Values, values: Values) -> dict[str, str]:
+    return {name: value for name, value in zip(names, values, strict=True) if value}
 
 
 def event_of(
@@ -126,7 +134,7 @@ def event_of(
 
 def test_an_event_has_the_labels_of_class_function_and_file() -> None:
     """Without id, parent and props, three labels are left."""
-    assert labeller().of_call(event_of(TracedObject("Swarm", 1))) == {
+    assert of_site(labeller(), event_of(TracedObject("Swarm", 1))) == {
         "object_classname": "Swarm",
         "caller_functionname": "connect",
         "caller_filename": "net/swarm.py",
@@ -140,7 +148,7 @@ def test_an_event_has_every_label_that_it_has_a_value_for() -> None:
         TracedObject("Network", 2, {"topic": "all"}),
         "dial",
     )
-    assert labeller("topic", object_ids=True).of_call(event) == {
+    assert of_site(labeller("topic", object_ids=True), event) == {
         "object_classname": "Swarm",
         "object_id": "3",
         "object_props_topic": "books",
@@ -164,11 +172,11 @@ def test_numbers_of_objects_are_labels_only_if_wanted() -> None:
 def test_props_of_a_call_have_labels_of_their_own() -> None:
     """Allowed props of the call are found under their prefix, all others are ignored."""
     props = {"topic": "books", "peer": "x", "password": "secret"}
-    assert labeller("topic", "peer", "port").of_props(label.CALLER_PROPS, props) == {
+    assert of_props(labeller("topic", "peer", "port"), props) == {
         "caller_props_topic": "books",
         "caller_props_peer": "x",
     }
-    assert labeller("topic").of_props(label.CALLER_PROPS, None) == {}
+    assert of_props(labeller("topic"), None) == {}
 
 
 @pytest.mark.parametrize(
@@ -185,12 +193,12 @@ def test_props_of_a_call_have_labels_of_their_own() -> None:
 def test_names_of_props_are_cleaned(prop: str, name: str) -> None:
     """What is no ASCII letter, digit or underscore in a prop's name becomes an underscore."""
     assert clean(prop) == name
-    assert labeller(prop).of_props("caller_props_", {prop: 1}) == {f"caller_props_{name}": "1"}
+    assert of_props(labeller(prop), {prop: 1}) == {f"caller_props_{name}": "1"}
 
 
 def test_an_id_that_is_no_string_becomes_text() -> None:
     """An id of the wrong type is counted under its text."""
-    assert labeller().of_call(event_of(TracedObject("A", 1), None, 7))["id"] == "7"
+    assert of_site(labeller(), event_of(TracedObject("A", 1), None, 7))["id"] == "7"
 
 
 VALUES: dict[str, tuple[object, str]] = {
@@ -225,12 +233,12 @@ VALUES: dict[str, tuple[object, str]] = {
 def test_any_value_becomes_text(value: object, text: str) -> None:
     """Every value has a text, and whatever it raises is not raised."""
     assert labeller().text(value) == text
-    assert labeller("p").of_props("caller_props_", {"p": value}) == {"caller_props_p": text}
+    assert labeller("p").of_props({"p": value}) == (text,)
 
 
 def test_none_stands_for_no_value() -> None:
     """A prop that is None makes no label."""
-    assert labeller("topic").of_props("caller_props_", {"topic": None}) == {}
+    assert of_props(labeller("topic"), {"topic": None}) == {}
 
 
 @pytest.mark.parametrize("length", [16, 256, 300])
@@ -248,7 +256,7 @@ def test_names_and_ids_are_cut_like_props() -> None:
     """Class, function and id are no longer than allowed, either."""
     caller = Caller("f" * 99, "/srv/x.py", "x")
     event = TraceEvent("i" * 99, TracedObject("C" * 99, 1), None, caller)
-    labels = labeller(max_length=16).of_call(event)
+    labels = of_site(labeller(max_length=16), event)
     assert {len(value) for name, value in labels.items() if name != label.FILE} == {16}
 
 
@@ -265,46 +273,50 @@ def test_huge_values_are_not_copied(value: str | bytes) -> None:
     assert peak < 100_000
 
 
-def test_labels_are_rendered_by_name() -> None:
-    """Equal labels have the same text, whatever their order was."""
-    assert render({"b": "2", "a": "1"}) == render({"a": "1", "b": "2"}) == 'a="1",b="2"'
+def test_there_is_a_value_for_each_name() -> None:
+    """Names and values are parallel, whatever an event has; what it lacks is empty text."""
+    one = labeller("topic", "peer", object_ids=True)
+    assert one.site_names == (
+        "object_classname",
+        "object_id",
+        "object_props_topic",
+        "object_props_peer",
+        "parent_object_classname",
+        "parent_object_id",
+        "parent_object_props_topic",
+        "parent_object_props_peer",
+        "caller_functionname",
+        "caller_filename",
+        "id",
+    )
+    assert one.prop_names == ("caller_props_topic", "caller_props_peer")
+    swarm, network = TracedObject("Swarm", 3, {"peer": "x"}), TracedObject("Network", 2)
+    where = "connect", "net/swarm.py"
+    lone = ("Swarm", "3", "", "x")
+    assert one.of_site(event_of(swarm)) == (*lone, "", "", "", "", *where, "")
+    assert one.of_site(event_of(swarm, network, "i")) == (
+        *lone,
+        "Network",
+        "2",
+        "",
+        "",
+        *where,
+        "i",
+    )
+    assert one.of_objects(swarm, network) == (*lone, "Network", "2", "", "")
 
 
-def test_a_label_without_value_is_left_out() -> None:
-    """An empty value is the same as no label, as Prometheus has it."""
-    assert render({"a": "", "b": "2"}) == 'b="2"'
-    assert render({}) == ""
+@pytest.mark.parametrize("props", [None, {}, {"topic": None}, {"topic": ""}, {"other": 1}], ids=str)
+def test_a_prop_without_value_makes_no_series_of_its_own(props: dict[str, object] | None) -> None:
+    """An empty value and no value are the same values, as they are to Prometheus."""
+    assert labeller("topic", "peer").of_props(props) == ("", "")
 
 
-def test_values_are_escaped() -> None:
-    """Backslashes, quotes and newlines are escaped, nothing else is."""
-    assert render({"a": 'x\\y"z\n\t\0é'}) == 'a="x\\\\y\\"z\\n\t\0é"'
-
-
-_names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,8}", fullmatch=True).filter(
-    lambda name: not name.startswith("__")
-)
-_awkward = st.sampled_from(["\\", '"', "\n", "\\n", '\\"', "\\\\", "{", "}", ",", "=", " ", "#"])
-_values = st.lists(_awkward | st.text(max_size=8), max_size=8).map("".join)
-_labels = st.dictionaries(_names, _values.map(labeller().text), max_size=5)
-
-
-@settings(deadline=None)
-@given(_labels)
-def test_rendered_labels_are_read_back(labels: dict[str, str]) -> None:
-    """What is rendered and parsed is what it was, but for labels without a value."""
-    assert parse(render(labels)) == {name: value for name, value in labels.items() if value}
-
-
-@settings(deadline=None)
-@given(_labels)
-def test_prometheus_reads_the_labels_back(labels: dict[str, str]) -> None:
-    """The parsers of `prometheus_client` read the labels as they were, in both formats."""
-    expected = {name: value for name, value in labels.items() if value}
-    line = f"x{{{render(labels)}}} 1\n"
-    (text,) = parse_text(line)
-    (openmetrics,) = parse_openmetrics(f"# TYPE x unknown\n{line}# EOF\n")
-    assert text.samples[0].labels == openmetrics.samples[0].labels == expected
+def test_an_edge_has_the_values_of_both_functions() -> None:
+    """They are in the order of `EDGE`, each cut like every value."""
+    values = labeller(max_length=16).of_edge(Upstream("Shop", "serve"), Upstream("C" * 20, "add"))
+    assert values == ("Shop", "serve", "C" * 15 + "…", "add")
+    assert len(values) == len(label.EDGE)
 
 
 @settings(deadline=None)

@@ -1,13 +1,12 @@
-"""From spans to the series of the metrics, through tracers as an application has them."""
+"""`Metrics`: from calls and spans to their series, through tracers as an application has them."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace import (
     Caller,
@@ -19,10 +18,10 @@ from hypertrace import (
     swallowed_errors,
     traced,
 )
-from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.exposition import render
+from hypertrace.metrics import Metrics
 
-from .pages import (
+from ...traced_classes import Cart, Shop
+from .readings import (
     BUCKET,
     CALLS,
     COUNT,
@@ -31,53 +30,53 @@ from .pages import (
     OPEN,
     OVERFLOW,
     SUM,
-    parse_openmetrics,
+    labels_of,
     values,
 )
-from .traced_classes import Cart, Shop
 
 if TYPE_CHECKING:
     from hypertrace import TraceEvent
 
-    from .running import Export
-    from .wire import Clock
+    from ...running import Clock
+    from .conftest import Count
 
 # Where this file was imported from.
 FILE = __name__.replace(".", "/") + ".py"
 
 
-def test_a_span_is_counted_in_buckets(export: Export, span_clock: Clock) -> None:
-    """Durations are in cumulative buckets, with their sum and count, under the call's labels."""
-    exporter = export(buckets=[0.1, 1, 10], allowed_props=["topic"])
+def test_a_span_is_counted_in_buckets(count: Count, span_clock: Clock) -> None:
+    """Durations are in buckets, with their sum and count, under the call's labels."""
+    metrics = count(buckets=[0.1, 1, 10], allowed_props=["topic"])
     cart = Cart({"topic": "a"}, Tracer("shop", {"topic": "b"}))
     for seconds in (0.05, 0.5, 0.7, 5.0, 50.0):
         with cart.tracer.span("pay", topic="c"):
             span_clock.now += seconds
-    assert values(exporter, BUCKET, "le") == {
-        ("0.1",): 1,
-        ("1.0",): 3,
-        ("10.0",): 4,
-        ("+Inf",): 5,
+    assert values(metrics, BUCKET, "le") == {
+        (0.1,): 1,
+        (1.0,): 3,
+        (10.0,): 4,
+        (math.inf,): 5,
     }
-    assert values(exporter, COUNT) == {(): 5}
-    assert values(exporter, SUM)[()] == pytest.approx(56.25)
-    (series,) = [s for f in parse_text(exporter.metrics()) for s in f.samples if s.name == SUM]
-    assert series.labels == {
-        "object_classname": "Cart",
-        "object_props_topic": "a",
-        "parent_object_classname": "shop",
-        "parent_object_props_topic": "b",
-        "caller_functionname": "test_a_span_is_counted_in_buckets",
-        "caller_filename": FILE,
-        "caller_props_topic": "c",
-        "id": "pay",
-        "result": "ok",
-    }
+    assert values(metrics, COUNT) == {(): 5}
+    assert values(metrics, SUM)[()] == pytest.approx(56.25)
+    assert labels_of(metrics, SUM) == [
+        {
+            "object_classname": "Cart",
+            "object_props_topic": "a",
+            "parent_object_classname": "shop",
+            "parent_object_props_topic": "b",
+            "caller_functionname": "test_a_span_is_counted_in_buckets",
+            "caller_filename": FILE,
+            "caller_props_topic": "c",
+            "id": "pay",
+            "result": "ok",
+        }
+    ]
 
 
-def test_each_result_is_counted_for_itself(export: Export, span_clock: Clock) -> None:
+def test_each_result_is_counted_for_itself(count: Count, span_clock: Clock) -> None:
     """Spans that end well, fail, are cancelled or handle a failure are told apart."""
-    exporter = export()
+    metrics = count()
     cart = Cart()
     errors = (KeyError(), ValueError(), asyncio.CancelledError(), GeneratorExit(), SystemExit())
     for error in errors:
@@ -89,14 +88,14 @@ def test_each_result_is_counted_for_itself(export: Export, span_clock: Clock) ->
         span.fail(OSError("handled"))
     with cart.tracer.span() as span:
         span.fail()
-    assert values(exporter, COUNT, "result", "caller_functionname") == {
+    assert values(metrics, COUNT, "result", "caller_functionname") == {
         ("error", "fail"): 3,
         ("cancelled", "fail"): 2,
         ("ok", "add"): 1,
         ("error", "test_each_result_is_counted_for_itself"): 2,
     }
-    assert values(exporter, SUM, "result") == {("error",): 2, ("cancelled",): 0, ("ok",): 0}
-    assert values(exporter, EXCEPTIONS, "exception") == {
+    assert values(metrics, SUM, "result") == {("error",): 2, ("cancelled",): 0, ("ok",): 0}
+    assert values(metrics, EXCEPTIONS, "exception") == {
         (name,): 1
         for name in (
             "KeyError",
@@ -107,43 +106,43 @@ def test_each_result_is_counted_for_itself(export: Export, span_clock: Clock) ->
             "OSError",
         )
     }
-    assert set(values(exporter, OPEN, "caller_functionname").values()) == {0}
+    assert set(values(metrics, OPEN, "caller_functionname").values()) == {0}
 
 
-def test_an_exception_has_the_labels_of_the_call(export: Export) -> None:
+def test_an_exception_has_the_labels_of_the_call(count: Count) -> None:
     """An exception is counted under the labels of its span, and by its class."""
-    exporter = export(allowed_props=["topic"])
+    metrics = count(allowed_props=["topic"])
     for topic in ("a", "b", "a"):
         with pytest.raises(KeyError):
             Cart().fail(KeyError(), topic=topic)
     labels = ("object_classname", "caller_functionname", "caller_props_topic", "exception")
-    assert values(exporter, EXCEPTIONS, *labels) == {
+    assert values(metrics, EXCEPTIONS, *labels) == {
         ("Cart", "fail", "a", "KeyError"): 2,
         ("Cart", "fail", "b", "KeyError"): 1,
     }
 
 
-def test_the_counter_counts_spans_and_calls(export: Export) -> None:
+def test_the_counter_counts_spans_and_calls(count: Count) -> None:
     """A span is a call once it has ended, in the same series as a `trace()` with its labels."""
-    exporter = export(allowed_props=["topic"])
+    metrics = count(allowed_props=["topic"])
     tracer = Cart().tracer
     with tracer.span("a"):
         tracer.trace("a")
-        assert values(exporter, CALLS, "id") == {("a",): 1}
+        assert values(metrics, CALLS, "id") == {("a",): 1}
     for topic in ("x", "y", "x"):
         with tracer.span("a", topic=topic):
             tracer.trace("a", topic=topic)
-    assert values(exporter, CALLS, "id", "caller_props_topic") == {
+    assert values(metrics, CALLS, "id", "caller_props_topic") == {
         ("a", None): 2,
         ("a", "x"): 4,
         ("a", "y"): 2,
     }
-    assert values(exporter, COUNT) == {(): 4}
+    assert values(metrics, COUNT) == {(): 4}
 
 
-def test_what_is_traced_by_a_decorator_is_timed(export: Export) -> None:
+def test_what_is_traced_by_a_decorator_is_timed(count: Count) -> None:
     """`@traced` gives the same metrics as a span in the function would."""
-    exporter = export()
+    metrics = count()
 
     @traced("x")
     def work() -> None:
@@ -153,68 +152,53 @@ def test_what_is_traced_by_a_decorator_is_timed(export: Export) -> None:
     work()
     labels = ("object_classname", "caller_functionname", "caller_filename", "id", "result")
     name = "test_what_is_traced_by_a_decorator_is_timed.<locals>.work"
-    assert values(exporter, COUNT, *labels) == {(__name__, name, FILE, "x", "ok"): 2}
+    assert values(metrics, COUNT, *labels) == {(__name__, name, FILE, "x", "ok"): 2}
 
 
-def test_the_page_has_what_the_collector_gives(export: Export) -> None:
-    """`prometheus_client`, asked for the same registry, gives the same samples of every metric."""
-    exporter = export(allowed_props=["topic"], max_series=4, upstream=True)
-    cart = Cart()
-    with cart.tracer.span("outer"):
-        for topic in ("a", 'b"\n\\', None, "c", "d"):
-            cart.add(topic=topic)
-            with pytest.raises(KeyError):
-                cart.fail(KeyError(), topic=topic)
-    theirs = generate_latest(exporter.registry).decode()
-    ours = [(f.name, f.type, f.samples) for f in parse_text(exporter.metrics())]
-    assert ours == [(f.name, f.type, f.samples) for f in parse_text(theirs)]
-    assert {BUCKET, EXCEPTIONS, OPEN, EDGES} <= {s.name for f in ours for s in f[2]}
-
-
-def bounds(exporter: PrometheusExporter, name: str) -> list[str]:
+def bounds(metrics: Metrics, name: str) -> list[float]:
     """Give the bounds of the buckets of a class."""
-    page = values(exporter, BUCKET, "object_classname", "le")
+    page = values(metrics, BUCKET, "object_classname", "le")
     return [le for class_name, le in page if class_name == name]
 
 
-def test_buckets_can_be_set_by_class_and_by_id(export: Export) -> None:
+def test_buckets_can_be_set_by_class_and_by_id(count: Count) -> None:
     """Buckets of an id win over those of a class, and those over the buckets for all."""
-    exporter = export(buckets=[1], buckets_for={"Cart": [2], "pay": [3, 4], "unused": [9]})
+    metrics = count(buckets=[1], buckets_for={"Cart": [2], "pay": [3, 4], "unused": [9]})
     tracers = {name: Tracer(name) for name in ("Cart", "Shop")}
     for tracer in tracers.values():
         for trace_id in (None, "pay", "other"):
             with tracer.span(trace_id):
                 pass
-    found = values(exporter, BUCKET, "object_classname", "id", "le")
+    found = values(metrics, BUCKET, "object_classname", "id", "le")
     assert set(found) == {
-        ("Cart", None, "2.0"),
-        ("Cart", None, "+Inf"),
-        ("Cart", "other", "2.0"),
-        ("Cart", "other", "+Inf"),
-        ("Shop", None, "1.0"),
-        ("Shop", None, "+Inf"),
-        ("Shop", "other", "1.0"),
-        ("Shop", "other", "+Inf"),
-        *((name, "pay", le) for name in tracers for le in ("3.0", "4.0", "+Inf")),
+        ("Cart", None, 2.0),
+        ("Cart", None, math.inf),
+        ("Cart", "other", 2.0),
+        ("Cart", "other", math.inf),
+        ("Shop", None, 1.0),
+        ("Shop", None, math.inf),
+        ("Shop", "other", 1.0),
+        ("Shop", "other", math.inf),
+        *((name, "pay", le) for name in tracers for le in (3.0, 4.0, math.inf)),
     }
 
 
-def test_the_overflow_has_the_buckets_for_all(export: Export) -> None:
+def test_the_overflow_has_the_buckets_for_all(count: Count) -> None:
     """Where series of different buckets end up together, the general ones count."""
-    exporter = export(buckets=[1, 2], buckets_for={"b": [5]}, max_series=1)
+    metrics = count(buckets=[1, 2], buckets_for={"b": [5]}, max_series=1)
     for name in ("a", "b"):
         with Tracer(name).span():
             pass
-    assert bounds(exporter, OVERFLOW) == ["1.0", "2.0", "+Inf"]
+    assert bounds(metrics, OVERFLOW) == [1.0, 2.0, math.inf]
 
 
-def test_there_are_buckets_by_default(export: Export) -> None:
+def test_there_are_buckets_by_default(count: Count) -> None:
     """Without any setting they reach from half a millisecond to ten seconds."""
-    exporter = export()
+    metrics = count()
     Cart().add()
-    assert bounds(exporter, "Cart")[0] == "0.0005"
-    assert bounds(exporter, "Cart")[-2:] == ["10.0", "+Inf"]
-    assert len(bounds(exporter, "Cart")) == 15
+    assert bounds(metrics, "Cart")[0] == 0.0005
+    assert bounds(metrics, "Cart")[-2:] == [10.0, math.inf]
+    assert len(bounds(metrics, "Cart")) == 15
 
 
 @pytest.mark.parametrize(
@@ -236,12 +220,12 @@ def test_bad_buckets_are_refused(
 ) -> None:
     """A mistake in the buckets raises at once, and the message says in which of them."""
     with pytest.raises(error, match=message):
-        PrometheusExporter(**settings)
+        Metrics(**settings)
 
 
-def test_two_exporters_both_have_all_spans(export: Export, span_clock: Clock) -> None:
-    """Through `fan_out` each exporter counts every span, with its own labels and buckets."""
-    bare, rich = export(buckets=[1]), export(buckets=[5], allowed_props=["topic"], upstream=True)
+def test_two_metrics_both_have_all_spans(count: Count, span_clock: Clock) -> None:
+    """Through `fan_out` each `Metrics` counts every span, with its own labels and buckets."""
+    bare, rich = count(buckets=[1]), count(buckets=[5], allowed_props=["topic"], upstream=True)
     set_trace_function(fan_out(bare, rich))
     cart = Cart()
     with cart.tracer.span("outer"):
@@ -254,42 +238,42 @@ def test_two_exporters_both_have_all_spans(export: Export, span_clock: Clock) ->
             cart.fail(KeyError())
     assert values(bare, CALLS, "caller_props_topic") == {(None,): 5}
     assert values(rich, COUNT, "caller_props_topic") == {("a",): 2, ("z",): 1, (None,): 2}
-    for exporter in (bare, rich):
-        assert values(exporter, COUNT, "result") == {("ok",): 4, ("error",): 1}
-        assert values(exporter, SUM, "result") == {("ok",): 12, ("error",): 0}
-        assert values(exporter, EXCEPTIONS, "exception") == {("KeyError",): 1}
-        assert set(values(exporter, OPEN).values()) == {0}
-    assert values(bare, BUCKET, "le") == {("1.0",): 1, ("+Inf",): 5}
-    assert values(rich, BUCKET, "le") == {("5.0",): 4, ("+Inf",): 5}
+    for metrics in (bare, rich):
+        assert values(metrics, COUNT, "result") == {("ok",): 4, ("error",): 1}
+        assert values(metrics, SUM, "result") == {("ok",): 12, ("error",): 0}
+        assert values(metrics, EXCEPTIONS, "exception") == {("KeyError",): 1}
+        assert set(values(metrics, OPEN).values()) == {0}
+    assert values(bare, BUCKET, "le") == {(1.0,): 1, (math.inf,): 5}
+    assert values(rich, BUCKET, "le") == {(5.0,): 4, (math.inf,): 5}
     assert values(rich, EDGES) == {(): 4}
 
 
-def test_an_exporter_beside_a_plain_function_has_all_spans(export: Export) -> None:
+def test_metrics_beside_a_plain_function_have_all_spans(count: Count) -> None:
     """Through `fan_out` with any callable, also one that raises, spans are counted as events."""
-    exporter = export(allowed_props=["topic"], upstream=True)
+    metrics = count(allowed_props=["topic"], upstream=True)
     events: list[TraceEvent] = []
 
     def fail(_: TraceEvent) -> None:
         raise RuntimeError("a mistake in a trace function")
 
-    set_trace_function(fan_out(fail, exporter, events.append))
+    set_trace_function(fan_out(fail, metrics, events.append))
     cart = Cart()
     with cart.tracer.span():
         cart.add(topic="a")
         with pytest.raises(KeyError):
             cart.fail(KeyError())
-    assert values(exporter, COUNT, "result") == {("ok",): 2, ("error",): 1}
-    assert values(exporter, CALLS, "caller_props_topic") == {("a",): 1, (None,): 2}
-    assert values(exporter, EXCEPTIONS) == {(): 1}
-    assert values(exporter, EDGES) == {(): 2}
-    assert set(values(exporter, OPEN).values()) == {0}
+    assert values(metrics, COUNT, "result") == {("ok",): 2, ("error",): 1}
+    assert values(metrics, CALLS, "caller_props_topic") == {("a",): 1, (None,): 2}
+    assert values(metrics, EXCEPTIONS) == {(): 1}
+    assert values(metrics, EDGES) == {(): 2}
+    assert set(values(metrics, OPEN).values()) == {0}
     assert len(events) == swallowed_errors() == 3
 
 
-def test_an_event_counts_like_the_span_it_tells_of(export: Export, span_clock: Clock) -> None:
-    """Called with events, an exporter has the same page as one that binds its recorders."""
+def test_an_event_counts_like_the_span_it_tells_of(count: Count, span_clock: Clock) -> None:
+    """Called with events, `Metrics` has the same numbers as one that binds its recorders."""
     settings = {"allowed_props": ["topic"], "upstream": True, "buckets": [1, 2]}
-    bound, plain = export(**settings), export(**settings)
+    bound, plain = count(**settings), count(**settings)
 
     def forward(event: TraceEvent) -> None:
         plain(event)
@@ -312,31 +296,12 @@ def test_an_event_counts_like_the_span_it_tells_of(export: Export, span_clock: C
     assert set(values(plain, OPEN).values()) == {0}
 
 
-def test_an_event_made_by_hand_is_taken(export: Export) -> None:
-    """What somebody else measured can be handed to the exporter as an event."""
-    exporter = export()
+def test_an_event_made_by_hand_is_taken(count: Count) -> None:
+    """A duration from elsewhere can be given to `Metrics` as an event."""
+    metrics = count()
     caller = Caller("pay", "shop/cart.py", "shop.cart")
     event = SpanEvent("x", TracedObject("Cart", 1), None, caller, 0.3, "error", OSError)
-    exporter(event)
+    metrics(event)
     labels = ("object_classname", "caller_functionname", "caller_filename", "id", "result")
-    assert values(exporter, SUM, *labels) == {("Cart", "pay", "shop/cart.py", "x", "error"): 0.3}
-    assert values(exporter, EXCEPTIONS, "exception") == {("OSError",): 1}
-
-
-def test_openmetrics_is_read_by_its_strict_parser(export: Export) -> None:
-    """All metrics of spans keep the rules of OpenMetrics."""
-    exporter = export(upstream=True, max_series=3, exemplar=lambda: {"trace_id": "a"})
-    Shop().serve()
-    for number in range(4):
-        with pytest.raises(KeyError):
-            Cart().fail(KeyError())
-        Cart().add(str(number))
-    page = render(exporter.registry, openmetrics=True).decode()
-    types = {family.name: family.type for family in parse_openmetrics(page)}
-    assert {name: kind for name, kind in types.items() if name.startswith("function_")} == {
-        "function_counter": "counter",
-        "function_duration_seconds": "histogram",
-        "function_exceptions": "counter",
-        "function_in_progress": "gauge",
-        "function_edges": "counter",
-    }
+    assert values(metrics, SUM, *labels) == {("Cart", "pay", "shop/cart.py", "x", "error"): 0.3}
+    assert values(metrics, EXCEPTIONS, "exception") == {("OSError",): 1}

@@ -1,4 +1,4 @@
-"""The series of a metric and their counts, bounded."""
+"""The series of a metric, bounded, and what counts them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from weakref import ref
 
 import pytest
 
-from hypertrace import Caller, Cell, TracedObject
-from hypertrace_prometheus import series as module
-from hypertrace_prometheus.series import OVERFLOW, SeriesTable
+from hypertrace import Caller, TracedObject
+from hypertrace.metrics import Counter
+from hypertrace.metrics import series as module
+from hypertrace.metrics.aggregations import Count
+from hypertrace.metrics.series import Series, SeriesTable
 
-from .running import in_threads
+from ...running import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Counters = SeriesTable[Cell]
+    from hypertrace.metrics.series import Key
+
+Counters = SeriesTable[Count]
+
+CLASS = "object_classname"
+NAMES = (CLASS,), ("n", "f", "a", "b", "name", "peer", "parity", "ghost")
+OVERFLOW = 'object_classname="<overflow>"'
+X = Counter(name="x_total", description="How often.")
 
 CALLER = Caller("connect", "/srv/app/net/swarm.py", "net.swarm", 7, 9)
 
@@ -33,17 +42,32 @@ class FakeTracer:
 
 
 def counters(limit: int) -> Counters:
-    return SeriesTable("x_total", limit, lambda _: Cell())
+    return SeriesTable(X, limit, NAMES, Count)
+
+
+def key(**labels: str) -> Key:
+    """Give the key of some labels; those that are not named have no value."""
+    (common, others) = NAMES
+    assert labels.keys() <= {*common, *others}
+    return tuple(labels.get(n, "") for n in common), tuple(labels.get(n, "") for n in others)
+
+
+def shown(series: Counters, one: Series) -> str:
+    """Give the labels that have a value as text."""
+    pairs = zip(series.label_names, one.labels, strict=True)
+    return ",".join(f'{name}="{value}"' for name, value in pairs if value)
 
 
 def values(series: Counters) -> dict[str, int]:
     """Give the count of each series, and of the overflow if it has one."""
-    counts = {text: cell.value for text, cell in series.items()}
-    return {text: count for text, count in counts.items() if count or text != OVERFLOW}
+    *held, overflow = series.all()
+    assert overflow is series.overflow
+    counted = [*held, overflow] if overflow.value else held
+    return {shown(series, one): one.value for one in counted}
 
 
 def count(series: Counters, owner: TracedObject | None = None, **labels: str) -> None:
-    series.get(labels, CALLER, owner).increment()
+    series.get(key(**labels), CALLER, owner).cell.increment()
 
 
 def owner_of(tracer: object, number: int = 1) -> TracedObject:
@@ -61,18 +85,30 @@ def collected() -> Iterator[None]:
     gc.collect()
 
 
-def test_equal_labels_have_one_cell() -> None:
-    """The same labels lead to the same cell, whatever their order."""
+def test_equal_label_values_are_one_series() -> None:
+    """The same label values lead to the same series, others to another one."""
     series = counters(10)
-    assert series.get({"a": "1", "b": "2"}, CALLER) is series.get({"b": "2", "a": "1"}, CALLER)
-    assert series.get({"a": "2"}, CALLER) is not series.get({"a": "1"}, CALLER)
+    assert series.get(key(a="1", b="2"), CALLER) is series.get(key(b="2", a="1"), CALLER)
+    assert series.get(key(a="2"), CALLER) is not series.get(key(a="1"), CALLER)
     assert len(series) == 3
 
 
-def test_a_label_without_value_makes_no_series_of_its_own() -> None:
-    """An empty value and no value are one series, as they are to Prometheus."""
+def test_values_of_a_call_site_and_of_its_calls_are_told_apart() -> None:
+    """The same text as the value of another label is another series."""
     series = counters(10)
-    assert series.get({"a": "1", "b": ""}, CALLER) is series.get({"a": "1"}, CALLER)
+    found = [series.get(key(**{name: "x"}), CALLER) for name in (CLASS, "n", "f")]
+    assert len({id(one) for one in found}) == len(series) == 3
+
+
+def test_a_series_knows_its_label_values() -> None:
+    """They are in the order of the names of the table, empty where a label has no value."""
+    series = counters(10)
+    one = series.get(key(object_classname="Cart", f="1", ghost="2"), CALLER)
+    assert series.label_names == (CLASS, "n", "f", "a", "b", "name", "peer", "parity", "ghost")
+    assert one.labels == ("Cart", "", "1", "", "", "", "", "", "2")
+    assert one.key == key(object_classname="Cart", f="1", ghost="2")
+    assert series.overflow.labels == ("<overflow>", "", "", "", "", "", "", "", "")
+    assert series.declaration is X
 
 
 def test_series_come_in_the_order_they_were_made() -> None:
@@ -91,8 +127,8 @@ def test_past_the_limit_updates_are_counted_in_the_overflow() -> None:
         count(series, name=name)
     assert len(series) == series.limit == 2
     assert list(values(series).items()) == [('name="a"', 2), ('name="b"', 1), (OVERFLOW, 3)]
-    assert series.get({"name": "e"}, CALLER) is series.overflow
-    assert OVERFLOW == 'object_classname="<overflow>"'
+    assert series.get(key(name="e"), CALLER) is series.overflow
+    assert module.OVERFLOW == "<overflow>"
 
 
 def test_the_warning_names_metric_label_and_line_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,10 +137,10 @@ def test_the_warning_names_metric_label_and_line_once(caplog: pytest.LogCaptureF
     for number in range(20):
         count(series, object_classname="A", peer=str(number), parity=str(number % 2))
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("hypertrace_prometheus", logging.WARNING)
+    assert (record.name, record.levelno) == ("hypertrace.metrics", logging.WARNING)
     message = record.getMessage()
     assert "x_total holds 4 series" in message
-    assert OVERFLOW in message
+    assert "{object_classname='<overflow>'}" in message
     assert "peer (4 values in the last 4 series)" in message
     assert "net/swarm.py:7" in message
     assert "max_series" in message
@@ -112,8 +148,8 @@ def test_the_warning_names_metric_label_and_line_once(caplog: pytest.LogCaptureF
 
 def test_the_warning_looks_at_the_newest_series_alone(caplog: pytest.LogCaptureFixture) -> None:
     """Of a large table the warning looks at a part: the line that meets the limit waits for it."""
-    series = counters(module._LOOKED_AT + 50)
-    for number in range(module._LOOKED_AT + 51):
+    series = counters(module._EXAMINED + 50)
+    for number in range(module._EXAMINED + 51):
         count(series, peer=str(number))
     assert "peer (1000 values in the last 1000 series)" in caplog.text
 
@@ -139,7 +175,7 @@ def test_a_log_that_fails_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(_: logging.LogRecord) -> bool:
         raise RuntimeError("a filter of the application")
 
-    logger = logging.getLogger("hypertrace_prometheus")
+    logger = logging.getLogger("hypertrace.metrics")
     monkeypatch.setattr(logger, "filters", [fail])
     series = counters(1)
     for name in ("a", "b", "c"):
@@ -223,7 +259,7 @@ def test_an_interrupt_leaves_no_series_behind(monkeypatch: pytest.MonkeyPatch, s
     series = counters(10)
     pending = [KeyboardInterrupt()]
 
-    class Held(dict[str, Cell]):
+    class Held(dict[Any, Count]):
         def pop(self, *arguments: Any) -> Any:
             if step == "drop" and pending:
                 raise pending.pop()
@@ -324,7 +360,7 @@ def test_finalizers_that_trace_during_a_scrape(collected: None) -> None:
     gc.enable()
     for _ in range(5):
         # The lists give the garbage collector its turn between two series.
-        assert len([[text, cell.value] for text, cell in series.items()]) > 2_000
+        assert len([[one, one.value] for one in series.all()]) > 2_000
     gc.disable()
     ghosts = [count for text, count in values(series).items() if text.startswith("ghost")]
     seen, made = made, 1_000  # the last one is to make no other
@@ -413,13 +449,13 @@ def test_nobody_waits_for_who_is_stuck_in_the_making() -> None:
     """A finalizer in the midst of a new series may wait for a lock whose holder makes series."""
     application, stuck = threading.Lock(), threading.Event()
 
-    def make(labels: dict[str, str]) -> Cell:
-        if labels == {"n": "stuck"}:
+    def make(made: Key) -> Count:
+        if made == key(n="stuck"):
             stuck.set()
             assert application.acquire(timeout=10)
-        return Cell()
+        return Count(made)
 
-    series = SeriesTable("x_total", 10, make)
+    series = SeriesTable(X, 10, NAMES, make)
 
     def hold() -> None:
         assert stuck.wait(10)
@@ -470,16 +506,19 @@ def test_series_are_freed_with_their_exporter() -> None:
     assert cell() is None
 
 
-def test_what_counts_a_series_is_made_of_its_labels() -> None:
-    """The maker is given the labels of each series, and none for the overflow."""
-    series: SeriesTable[list[str]] = SeriesTable("x_total", 1, sorted)
-    assert series.get({"b": "1", "a": "2"}, CALLER) == ["a", "b"]
-    assert series.overflow == []
-    assert series.get({"c": "1"}, CALLER) is series.overflow
+def test_what_counts_a_series_is_made_of_its_key() -> None:
+    """The maker is given the key of each series, and that of the overflow."""
+    series = SeriesTable(X, 1, NAMES, Series)
+    assert series.get(key(b="1", a="2"), CALLER).key == key(b="1", a="2")
+    assert series.overflow.key == key(object_classname="<overflow>")
+    assert series.get(key(n="1"), CALLER) is series.overflow
 
 
 def test_the_overflow_comes_last_also_while_it_is_empty() -> None:
-    """The overflow is given at any time; who shows it decides whether there is anything to show."""
+    """The overflow is given at any time; the reader decides whether there is anything to show."""
     series = counters(10)
     count(series, n="1")
-    assert [(text, cell.value) for text, cell in series.items()] == [('n="1"', 1), (OVERFLOW, 0)]
+    assert [(shown(series, one), one.value) for one in series.all()] == [
+        ('n="1"', 1),
+        (OVERFLOW, 0),
+    ]

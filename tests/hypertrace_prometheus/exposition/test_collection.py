@@ -19,11 +19,12 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 
-from hypertrace_prometheus import PrometheusExporter, collection
-from hypertrace_prometheus.collection import collect
-from hypertrace_prometheus.collector import ExporterCollector
+from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.exposition import collection
+from hypertrace_prometheus.exposition.collection import collect
+from hypertrace_prometheus.exposition.collector import ExporterCollector
 
-from .wire import needs_fork, no_thread_left
+from ..wire import needs_fork, no_thread_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -390,7 +391,7 @@ FORK = """
 import faulthandler, os, threading
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
-from hypertrace_prometheus import collection
+from hypertrace_prometheus.exposition import collection
 
 collection.PATIENCE = 0.2
 started, proceed = threading.Event(), threading.Event()

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import hypertrace
 from hypertrace import Caller, SpanEvent, TracedObject, Tracer, Upstream, set_trace_function
-from hypertrace_prometheus.collector import ExporterCollector
-from hypertrace_prometheus.labels import Labeller
+from hypertrace.metrics.labels import Labeller
+from hypertrace_prometheus.exposition.collector import ExporterCollector
 from hypertrace_prometheus.metrics import TraceMetrics
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hypertrace_prometheus import failures
-from hypertrace_prometheus.failures import Failures
+from hypertrace_prometheus.exposition import failures
+from hypertrace_prometheus.exposition.failures import Failures
 
-from .running import in_threads
+from ..running import in_threads
 
 ERROR = RuntimeError("the pool is closed")
 

@@ -9,10 +9,10 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace import Caller
-from hypertrace_prometheus.families import Row, SeriesFamily, histogram_rows
-from hypertrace_prometheus.labels import render
-from hypertrace_prometheus.series import SeriesTable
-from hypertrace_prometheus.timings import Exemplar, Timings
+from hypertrace.metrics.aggregations import Exemplar, Timings
+from hypertrace.metrics.labels import render
+from hypertrace.metrics.series import SeriesTable
+from hypertrace_prometheus.exposition.families import Row, SeriesFamily, histogram_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

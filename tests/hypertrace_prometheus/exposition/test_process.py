@@ -5,17 +5,18 @@ import sys
 
 import pytest
 
-from hypertrace_prometheus import PrometheusExporter, threads
-from hypertrace_prometheus.threads import THREADS
+from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.exposition import process
+from hypertrace_prometheus.exposition.process import THREADS
 
 PROGRAM = f"""
 import sys, threading
 from prometheus_client import CollectorRegistry
-from hypertrace_prometheus import threads
+from hypertrace_prometheus.exposition import process
 
-threads._TASKS = sys.argv[1]
+process._TASKS = sys.argv[1]
 registry = CollectorRegistry()
-threads.ThreadsCollector(registry)
+process.ThreadsCollector(registry)
 before = registry.get_sample_value({THREADS!r})
 end = threading.Event()
 thread = threading.Thread(target=end.wait)
@@ -25,7 +26,7 @@ end.set()
 """
 
 
-@pytest.mark.parametrize("tasks", [threads._TASKS, "/nowhere"], ids=["Linux", "elsewhere"])
+@pytest.mark.parametrize("tasks", [process._TASKS, "/nowhere"], ids=["Linux", "elsewhere"])
 def test_a_thread_more_is_one_more(tasks: str) -> None:
     """A thread is counted while it runs, with and without the files of Linux."""
     # In a process of its own: here, threads of other tests may end meanwhile.

@@ -9,7 +9,8 @@ from weakref import ref
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from hypertrace_prometheus import PrometheusExporter, registries
+from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.exposition import registries
 
 
 def test_a_child_has_a_lock_that_is_free() -> None:

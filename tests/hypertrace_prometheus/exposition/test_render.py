@@ -13,11 +13,11 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace import Caller, SpanEvent, TracedObject, Upstream
+from hypertrace.metrics.labels import Labeller
 from hypertrace_prometheus import PrometheusExporter, timings
-from hypertrace_prometheus.collector import ExporterCollector
-from hypertrace_prometheus.exposition import render
-from hypertrace_prometheus.families import SeriesFamily
-from hypertrace_prometheus.labels import Labeller
+from hypertrace_prometheus.exposition.collector import ExporterCollector
+from hypertrace_prometheus.exposition.families import SeriesFamily
+from hypertrace_prometheus.exposition.render import render
 from hypertrace_prometheus.metrics import TraceMetrics
 
 if TYPE_CHECKING:

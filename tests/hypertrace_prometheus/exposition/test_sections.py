@@ -18,7 +18,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.samples import Exemplar, Sample
 
-from hypertrace_prometheus.sections import sections_of, with_samples
+from hypertrace_prometheus.exposition.sections import sections_of, with_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable

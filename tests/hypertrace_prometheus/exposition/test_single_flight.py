@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hypertrace_prometheus import snapshots
-from hypertrace_prometheus.snapshots import Snapshots
+from hypertrace_prometheus.exposition import single_flight
+from hypertrace_prometheus.exposition.single_flight import Snapshots
 
-from .wire import needs_fork
+from ..wire import needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +54,8 @@ class Shared(Snapshots[int]):
         self.boarded = threading.Semaphore(0)
 
     def _board(
-        self, key: object, mine: snapshots._Flight[int], asked: float
-    ) -> snapshots._Flight[int]:
+        self, key: object, mine: single_flight._Flight[int], asked: float
+    ) -> single_flight._Flight[int]:
         flight = super()._board(key, mine, asked)
         self.boarded.release()
         return flight
@@ -98,7 +98,7 @@ def test_who_asked_before_it_began_takes_it_when_it_is_done(
 ) -> None:
     """The last result serves those who had to wait to ask; not later ones, nor for long."""
     now = 100.0
-    monkeypatch.setattr(snapshots, "monotonic", lambda: now)
+    monkeypatch.setattr(single_flight, "monotonic", lambda: now)
     shared, work = Shared(), Work()
     work.proceed.set()
     assert shared.get("page", work, asked=99.5) == 1
@@ -131,8 +131,8 @@ def test_what_began_long_ago_is_not_shared(
     shared, work = Shared(), Work()
     first = pool.submit(shared.get, "page", work)
     assert work.started.wait(WAIT)
-    now = monotonic() + snapshots.SHARED_FOR + 0.1
-    monkeypatch.setattr(snapshots, "monotonic", lambda: now)
+    now = monotonic() + single_flight.SHARED_FOR + 0.1
+    monkeypatch.setattr(single_flight, "monotonic", lambda: now)
     late = [pool.submit(shared.get, "page", work) for _ in range(8)]
     shared.wait_for(9)
     work.proceed.set()
@@ -175,15 +175,15 @@ def test_who_hangs_keeps_nobody_waiting_for_ever(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     """After some seconds the work is done beside that which hangs, and later at once."""
-    monkeypatch.setattr(snapshots, "SHARED_FOR", 0.01)
-    monkeypatch.setattr(snapshots, "_PATIENCE", 0.1)
+    monkeypatch.setattr(single_flight, "SHARED_FOR", 0.01)
+    monkeypatch.setattr(single_flight, "_PATIENCE", 0.1)
     shared, hanging, work = Shared(), Work(), Work()
     work.proceed.set()
     first = pool.submit(shared.get, "page", hanging)
     assert hanging.started.wait(WAIT)
     assert pool.submit(shared.get, key, work).result(WAIT) == 1
     # The turn was taken from who hangs: now nobody waits for it.
-    monkeypatch.setattr(snapshots, "_PATIENCE", WAIT)
+    monkeypatch.setattr(single_flight, "_PATIENCE", WAIT)
     assert pool.submit(shared.get, "third page", work).result(WAIT / 2) == 2
     hanging.proceed.set()
     assert results([first]) == [1]
@@ -191,17 +191,17 @@ def test_who_hangs_keeps_nobody_waiting_for_ever(
 
 def test_nobody_waits_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was let down several times does the work alone."""
-    monkeypatch.setattr(snapshots, "_PATIENCE", 0.01)
+    monkeypatch.setattr(single_flight, "_PATIENCE", 0.01)
     shared, work = Shared(), Work()
     work.proceed.set()
-    flight: snapshots._Flight[int] = snapshots._Flight()
+    flight: single_flight._Flight[int] = single_flight._Flight()
     monkeypatch.setattr(shared, "_board", lambda *_: flight)
     assert shared.get("page", work) == 1
 
 
 FORK = """
 import faulthandler, os, threading
-from hypertrace_prometheus.snapshots import Snapshots
+from hypertrace_prometheus.exposition.single_flight import Snapshots
 
 shared = Snapshots()
 started, proceed = threading.Event(), threading.Event()

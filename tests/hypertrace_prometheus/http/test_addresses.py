@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace_prometheus import addresses as module
-from hypertrace_prometheus.server import MetricsServer
+from hypertrace_prometheus.http import addresses as module
+from hypertrace_prometheus.http.server import MetricsServer
 
-from .wire import SOON, Start, ask, threads
+from ..wire import SOON, Start, ask, threads
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace_prometheus import auth as module
-from hypertrace_prometheus.auth import Auth
+from hypertrace_prometheus.http import auth as module
+from hypertrace_prometheus.http.auth import Auth
 
-from .wire import ELSEWHERE, HEALTH, PATHS, Start, ask, connect, exchange, read_all
+from ..wire import ELSEWHERE, HEALTH, PATHS, Start, ask, connect, exchange, read_all
 
 if TYPE_CHECKING:
     from pathlib import Path

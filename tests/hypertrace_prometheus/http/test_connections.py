@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from hypertrace_prometheus import connections as module
-from hypertrace_prometheus.connection import Connection
+from hypertrace_prometheus.http import connections as module
+from hypertrace_prometheus.http.connection import Connection
 
-from .wire import (
+from ...running import Clock
+from ..wire import (
     ELSEWHERE,
     HEALTH,
     HERE,
     SCRAPE,
     SOON,
-    Clock,
     Gate,
     Start,
     ask,
@@ -39,7 +39,7 @@ from .wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace_prometheus.server import MetricsServer
+    from hypertrace_prometheus.http.server import MetricsServer
 
 HALVES = [b"", b"GET /met", b"GET / HTTP/1.1\r\nA: b\r\n"]
 
@@ -447,9 +447,9 @@ def test_clients_that_misbehave_cost_neither_threads_nor_time(
     start: Start, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many clients of each bad kind are gone in time; scrapes from elsewhere go on meanwhile."""
-    monkeypatch.setattr("hypertrace_prometheus.connection._SENDING", 0.8)
-    monkeypatch.setattr("hypertrace_prometheus.connection._TAKING", 0.8)
-    monkeypatch.setattr("hypertrace_prometheus.connection._IN_ALL", 1.3)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._SENDING", 0.8)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._TAKING", 0.8)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._IN_ALL", 1.3)
     Gauge("large", "x" * 5_000_000, registry=registry)
     server = start()
     most, slowest = 0, 0.0

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import Gauge
 
-from hypertrace_prometheus import connections as module
-from hypertrace_prometheus.connection import Connection
-from hypertrace_prometheus.server import MetricsServer
+from hypertrace_prometheus.http import connections as module
+from hypertrace_prometheus.http.connection import Connection
+from hypertrace_prometheus.http.server import MetricsServer
 
-from .wire import (
+from ..wire import (
     HEALTH,
     SCRAPE,
     SOON,
@@ -284,7 +284,7 @@ import faulthandler, os, signal, socket, sys, threading, time, warnings
 faulthandler.dump_traceback_later(20, exit=True)
 warnings.simplefilter("ignore")  # of 3.12, about fork and threads: ours is what is tried
 from prometheus_client import CollectorRegistry
-from hypertrace_prometheus.server import MetricsServer
+from hypertrace_prometheus.http.server import MetricsServer
 
 HEALTH = b"GET /-/healthy HTTP/1.1\\r\\n\\r\\n"
 registry = CollectorRegistry()
@@ -428,7 +428,7 @@ STEPS = ["_watch", "_take", "_next", "_start_worker", "_reap", "_drain"]
 def test_a_fork_at_any_step_of_the_loop_is_harmless() -> None:
     """A child that is forked in the middle of the loop has no socket of it, and stops at once."""
     done = run(
-        "from hypertrace_prometheus.connections import Connections\n"
+        "from hypertrace_prometheus.http.connections import Connections\n"
         "def forked(step):\n"
         "    global server\n"
         "    original = getattr(Connections, step)\n"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hypertrace_prometheus import server as module
-from hypertrace_prometheus.hosts import host_guard
+from hypertrace_prometheus.http import server as module
+from hypertrace_prometheus.http.hosts import host_guard
 
-from .wire import exchange
+from ..wire import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypertrace_prometheus.server import MetricsServer
+    from hypertrace_prometheus.http.server import MetricsServer
 
 OURS = [
     "localhost",

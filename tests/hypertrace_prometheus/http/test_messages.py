@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from werkzeug.serving import WSGIRequestHandler
 
-from hypertrace_prometheus.handler import Responder
+from hypertrace_prometheus.http.messages import Responder
 
-from .wire import PATHS, exchange
+from ..wire import PATHS, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypertrace_prometheus.server import MetricsServer
+    from hypertrace_prometheus.http.server import MetricsServer
 
 NO_REQUEST = [
     b"ECHO\r\n\r\n",

@@ -11,14 +11,14 @@ import pytest
 
 from hypertrace import Tracer, set_trace_function
 from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus import server as module
+from hypertrace_prometheus.http import server as module
 
-from .wire import PATHS, Start, ask, connect, exchange
+from ..wire import PATHS, Start, ask, connect, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypertrace_prometheus.server import MetricsServer
+    from hypertrace_prometheus.http.server import MetricsServer
 
 
 def test_the_url_leads_to_the_metrics(server: MetricsServer) -> None:

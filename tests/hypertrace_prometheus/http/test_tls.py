@@ -15,10 +15,11 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import Gauge
 
-from hypertrace_prometheus import tls as module
-from hypertrace_prometheus.tls import make_context
+from hypertrace_prometheus.http import tls as module
+from hypertrace_prometheus.http.tls import make_context
 
-from .wire import ELSEWHERE, HEALTH, SOON, Clock, Start, connect, held, read_all, until, workers
+from ...running import Clock
+from ..wire import ELSEWHERE, HEALTH, SOON, Start, connect, held, read_all, until, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from hypertrace_prometheus.server import MetricsServer
+    from hypertrace_prometheus.http.server import MetricsServer
 
 
 class Files(NamedTuple):
