@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from hypertrace.metrics import HistogramReading
 from .text import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from hypertrace.metrics import Declaration, Exemplar, Family
 
@@ -47,6 +48,7 @@ class FamilyMetric(Metric):
         self._declaration = declaration
         self._read = read
         self._texts = texts
+        self._names: frozenset[str] | None = None
         name, kind = declaration.name, declaration.kind
         suffix = _SUFFIXES.get(kind, "")
         is_unknown = kind == "counter" and not name.endswith(suffix)
@@ -56,8 +58,11 @@ class FamilyMetric(Metric):
 
     @property
     def samples(self) -> list[Sample]:
-        """All samples."""
-        return list(_samples(self._read()))
+        """All samples, or those it is restricted to."""
+        names = self._names
+        if names is None:
+            return list(_samples(self._read()))
+        return [sample for sample in _samples(self._read()) if sample.name in names] if names else []
 
     @samples.setter
     def samples(self, samples: list[Sample]) -> None:
@@ -72,6 +77,15 @@ class FamilyMetric(Metric):
             return frozenset(f"{name}_{part}" for part in ("bucket", "count", "sum"))
         return frozenset({name})
 
+    def restricted(self, names: Collection[str]) -> FamilyMetric:
+        """Return the family with no other samples and lines than those of some names.
+
+        It is read only if its samples can have one of them.
+        """
+        other = copy.copy(self)
+        other._names = self.sample_names.intersection(names)
+        return other
+
     def title(self, *, openmetrics: bool) -> str:
         """Return the name in the head of the text."""
         return self.name if openmetrics else self._declaration.name
@@ -81,9 +95,19 @@ class FamilyMetric(Metric):
         name, kind = self.title(openmetrics=openmetrics), self.type
         if not openmetrics:
             kind = {"info": "gauge"}.get(self._declaration.kind, self._declaration.kind)
-        family = self._read()
         head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
-        return [head, *lines(family, self._texts.of(family), openmetrics=openmetrics)]
+        return [head, *self._lines(openmetrics=openmetrics)]
+
+    def _lines(self, *, openmetrics: bool) -> list[str]:
+        names = self._names
+        if names is not None and not names:
+            return []
+        family = self._read()
+        found = lines(family, self._texts.of(family), openmetrics=openmetrics)
+        if names is None or names == self.sample_names:
+            return found
+        # Of a histogram, whose lines all have labels.
+        return [line for line in found if line.partition("{")[0] in names]
 
     def text(self, *, openmetrics: bool) -> str:
         """Return the same as one text."""

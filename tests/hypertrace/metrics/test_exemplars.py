@@ -10,38 +10,30 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from hypertrace import Tracer, fan_out, set_trace_function, swallowed_errors
+from hypertrace.metrics import HistogramReading, Metrics
 from hypertrace.metrics.exemplars import checked, is_never, opentelemetry_exemplar
-from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.exposition.render import render
+
+from .readings import COUNT, DURATIONS, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prometheus_client.samples import Exemplar
+    from hypertrace.metrics import Exemplar
 
-    from .running import Export
-
-
-def exemplars(exporter: PrometheusExporter) -> list[Exemplar]:
-    """Give the exemplars on the OpenMetrics page, as its strict parser reads them."""
-    page = render(exporter.registry, openmetrics=True).decode()
-    families = openmetrics_parser.text_string_to_metric_families(page)  # type: ignore[no-untyped-call]
-    found = [sample for family in families for sample in family.samples if sample.exemplar]
-    assert {sample.name for sample in found} <= {"function_duration_seconds_bucket"}
-    return [sample.exemplar for sample in found]
+    from .conftest import Count
 
 
-def count(exporter: PrometheusExporter) -> float | None:
-    labels = {
-        "object_classname": "here",
-        "caller_functionname": "run",
-        "caller_filename": __name__.replace(".", "/") + ".py",
-    }
-    name = "function_duration_seconds_count"
-    return exporter.registry.get_sample_value(name, labels | {"result": "ok"})
+def exemplars(metrics: Metrics) -> list[Exemplar]:
+    """Give all exemplars of one reading."""
+    points = list(metrics.read().family(DURATIONS).points)
+    return [
+        exemplar
+        for point in points
+        if isinstance(point.value, HistogramReading)
+        for exemplar in point.value.exemplars.values()
+    ]
 
 
 def run() -> None:
@@ -52,12 +44,12 @@ def run() -> None:
 # --- OpenTelemetry ----------------------------------------------------------------------
 
 
-def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(export: Export) -> None:
+def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(count: Count) -> None:
     """By default a span that ends inside a sampled span of OpenTelemetry is its exemplar."""
-    exporter = export()
+    metrics = count()
     with TracerProvider().get_tracer("test").start_as_current_span("request") as span:
         run()
-    (exemplar,) = exemplars(exporter)
+    (exemplar,) = exemplars(metrics)
     context = span.get_span_context()
     assert exemplar.labels == {
         "trace_id": trace.format_trace_id(context.trace_id),
@@ -67,23 +59,23 @@ def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(export: Export) -> N
     assert exemplar.timestamp
 
 
-def test_a_span_outside_of_any_trace_has_none(export: Export) -> None:
+def test_a_span_outside_of_any_trace_has_none(count: Count) -> None:
     """OpenTelemetry may be loaded: without a current span there is no exemplar."""
-    exporter = export()
+    metrics = count()
     run()
-    assert exemplars(exporter) == []
-    assert count(exporter) == 1
+    assert exemplars(metrics) == []
+    assert values(metrics, COUNT, "result") == {("ok",): 1}
 
 
-def test_a_trace_that_is_not_sampled_has_none(export: Export) -> None:
+def test_a_trace_that_is_not_sampled_has_none(count: Count) -> None:
     """What OpenTelemetry does not keep is nothing to lead to."""
-    exporter = export()
+    metrics = count()
     tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("test")
     with tracer.start_as_current_span("request"):
         assert opentelemetry_exemplar() is None
         run()
-    assert exemplars(exporter) == []
-    assert count(exporter) == 1
+    assert exemplars(metrics) == []
+    assert values(metrics, COUNT, "result") == {("ok",): 1}
 
 
 def test_opentelemetry_is_not_loaded_for_it() -> None:
@@ -109,42 +101,40 @@ def test_opentelemetry_is_found_once_it_is_loaded(monkeypatch: pytest.MonkeyPatc
 # --- any function -----------------------------------------------------------------------
 
 
-def test_any_function_can_name_the_exemplar(export: Export) -> None:
-    """What the function returns is on the bucket of the span, in OpenMetrics alone."""
+def test_any_function_can_name_the_exemplar(count: Count) -> None:
+    """What the function returns is on the bucket of the span, the last of each."""
     numbers = iter(range(10))
-    exporter = export(exemplar=lambda: {"trace_id": f"t-{next(numbers)}"})
+    metrics = count(exemplar=lambda: {"trace_id": f"t-{next(numbers)}"})
     run()
     run()
-    (exemplar,) = exemplars(exporter)
+    (exemplar,) = exemplars(metrics)
     assert exemplar.labels == {"trace_id": "t-1"}
-    assert "t-1" not in exporter.metrics()
 
 
-def test_values_of_exemplars_are_escaped(export: Export) -> None:
-    """A value with a backslash and a newline comes back as it was; so does a number as its text."""
-    # prometheus_client's parser cannot read a quote there; test_families.py looks at the text.
-    exporter = export(exemplar=lambda: {"user": "a\\b\nc", "n": 7})
+def test_values_of_exemplars_are_text(count: Count) -> None:
+    """A value comes as it is, a number as its text; escapes are for the pages."""
+    metrics = count(exemplar=lambda: {"user": 'a\\b\nc"', "n": 7})
     run()
-    assert [e.labels for e in exemplars(exporter)] == [{"user": "a\\b\nc", "n": "7"}]
+    assert [e.labels for e in exemplars(metrics)] == [{"user": 'a\\b\nc"', "n": "7"}]
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
-def test_a_function_may_have_none(export: Export, nothing: dict[str, str] | None) -> None:
+def test_a_function_may_have_none(count: Count, nothing: dict[str, str] | None) -> None:
     """None, or no labels, is no exemplar."""
-    exporter = export(exemplar=lambda: nothing)
+    metrics = count(exemplar=lambda: nothing)
     run()
-    assert exemplars(exporter) == []
-    assert count(exporter) == 1
+    assert exemplars(metrics) == []
+    assert values(metrics, COUNT, "result") == {("ok",): 1}
     assert swallowed_errors() == 0
 
 
-def test_exemplars_can_be_switched_off(export: Export) -> None:
+def test_exemplars_can_be_switched_off(count: Count) -> None:
     """With None there are none, also inside a trace of OpenTelemetry."""
-    exporter = export(exemplar=None)
+    metrics = count(exemplar=None)
     with TracerProvider().get_tracer("test").start_as_current_span("request"):
         run()
-    assert exemplars(exporter) == []
-    assert count(exporter) == 1
+    assert exemplars(metrics) == []
+    assert values(metrics, COUNT, "result") == {("ok",): 1}
 
 
 def _fail() -> dict[str, str]:
@@ -176,13 +166,13 @@ def _fail() -> dict[str, str]:
         "int",
     ],
 )
-def test_a_bad_exemplar_is_swallowed(export: Export, function: Callable[[], Any]) -> None:
+def test_a_bad_exemplar_is_swallowed(count: Count, function: Callable[[], Any]) -> None:
     """What is no exemplar is counted as an error of tracing; the span is counted all the same."""
-    exporter = export(exemplar=function)
+    metrics = count(exemplar=function)
     for _ in range(3):
         run()
-    assert exemplars(exporter) == []
-    assert count(exporter) == 3
+    assert exemplars(metrics) == []
+    assert values(metrics, COUNT, "result") == {("ok",): 3}
     assert swallowed_errors() == 3
 
 
@@ -191,35 +181,35 @@ class Unprintable:
         raise RuntimeError("no text")
 
 
-def test_the_longest_exemplar_is_taken(export: Export) -> None:
+def test_the_longest_exemplar_is_taken(count: Count) -> None:
     """128 characters, names and values together, are allowed."""
-    exporter = export(exemplar=lambda: {"trace_id": "x" * 120})
+    metrics = count(exemplar=lambda: {"trace_id": "x" * 120})
     run()
-    assert [e.labels for e in exemplars(exporter)] == [{"trace_id": "x" * 120}]
+    assert [e.labels for e in exemplars(metrics)] == [{"trace_id": "x" * 120}]
 
 
-def test_a_failed_span_has_its_exemplar(export: Export) -> None:
+def test_a_failed_span_has_its_exemplar(count: Count) -> None:
     """The slow and the failed are what one looks for: each result has exemplars of its own."""
-    exporter = export(exemplar=lambda: {"trace_id": "a"})
+    metrics = count(exemplar=lambda: {"trace_id": "a"})
     with Tracer("here").span() as span:
         span.fail()
     run()
-    assert len(exemplars(exporter)) == 2
+    assert len(exemplars(metrics)) == 2
 
 
-def test_beside_a_plain_function_there_are_exemplars(export: Export) -> None:
-    """An exporter that gets events has exemplars, too."""
-    exporter = export(exemplar=lambda: {"trace_id": "a"})
-    set_trace_function(fan_out(exporter, lambda _: None))
+def test_beside_a_plain_function_there_are_exemplars(count: Count) -> None:
+    """`Metrics` that get events have exemplars, too."""
+    metrics = count(exemplar=lambda: {"trace_id": "a"})
+    set_trace_function(fan_out(metrics, lambda _: None))
     run()
-    assert [e.labels for e in exemplars(exporter)] == [{"trace_id": "a"}]
+    assert [e.labels for e in exemplars(metrics)] == [{"trace_id": "a"}]
 
 
 @pytest.mark.parametrize("function", ["trace_id", {"trace_id": "a"}, 7])
 def test_an_exemplar_that_is_no_function_is_refused(function: Any) -> None:
     """A mistake in the settings raises at once."""
     with pytest.raises(TypeError, match="exemplar must be a function without arguments or None"):
-        PrometheusExporter(exemplar=function)
+        Metrics(exemplar=function)
 
 
 def test_what_is_checked_is_text() -> None:

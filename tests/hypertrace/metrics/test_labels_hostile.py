@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,8 +21,10 @@ from hypertrace.metrics import HistogramReading, Metrics
 from hypertrace.metrics.labels import Labeller, import_path, type_name
 
 from ...hostile_values import VALUES, HostileStr, OfHostileMeta, hostile, named
-from .conftest import Count
 from .readings import CALLS, COUNT, DURATIONS, EXCEPTIONS, OPEN, labels_of, values
+
+if TYPE_CHECKING:
+    from .conftest import Count
 
 CALLER = Caller("f", "/srv/app.py", "app", 1, 1)
 TOPIC = {"topic": "topic"}

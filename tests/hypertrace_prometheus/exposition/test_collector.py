@@ -9,15 +9,23 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 import hypertrace
-from hypertrace import Caller, SpanEvent, TracedObject, Tracer, Upstream, set_trace_function
-from hypertrace.metrics.labels import Labeller
+from hypertrace import (
+    Caller,
+    SpanEvent,
+    TracedObject,
+    TraceEvent,
+    Tracer,
+    Upstream,
+    set_trace_function,
+)
+from hypertrace.metrics import Metrics
 from hypertrace_prometheus.exposition.collector import ExporterCollector
-from hypertrace_prometheus.metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
+OF_A = {"object_classname": "A", "caller_functionname": "f", "caller_filename": "a.py"}
 TABLES = (
     "x_total",
     "function_duration_seconds",
@@ -28,30 +36,24 @@ TABLES = (
 
 def counted(
     name: str = "x_total", limit: int = 10, *, upstream: bool = False, **counts: int
-) -> TraceMetrics:
-    """Give metrics that counted so many calls of each label."""
-    metrics = TraceMetrics(
-        Labeller({}, 64, object_ids=False),
-        counter_name=name,
-        max_series=limit,
-        own_series=False,
-        bounds_of=lambda _: (1.0, 2.0),
-        exemplar=None,
-        upstream=upstream,
+) -> Metrics:
+    """Give metrics that counted so many calls of each id."""
+    metrics = Metrics(
+        counter_name=name, max_series=limit, buckets=(1.0, 2.0), exemplar=None, upstream=upstream
     )
-    for label, count in counts.items():
+    for trace_id, count in counts.items():
         for _ in range(count):
-            metrics.calls.get({"name": label}, CALLER).cell.increment()
+            metrics(TraceEvent(trace_id, TracedObject("A", 1), None, CALLER))
     return metrics
 
 
-def registry_of(metrics: TraceMetrics) -> CollectorRegistry:
+def registry_of(metrics: Metrics) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(ExporterCollector(metrics))
     return registry
 
 
-def samples(metrics: TraceMetrics, prefix: str = "") -> list[Sample]:
+def samples(metrics: Metrics, prefix: str = "") -> list[Sample]:
     found = [sample for family in registry_of(metrics).collect() for sample in family.samples]
     return [sample for sample in found if sample.name.startswith(prefix)]
 
@@ -72,8 +74,8 @@ def span(error: type[BaseException] | None = None, function: str = "f") -> SpanE
 def test_each_series_is_a_sample() -> None:
     """The counter has one sample a series, with its labels and its count."""
     assert [(s.name, s.labels, s.value) for s in samples(counted(a=2, b=1), "x_")] == [
-        ("x_total", {"name": "a"}, 2),
-        ("x_total", {"name": "b"}, 1),
+        ("x_total", OF_A | {"id": "a"}, 2),
+        ("x_total", OF_A | {"id": "b"}, 1),
     ]
 
 
@@ -137,7 +139,9 @@ def test_edges_are_a_metric_where_they_are_wanted(upstream: bool) -> None:
 def test_a_registry_can_be_restricted_to_the_counter() -> None:
     """Asked for one name, a registry gives that family alone."""
     page = generate_latest(registry_of(counted(a=2)).restricted_registry(["x_total"])).decode()
-    assert [line for line in page.splitlines() if line[0] != "#"] == ['x_total{name="a"} 2.0']
+    assert [line for line in page.splitlines() if line[0] != "#"] == [
+        'x_total{caller_filename="a.py",caller_functionname="f",id="a",object_classname="A"} 2.0'
+    ]
 
 
 def test_a_registry_can_be_restricted_to_the_sums() -> None:
@@ -158,7 +162,7 @@ def test_a_registry_refuses_the_same_names_twice(name: str) -> None:
         registry.register(ExporterCollector(counted(name)))
 
 
-def _health(metrics: TraceMetrics, name: str) -> dict[str, float]:
+def _health(metrics: Metrics, name: str) -> dict[str, float]:
     """Give the values of one of the exporter's own metrics, by the metric they are about."""
     return {s.labels.get("metric", ""): s.value for s in samples(metrics) if s.name == name}
 

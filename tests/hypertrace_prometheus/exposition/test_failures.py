@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hypertrace_prometheus.exposition import failures
-from hypertrace_prometheus.exposition.failures import Failures
+from hypertrace import rate_limit
+from hypertrace_prometheus.exposition.failures import FAILED, Failures
 
 from ..running import in_threads
 
@@ -24,14 +24,21 @@ class Pool:
 NAME = f"{Pool.__module__}.Pool"
 
 
+def counts(failures: Failures) -> dict[str, int]:
+    """Give the number of failures of each class."""
+    family = failures.read()
+    assert family.declaration is FAILED
+    return {name: value for (name,), value in family.points}  # type: ignore[misc]
+
+
 def test_failures_are_counted_by_class() -> None:
     """Each failure raises the number of the collector's class, whatever object it was."""
     counted = Failures()
-    assert dict(counted.items()) == {}
+    assert counts(counted) == {}
     collector: object
     for collector in (Pool(), Pool(), {}):
         counted.count(collector, ERROR)
-    assert dict(counted.items()) == {NAME: 2, "builtins.dict": 1}
+    assert counts(counted) == {NAME: 2, "builtins.dict": 1}
 
 
 def test_a_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,7 +62,7 @@ def test_a_class_is_logged_once_a_minute(
 ) -> None:
     """Within a minute of a line, a class is silent; the next line tells the number left out."""
     now = 1000.0
-    monkeypatch.setattr(failures, "monotonic", lambda: now)
+    monkeypatch.setattr(rate_limit, "monotonic", lambda: now)
     counted = Failures()
     for _ in range(5):
         counted.count(Pool(), ERROR)
@@ -64,7 +71,7 @@ def test_a_class_is_logged_once_a_minute(
     now += 60.0
     counted.count(Pool(), ERROR)
     assert "(4 more failures not logged)" in caplog.messages[-1]
-    assert dict(counted.items())[NAME] == 6
+    assert counts(counted)[NAME] == 6
 
 
 def test_threads_are_told_exactly(
@@ -72,19 +79,19 @@ def test_threads_are_told_exactly(
 ) -> None:
     """Of failures in threads at once one is logged, and the next line counts all the others."""
     now = 1000.0
-    monkeypatch.setattr(failures, "monotonic", lambda: now)
+    monkeypatch.setattr(rate_limit, "monotonic", lambda: now)
     counted, together = Failures(), threading.Barrier(2)
 
     class Met(dict[str, Any]):
-        """Lets two threads find the same silence over."""
+        """Lets two threads find no limit at the same time."""
 
-        def setdefault(self, key: str, default: Any) -> Any:  # type: ignore[override]
-            found = super().setdefault(key, default)
+        def get(self, key: str, default: Any = None) -> Any:
+            found = super().get(key, default)
             if not caplog.records:
                 together.wait(10)
             return found
 
-    counted._silences = Met()
+    counted._log_limits = Met()
     in_threads(*[partial(counted.count, Pool(), ERROR)] * 2)
     assert len(caplog.records) == 1
     for _ in range(3):
@@ -92,7 +99,7 @@ def test_threads_are_told_exactly(
     now += 60.0
     counted.count(Pool(), ERROR)
     told = [int(message.rpartition("(")[2].split()[0]) for message in caplog.messages]
-    assert sum(told) + len(told) == dict(counted.items())[NAME] == 6
+    assert sum(told) + len(told) == counts(counted)[NAME] == 6
     assert min(told) >= 0
 
 
@@ -100,10 +107,10 @@ def test_a_class_is_shown_before_it_fails() -> None:
     """Who may fail is told with 0, which costs no class that failed its place."""
     counted = Failures()
     counted.expect(Pool())
-    assert dict(counted.items()) == {NAME: 0}
+    assert counts(counted) == {NAME: 0}
     counted.count(Pool(), ERROR)
     counted.expect(Pool())
-    assert dict(counted.items()) == {NAME: 1}
+    assert counts(counted) == {NAME: 1}
 
 
 def test_classes_without_end_share_a_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,8 +118,8 @@ def test_classes_without_end_share_a_name(caplog: pytest.LogCaptureFixture) -> N
     counted = Failures()
     for number in range(150):
         counted.count(type(f"Made{number}", (), {})(), ERROR)
-    assert len(dict(counted.items())) == 101
-    assert dict(counted.items())["<other>"] == 50
+    assert len(counts(counted)) == 101
+    assert counts(counted)["<other>"] == 50
     assert len(caplog.records) == 101
 
 
@@ -121,7 +128,7 @@ def test_any_name_is_fit_for_a_label(name: str) -> None:
     """The names of a class and its module are cut, and made text."""
     counted = Failures()
     counted.count(type("Made", (), {"__module__": name})(), ERROR)
-    ((shown, _),) = counted.items()
+    ((shown, _),) = counts(counted).items()
     assert len(shown.encode()) <= 256
 
 
@@ -140,7 +147,7 @@ def test_a_class_that_cannot_be_named_is_counted(attribute: str) -> None:
 
     counted = Failures()
     counted.count(Nameless(), ERROR)
-    assert dict(counted.items()) == {"Nameless": 1}
+    assert counts(counted) == {"Nameless": 1}
 
 
 def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,4 +165,4 @@ def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> No
         counted.count(Pool(), ERROR)
     finally:
         logger.removeHandler(handler)
-    assert dict(counted.items()) == {NAME: 1}
+    assert counts(counted) == {NAME: 1}

@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from hypertrace_prometheus.http import connections as module
 from hypertrace_prometheus.http.connection import Connection
 
-from ...running import Clock
 from ..wire import (
     ELSEWHERE,
     HEALTH,
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hypertrace_prometheus.http.server import MetricsServer
+
+    from ...running import Clock
 
 HALVES = [b"", b"GET /met", b"GET / HTTP/1.1\r\nA: b\r\n"]
 

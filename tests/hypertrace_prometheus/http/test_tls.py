@@ -18,7 +18,6 @@ from prometheus_client import Gauge
 from hypertrace_prometheus.http import tls as module
 from hypertrace_prometheus.http.tls import make_context
 
-from ...running import Clock
 from ..wire import ELSEWHERE, HEALTH, SOON, Start, connect, held, read_all, until, workers
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hypertrace_prometheus.http.server import MetricsServer
+
+    from ...running import Clock
 
 
 class Files(NamedTuple):
