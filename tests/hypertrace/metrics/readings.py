@@ -57,9 +57,23 @@ def values(metrics: Metrics, name: str, *labels: str) -> Values:
     return values_in(metrics.read(), name, *labels)
 
 
-def samples(metrics: Metrics, name: str = CALLS) -> list[tuple[str, dict[str, Any], float]]:
-    return [row for row in rows(metrics.read()) if row[0] == name]
+def samples(metrics: Metrics, name: str = CALLS) -> list[tuple[dict[str, Any], float]]:
+    return [(labels, value) for row, labels, value in rows(metrics.read()) if row == name]
 
 
 def labels_of(metrics: Metrics, name: str = CALLS) -> list[dict[str, Any]]:
-    return [labels for _, labels, _ in samples(metrics, name)]
+    return [labels for labels, _ in samples(metrics, name)]
+
+
+def only(metrics: Metrics) -> dict[str, Any]:
+    (labels,) = labels_of(metrics)
+    return labels
+
+
+def by(name: str, metrics: Metrics) -> dict[str | None, float]:
+    """Sum up the calls by the values of one label."""
+    return {value: count for (value,), count in values(metrics, CALLS, name).items()}
+
+
+def total(metrics: Metrics) -> float:
+    return sum(value for _, value in samples(metrics))

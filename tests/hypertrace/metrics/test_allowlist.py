@@ -176,5 +176,5 @@ def test_metrics_refuse_and_take_the_same() -> None:
     metrics = Metrics(allowed_props=["job"], unsafe_props=["job"])
     set_trace_function(metrics)
     Tracer("here").trace(job=1)
-    ((_, labels, count),) = samples(metrics)
+    ((labels, count),) = samples(metrics)
     assert (labels["caller_props_job"], count) == ("1", 1)

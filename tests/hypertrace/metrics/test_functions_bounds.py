@@ -1,4 +1,4 @@
-"""What an exporter holds is bounded, and goes with the objects it is of."""
+"""What `Metrics` holds of calls is bounded, and goes with the objects it is of."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from weakref import ref
 
 from hypertrace import Tracer, set_trace_function, traced
 
-from ..traced_classes import FILE, Swarm
-from .pages import by, samples, total
-from .running import growth
+from ...running import growth
+from ...traced_classes import FILE, Swarm
+from .readings import by, labels_of, samples, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from hypertrace import TraceEvent
 
-    from .running import Export
+    from .conftest import Count
 
 OVERFLOW = {"object_classname": "<overflow>"}
 
 
-def test_past_the_limit_totals_stay_true(export: Export, caplog: pytest.LogCaptureFixture) -> None:
+def test_past_the_limit_totals_stay_true(count: Count, caplog: pytest.LogCaptureFixture) -> None:
     """What does not fit is counted in the overflow, and the log tells once what to look at."""
-    exporter = export(allowed_props=["topic"], max_series=5)
+    metrics = count(allowed_props=["topic"], max_series=5)
     swarm = Swarm()
     for number in range(20):
         for _ in range(2):
             swarm.connect(topic=str(number))
-    assert total(exporter) == 40
-    assert samples(exporter)[-1] == (OVERFLOW, 30)
-    assert by("caller_props_topic", exporter) == {None: 30} | {str(n): 2 for n in range(5)}
+    assert total(metrics) == 40
+    assert samples(metrics)[-1] == (OVERFLOW, 30)
+    assert by("caller_props_topic", metrics) == {None: 30} | {str(n): 2 for n in range(5)}
     (record,) = caplog.records
     line = Swarm.connect.__code__.co_firstlineno + 1
     for part in (
@@ -44,9 +44,9 @@ def test_past_the_limit_totals_stay_true(export: Export, caplog: pytest.LogCaptu
         assert part in record.getMessage()
 
 
-def test_labels_of_objects_without_bound_are_held_in_bounds(export: Export) -> None:
+def test_labels_of_objects_without_bound_are_held_in_bounds(count: Count) -> None:
     """Thousands of objects, each with labels of its own, leave the limit and no more."""
-    exporter = export(allowed_props=["topic"], max_series=100)
+    metrics = count(allowed_props=["topic"], max_series=100)
 
     def work(number: int) -> None:
         swarm = Swarm({"topic": f"topic-{number}"})
@@ -55,32 +55,32 @@ def test_labels_of_objects_without_bound_are_held_in_bounds(export: Export) -> N
 
     # The tables of the core may be made anew; 100 bytes an object would be 200 000.
     assert growth(work) < 100_000
-    assert total(exporter) == 10_000
-    assert len(exporter._share_keys) <= 100
-    assert samples(exporter)[-1] == (OVERFLOW, 10_000 - 100)
+    assert total(metrics) == 10_000
+    assert len(metrics._functions._share_keys) <= 100
+    assert samples(metrics)[-1] == (OVERFLOW, 10_000 - 100)
 
 
-def test_props_of_calls_without_bound_are_held_in_bounds(export: Export) -> None:
+def test_props_of_calls_without_bound_are_held_in_bounds(count: Count) -> None:
     """Thousands of values at one call leave the limit and no more."""
-    exporter = export(allowed_props=["topic"], max_series=100)
+    metrics = count(allowed_props=["topic"], max_series=100)
     swarm = Swarm()
     assert growth(lambda number: swarm.connect(topic=f"topic-{number}")) < 100_000
-    assert total(exporter) == 5_000
-    assert samples(exporter)[-1] == (OVERFLOW, 4_900)
+    assert total(metrics) == 5_000
+    assert samples(metrics)[-1] == (OVERFLOW, 4_900)
 
 
-def test_values_that_look_the_same_are_held_in_bounds(export: Export) -> None:
+def test_values_that_look_the_same_are_held_in_bounds(count: Count) -> None:
     """Thousands of values that are cut to one text leave one series and nothing else."""
-    exporter = export(allowed_props=["topic"], max_label_length=16)
+    metrics = count(allowed_props=["topic"], max_label_length=16)
     swarm = Swarm()
     assert growth(lambda number: swarm.connect(topic="\udcff" * 9 + f"{number:05}")) < 100_000
-    assert len(samples(exporter)) == 1
-    assert total(exporter) == 5_000
+    assert len(samples(metrics)) == 1
+    assert total(metrics) == 5_000
 
 
-def test_props_of_an_object_do_not_outlive_it(export: Export) -> None:
+def test_props_of_an_object_do_not_outlive_it(count: Count) -> None:
     """A value that was traced is freed with the object whose prop it was, however it was called."""
-    export(allowed_props=["topic"])
+    count(allowed_props=["topic"])
 
     class Value:
         def __str__(self) -> str:
@@ -109,9 +109,9 @@ def test_props_of_an_object_do_not_outlive_it(export: Export) -> None:
         gc.enable()
 
 
-def test_series_of_objects_that_are_gone_are_dropped(export: Export) -> None:
+def test_series_of_objects_that_are_gone_are_dropped(count: Count) -> None:
     """At the next scrape only living objects have series, and theirs are exact."""
-    exporter = export(object_ids=True, allowed_props=["topic"])
+    metrics = count(object_ids=True, allowed_props=["topic"])
     living = Swarm()
     numbers = []
     for _ in range(200):
@@ -123,14 +123,14 @@ def test_series_of_objects_that_are_gone_are_dropped(export: Export) -> None:
         numbers.append(swarm.tracer.object_id)
         del swarm
     assert len(set(numbers)) == 200
-    assert by("object_id", exporter) == {str(living.tracer.object_id): 400}
+    assert by("object_id", metrics) == {str(living.tracer.object_id): 400}
     del living
-    assert samples(exporter) == []
+    assert samples(metrics) == []
 
 
-def test_what_numbers_no_object_keeps_its_series(export: Export) -> None:
+def test_what_numbers_no_object_keeps_its_series(count: Count) -> None:
     """Functions that are decorated anew share a series, which none of them takes along."""
-    exporter = export(object_ids=True)
+    metrics = count(object_ids=True)
 
     def make() -> Callable[[], None]:
         @traced
@@ -145,17 +145,17 @@ def test_what_numbers_no_object_keeps_its_series(export: Export) -> None:
     del first
     gc.collect()
     second()
-    assert total(exporter) == 3
+    assert total(metrics) == 3
     del second
     gc.collect()
     make()()
-    assert total(exporter) == 4
-    assert len(samples(exporter)) == 1
+    assert total(metrics) == 4
+    assert len(samples(metrics)) == 1
 
 
-def test_objects_that_come_and_go_leave_nothing(export: Export) -> None:
+def test_objects_that_come_and_go_leave_nothing(count: Count) -> None:
     """Thousands of objects that are told apart leave no memory in use once they are gone."""
-    exporter = export(object_ids=True, allowed_props=["topic"])
+    metrics = count(object_ids=True, allowed_props=["topic"])
 
     def work(number: int) -> None:
         swarm = Swarm()
@@ -163,37 +163,37 @@ def test_objects_that_come_and_go_leave_nothing(export: Export) -> None:
         swarm.connect(topic="x")
 
     assert growth(work) < 100_000
-    assert samples(exporter) == []
+    assert samples(metrics) == []
 
 
-def test_the_room_of_objects_that_are_gone_is_used_again(export: Export) -> None:
+def test_the_room_of_objects_that_are_gone_is_used_again(count: Count) -> None:
     """With as many objects alive as there is room, none is ever counted in the overflow."""
-    exporter = export(object_ids=True, max_series=2)
+    metrics = count(object_ids=True, max_series=2)
     living = Swarm()
     for _ in range(50):
         living.connect()
         Swarm().connect()
-    assert by("object_id", exporter) == {str(living.tracer.object_id): 50}
-    assert "<overflow>" not in exporter.metrics()
+    assert by("object_id", metrics) == {str(living.tracer.object_id): 50}
+    assert OVERFLOW not in labels_of(metrics)
 
 
-def test_objects_past_the_limit_are_counted_in_the_overflow(export: Export) -> None:
+def test_objects_past_the_limit_are_counted_in_the_overflow(count: Count) -> None:
     """Objects that find no room are counted together, and stay so: totals are true."""
-    exporter = export(object_ids=True, max_series=2)
+    metrics = count(object_ids=True, max_series=2)
     swarms = [Swarm() for _ in range(5)]
     for _ in range(3):
         for swarm in swarms:
             swarm.connect()
-    assert samples(exporter)[-1] == (OVERFLOW, 9)
-    assert total(exporter) == 15
+    assert samples(metrics)[-1] == (OVERFLOW, 9)
+    assert total(metrics) == 15
 
 
-def test_an_event_that_outlives_its_object_is_taken(export: Export) -> None:
+def test_an_event_that_outlives_its_object_is_taken(count: Count) -> None:
     """An event that is handed over late, when its object is gone, raises nothing."""
     events: list[TraceEvent] = []
-    exporter = export(object_ids=True)
+    metrics = count(object_ids=True)
     set_trace_function(events.append)
     Swarm().connect()
     for event in events:
-        exporter(event)
-    assert samples(exporter) == []
+        metrics(event)
+    assert samples(metrics) == []
