@@ -35,7 +35,7 @@ def test_the_first_line_is_due_and_then_one_in_each_interval(
 
 
 def test_lines_that_were_not_due_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line that was not allowed is in the number that the next one reports, and in no other."""
+    """Each line that was not allowed is in the number that the next one reports, once."""
     now, limit = Now(monkeypatch), RateLimit()
     assert limit.allow()
     assert limit.take_suppressed() == 0

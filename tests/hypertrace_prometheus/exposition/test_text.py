@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -16,6 +16,9 @@ from hypertrace_prometheus.exposition import text as module
 from hypertrace_prometheus.exposition.text import TextCache, lines, render
 
 from ...running import in_threads
+
+if TYPE_CHECKING:
+    import pytest
 from ..pages import parse_openmetrics
 
 
