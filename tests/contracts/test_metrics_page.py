@@ -36,7 +36,7 @@ def test_an_exporter_names_and_describes_what_is_declared() -> None:
     with PrometheusExporter(collect_defaults=False, upstream=True) as exporter:
         text = exporter.metrics()
         (collector,) = exporter.registry._collector_to_names
-        described = [family.name for family in collector.describe()]
+        described = [family.name for family in collector.describe()]  # type: ignore[attr-defined]
     helps = re.findall(r"^# HELP (\w+) (.+)$", text, re.MULTILINE)
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
     declared = {one.name: one for one in SHOWN}

@@ -152,7 +152,7 @@ def test_a_mistake_in_the_settings_raises_at_once(
 def test_settings_are_given_by_name() -> None:
     """All but the port are keyword arguments, so that a call can be read."""
     with pytest.raises(TypeError, match="positional"):
-        PrometheusExporter(0, "127.0.0.1")  # type: ignore[call-arg]
+        PrometheusExporter(0, "127.0.0.1")  # type: ignore[call-arg,arg-type]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,8 @@ def test_counting_arguments_go_to_the_metrics() -> None:
 @pytest.mark.parametrize("argument", CountingOptions.__annotations__)
 def test_metrics_together_with_a_counting_argument_is_an_error(argument: str) -> None:
     """What is counted is settled where the `Metrics` is made; the error names both arguments."""
-    registry, options = CollectorRegistry(), {argument: ()}
+    registry = CollectorRegistry()
+    options: dict[str, Any] = {argument: ()}
     message = f"metrics together with {argument}: .*pass {argument} to Metrics"
     with pytest.raises(ValueError, match=message):
         PrometheusExporter(metrics=Metrics(), registry=registry, **options)
@@ -226,7 +227,7 @@ def test_an_unknown_argument_is_one_of_the_exporter(others: dict[str, Any]) -> N
     """The error names the exporter that was called, as that of any function does."""
     message = r"PrometheusExporter\(\) got an unexpected keyword argument 'allowed_prop'"
     with pytest.raises(TypeError, match=message):
-        PrometheusExporter(allowed_prop=["x"], **others)
+        PrometheusExporter(allowed_prop=["x"], **others)  # type: ignore[call-arg]
 
 
 def test_an_exporter_shows_methods_of_an_exporter_only() -> None:

@@ -66,6 +66,13 @@ def _http(*names: str) -> tuple[str, ...]:
 
 APPLICATION = (
     Safety(
+        "trace functions that stand for each other do not hang the program",
+        CORE + "_targets.py",
+        "for _ in range(_MAX_FORWARDS):",
+        "while True:",
+        _core("dispatch"),
+    ),
+    Safety(
         "errors of a trace function are swallowed",
         CORE + "_tracer.py",
         """\

@@ -12,6 +12,7 @@ from hypertrace.metrics import Metrics, declarations
 from .readings import values_in
 
 if TYPE_CHECKING:
+    from hypertrace.events import Result
     from hypertrace.metrics import Reading
 
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
@@ -25,7 +26,7 @@ def by_metric(reading: Reading, declaration: declarations.Declaration) -> dict[s
 
 
 def span(class_name: str, error: type[Exception] | None = None) -> SpanEvent:
-    result = "ok" if error is None else "error"
+    result: Result = "ok" if error is None else "error"
     return SpanEvent(None, TracedObject(class_name, 1), None, CALLER, 0.5, result, error)
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -49,7 +49,7 @@ OF_FUNCTION = (
 )
 EDGE = ("from_classname", "from_functionname", "to_classname", "to_functionname")
 
-Totals = Counter[Any]
+Totals: TypeAlias = "Counter[Any]"
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def added(total: Totals, difference: Reading) -> None:
                 total[family.name, labels, "sum"] += round(value.sum * 1000)
             else:
                 assert value >= 0
-                total[family.name, labels] += value
+                total[family.name, labels] += int(value)
 
 
 def test_a_difference_has_what_came_in_since(count: Count, span_clock: Any) -> None:

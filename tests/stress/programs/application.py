@@ -82,7 +82,7 @@ def raising(calls: int, *, bound: bool) -> dict[str, Any]:
     # One more, a minute later: its line tells how many there were without one.
     now = time.monotonic
     time.monotonic = lambda: now() + MINUTE + 1
-    rate_limit.monotonic = time.monotonic
+    rate_limit.monotonic = time.monotonic  # type: ignore[attr-defined]
     swarm.connect()
     return {
         "reached": reached[0],
