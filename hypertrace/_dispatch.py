@@ -10,11 +10,11 @@ from . import _callsite, _failures, _guard, _silent
 from ._failures import swallow
 from ._naming import class_name_of
 from ._recorders import Together
-from ._targets import EventRecorder, is_bindable, is_span_bindable, target_for
+from ._targets import EventRecorder, is_bindable, is_span_bindable, receiver_of, target_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
     from typing import TypeVar
 
     from ._targets import Target
@@ -77,7 +77,7 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
 
     They are called in the order given. One that raises does not stop the others, unless the result
     is set as strict: its error is swallowed like that of any trace function. If all can be bound,
-    so can the result.
+    so can the result. Exporters of the same metrics count each event once.
 
     Args:
         functions: at least one trace function.
@@ -90,13 +90,25 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
         raise ValueError("fan_out() needs at least one trace function")
     for function in functions:
         _check_callable(function)
-    span_bindable = [f for f in functions if is_span_bindable(f)]
-    if len(span_bindable) == len(functions):
+    receivers = _receivers(functions)
+    span_bindable = [f for f in receivers if is_span_bindable(f)]
+    if len(span_bindable) == len(receivers):
         return _SpanBindableFanOut(span_bindable)
-    bindable = [f for f in functions if is_bindable(f)]
-    if len(bindable) == len(functions):
+    bindable = [f for f in receivers if is_bindable(f)]
+    if len(bindable) == len(receivers):
         return _BindableFanOut(bindable)
-    return _FanOut(functions)
+    return _FanOut(tuple(receivers))
+
+
+def _receivers(functions: Sequence[TraceFunction]) -> list[TraceFunction]:
+    """Return the trace functions that events are for, once where several stand for the same."""
+    receivers: list[TraceFunction] = []
+    for function in functions:
+        receiver = receiver_of(function)
+        stands_for_it = receiver is not function
+        if not (stands_for_it and any(receiver is one for one in receivers)):
+            receivers.append(receiver)
+    return receivers
 
 
 def reset() -> None:

@@ -77,7 +77,10 @@ def receiver_of(function: TraceFunction) -> TraceFunction:
         # Asked of the class, as in `_offers`.
         if not hasattr(type(function), "forwards_to"):
             break
-        function = function.forwards_to  # type: ignore[attr-defined]  # as was just asked
+        other = function.forwards_to  # type: ignore[attr-defined]  # as was just asked
+        if not callable(other):  # an attribute that only has this name
+            break
+        function = other
     return function
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from hypertrace.testing import reset
 
+from .running import Clock
+
 INSTALL = {
     "prometheus": "apt-get install -y --no-install-recommends prometheus",
     "promtool": "apt-get install -y --no-install-recommends prometheus",
@@ -23,6 +25,14 @@ OWN = {"prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prome
 def _global_state() -> Iterator[None]:
     yield
     reset()
+
+
+@pytest.fixture
+def span_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let all spans be measured with a clock that only the test puts on."""
+    clock = Clock()
+    monkeypatch.setattr("hypertrace._span.clock", clock)
+    return clock
 
 
 @pytest.fixture(scope="session")

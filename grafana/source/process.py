@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models import dashboard
 
-from hypertrace_prometheus.threads import THREADS
+from hypertrace_prometheus.exposition.process import THREADS
 
 from . import queries
 from .board import board

@@ -2,25 +2,26 @@
 
 from dataclasses import dataclass
 
-from hypertrace_prometheus import collector, labels, metrics
+from hypertrace.metrics import declarations, labels
+from hypertrace_prometheus.exposition.failures import FAILED as _FAILED
 
-CALLS = metrics.COUNTER
-DURATIONS = f"{metrics.DURATION}_count"
-BUCKETS = f"{metrics.DURATION}_bucket"
-EXCEPTIONS = metrics.EXCEPTIONS
-IN_PROGRESS = metrics.IN_PROGRESS
-EDGES = metrics.EDGES
-SERIES = collector.SERIES
-SERIES_LIMIT = collector.SERIES_LIMIT
-OVERFLOWED = collector.OVERFLOWED
-SWALLOWED = collector.SWALLOWED
-DROPPED = collector.DROPPED
-SILENT = collector.SILENT
-FAILED = collector.FAILED
-BUILD = collector.BUILD
+CALLS = declarations.CALLS.name
+DURATIONS = f"{declarations.DURATIONS.name}_count"
+BUCKETS = f"{declarations.DURATIONS.name}_bucket"
+EXCEPTIONS = declarations.EXCEPTIONS.name
+IN_PROGRESS = declarations.IN_PROGRESS.name
+EDGES = declarations.EDGES.name
+SERIES = declarations.SERIES.name
+SERIES_LIMIT = declarations.SERIES_LIMIT.name
+OVERFLOWED = declarations.OVERFLOWED.name
+SWALLOWED = declarations.SWALLOWED.name
+DROPPED = declarations.DROPPED.name
+SILENT = declarations.SILENT.name
+FAILED = _FAILED.name
+BUILD = declarations.BUILD.name
 
-METRIC = collector.METRIC
-COLLECTOR = collector.COLLECTOR
+METRIC = declarations.SERIES.labels[0]
+COLLECTOR = _FAILED.labels[0]
 CLASS = labels.CLASS
 FUNCTION = labels.FUNCTION
 FILE = labels.FILE
@@ -28,8 +29,7 @@ TRACE_ID = labels.TRACE_ID
 PARENT_CLASS = labels.PARENT_CLASS
 RESULT = labels.RESULT
 EXCEPTION = labels.EXCEPTION
-FROM_CLASS, FROM_FUNCTION = labels.FROM_CLASS, labels.FROM_FUNCTION
-TO_CLASS, TO_FUNCTION = labels.TO_CLASS, labels.TO_FUNCTION
+FROM_CLASS, FROM_FUNCTION, TO_CLASS, TO_FUNCTION = labels.EDGE
 
 # Labels that Prometheus adds, and variables of Grafana.
 INSTANCE = "instance"

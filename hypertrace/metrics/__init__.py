@@ -8,10 +8,10 @@ from .declarations import Counter, Declaration, Distribution, Info, LastValue
 from .metrics import CountingOptions, Metrics
 from .reading import Exemplar, Family, HistogramReading, Point, Reading
 
-__all__ = [
-    "DEFAULT_BUCKETS",
+__all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Counter",
     "CountingOptions",
+    "DEFAULT_BUCKETS",
     "Declaration",
     "Distribution",
     "Exemplar",

@@ -195,7 +195,8 @@ class FunctionSeries:
             Family(self.calls.declaration, names, calls, counts),
             Family(DURATIONS, (*names, *DURATIONS.labels), *_columns(durations)),
         ]
-        for table in filter(None, (self.exceptions, self.edges)):
+        # Not by their truth: an empty table is false, and still a family.
+        for table in (table for table in (self.exceptions, self.edges) if table is not None):
             counted = [(series, count) for series in table.all() if (count := series.cell.value)]
             families.append(Family(table.declaration, table.label_names, *_columns(counted)))
             usages.append(_usage(table, table.overflow.cell.value))

@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypertrace_prometheus.metrics import COUNTER
+from hypertrace.metrics.declarations import CALLS
 
 from . import objectives, rules
 from .templates import dashboards
 
 
 def files(
-    counter_name: str = COUNTER,
+    counter_name: str = CALLS.name,
     props: Sequence[str] = (),
     declared: Path | None = None,
     unsafe_props: Sequence[str] = (),

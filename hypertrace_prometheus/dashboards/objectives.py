@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
-from hypertrace_prometheus import labels as label
-from hypertrace_prometheus.metrics import DURATION
-from hypertrace_prometheus.timings import DEFAULT_BUCKETS, checked_bounds
+from hypertrace.metrics import labels as label
+from hypertrace.metrics.aggregations import DEFAULT_BUCKETS, checked_bounds
+from hypertrace.metrics.declarations import DURATIONS
 
 from .rules import Group, Rule
 
@@ -139,12 +139,12 @@ def _bad_share(objective: Objective, window: str) -> str:
         # Who cancels a call says nothing of its quality.
         return f'sum(rate({name}{{{inside}, {label.RESULT}!="cancelled"}}[{window}]))'
 
-    every = spans(f"{DURATION}_count")
+    every = spans(f"{DURATIONS.name}_count")
     if objective.latency is None:
-        bad = spans(f"{DURATION}_count", **{label.RESULT: "error"})
+        bad = spans(f"{DURATIONS.name}_count", **{label.RESULT: "error"})
         return f"({bad} or 0 * {every}) / {every}"
     le = floatToGoString(objective.latency)  # type: ignore[no-untyped-call]
-    good = spans(f"{DURATION}_bucket", **{label.RESULT: "ok", "le": le})
+    good = spans(f"{DURATIONS.name}_bucket", **{label.RESULT: "ok", "le": le})
     return f"1 - ({good} or 0 * {every}) / {every}"
 
 

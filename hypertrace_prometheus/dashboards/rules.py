@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hypertrace_prometheus import collector
-from hypertrace_prometheus import labels as label
-from hypertrace_prometheus.metrics import COUNTER, DURATION
+from hypertrace.metrics import labels as label
+from hypertrace.metrics.declarations import (
+    BUILD,
+    CALLS,
+    DURATIONS,
+    OVERFLOWED,
+    SERIES,
+    SERIES_LIMIT,
+    SWALLOWED,
+)
+from hypertrace_prometheus.exposition.failures import FAILED
 
 Rule = dict[str, Any]
 Group = dict[str, Any]
@@ -21,7 +29,7 @@ REGULAR = 0.1
 
 _CLASS = ("job", label.CLASS)
 _FUNCTION = ("job", label.CLASS, label.FUNCTION)
-_P95 = f"function:{DURATION}:p95_5m"
+_P95 = f"function:{DURATIONS.name}:p95_5m"
 _ERRORS = "class:function_errors:ratio_rate5m"
 _NAME = f"{{{{ $labels.{label.CLASS} }}}}.{{{{ $labels.{label.FUNCTION} }}}}"
 _OF_CLASS = f"{{{{ $labels.{label.CLASS} }}}}"
@@ -29,7 +37,7 @@ _PROCESS = "{{ $labels.instance }}"
 _PERCENT = "{{ $value | humanizePercentage }}"
 
 
-def groups(counter_name: str = COUNTER) -> list[Group]:
+def groups(counter_name: str = CALLS.name) -> list[Group]:
     """Return all groups of rules; those that record come first, the alerts read what they made."""
     return [
         {"name": "hypertrace-recording", "rules": _recording(counter_name)},
@@ -48,14 +56,15 @@ def total(by: Sequence[str], expression: str) -> str:
 
 
 def _recording(counter_name: str) -> list[Rule]:
-    errors = total(_CLASS, f'rate({DURATION}_count{{{label.RESULT}="error"}}[5m])')
-    every = total(_CLASS, f"rate({DURATION}_count[5m])")
+    errors = total(_CLASS, f'rate({DURATIONS.name}_count{{{label.RESULT}="error"}}[5m])')
+    every = total(_CLASS, f"rate({DURATIONS.name}_count[5m])")
+    buckets = f"{DURATIONS.name}_bucket"
     return [
         {"record": _calls("class", counter_name), "expr": _rate(counter_name, _CLASS)},
         {"record": _calls("function", counter_name), "expr": _rate(counter_name, _FUNCTION)},
         {
             "record": _P95,
-            "expr": f"histogram_quantile(0.95, {_rate(f'{DURATION}_bucket', (*_FUNCTION, 'le'))})",
+            "expr": f"histogram_quantile(0.95, {_rate(buckets, (*_FUNCTION, 'le'))})",
         },
         # Without errors it is 0, without spans it is not there.
         {"record": _ERRORS, "expr": f"({errors} or 0 * {every}) / ({every} > 0)"},
@@ -64,7 +73,7 @@ def _recording(counter_name: str) -> list[Rule]:
 
 def _alerts(counter_name: str) -> list[Rule]:
     calls = _calls("function", counter_name)
-    series = f"{collector.SERIES} / {collector.SERIES_LIMIT}"
+    series = f"{SERIES.name} / {SERIES_LIMIT.name}"
     regular = f"avg_over_time({calls}[1h] offset 15m) > {REGULAR}"
     # Not while the whole job is silent: then it is down, or nobody uses it.
     alive = f"sum by (job) (max_over_time({calls}[15m])) > 0"
@@ -100,29 +109,29 @@ def _alerts(counter_name: str) -> list[Rule]:
         ),
         _alert(
             "HypertraceSeriesOverflow",
-            f"increase({collector.OVERFLOWED}[10m]) > 0",
+            f"increase({OVERFLOWED.name}[10m]) > 0",
             "0m",
             f"{_PROCESS} counts new label sets of {{{{ $labels.metric }}}} together",
             "The limit of series is reached: totals are right, single series are too low.",
         ),
         _alert(
             "HypertraceSwallowedErrors",
-            f"increase({collector.SWALLOWED}[10m]) > 0",
+            f"increase({SWALLOWED.name}[10m]) > 0",
             "0m",
             f"{_PROCESS} has errors inside tracing",
             "The application was spared them; its log tells them (logger hypertrace).",
         ),
         _alert(
             "HypertraceFailedCollections",
-            f"changes({collector.FAILED}[10m]) > 1",  # once may be chance
+            f"changes({FAILED.name}[10m]) > 1",  # once may be chance
             "0m",
-            f"{_PROCESS} lacks metrics of {{{{ $labels.{collector.COLLECTOR} }}}}",
+            f"{_PROCESS} lacks metrics of {{{{ $labels.{FAILED.labels[0]} }}}}",
             "This collector of its registry raises, hangs or repeats a series; the log tells where "
             "(logger hypertrace_prometheus).",
         ),
         _alert(
             "HypertraceTargetDown",
-            f"up == 0 and on (job, instance) last_over_time({collector.BUILD}[1d])",
+            f"up == 0 and on (job, instance) last_over_time({BUILD.name}[1d])",
             "5m",
             f"{_PROCESS} does not answer Prometheus",
             "Its process is down, busy, or serves its metrics elsewhere.",

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
-from hypertrace_prometheus import labels as label
-from hypertrace_prometheus.allowlist import label_names
-from hypertrace_prometheus.metrics import COUNTER
+from hypertrace.metrics import labels as label
+from hypertrace.metrics.allowlist import label_names
+from hypertrace.metrics.declarations import CALLS
 
 Dashboard = dict[str, Any]
 """A dashboard as Grafana's JSON has it."""
@@ -30,7 +30,7 @@ _WIDTH = 24
 
 
 def dashboards(
-    counter_name: str = COUNTER, props: Sequence[str] = (), unsafe_props: Sequence[str] = ()
+    counter_name: str = CALLS.name, props: Sequence[str] = (), unsafe_props: Sequence[str] = ()
 ) -> dict[str, Dashboard]:
     """Return all dashboards by name.
 
@@ -45,7 +45,7 @@ def dashboards(
     names = label_names(props, unsafe_props).values()
     found = {}
     for file in sorted(_files(), key=lambda file: file.name):
-        text = file.read_text(encoding="utf-8").replace(COUNTER, counter_name)
+        text = file.read_text(encoding="utf-8").replace(CALLS.name, counter_name)
         found[file.name.removesuffix(".json")] = _with_props(json.loads(text), names)
     return found
 

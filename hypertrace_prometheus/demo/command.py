@@ -12,8 +12,8 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 
 from hypertrace import clear_trace_function, set_trace_function
-from hypertrace_prometheus.exporter import PrometheusExporter
 from hypertrace.metrics import DEFAULT_BUCKETS
+from hypertrace_prometheus.exporter import PrometheusExporter
 
 from .ledger import Ledger
 from .library import Library

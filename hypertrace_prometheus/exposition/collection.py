@@ -80,7 +80,7 @@ class Harvest(Generic[T]):
     @property
     def is_quick(self) -> bool:
         """Whether it needs no thread of its own: no code of the application runs in it."""
-        return type(self.collector) in {*DEFAULTS.values(), _TargetInfo}
+        return any(type(self.collector) is kind for kind in (*DEFAULTS.values(), _TargetInfo))
 
     @property
     def is_hanging(self) -> bool:

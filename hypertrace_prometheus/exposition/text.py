@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from hypertrace.metrics import Exemplar, Family, HistogramReading, Reading
     from hypertrace.metrics.series import Series
@@ -87,8 +87,8 @@ class LabelTexts(dict["Series", str]):
         kept = self._columns.get(family.name)
         if kept is None or kept.series != family.series:  # quick: the same objects are equal
             rests = [self[one] for one in family.series]
-            names = {values: f"{family.name}{{{text}" for values, text in self.common.items()}
-            heads = [names[one.key[0]] for one in family.series]
+            known = _Heads(family.name, self.common)
+            heads = [known[one.key[0]] for one in family.series]
             kept = self._columns[family.name] = _Columns(family.series, heads, rests)
         return kept
 
@@ -97,6 +97,25 @@ class LabelTexts(dict["Series", str]):
         texts = LabelTexts(self._names)
         texts.update((one, self[one]) for one in series)
         return texts
+
+
+class _Heads(dict["tuple[str, ...]", str]):
+    """What the lines of a family begin with, by the label values in common.
+
+    Found one by one: another thread may add to those texts meanwhile, and texts of series that
+    were kept when others were forgotten may not have them.
+    """
+
+    __slots__ = ("_common", "_name")
+
+    def __init__(self, name: str, common: _CommonTexts) -> None:
+        super().__init__()
+        self._name = name
+        self._common = common
+
+    def __missing__(self, values: tuple[str, ...]) -> str:
+        head = self[values] = f"{self._name}{{{self._common[values]}"
+        return head
 
 
 class _Columns(NamedTuple):

@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from ..stress.figures import BEGIN, END  # noqa: TID252 -- no path leads to the tests
+from ..stress.figures import BEGIN, END
 
 
 def _patterns(root: Path) -> list[str]:

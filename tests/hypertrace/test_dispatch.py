@@ -302,6 +302,96 @@ def test_fan_out_within_fan_out(make_counting: type[Any]) -> None:
     assert [sum(f.counts("id").values()) for f in (one, two, three)] == [8, 8, 8]
 
 
+class Standing:
+    """Stands for another trace function, as an exporter does for its metrics."""
+
+    def __init__(self, forwards_to: Any) -> None:
+        self._other = forwards_to
+        self.called = 0
+
+    @property
+    def forwards_to(self) -> Any:
+        return self._other
+
+    def __call__(self, event: TraceEvent) -> None:
+        self.called += 1
+        self._other(event)
+
+
+def test_one_may_stand_for_another(make_counting: type[Any]) -> None:
+    """Events reach the one that it stands for as if that one was set, and it stays the one set."""
+    counting = make_counting()
+    standing = Standing(Standing(counting))
+    for function in (counting, standing):
+        set_trace_function(function)
+        assert get_trace_function() is function
+        for _ in range(3):
+            Swarm().connect()
+    assert counting.counts("id") == {None: 12, "id": 12}
+    # One that takes events only is called with them by the one that stands for it.
+    assert standing.called == (0 if is_bindable(counting) else 12)
+
+
+def test_in_fan_out_those_that_stand_for_the_same_count_once(make_counting: type[Any]) -> None:
+    """Each event is given once to the one they stand for, whatever else is in the `fan_out`."""
+    counting, other = make_counting(), make_counting()
+    one, two = Standing(counting), Standing(Standing(counting))
+    for functions in ((one, two), (one, other, two), (counting, one), (fan_out(one), other)):
+        set_trace_function(fan_out(*functions))
+        Swarm().connect()
+    assert counting.counts("id") == {None: 8, "id": 8}
+    assert other.counts("id") == {None: 4, "id": 4}
+    assert is_bindable(fan_out(one, other)) == is_bindable(counting)
+
+
+def test_in_fan_out_what_is_given_twice_is_called_twice(make_counting: type[Any]) -> None:
+    """A trace function that is given itself gets each event as often as it is given."""
+    counting = make_counting()
+    set_trace_function(fan_out(counting, counting))
+    Swarm().connect()
+    assert counting.counts("id") == {None: 4, "id": 4}
+
+
+@pytest.mark.parametrize("other", [None, 7, "name"], ids=str)
+def test_an_attribute_of_that_name_may_be_anything(other: Any) -> None:
+    """A trace function whose `forwards_to` is none keeps its events."""
+    seen: list[TraceEvent] = []
+
+    class Odd:
+        forwards_to = other
+
+        def __call__(self, event: TraceEvent) -> None:
+            seen.append(event)
+
+    for function in (Odd(), fan_out(Odd(), print_nothing)):
+        set_trace_function(function)
+        Tracer("a").trace()
+    assert len(seen) == 2
+
+
+def print_nothing(_: TraceEvent) -> None:
+    pass
+
+
+def test_one_that_stands_for_itself_gets_its_events() -> None:
+    """Trace functions that stand for each other in a circle do not hang the program."""
+    seen: list[TraceEvent] = []
+
+    class Circle:
+        @property
+        def forwards_to(self) -> Any:
+            return self
+
+        def __call__(self, event: TraceEvent) -> None:
+            seen.append(event)
+
+    circle = Circle()
+    for function in (circle, fan_out(circle, print_nothing)):
+        set_trace_function(function)
+        Tracer("a").trace()
+    assert len(seen) == 2
+
+
 def test_fan_out_of_nothing_is_a_mistake() -> None:
     """Without trace functions there is nothing to make one of."""
     with pytest.raises(ValueError, match="at least one"):

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from hypertrace import Tracer, _failures, set_trace_function, swallowed_errors
-from hypertrace._failures import LOG_INTERVAL, misuse, swallow
+from hypertrace import Tracer, _failures, rate_limit, set_trace_function, swallowed_errors
+from hypertrace._failures import misuse, swallow
+from hypertrace.rate_limit import LOG_INTERVAL
 
 
 class _Clock:
@@ -28,7 +29,7 @@ class _Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     clock = _Clock()
-    monkeypatch.setattr(_failures, "monotonic", clock)
+    monkeypatch.setattr(rate_limit, "monotonic", clock)
     return clock
 
 
@@ -225,10 +226,10 @@ def test_two_threads_at_the_same_moment_log_one_line(
             return float(self) - other
 
     others = [LookupError(), LookupError()]
-    monkeypatch.setattr(_failures, "monotonic", lambda: Meanwhile(5.0))
+    monkeypatch.setattr(rate_limit, "monotonic", lambda: Meanwhile(5.0))
     swallow(LookupError(), print)
     assert len(caplog.records) == 1
-    monkeypatch.setattr(_failures, "monotonic", lambda: 5.0 + LOG_INTERVAL)
+    monkeypatch.setattr(rate_limit, "monotonic", lambda: 5.0 + LOG_INTERVAL)
     swallow(LookupError(), print)
     assert "2 more of this kind" in caplog.messages[1]
 

@@ -7,11 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from hypertrace import set_trace_function
-from hypertrace_prometheus import PrometheusExporter, connection, connections
-from hypertrace_prometheus.server import MetricsServer
+from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.http import connection, connections
+from hypertrace_prometheus.http.server import MetricsServer
 
+from ..running import Clock
 from .running import Export
-from .wire import Clock
 
 
 @pytest.fixture
@@ -27,14 +28,6 @@ def export() -> Iterator[Export]:
     yield make
     for exporter in made:
         exporter.stop()
-
-
-@pytest.fixture
-def span_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let all spans be measured with a clock that only the test puts on."""
-    clock = Clock()
-    monkeypatch.setattr("hypertrace._span.clock", clock)
-    return clock
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from hypertrace_prometheus import collection, snapshots
+from hypertrace_prometheus.exposition import collection, snapshots
 from hypertrace_prometheus.endpoint import (
     Request,
     make_asgi_app,
@@ -21,7 +21,7 @@ from hypertrace_prometheus.endpoint import (
     metrics_view,
     respond,
 )
-from hypertrace_prometheus.snapshots import Snapshots
+from hypertrace_prometheus.exposition.single_flight import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def wait_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Give a function that waits until so many requests have come; none comes too late."""
-    monkeypatch.setattr(snapshots, "SHARED_FOR", WAIT)
+    monkeypatch.setattr(single_flight, "SHARED_FOR", WAIT)
     come, join = threading.Semaphore(0), Snapshots._join
 
     def counted(*args: Any) -> Any:

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from hypertrace import clear_trace_function, fan_out, set_trace_function, swallowed_errors
+from hypertrace import (
+    Tracer,
+    clear_trace_function,
+    fan_out,
+    get_trace_function,
+    set_trace_function,
+    swallowed_errors,
+)
+from hypertrace.metrics import CountingOptions, Metrics
 from hypertrace_prometheus import PrometheusExporter
 
+from ..traced_classes import Swarm
 from .pages import by, total
-from .traced_classes import Swarm
 
 if TYPE_CHECKING:
     from hypertrace import TraceEvent
@@ -144,7 +152,7 @@ def test_a_mistake_in_the_settings_raises_at_once(
 def test_settings_are_given_by_name() -> None:
     """All but the port are keyword arguments, so that a call can be read."""
     with pytest.raises(TypeError, match="positional"):
-        PrometheusExporter(0, "127.0.0.1")  # type: ignore[call-arg]
+        PrometheusExporter(0, "127.0.0.1")  # type: ignore[call-arg,arg-type]
 
 
 @pytest.mark.parametrize(
@@ -164,3 +172,137 @@ def test_a_counter_is_not_named_like_another_metric_of_the_page(name: str) -> No
     """A counter's name that begins like those of the exporter's other metrics is refused."""
     with pytest.raises(ValueError, match="begins like"):
         PrometheusExporter(counter_name=name)
+
+
+# --- one Metrics, any number of exporters -----------------------------------------------
+
+
+def test_an_exporter_owns_metrics_or_is_given_them() -> None:
+    """Without `metrics` it makes them; with it, it shows those."""
+    metrics = Metrics(allowed_props=["topic"])
+    with PrometheusExporter(metrics=metrics) as given, PrometheusExporter() as owner:
+        assert given.forwards_to is metrics
+        assert isinstance(owner.forwards_to, Metrics)
+        assert owner.forwards_to is not metrics
+
+
+def test_counting_arguments_go_to_the_metrics() -> None:
+    """Each of them is an argument of the exporter, too, and has its effect."""
+    with PrometheusExporter(counter_name="calls_total", max_series=7, upstream=True) as exporter:
+        lines = exporter.metrics().splitlines()
+    assert 'hypertrace_series_limit{metric="calls_total"} 7' in lines
+    assert 'hypertrace_series_limit{metric="function_edges_total"} 7' in lines
+
+
+@pytest.mark.parametrize("argument", CountingOptions.__annotations__)
+def test_metrics_together_with_a_counting_argument_is_an_error(argument: str) -> None:
+    """What is counted is settled where the `Metrics` is made; the error names both arguments."""
+    registry = CollectorRegistry()
+    options: dict[str, Any] = {argument: ()}
+    message = f"metrics together with {argument}: .*pass {argument} to Metrics"
+    with pytest.raises(ValueError, match=message):
+        PrometheusExporter(metrics=Metrics(), registry=registry, **options)
+    assert generate_latest(registry) == b""
+
+
+def test_all_arguments_that_do_not_go_together_are_named() -> None:
+    """The error lists each of them."""
+    with pytest.raises(ValueError, match="metrics together with max_series and upstream"):
+        PrometheusExporter(metrics=Metrics(), max_series=5, upstream=False)
+
+
+@pytest.mark.parametrize("metrics", [Metrics, "metrics", 7, True, PrometheusExporter], ids=str)
+def test_what_is_no_metrics_is_refused(metrics: Any) -> None:
+    """The error says what is wanted."""
+    with pytest.raises(TypeError, match=r"metrics must be a hypertrace\.metrics\.Metrics, not "):
+        PrometheusExporter(metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{}, {"metrics": Metrics()}, {"max_series": 5}],
+    ids=["alone", "metrics", "max_series"],
+)
+def test_an_unknown_argument_is_one_of_the_exporter(others: dict[str, Any]) -> None:
+    """The error names the exporter that was called, as that of any function does."""
+    message = r"PrometheusExporter\(\) got an unexpected keyword argument 'allowed_prop'"
+    with pytest.raises(TypeError, match=message):
+        PrometheusExporter(allowed_prop=["x"], **others)  # type: ignore[call-arg]
+
+
+def test_an_exporter_shows_methods_of_an_exporter_only() -> None:
+    """What counts is reached through `forwards_to`; users find no recorders and no series here."""
+    with PrometheusExporter() as exporter:
+        shown = {name for name in dir(exporter) if not name.startswith("_")}
+    assert shown == {
+        "asgi_app",
+        "forwards_to",
+        "metrics",
+        "port",
+        "registry",
+        "stop",
+        "url",
+        "wsgi_app",
+    }
+
+
+def test_two_exporters_of_one_metrics_agree(export: Export) -> None:
+    """Both pages have the same lines of what is counted, and each event is counted once."""
+    metrics = Metrics(allowed_props=["topic"], upstream=True)
+    with (
+        PrometheusExporter(metrics=metrics, collect_defaults=False) as one,
+        PrometheusExporter(metrics=metrics, collect_defaults=False) as other,
+    ):
+        for function in (metrics, one, other, fan_out(one, other), fan_out(metrics, one)):
+            set_trace_function(function)
+            swarm = Swarm()
+            with Tracer("outer").span():
+                swarm.connect(topic="a")
+                with swarm.tracer.span() as span:
+                    span.set(topic="b")
+        assert one.metrics() == other.metrics()
+        assert total(one) == 5 * 3
+        assert by("caller_props_topic", other) == {"a": 5, "b": 5, None: 5}
+        assert swallowed_errors() == 0
+
+
+def test_metrics_stay_when_one_of_their_exporters_is_stopped() -> None:
+    """The others go on to show them."""
+    metrics = Metrics()
+    set_trace_function(metrics)
+    first = PrometheusExporter(metrics=metrics, collect_defaults=False)
+    swarm = Swarm()
+    swarm.connect()
+    first.stop()
+    swarm.connect()
+    with PrometheusExporter(metrics=metrics, collect_defaults=False) as second:
+        assert total(second) == 2
+    assert first.metrics() == ""
+
+
+def test_an_exporter_is_the_trace_function_that_was_set(export: Export) -> None:
+    """Though events go straight to its metrics, it is what `get_trace_function` returns."""
+    exporter = export()
+    assert get_trace_function() is exporter
+
+
+def test_an_exporter_costs_nothing_on_the_way_of_an_event(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither alone nor in a `fan_out` is it called for an event: its metrics are bound."""
+    exporter = export(allowed_props=["topic"])
+
+    def fail(*_: object) -> None:
+        raise AssertionError("an event took the long way")
+
+    monkeypatch.setattr(PrometheusExporter, "__call__", fail)
+    monkeypatch.setattr(Metrics, "__call__", fail)
+    for function in (exporter, fan_out(exporter, Metrics()), fan_out(exporter)):
+        set_trace_function(function)
+        swarm = Swarm()
+        for topic in ("a", "b"):
+            swarm.connect(topic=topic)
+            with swarm.tracer.span(topic=topic):
+                pass
+    assert total(exporter) == 3 * 4
+    assert swallowed_errors() == 0

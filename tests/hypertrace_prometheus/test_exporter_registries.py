@@ -18,10 +18,10 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.exposition import render
+from hypertrace_prometheus.exposition.render import render
 
+from ..traced_classes import Swarm
 from .pages import families_of, parse_openmetrics
-from .traced_classes import Swarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The package without the libraries of its extra."""
+"""What the package loads, and what it says without the libraries of its extra."""
 
 import subprocess
 import sys
@@ -12,3 +12,19 @@ def test_a_missing_library_is_told_with_the_command_that_installs_it() -> None:
     )
     assert ended.returncode == 1
     assert 'pip install "hypertrace[prometheus]"' in ended.stderr
+
+
+def test_an_import_loads_neither_the_server_nor_its_libraries() -> None:
+    """What only a server or an exporter uses loads when it is made."""
+    program = (
+        "import sys, hypertrace_prometheus\n"
+        "late = ('hypertrace_prometheus.http', 'werkzeug', 'prometheus_client', 'ssl', 'asyncio')\n"
+        "print([name for name in sys.modules if name.startswith(late)])\n"
+        "exporter = hypertrace_prometheus.PrometheusExporter()\n"
+        "late = ('hypertrace_prometheus.http', 'werkzeug')\n"
+        "print([name for name in sys.modules if name.startswith(late)])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "[]\n[]\n"

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace_prometheus.server import MetricsServer
+    from hypertrace_prometheus.http.server import MetricsServer
 
 PROC = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(not PROC.is_dir(), reason="needs Linux's /proc")
@@ -35,16 +35,6 @@ class Start(Protocol):
     """Starts a server; the fixture `start` gives one."""
 
     def __call__(self, **arguments: Any) -> MetricsServer: ...
-
-
-class Clock:
-    """The server's clock, which moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Gate:

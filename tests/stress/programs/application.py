@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import hypertrace
 from hypertrace import (
     Tracer,
-    _failures,
     clear_trace_function,
     get_trace_function,
+    rate_limit,
     set_trace_function,
 )
 from hypertrace_prometheus import PrometheusExporter
@@ -82,7 +82,7 @@ def raising(calls: int, *, bound: bool) -> dict[str, Any]:
     # One more, a minute later: its line tells how many there were without one.
     now = time.monotonic
     time.monotonic = lambda: now() + MINUTE + 1
-    _failures.monotonic = time.monotonic  # type: ignore[attr-defined]
+    rate_limit.monotonic = time.monotonic  # type: ignore[attr-defined]
     swarm.connect()
     return {
         "reached": reached[0],

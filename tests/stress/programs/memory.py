@@ -19,12 +19,13 @@ OURS = ("hypertrace", "hypertrace_prometheus")
 
 
 class Lines(logging.Handler):
-    """Remembers what the exporter logs."""
+    """Remembers what the counting and the exporter log."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
-        logging.getLogger("hypertrace_prometheus").addHandler(self)
+        for name in ("hypertrace.metrics", "hypertrace_prometheus"):
+            logging.getLogger(name).addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.texts.append(record.getMessage())

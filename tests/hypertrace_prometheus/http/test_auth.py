@@ -1,0 +1,331 @@
+"""Who may read the metrics."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hypertrace_prometheus.http import auth as module
+from hypertrace_prometheus.http.auth import Auth
+
+from ..wire import ELSEWHERE, HEALTH, PATHS, Start, ask, connect, exchange, read_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+SECRETS = """\
+# who may scrape
+ada:correct horse
+  grace:batt:ery
+
+Bearer staple.token-_~+/==
+"""
+
+
+def basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+GOOD = [
+    basic("ada", "correct horse"),
+    basic("grace", "batt:ery"),
+    "Bearer staple.token-_~+/==",
+    "bearer   staple.token-_~+/==",
+    basic("ada", "correct horse").replace("Basic", "BASIC"),
+]
+BAD = [
+    "",
+    "Basic",
+    "Bearer",
+    "Basic !!!",
+    "Basic YQ",
+    basic("ada", "wrong"),
+    basic("ada", ""),
+    basic("", ""),
+    basic("nobody", "correct horse"),
+    basic("ada", "correct horse "),
+    basic("# who may scrape", ""),
+    "Basic ada:correct horse",
+    "Bearer wrong",
+    "Bearer ada:correct horse",
+    "Basic staple.token-_~+/==",
+    "Digest ada:correct horse",
+    "ada:correct horse",
+    "staple.token-_~+/==",
+    "Bearer staple.token-_~+/==, Bearer staple.token-_~+/==",
+]
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> str:
+    """Give the argument `auth` for a file with three credentials."""
+    path = tmp_path / "secrets"
+    path.write_text(SECRETS)
+    return f"file:{path}"
+
+
+def request(sent: str | None, client: str = "192.0.2.1") -> dict[str, Any]:
+    return {"REMOTE_ADDR": client} | ({} if sent is None else {"HTTP_AUTHORIZATION": sent})
+
+
+def status(auth: Auth, sent: str | None, client: str = "192.0.2.1") -> int:
+    refusal = auth.refusal(request(sent, client))
+    return 200 if refusal is None else refusal.status
+
+
+@pytest.mark.parametrize("sent", GOOD)
+def test_each_credential_lets_in(secrets: str, sent: str) -> None:
+    """Every name with its password, and every token, is let in; schemes in any case."""
+    assert status(Auth(secrets), sent) == 200
+
+
+@pytest.mark.parametrize("sent", [None, *BAD])
+def test_nothing_else_lets_in(secrets: str, sent: str | None) -> None:
+    """What is not exactly a credential gets status 401 and a constant text."""
+    refusal = Auth(secrets).refusal(request(sent))
+    assert refusal is not None
+    assert refusal.status == 401
+    assert refusal.body == b"This needs credentials.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "schemes"),
+    [("ada:x", ["Basic"]), ("Bearer x", ["Bearer"]), ("Bearer x\nada:x", ["Bearer", "Basic"])],
+)
+def test_a_refusal_says_what_would_do(
+    monkeypatch: pytest.MonkeyPatch, text: str, schemes: list[str]
+) -> None:
+    """Status 401 comes with a challenge for each scheme that there is a credential of."""
+    monkeypatch.setenv("METRICS_AUTH", text)
+    refusal = Auth("env:METRICS_AUTH").refusal(request(None))
+    assert refusal is not None
+    challenges = [value for name, value in refusal.headers if name == "WWW-Authenticate"]
+    assert [challenge.split(" ")[0] for challenge in challenges] == schemes
+    assert all('realm="hypertrace"' in challenge for challenge in challenges)
+
+
+@pytest.mark.parametrize("text", ["ada:pass\r\n", "\ufeffada:pass", "\n\n ada:pass \n#"])
+def test_files_of_other_editors_will_do(tmp_path: Path, text: str) -> None:
+    """Line ends of Windows, a byte order mark and spaces around are not part of a credential."""
+    path = tmp_path / "secrets"
+    path.write_bytes(text.encode())
+    assert status(Auth(f"file:{path}"), basic("ada", "pass")) == 200
+
+
+def test_a_file_in_utf_16_is_an_error(tmp_path: Path) -> None:
+    """A file with two bytes a character raises ValueError, instead of letting nobody in."""
+    path = tmp_path / "secrets"
+    path.write_bytes("ada:pass".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"line 1 of .*neither 'name:password'"):
+        Auth(f"file:{path}")
+
+
+def test_a_password_may_be_any_text(tmp_path: Path) -> None:
+    """A password outside ASCII, or outside UTF-8, is compared byte by byte."""
+    path = tmp_path / "secrets"
+    path.write_bytes("ada:pässwörd\n".encode() + b"grace:\xff\xfe\n")
+    auth = Auth(f"file:{path}")
+    assert status(auth, basic("ada", "pässwörd")) == 200
+    assert status(auth, "Basic " + base64.b64encode(b"grace:\xff\xfe").decode()) == 200
+    assert status(auth, basic("ada", "password")) == 401
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("s3cret", 1),
+        ("ada:pw\n\ns3cret", 3),
+        (":s3cret", 1),
+        ("s3cret:", 1),
+        ("Bearer", 1),
+        ("Bearer ", 1),
+        ("Bearer s3cret s3cret", 1),
+        ("# all well\nBearer s3crét", 2),
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "env"])
+def test_a_malformed_line_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, text: str, line: int
+) -> None:
+    """A line that is no credential raises ValueError that names its place, and not its text."""
+    path = tmp_path / "secrets"
+    path.write_text(text)
+    monkeypatch.setenv("METRICS_AUTH", text)
+    where = str(path) if kind == "file" else "METRICS_AUTH"
+    with pytest.raises(ValueError, match=f"line {line} of .*neither 'name:password'") as caught:
+        Auth(f"{kind}:{where}")
+    assert where in str(caught.value)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in told.stack if frame.filename == module.__file__]
+    assert ours
+    assert "s3cr" not in str(caught.value) + repr([frame.locals for frame in ours])
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# ada:pw\n"])
+def test_no_credentials_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    """A file or variable that has none raises ValueError that names it: nobody could come in."""
+    path = tmp_path / "secrets"
+    path.write_text(text)
+    monkeypatch.setenv("METRICS_AUTH", text)
+    with pytest.raises(ValueError, match=r"secrets' has no credentials"):
+        Auth(f"file:{path}")
+    with pytest.raises(ValueError, match="variable 'METRICS_AUTH' has no credentials"):
+        Auth("env:METRICS_AUTH")
+
+
+def test_what_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that is not there raises OSError with its name, a variable ValueError."""
+    monkeypatch.delenv("METRICS_AUTH", raising=False)
+    with pytest.raises(FileNotFoundError) as caught:
+        Auth(f"file:{tmp_path}/nothing")
+    assert caught.value.filename == f"{tmp_path}/nothing"
+    with pytest.raises(ValueError, match="variable 'METRICS_AUTH' has no credentials"):
+        Auth("env:METRICS_AUTH")
+
+
+@pytest.mark.parametrize("source", ["ada:s3cret", "s3cret", "", "file:", "env:", "FILE:x"])
+def test_credentials_are_no_argument(source: str) -> None:
+    """An argument that names no place raises ValueError that does not repeat it."""
+    with pytest.raises(ValueError, match="'file:PATH' or 'env:NAME'") as caught:
+        Auth(source)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [b"s3cret", ("ada", "s3cret"), 1])
+def test_an_argument_of_another_type_is_an_error(source: Any) -> None:
+    """What is no str raises TypeError that does not repeat it."""
+    with pytest.raises(TypeError, match="auth must be a str") as caught:
+        Auth(source)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_nothing_shows_the_credentials(secrets: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the text nor the attributes of the object have them, nor does the log."""
+    caplog.set_level(logging.DEBUG)
+    auth = Auth(secrets)
+    for sent in BAD:
+        auth.refusal(request(sent))
+    shown = repr(auth) + repr(vars(auth)) + caplog.text
+    assert not any(secret in shown for secret in ("correct horse", "batt:ery", "staple"))
+
+
+def test_every_credential_is_compared(secrets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right or wrong, near or far, digests of one length are compared with all there are."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    auth = Auth(secrets)
+    monkeypatch.setattr(module, "compare_digest", compare)
+    for sent in [*GOOD, *BAD[:9]]:
+        compared.clear()
+        auth.refusal(request(sent))
+        assert compared == [(32, 32)] * 3
+
+
+def test_guessing_is_limited(secrets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten failures within a minute an address is refused until the minute is over."""
+    now = 1000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    auth = Auth(secrets)
+    for _ in range(10):
+        assert status(auth, BAD[5]) == 401
+        now += 1
+    for sent in (BAD[5], GOOD[0], None):
+        refusal = auth.refusal(request(sent))
+        assert refusal is not None
+        assert refusal.status == 429
+        assert ("Retry-After", "50") in refusal.headers
+    assert status(auth, GOOD[0], "192.0.2.2") == 200
+    now += 49.9
+    assert status(auth, GOOD[0]) == 429
+    now += 0.2
+    assert status(auth, GOOD[0]) == 200
+
+
+def test_sending_no_credentials_is_no_guess(secrets: str) -> None:
+    """A probe or browser that sends none is refused each time, and shuts nobody out."""
+    auth = Auth(secrets)
+    assert {status(auth, None) for _ in range(50)} == {401}
+    assert status(auth, GOOD[0]) == 200
+
+
+def test_guesses_over_a_longer_time_are_no_attack(
+    secrets: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only ten failures within one minute count, wherever it begins."""
+    now = 1000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    auth = Auth(secrets)
+    for _ in range(30):
+        assert status(auth, BAD[5]) == 401
+        now += 6.1
+
+
+def test_what_is_known_of_failures_is_bounded(secrets: str) -> None:
+    """However many addresses fail, only the last thousand or so are remembered."""
+    auth = Auth(secrets)
+    for i in range(3000):
+        auth.refusal(request("Bearer wrong", f"2001:db8:{i:x}::/64"))
+    assert len(auth._failures._times) == 1024
+    assert f"2001:db8:{2999:x}::/64" in auth._failures._times
+
+
+def test_nothing_is_shown_without_credentials(start: Start, secrets: str) -> None:
+    """Every path, there or not, and every method, needs them; with them it is as ever."""
+    server = start(auth=secrets)
+    for path in [*PATHS, "/nothing"]:
+        for method in ("GET", "HEAD", "POST"):
+            code, headers, body = ask(server, path, method)
+            assert code == 401, (path, method)
+            assert body in {b"", b"This needs credentials.\n"}
+            assert headers["WWW-Authenticate"]
+    for path in PATHS:
+        assert ask(server, path, Authorization=GOOD[0])[0] == 200
+        assert ask(server, path, Authorization=GOOD[2])[0] == 200
+    assert ask(server, "/nothing", Authorization=GOOD[0])[0] == 404
+
+
+def test_a_client_is_shut_out_by_its_address(start: Start, secrets: str) -> None:
+    """One address that guesses is refused, and another is not."""
+    server = start(auth=secrets)
+    assert {ask(server, "/metrics", Authorization="Bearer no")[0] for _ in range(10)} == {401}
+    code, headers, body = ask(server, "/metrics", Authorization=GOOD[0])
+    assert (code, body) == (429, b"Too many wrong credentials.\n")
+    assert 50 < int(headers["Retry-After"]) <= 60
+    said = HEALTH[:-2] + f"Authorization: {GOOD[0]}\r\n\r\n".encode()
+    with connect(server, said, ELSEWHERE) as another:
+        assert read_all(another).endswith(b"ok")
+
+
+def test_two_headers_are_no_credentials(start: Start, secrets: str) -> None:
+    """A request that sends several credentials is not searched for a good one."""
+    server = start(auth=secrets)
+    line = f"Authorization: {GOOD[0]}\r\n"
+    answer = exchange(server, f"GET / HTTP/1.1\r\n{line}{line}\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def test_an_unknown_user_is_as_slow_as_a_known_one(secrets: str) -> None:
+    """How long a refusal takes tells nothing of whether the name is known."""
+    auth = Auth(secrets)
+
+    def took(sent: str) -> float:
+        start = time.perf_counter()
+        for _ in range(200):
+            auth._knows(sent)
+        return time.perf_counter() - start
+
+    known, unknown = basic("ada", "x" * 13), basic("abc", "x" * 13)
+    times = [(took(known), took(unknown)) for _ in range(15)]
+    assert min(a for a, _ in times) / min(b for _, b in times) == pytest.approx(1, abs=0.3)

@@ -1,0 +1,61 @@
+"""How tests run what they test: in threads, often enough that memory shows, by a set clock."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG = 120.0
+"""Seconds that only a test that hangs takes."""
+
+
+class Clock:
+    """A clock that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def in_threads(*works: Callable[[], object]) -> None:
+    """Run each in a thread of its own, all at once, and raise what one of them raises."""
+    failed: list[BaseException] = []
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            start.wait(LONG)
+            work()
+        except BaseException as error:  # noqa: BLE001 -- raised below
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+def growth(work: Callable[[int], object]) -> int:
+    """Return by how many bytes 2 000 more calls of `work` grow the memory in use."""
+    for number in range(3_000):
+        work(number)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(3_000, 5_000):
+            work(number)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
