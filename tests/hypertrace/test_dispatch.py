@@ -302,6 +302,33 @@ def test_fan_out_within_fan_out(make_counting: type[Any]) -> None:
     assert [sum(f.counts("id").values()) for f in (one, two, three)] == [8, 8, 8]
 
 
+class Standing:
+    """Stands for another trace function, as an exporter does for its metrics."""
+
+    def __init__(self, other: TraceFunction) -> None:
+        self._other = other
+
+    @property
+    def forwards_to(self) -> TraceFunction:
+        return self._other
+
+    def __call__(self, event: TraceEvent) -> None:
+        self._other(event)
+
+
+def test_several_that_stand_for_the_same_one_count_once(make_counting: type[Any]) -> None:
+    """Trace functions that stand for the same one are that one, also in other fan-outs."""
+    one, other = make_counting(), make_counting()
+    nested = fan_out(Standing(one), Standing(other))
+    function = fan_out(Standing(one), Standing(Standing(one)), one, nested)
+    assert is_bindable(function) == is_bindable(one)
+    set_trace_function(function)
+    swarm = Swarm()
+    swarm.connect()
+    swarm.connect()
+    assert [sum(f.counts("id").values()) for f in (one, other)] == [8, 8]
+
+
 def test_fan_out_of_nothing_is_a_mistake() -> None:
     """Without trace functions there is nothing to make one of."""
     with pytest.raises(ValueError, match="at least one"):
