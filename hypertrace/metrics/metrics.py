@@ -21,7 +21,7 @@ from .recorders import PropsIndex, SpansRecorder, props_recorder
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from hypertrace import SpanRecorder, TracedObject, TraceEvent
+    from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
 
     from .aggregations import Spans
     from .exemplars import ExemplarFunction
@@ -137,13 +137,14 @@ class Metrics:
     def bind_props(self, event: TraceEvent) -> Callable[[Props], object]:
         """Return what counts events like this one, each with props of its own."""
         functions, site = self._functions, self._functions.site_of(event)
-        overflow = functions.calls.overflow.cell.increment
+        overflow = functions.calls.overflow.cell
 
-        def make(props: Values) -> Callable[[], object]:
-            return functions.calls_at(site, props).cell.increment
+        # The cell itself, which can be called, and not its method: there is one for each series.
+        def make(props: Values) -> Cell:
+            return functions.calls_at(site, props).cell
 
         return props_recorder(
-            PropsIndex(functions.labeller, make, lambda increment: increment != overflow)
+            PropsIndex(functions.labeller, make, lambda cell: cell is not overflow)
         )
 
     def bind_span(self, event: TraceEvent) -> SpanRecorder:
