@@ -52,7 +52,7 @@ class Metrics:
     read. What is counted stays as long as the object does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a setting each
         self,
         *,
         allowed_props: Iterable[str] = (),
@@ -157,7 +157,7 @@ class Metrics:
         """Return what finds the recorder for spans like this one, each with props of its own."""
         functions, site = self._functions, self._functions.site_of(event)
         edge, simple = functions.edge_of(event), functions.is_simple
-        overflow = functions.calls.overflow.spans
+        overflow = functions.overflow_spans
         # One for all, so that none is kept for each.
         overflowing = SpansRecorder(overflow, functions, edge, simple=simple)
 
@@ -187,9 +187,7 @@ class Metrics:
 
     def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
         functions = self._functions
-        return SpansRecorder(
-            spans, functions, functions.edge_of(event), simple=functions.is_simple
-        )
+        return SpansRecorder(spans, functions, functions.edge_of(event), simple=functions.is_simple)
 
 
 def _bounds_of(
@@ -205,7 +203,7 @@ def _bounds_of(
         name: checked_bounds(others, f"buckets_for[{name!r}]")
         for name, others in buckets_for.items()
     }
-    return lambda class_name, id: special.get(id, special.get(class_name, bounds))
+    return lambda class_name, trace_id: special.get(trace_id, special.get(class_name, bounds))
 
 
 def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | None:

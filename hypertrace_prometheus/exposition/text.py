@@ -7,12 +7,12 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from hypertrace.metrics import Exemplar, Family, HistogramReading
     from hypertrace.metrics.labels import Values
@@ -124,30 +124,30 @@ def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
 def _histograms(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
     found: list[str] = []
     buckets: dict[tuple[float, ...], list[str]] = {}
-    for common, rest, value in zip(texts.commons, texts.rests, family.values, strict=True):
+    values = cast("Sequence[HistogramReading]", family.values)
+    for common, rest, value in zip(texts.commons, texts.rests, values, strict=True):
         if value.bounds not in buckets:
             buckets[value.bounds] = [
                 f',le="{bound}"' for bound in [*map(floatToGoString, value.bounds), "+Inf"]
             ]
-        labels = f"{common}{rest}"
-        found += _histogram(family.name, labels, value, buckets[value.bounds], openmetrics)
+        one = _histogram(family.name, f"{common}{rest}", value, buckets[value.bounds])
+        if openmetrics:
+            for bucket, exemplar in value.exemplars.items():
+                one[bucket] = f"{one[bucket][:-1]}{_exemplar(exemplar)}\n"
+        found += one
     return found
 
 
-def _histogram(
-    name: str, labels: str, value: HistogramReading, buckets: list[str], openmetrics: bool
-) -> list[str]:
+def _histogram(name: str, labels: str, value: HistogramReading, buckets: list[str]) -> list[str]:
     counts = list(accumulate(value.counts))
-    exemplars = value.exemplars if openmetrics else {}
-    found = [
-        f"{name}_bucket{{{labels}{bucket}}} {count}\n"
-        for bucket, count in zip(buckets, counts, strict=True)
+    return [
+        *[
+            f"{name}_bucket{{{labels}{bucket}}} {count}\n"
+            for bucket, count in zip(buckets, counts, strict=True)
+        ],
+        f"{name}_count{{{labels}}} {counts[-1]}\n",
+        f"{name}_sum{{{labels}}} {value.sum}\n",
     ]
-    for index, exemplar in exemplars.items():
-        found[index] = f"{found[index][:-1]}{_exemplar(exemplar)}\n"
-    found.append(f"{name}_count{{{labels}}} {counts[-1]}\n")
-    found.append(f"{name}_sum{{{labels}}} {value.sum}\n")
-    return found
 
 
 def _exemplar(exemplar: Exemplar) -> str:
