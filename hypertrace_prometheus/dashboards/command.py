@@ -163,6 +163,4 @@ DASHBOARDS = Command(
     configure=_configure,
     run=_run,
 )
-PUSH = Command(
-    help="bring the dashboards into a Grafana", configure=_configure_push, run=_run_push
-)
+PUSH = Command(help="bring the dashboards into a Grafana", configure=_configure_push, run=_run_push)

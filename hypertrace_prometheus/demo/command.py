@@ -35,6 +35,7 @@ examples:
       stop working after 500 questions but go on serving, to compare the numbers
 """
 
+
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument

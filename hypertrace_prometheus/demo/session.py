@@ -28,16 +28,17 @@ BUCKETS = (0.00005, 0.0001, 0.00025, *DEFAULT_BUCKETS)
 """Bounds for durations: much of what the library does takes less than a millisecond."""
 
 _BANNER = """\
-A library of Python's own documentation is open: {volumes} source files to read, visitors asking.
+A library of Python's documentation is open: {volumes} files, visitors asking.
 
-  1. Metrics      {url}
-  2. Prometheus   prometheus --config.file=prometheus.yml --storage.tsdb.path=data
-                  in another terminal, in a checkout of hypertrace;
-                  {target}
-  3. First graph  http://127.0.0.1:9090/graph with this query:
-                  sum by (object_classname, caller_functionname) (rate(function_counter_total[1m]))
-  4. Dashboards   hypertrace dashboards
-                  writes them to a folder, for Grafana to import
+ 1. Metrics     {url}
+ 2. Prometheus  prometheus --config.file=prometheus.yml --storage.tsdb.path=data
+                in another terminal, in a checkout of hypertrace;
+                {target}
+ 3. First graph http://127.0.0.1:9090/graph with this query:
+                sum by (object_classname, caller_functionname)
+                  (rate(function_counter_total[1m]))
+ 4. Dashboards  hypertrace dashboards
+                writes them to a folder, for Grafana to import
 
 {ending}
 """
