@@ -35,8 +35,9 @@ def test_the_list_of_commands_has_them(capsys: pytest.CaptureFixture[str]) -> No
     """`hypertrace` lists `dashboards` and `dashboards push`."""
     assert main([]) == 2
     shown = capsys.readouterr().err
-    assert "\n    dashboards push\n" in shown
     assert "write Grafana dashboards and Prometheus rules" in shown
+    assert "\n    dashboards push" in shown
+    assert "bring the dashboards into a Grafana" in shown
 
 
 @pytest.mark.parametrize("prog", ["hypertrace", "hypertrace-prometheus"])
