@@ -11,8 +11,8 @@ from pathlib import Path
 
 import hypertrace
 
-from . import peers, report
-from .measure import FULL, QUICK, Effort, Row, rows_of
+from . import peers, pythons, report
+from .measure import COMPILED, CORES, FULL, PURE, QUICK, Effort, Row, rows_of
 
 PROMISES = (
     "tracing_off",
@@ -27,10 +27,6 @@ PROMISES = (
 )
 """The files whose promises every core keeps, in the order of the table."""
 
-PURE, COMPILED = "pure Python", "compiled"
-CORES = {PURE: "1", COMPILED: "0"}
-"""The implementations of the core, each a column: what HYPERTRACE_PURE_PYTHON is for them."""
-
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -41,6 +37,7 @@ def main() -> int:
     skipped = [] if options.quick else _skipped()
     allowance = report.ALLOWANCE if options.quick else 1
     cores = CORES if hypertrace.COMPILED else {PURE: CORES[PURE]}
+    by_python = pythons.measured(options.python, effort)
     results: report.Rows = {
         core: [r for n in options.names for r in _apart(n, effort, core)] for core in cores
     }
@@ -50,8 +47,10 @@ def main() -> int:
         broken += report.broken(own, allowance)
         results = report.with_own(results, COMPILED, own)
     print(report.machine(), report.aligned(report.table(results)), *skipped, sep="\n")
+    if options.python:
+        print(pythons.text(*by_python))
     if options.write:
-        _write(results, skipped)
+        _write(results, skipped, by_python)
     for row in broken:
         print(f"FAILED: {row.what}: {row.judged:.3g}, promised {row.promise:.3g}", file=sys.stderr)
     return 1 if broken else 0
@@ -61,6 +60,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", default=PROMISES, metavar="NAME", help="of the files")
     parser.add_argument("--quick", action="store_true", help="only what promises are made about")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="an interpreter to measure a trace() on, too; may be given several times",
+    )
     parser.add_argument("--write", action="store_true", help="write docs/performance.md, too")
     return parser.parse_args()
 
@@ -82,7 +88,7 @@ def _skipped() -> list[str]:
     return skipped
 
 
-def _write(results: report.Rows, skipped: list[str]) -> None:
+def _write(results: report.Rows, skipped: list[str], by_python: pythons.Found) -> None:
     # Late: only this needs matplotlib.
     from . import growth, plots  # noqa: PLC0415
 
@@ -91,7 +97,7 @@ def _write(results: report.Rows, skipped: list[str]) -> None:
     images.mkdir(exist_ok=True)
     for figure in figures:
         plots.draw(figure, images)
-    (DOCS / "performance.md").write_text(report.page(results, skipped, figures))
+    (DOCS / "performance.md").write_text(report.page(results, skipped, figures, *by_python))
 
 
 if __name__ == "__main__":

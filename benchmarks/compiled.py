@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import peers
+from .bound import BOUND, BoundCounter
 from .creating import SLOTS, Maker
+from .ids_and_props import TWO_ALLOWED
 from .measure import OURS, compared
 from .ours import Plain, Swarm, exporting
 from .tracing_off import EMPTY, Untraced
@@ -22,21 +24,21 @@ def rows(effort: Effort) -> Iterator[Row]:
     times = effort.nanoseconds({OURS: off.connect, EMPTY: untraced.connect})
     yield from compared("compiled: `trace()`, disabled", times, {EMPTY: (0.6, 0.5)})
 
-    counter, timer = peers.BoundCounter(), peers.BoundTimer()
+    counter, timer = BoundCounter(), peers.BoundTimer()
     with exporting(allowed_props=["topic", "peer"], exemplar=None):
         swarm = Plain()
-        operations = {EMPTY: untraced.connect, peers.BOUND: counter.connect}
+        operations = {EMPTY: untraced.connect, BOUND: counter.connect}
         times = effort.nanoseconds({OURS: swarm.connect, **operations})
-        promises = {EMPTY: (1.25, 1.0), peers.BOUND: (0.25, 0.2)}
+        promises = {EMPTY: (1.25, 1.0), BOUND: (0.25, 0.2)}
         yield from compared("compiled: `trace()`, counted", times, promises)
 
-        bound = {peers.BOUND: counter.connect}
+        bound = {BOUND: counter.connect}
         for what, operation, promise in (
             ('compiled: `trace("id")`', Swarm.connect_with_id, (0.35, 0.25)),
-            ("compiled: `trace(prop=value)`, two allowed", Swarm.connect_with_prop, (0.8, 0.5)),
+            (f"compiled: {TWO_ALLOWED}", Swarm.connect_with_other_prop, (0.8, 0.5)),
         ):
             times = effort.nanoseconds({OURS: operation.__get__(swarm), **bound})
-            yield from compared(what, times, {peers.BOUND: promise})
+            yield from compared(what, times, {BOUND: promise})
 
         times = effort.nanoseconds(
             {OURS: Swarm.span.__get__(swarm), peers.BOUND_TIMER: timer.connect}

@@ -8,6 +8,7 @@ from hypertrace import fan_out
 from hypertrace_prometheus import PrometheusExporter
 
 from . import peers
+from .bound import BOUND, BoundCounter
 from .measure import OURS, compared
 from .ours import App, Plain, Swarm, exporting, tracing
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from .measure import Effort, Row
 
-PROMISES = {peers.BOUND: (0.9, 0.6), peers.LABELS: (1 / 8, 1 / 12), peers.OTEL: (1 / 18, 1 / 25)}
+PROMISES = {BOUND: (0.9, 0.6), peers.LABELS: (1 / 8, 1 / 12), peers.OTEL: (1 / 18, 1 / 25)}
 
 
 class Request:
@@ -42,9 +43,9 @@ class LabelledRequest:
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Measure `trace()` with the exporter, then with other settings and trace functions."""
-    bound, labelled, otel = peers.BoundCounter(), peers.LabelledCounter(), peers.OpenTelemetry()
+    bound, labelled, otel = BoundCounter(), peers.LabelledCounter(), peers.OpenTelemetry()
     operations = {
-        peers.BOUND: bound.connect,
+        BOUND: bound.connect,
         peers.LABELS: labelled.connect,
         peers.OTEL: otel.connect,
     }
@@ -53,16 +54,16 @@ def rows(effort: Effort) -> Iterator[Row]:
     with exporting():
         times = effort.nanoseconds({OURS: Swarm(App()).connect, **operations})
         if not effort.quick:
-            times |= peers.autometrics(times[peers.BOUND]) | _node()
+            times |= peers.autometrics(times[BOUND]) | _node()
     yield from compared("`trace()`, counted", times, PROMISES)
     if not effort.quick:
         yield from _other_settings(effort, bound, labelled)
 
 
 def _other_settings(
-    effort: Effort, bound: peers.BoundCounter, labelled: peers.LabelledCounter
+    effort: Effort, bound: BoundCounter, labelled: peers.LabelledCounter
 ) -> Iterator[Row]:
-    peer = {peers.BOUND: bound.connect}
+    peer = {BOUND: bound.connect}
     with exporting(object_ids=True):
         times = effort.nanoseconds({OURS: Swarm(App()).connect, **peer})
     yield from compared("`trace()`, counted, with object ids", times)

@@ -9,6 +9,7 @@ from goblinfish.metrics.trackers import ProcessTracker
 from hypertrace import Tracer, traced
 
 from . import peers
+from .bound import BOUND, BoundCounter
 from .measure import OURS, compared
 from .ours import exporting
 
@@ -62,8 +63,8 @@ def rows(effort: Effort) -> Iterator[Row]:
     with exporting(exemplar=None):
         times = effort.nanoseconds({OURS: Job().traced, **operations})
         if not effort.quick:
-            bound = effort.nanoseconds({peers.BOUND: peers.BoundCounter().connect})
-            times |= peers.autometrics(bound[peers.BOUND])
+            bound = effort.nanoseconds({BOUND: BoundCounter().connect})
+            times |= peers.autometrics(bound[BOUND])
         yield from compared("`@traced` on a method, on", times, {peers.BOUND_TIMER: (1.0, 0.8)})
         if effort.quick:
             return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from . import peers
+from .bound import BoundCounter
 from .measure import FULL, OURS
 from .ours import App, Plain, Swarm, exporting
 from .scraping import Shelf, milliseconds, plain_counter
@@ -94,7 +95,7 @@ def _by_threads() -> dict[str, Points]:
     ours: Points = {}
     theirs: Points = {}
     with exporting():
-        traced, counted = Swarm(App()).connect, peers.BoundCounter().connect
+        traced, counted = Swarm(App()).connect, BoundCounter().connect
         for threads in THREADS:
             ours[threads] = min(_shared_out(traced, threads) for _ in range(ROUNDS))
             theirs[threads] = min(_shared_out(counted, threads) for _ in range(ROUNDS))

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     Operation = Callable[[], object]
     Promises = Mapping[str, tuple[float, float]]
 
+PURE, COMPILED = "pure Python", "compiled"
+CORES = {PURE: "1", COMPILED: "0"}
+"""The implementations of the core, each a column: what HYPERTRACE_PURE_PYTHON is for them."""
+
 OURS = "hypertrace"
 _WARM_UP_CALLS = 2_000
 

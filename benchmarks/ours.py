@@ -61,8 +61,12 @@ class Swarm:
         self.tracer.trace(topic="sports")
 
     def connect_with_other_prop(self) -> None:
-        """Trace with a prop that is not."""
+        """Trace with a prop that is not, or is the second that is allowed."""
         self.tracer.trace(peer="ann")
+
+    def connect_with_two_props(self) -> None:
+        """Trace with both."""
+        self.tracer.trace(topic="sports", peer="ann")
 
     def connect_with_mapping(self) -> None:
         """Trace with props as a mapping."""

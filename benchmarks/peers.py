@@ -11,7 +11,6 @@ import socket
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import blinker
 import statsd
@@ -20,10 +19,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from .bound import LABEL_VALUES
 
-BOUND = "prometheus_client, bound `inc()`"
 LABELS = "prometheus_client, `labels(…).inc()`"
 OTEL = "OpenTelemetry, `counter.add`"
 BOUND_TIMER = "prometheus_client, bound `with child.time():`"
@@ -34,29 +31,6 @@ NODE = "the JavaScript original on Node.js"
 _HERE = Path(__file__).parent
 AUTOMETRICS_PYTHON = _HERE.parent / ".ci" / ".bench-autometrics" / "bin" / "python"
 """Its own environment: autometrics pins an older `prometheus_client`."""
-
-LABEL_VALUES = {
-    "object_classname": "Swarm",
-    "caller_functionname": "connect",
-    "caller_filename": "benchmarks/counting.py",
-    "parent_object_classname": "App",
-    "object_props_topic": "news",
-    "parent_object_props_topic": "all",
-}
-"""What a `trace()` of `ours.Swarm` is counted by."""
-
-
-class BoundCounter:
-    """A child of a counter, taken once."""
-
-    def __init__(self, values: Mapping[str, str] = LABEL_VALUES) -> None:
-        """Take the child with these labels."""
-        counter = Counter("bound", "Calls", list(values), registry=CollectorRegistry())
-        self.child = counter.labels(**values)
-
-    def connect(self) -> None:
-        """Count."""
-        self.child.inc()
 
 
 class LabelledCounter:

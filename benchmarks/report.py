@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .growth import Figure
     from .measure import Row
+    from .pythons import OnePython
 
     Rows = Mapping[str, Sequence[Row]]
     """The rows of each core."""
@@ -34,6 +35,16 @@ ALLOWANCE = 1.3
 _FROM_HERE_WHOLE = 100
 
 _HEADS = ("what", "against", "its figure", "promise", "goal")
+_PYTHON_HEADS = (
+    "Python",
+    "core",
+    "`trace()`",
+    "without the method",
+    "an empty method",
+    "ratio",
+    "a bound `inc()`",
+    "ratio",
+)
 
 
 def table(results: Rows) -> list[list[str]]:
@@ -79,6 +90,26 @@ def broken(rows: Iterable[Row], allowance: float = ALLOWANCE) -> list[Row]:
     return [row for row in rows if row.promise and row.judged > allowance * row.promise]
 
 
+def pythons_table(by_python: Sequence[OnePython]) -> list[list[str]]:
+    """Return the cells of the table of the Pythons, the heads first."""
+    return [
+        list(_PYTHON_HEADS),
+        *[
+            [
+                each.version,
+                each.core,
+                _number(each.trace, "ns"),
+                _number(each.trace - each.idle, "ns"),
+                _number(each.empty, "ns"),
+                _ratio(each.trace / each.empty),
+                _number(each.bound, "ns"),
+                _ratio(each.trace / each.bound),
+            ]
+            for each in by_python
+        ],
+    ]
+
+
 def aligned(cells: Sequence[Sequence[str]]) -> str:
     """Return a table for a terminal."""
     plain = [[cell.replace("`", "") for cell in line] for line in cells]
@@ -105,14 +136,31 @@ def machine() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}, {cores}"
 
 
-def page(results: Rows, skipped: Sequence[str], figures: Sequence[Figure]) -> str:
-    """Return `docs/performance.md`."""
+def page(
+    results: Rows,
+    skipped: Sequence[str],
+    figures: Sequence[Figure],
+    by_python: Sequence[OnePython],
+    not_found: Sequence[str],
+) -> str:
+    """Return `docs/performance.md`.
+
+    Args:
+        results: the rows of each core.
+        skipped: peers that were not measured.
+        figures: how costs grow.
+        by_python: the rows of each Python.
+        not_found: Pythons and cores that were not measured.
+    """
     versions = "; ".join(f"{name} {version(name)}" for name in PACKAGES)
     parts = [
         _INTRODUCTION,
         f"Taken on: {machine()}. Beside it: {versions}.",
         markdown(table(results)),
         *[f"Not measured: {what}" for what in skipped],
+        _PYTHONS,
+        *([markdown(pythons_table(by_python))] if by_python else []),
+        *[f"Not measured: {what}" for what in not_found],
         _GROWTH,
         *[f"![{title}](images/{image_name(title)})" for title, _, _ in figures],
         *[_growth_table(figure) for figure in figures],
@@ -165,6 +213,20 @@ and for them. The ratios hold on other machines, the nanoseconds do not. `bash .
 again and writes this page; `.ci/run` fails when a ratio is 1.3 times past its promise.
 
 ## Beside others"""
+
+_PYTHONS = """\
+## On each Python
+
+A counted `trace()` on each Python, installed with pip into a new environment. The operations of a
+row take turns in the same process:
+
+- `trace()`: a method whose only line is `self.tracer.trace()`;
+- without the method: the same, less a method that does nothing;
+- an empty method: a method whose only line calls one that does nothing and has the signature of
+  `trace()`;
+- a bound `inc()`: a method whose only line calls that of `prometheus_client`.
+
+A ratio is the whole `trace()` divided by the figure before it."""
 
 _GROWTH = """\
 ## As things grow

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
     from ._recorders import PropsRecorder as PropsRecorder
+    from ._silent import silent_tracers as silent_tracers
     from ._span import Span as Span
     from ._tracer import Tracer as Tracer
     from .cells import Cell as Cell
@@ -52,6 +53,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "get_trace_function",
     "instrument",
     "set_trace_function",
+    "silent_tracers",
     "swallowed_errors",
     "traced",
     "untraced",
@@ -80,6 +82,7 @@ _HOME = {
     "fan_out": "_dispatch",
     "get_trace_function": "_dispatch",
     "set_trace_function": "_dispatch",
+    "silent_tracers": "_silent",
     "instrument": "_instrument",
     "swallowed_errors": "_failures",
     "traced": "decorators",

@@ -63,7 +63,8 @@ class CallSite:
 NOWHERE = CallSite(None, 0, "<unknown>", "<unknown>", None)
 """Stands for a call that no Python code contains, as from `atexit` or an embedding program."""
 
-_sites: dict[int, CallSite] = {}
+_sites: dict[tuple[int, str | None], CallSite] = {}
+"""By address and module: one code object may run in several modules."""
 
 
 def resolve(frame: FrameType | None) -> CallSite:
@@ -71,14 +72,16 @@ def resolve(frame: FrameType | None) -> CallSite:
     if frame is None:
         return NOWHERE
     code, offset = frame.f_code, frame.f_lasti
-    site = _sites.get(id(code) + offset)
+    module = frame.f_globals.get("__name__")
+    if type(module) is not str:
+        module = str.__str__(module) if issubclass(type(module), str) else None
+    site = _sites.get((id(code) + offset, module))
     if site is None:
         line, column = _position(code, offset)
-        module = frame.f_globals.get("__name__")
         site = CallSite(code, offset, code.co_qualname, code.co_filename, module, line, column)
         if len(_sites) >= MAX_SITES:
             _sites.clear()
-        _sites[site.address] = site
+        _sites[site.address, module] = site
     return site
 
 

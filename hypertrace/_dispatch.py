@@ -1,15 +1,13 @@
-"""The one global slot: which trace function is set, and what was made before it was."""
+"""The one global slot: which trace function is set."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from itertools import count
 from types import FunctionType, MethodType
 
-from . import _callsite, _failures, _guard
-from ._failures import logger, swallow
-from ._guard import untraced
+from . import _callsite, _failures, _guard, _silent
+from ._failures import swallow
 from ._naming import class_name_of
 from ._recorders import Together
 from ._targets import EventRecorder, is_bindable, is_span_bindable, receiver_of, target_for
@@ -37,18 +35,14 @@ target: Target | None = None
 _in_use: list[Target] = []
 """Targets that are not retired; more than one only while they are replaced."""
 
-_NAMES_KEPT = 5
-
-_disabled_count = count()
-_disabled_names: dict[str, None] = {}
-
 
 def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None:
     """Send all events to `function` from now on, instead of the one set before.
 
     Takes effect at once in all threads; a `trace()` that is under way may still reach the old one.
-    Tracers made while no trace function was set stay disabled for good: how many there are is
-    logged at INFO (logger `hypertrace`).
+    Tracers made while no trace function was set stay disabled for good: how many there are, and of
+    which classes, is logged (logger `hypertrace`), at WARNING the first time in this process and at
+    INFO later; see also `silent_tracers`.
 
     Args:
         function: a callable that takes a `TraceEvent`; see `TraceFunction` for what it may do, and
@@ -60,11 +54,11 @@ def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None
             ends with this trace function: when another one is set, or none.
 
     Raises:
-        TypeError: `function` is not callable, or a coroutine or generator function.
+        TypeError: `function` is not callable, a class, or a coroutine or generator function.
     """
     _check_callable(function)
     _replace_target(target_for(function), strict=strict)
-    _tell_disabled()
+    _silent.report()
 
 
 def clear_trace_function() -> None:
@@ -117,17 +111,10 @@ def _receivers(functions: Sequence[TraceFunction]) -> list[TraceFunction]:
     return receivers
 
 
-def note_disabled(ctx: object) -> None:
-    """Remember that a tracer of `ctx` was made while no trace function was set."""
-    next(_disabled_count)
-    if len(_disabled_names) < _NAMES_KEPT:
-        _disabled_names[class_name_of(ctx)] = None
-
-
 def reset() -> None:
     """Bring all global state back to how it was at import; for tests."""
     clear_trace_function()
-    _forget_disabled()
+    _silent.reset()
     _callsite.reset()
     _failures.reset()
     _guard.reset()
@@ -136,16 +123,31 @@ def reset() -> None:
 def _check_callable(function: object) -> None:
     if not callable(function):
         raise TypeError(f"a trace function must be callable with one event, not {function!r}")
+    if issubclass(type(function), type):
+        name = class_name_of(function)
+        raise TypeError(
+            f"a trace function is called with each event, and {name} is a class: make an instance "
+            f"of it and pass that, as in set_trace_function({name}(...))"
+        )
     import inspect  # here, as it takes longer to load than all the rest
 
     kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
     is_function = issubclass(type(function), FunctionType | MethodType | partial)
     called = function if is_function else type(function).__call__
-    if any(is_kind(called) for is_kind in kinds):
+    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):
         raise TypeError(
             f"a trace function runs when it is called, and {function!r} has to be awaited or "
             "iterated; make it a plain function, that puts the event into a queue if need be"
         )
+
+
+def _is_marked(function: object) -> bool:
+    """Whether an object says that it has to be awaited: one that is marked, or an `AsyncMock`."""
+    import inspect  # as above
+
+    with suppress(Exception):  # from the object's own `__getattr__`
+        return inspect.iscoroutinefunction(function)
+    return False
 
 
 def _replace_target(new: Target | None, *, strict: bool) -> None:
@@ -160,31 +162,6 @@ def _replace_target(new: Target | None, *, strict: bool) -> None:
             old.retire()
             with suppress(ValueError):
                 _in_use.remove(old)
-
-
-def _tell_disabled() -> None:
-    silent = next(_disabled_count)
-    if silent:
-        try:
-            untraced(_log_disabled, silent)
-        except Exception as error:  # noqa: BLE001 -- a log handler may raise anything
-            swallow(error, _log_disabled)
-    _forget_disabled()
-
-
-def _log_disabled(silent: int) -> None:
-    logger().info(
-        "%d tracers were made before the trace function was set and stay silent, of %s; "
-        "set it before the objects are made",
-        silent,
-        ", ".join(_disabled_names),
-    )
-
-
-def _forget_disabled() -> None:
-    global _disabled_count  # noqa: PLW0603 -- starts anew
-    _disabled_count = count()
-    _disabled_names.clear()
 
 
 class _FanOut:

@@ -34,7 +34,7 @@ def instrument(
 
     The module may be imported already, or later: then its functions are traced as soon as it is.
     Who imported a function by name before (`from module import function`) keeps the original.
-    What is instrumented already is not instrumented again.
+    What is instrumented already is not instrumented again. After `importlib.reload` call it again.
 
     Args:
         target: `package.module:function` or `package.module:Class.method`; with shell-style
@@ -45,7 +45,7 @@ def instrument(
         prop_from: as in `hypertrace.traced`.
 
     Returns:
-        A handle; its `undo()` puts everything back as it was.
+        A handle; its `undo()` puts back what was there before, wherever no other code replaced it.
 
     Raises:
         ValueError: `target` has another form, names nothing there is, or `prop_from` is wrong. The
@@ -83,10 +83,20 @@ class Instrumentation:
         return [f"{self._module}:{place.path}" for place in self._places]
 
     def undo(self) -> None:
-        """Put back what was there before, and forget a module that is not imported yet."""
+        """Put back what was there before, and forget a module that is not imported yet.
+
+        What other code replaced meanwhile, such as a reload of the module, is left as it is, and
+        logged at WARNING.
+        """
         self._undone = True
         while self._places:
-            self._places.pop().release()
+            place = self._places.pop()
+            if not place.release():
+                logger().warning(
+                    "%s:%s was replaced after it was instrumented; undo() leaves it as it is",
+                    self._module,
+                    place.path,
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -126,6 +136,9 @@ class Instrumentation:
 class _Place:
     """An attribute that is traced as long as somebody holds it."""
 
+    _replacement: _Replacement
+    """Set by `hold`."""
+
     def __init__(self, owner: Any, name: str, path: str) -> None:
         self._owner = owner
         self._name = name
@@ -141,33 +154,59 @@ class _Place:
 
     def hold(self, options: Mapping[str, Any]) -> None:
         """Trace the attribute, unless it is traced already."""
-        key = (id(self._owner), self._name)
-        if key not in _held:
-            own = vars(self._owner).get(self._name, _ABSENT)
-            current = inspect.getattr_static(self._owner, self._name)
-            setattr(self._owner, self._name, traced_callable(current, options))
-            _held[key] = [self._owner, own, 0]
-        _held[key][2] += 1
+        replacement = _replacements.get((id(self._owner), self._name))
+        if replacement is None or not replacement.stands():
+            replacement = _Replacement(self._owner, self._name, options)
+        replacement.holders += 1
+        self._replacement = replacement
 
-    def release(self) -> None:
-        """Put the attribute back, if nobody else holds it."""
-        key = (id(self._owner), self._name)
-        _held[key][2] -= 1
-        if _held[key][2]:
-            return
-        _, own, _ = _held.pop(key)
-        if own is _ABSENT:
+    def release(self) -> bool:
+        """Put the attribute back if no other place holds it.
+
+        Returns:
+            False if other code replaced it, which leaves it as it is.
+        """
+        self._replacement.holders -= 1
+        return self._replacement.holders > 0 or self._replacement.undo()
+
+
+class _Replacement:
+    """What stands for an attribute, and what the owner's own attribute was before."""
+
+    def __init__(self, owner: Any, name: str, options: Mapping[str, Any]) -> None:
+        self.holders = 0
+        self._owner = owner
+        self._name = name
+        self._before = vars(owner).get(name, _ABSENT)
+        current = inspect.getattr_static(owner, name)
+        setattr(owner, name, traced_callable(current, options))
+        self._after = vars(owner).get(name, _ABSENT)
+        _replacements[id(owner), name] = self
+
+    def stands(self) -> bool:
+        """Whether it was not replaced in turn, as by a reload of the module or by a test."""
+        return vars(self._owner).get(self._name, _ABSENT) is self._after
+
+    def undo(self) -> bool:
+        """Put back what was there before; return False if this replacement does not stand."""
+        key = id(self._owner), self._name
+        if _replacements.get(key) is self:
+            del _replacements[key]
+        if not self.stands():
+            return False
+        if self._before is _ABSENT:
             delattr(self._owner, self._name)
         else:
-            setattr(self._owner, self._name, own)
+            setattr(self._owner, self._name, self._before)
+        return True
 
 
 _ABSENT = object()
 _IMMUTABLE_TYPE = 1 << 8
 """Py_TPFLAGS_IMMUTABLETYPE: set on the types whose attributes cannot be replaced."""
 
-_held: dict[tuple[int, str], list[Any]] = {}
-"""By owner and name: the owner, what its own attribute was, and how many hold it."""
+_replacements: dict[tuple[int, str], _Replacement] = {}
+"""The latest by owner, which it holds, and name."""
 
 
 def _find(owner: Any, path: list[str], above: list[str]) -> list[_Place]:

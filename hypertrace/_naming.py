@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
 _qualname_of: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_module_of: Callable[[type], object] = type.__dict__["__module__"].__get__
 _mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
@@ -38,6 +39,15 @@ def type_name(cls: type) -> str:
 def class_names(cls: type | None) -> tuple[str, ...]:
     """Return the qualified names of a class and its bases, in the order of method resolution."""
     return () if cls is None else tuple([str.__str__(_qualname_of(c)) for c in _mro_of(cls)])
+
+
+def module_of(cls: type) -> str | None:
+    """Return the module that a class says it is defined in; None if it does not say."""
+    try:
+        module = _module_of(cls)
+    except AttributeError:  # it was made where no module has a name
+        return None
+    return module if type(module) is str else None
 
 
 def without_class(qualname: str, names: Iterable[str]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from weakref import ref
 
-from ._naming import class_names
+from ._naming import class_names, module_of
 from .events import TracedObject, TraceEvent
 
 TYPE_CHECKING = False
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ._callsite import CallSite
 
     Recorders = dict[Hashable, Any]
+
+
+_OF_NO_MODULE = (str, ModuleType)
 
 
 class Source:
@@ -63,6 +66,11 @@ class Source:
     def _class_names(self) -> tuple[str, ...]:
         known = self._class
         return known if isinstance(known, tuple) else class_names(known())
+
+    def _home(self) -> str | None:
+        """Return the module of the object's class; None without one, and for texts and modules."""
+        cls = None if isinstance(self._class, tuple) else self._class()
+        return None if cls is None or issubclass(cls, _OF_NO_MODULE) else module_of(cls)
 
     def _event(self, site: CallSite, id: Any, props: dict[str, object] | None) -> TraceEvent:
         caller = site.caller(self._class_names(), props)

@@ -31,7 +31,10 @@ MAX_BUFFERED = 128
 """Durations that wait in a recorder's list before it is told to fold them."""
 
 MAX_DEPTH = 1_000
-"""Open spans that are looked at when one ends before those inside it."""
+"""Spans that ended and are passed over, at most, to find one that did not."""
+
+LEFT = object()
+"""The token of a span that ended and may still be the current one of a context."""
 
 clock = perf_counter
 """Seconds; what all spans measure with."""
@@ -84,7 +87,10 @@ class Span:
     A copy of a span, or one that was pickled, does nothing: only the original ends.
     """
 
-    __slots__ = ("_began", "_binding", "_details", "_outer", "_props", "_source")
+    __slots__ = ("_began", "_binding", "_details", "_outer", "_props", "_source", "_token")
+
+    _outer: Span | None
+    _token: object
 
     # Held by the class: when the interpreter goes down, the names of modules go first.
     _misuse = staticmethod(misuse)
@@ -149,8 +155,13 @@ class Span:
             if binding.edges is None or is_collecting():
                 self._outer = None
             else:
-                self._outer = _current.get()
-                _current.set(self)
+                outer = _current.get()
+                if outer is not None and outer._token is LEFT:
+                    outer = outer._not_left()
+                    _current.set(outer)
+                self._outer = outer
+                self._token = None  # an interrupt may come before it is stored
+                self._token = _current.set(self)
         except Exception as error:  # noqa: BLE001 -- the interpreter goes down
             self._outer = None
             self._swallow(error, self)
@@ -174,12 +185,7 @@ class Span:
                 swallow(failure, clock)
             finally:
                 if binding.edges is not None:
-                    if _current.get() is self:
-                        _current.set(outer)
-                    else:
-                        self._leave_early()
-                    # Tasks may keep their copy of the context, and so this span, for long.
-                    self._outer = None
+                    outer = self._leave(outer, error)
             durations = binding.durations
             if error is not None or self._details is not None or durations is None:
                 self._end(duration, error, outer)
@@ -199,19 +205,36 @@ class Span:
         else:
             self._misuse("a span ended that had not started: use it as `with tracer.span():`")
 
-    def _leave_early(self) -> None:
-        """Let the spans that started inside be inside what this one is in.
+    def _leave(self, outer: Span | None, error: BaseException | None) -> Span | None:
+        """Make the span around this one the current one again, and return it.
 
-        In generators the spans of a context may end in another order than they started.
+        In generators the spans of a context may end in another order than they started; and a
+        generator may be finalized in another context than it ran in, which is out of reach here.
+        There the span stays the current one, until the next span passes over it.
         """
-        inner = _current.get()
+        if outer is not None and outer._token is LEFT:
+            outer = outer._not_left()
+        # A finalizer ends a generator with an error.
+        if _current.get() is self and (error is None or not is_collecting()):
+            try:
+                _current.reset(self._token)  # type: ignore[arg-type]  # entered, it has one
+            except Exception:  # noqa: BLE001, S110 -- in another context, or not for the first time
+                pass
+            else:
+                # Tasks may keep their copy of the context, and so this span, for long.
+                self._token = self._outer = None
+                return outer
+        self._token, self._outer = LEFT, outer
+        return outer
+
+    def _not_left(self) -> Span | None:
+        """Return the innermost of this span and those around it that is not left."""
+        span: Span | None = self
         for _ in range(MAX_DEPTH):  # a span that is used twice may be inside itself
-            if inner is None:
-                return
-            if inner._outer is self:
-                inner._outer = self._outer
-                return
-            inner = inner._outer
+            if span is None or span._token is not LEFT:
+                return span
+            span = span._outer
+        return None
 
     def _more(self) -> _Details:
         if self._details is None:

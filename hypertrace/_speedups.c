@@ -36,6 +36,7 @@ typedef struct {
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
+    PyObject *left;          /* the token of a span that ended elsewhere */
     PyObject *collections, *collecting; /* of _span: what the collector is at */
     PyObject *span_module;   /* namespace of _span, for `clock` */
     PyObject *native_clock;  /* time.perf_counter */
@@ -45,11 +46,11 @@ typedef struct {
     PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
     Py_ssize_t max_buffered;
     PyObject *str_target, *str_clock, *str_deliver, *str_open_span;
-    PyObject *str_end, *str_tell, *str_leave_early;
+    PyObject *str_end, *str_tell, *str_not_left;
     /* Offsets of slots. */
     Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_recorders;
     Py_ssize_t tracer_class_name, tracer_object_id;
-    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_source;
+    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_source, span_token;
     Py_ssize_t binding_start, binding_durations, binding_edges;
     Py_ssize_t recorder_names, recorder_known;
 } State;
@@ -639,36 +640,81 @@ is_collecting(void)
     return mine != NULL && mine == told;
 }
 
+static inline int
+is_left(PyObject *span)
+{
+    return span != NULL && span != Py_None && PyObject_TypeCheck(span, state.span_type) &&
+           *slot(span, state.span_token) == state.left;
+}
+
+/* Return the current span, a new reference. One that is left is passed over, and is so no more. */
+static PyObject *
+current_span(PyObject *self)
+{
+    PyObject *current = NULL, *left, *token = NULL;
+    if (PyContextVar_Get(state.current_span, NULL, &current) < 0 || !is_left(current))
+        return current;
+    left = current;
+    current = PyObject_CallMethodNoArgs(left, state.str_not_left);
+    Py_DECREF(left);
+    if (current != NULL)
+        Py_XDECREF(token = PyContextVar_Set(state.current_span, current));
+    if (token == NULL) {
+        Py_CLEAR(current);
+        return swallow(self) < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return current;
+}
+
 /* Make a span the current one if its binding keeps track of edges; remember the one before. */
 static int
 open_span(PyObject *self, PyObject *binding)
 {
-    PyObject *outer = NULL;
-    int tracked = *slot(binding, state.binding_edges) != Py_None && !is_collecting();
-    if (tracked && PyContextVar_Get(state.current_span, NULL, &outer) < 0)
+    if (*slot(binding, state.binding_edges) == Py_None || is_collecting()) {
+        set_slot(self, state.span_outer, Py_NewRef(Py_None));
+        return 0;
+    }
+    PyObject *token = NULL, *outer = current_span(self);
+    if (outer == NULL)
         return -1;
-    set_slot(self, state.span_outer, tracked ? outer : Py_NewRef(Py_None));
-    PyObject *token = tracked ? PyContextVar_Set(state.current_span, self) : Py_NewRef(Py_None);
-    Py_XDECREF(token);
-    return token == NULL ? -1 : 0;
+    set_slot(self, state.span_outer, outer);
+    if ((token = PyContextVar_Set(state.current_span, self)) == NULL)
+        return -1;
+    set_slot(self, state.span_token, token);
+    return 0;
 }
 
-/* The reverse; in a generator the spans of a context may end in another order. */
+/* Span._leave(), where edges are kept track of; `outer` becomes the span around that is not left. */
 static int
-close_span(PyObject *self, PyObject *binding, PyObject *outer)
+close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 {
-    PyObject *current, *done;
+    PyObject *found, *token = *slot(self, state.span_token);
     if (*slot(binding, state.binding_edges) == Py_None)
         return 0;
-    if (PyContextVar_Get(state.current_span, NULL, &current) < 0)
+    if (is_left(*outer)) {
+        if ((found = PyObject_CallMethodNoArgs(*outer, state.str_not_left)) == NULL)
+            return -1;
+        Py_SETREF(*outer, found);
+    }
+    if (PyContextVar_Get(state.current_span, NULL, &found) < 0)
         return -1;
-    done = current == self ? PyContextVar_Set(state.current_span, outer)
-                           : PyObject_CallMethodNoArgs(self, state.str_leave_early);
-    Py_XDECREF(current);
-    Py_XDECREF(done);
-    /* Tasks may keep their copy of the context, and so this span, for long. */
-    set_slot(self, state.span_outer, Py_NewRef(Py_None));
-    return done == NULL ? -1 : 0;
+    Py_XDECREF(found); /* only to compare */
+    if (found == self && token != NULL && (error == Py_None || !is_collecting())) {
+        Py_INCREF(token);
+        int status = PyContextVar_Reset(state.current_span, token);
+        Py_DECREF(token);
+        if (status == 0) {
+            set_slot(self, state.span_token, Py_NewRef(Py_None));
+            set_slot(self, state.span_outer, Py_NewRef(Py_None));
+            return 0;
+        }
+        if (!PyErr_ExceptionMatches(PyExc_Exception))
+            return -1;
+        PyErr_Clear(); /* in another context, or not for the first time */
+    }
+    set_slot(self, state.span_token, Py_NewRef(state.left));
+    set_slot(self, state.span_outer, Py_NewRef(*outer));
+    return 0;
 }
 
 static PyObject *
@@ -734,7 +780,7 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
                                                                args[1], args[2], NULL);
     PyObject *binding = *slot(self, state.span_binding);
     PyObject *outer = Py_NewRef(*slot(self, state.span_outer));
-    int failed = close_span(self, binding, outer) < 0 ||
+    int failed = close_span(self, binding, args[1], &outer) < 0 ||
                  end_span(self, binding, duration, args[1], outer) < 0;
     Py_DECREF(duration);
     Py_DECREF(outer);
@@ -789,7 +835,7 @@ static const Named strings[] = {
     {"target", &state.str_target},      {"clock", &state.str_clock},
     {"_deliver", &state.str_deliver},   {"_open_span", &state.str_open_span},
     {"_end", &state.str_end},           {"_tell", &state.str_tell},
-    {"_leave_early", &state.str_leave_early}};
+    {"_not_left", &state.str_not_left}};
 
 /* What speed_up() takes from the namespace it is given, and where it goes. */
 static const Named objects[] = {
@@ -798,7 +844,7 @@ static const Named objects[] = {
     {"SpanBinding", (PyObject **)&state.binding_type},
     {"dispatch", &state.dispatch}, {"numbers", &state.numbers}, {"_collecting", &state.collecting},
     {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
-    {"swallow", &state.swallow},        {"_current", &state.current_span},
+    {"swallow", &state.swallow},        {"_current", &state.current_span}, {"LEFT", &state.left},
     {"span_module", &state.span_module}, {"native_clock", &state.native_clock},
     {"record_props", &state.record_props}, {"end_in_python", &state.end_in_python},
     {"marks", &state.marks},            {"is_dropped", &state.is_dropped},
@@ -816,6 +862,7 @@ static const struct {
     {"Span", "_began", &state.span_began},      {"Span", "_binding", &state.span_binding},
     {"Span", "_details", &state.span_details},  {"Span", "_outer", &state.span_outer},
     {"Span", "_props", &state.span_props},      {"Span", "_source", &state.span_source},
+    {"Span", "_token", &state.span_token},
     {"SpanBinding", "start", &state.binding_start},
     {"SpanBinding", "durations", &state.binding_durations},
     {"SpanBinding", "edges", &state.binding_edges},

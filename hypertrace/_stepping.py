@@ -44,6 +44,7 @@ class SteppedSpan(Span):
             if self._busy is None:
                 self.__enter__()
                 self._upstream = self._outer
+                self._token = None  # each step sets the current span, and sets it back
                 if self._binding.edges is not None and _current.get() is not self:
                     self._outer = self  # which is not open then, as below
                 self._resumed = self._began

@@ -165,23 +165,37 @@ class _Cache:
     call sites, which hold the code objects, live at least as long as the tables.
     """
 
-    __slots__ = ("given_up", "own", "shared", "sites", "size")
+    __slots__ = ("given_up", "homes", "own", "shared", "sites", "size")
 
     def __init__(self) -> None:
         self.given_up = allocate_lock()
         self.shared: dict[Hashable, Recorders] = {}
+        self.homes: dict[int, str | None] = {}  # of shared tables, by their ids
         self.own: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.sites: dict[int, CallSite] = {}
         self.size = Cell()  # how many recorders and tables were made
 
-    def table_for(self, source: Source, key: Hashable) -> Recorders:
-        """Return the table of a tracer, which is made if there is none."""
-        found = self.shared.get(key) if key is not None else self.own.get(id(source._recorders))
-        if found is not None:
-            return found
+    def table_for(self, source: Source, share_key: Hashable, site: CallSite) -> Recorders:
+        """Return the table of a tracer that traces at `site`, which is made if there is none.
+
+        Tracers of different modules share none: one code object, so one address, may run in both.
+        """
+        if share_key is None:
+            own = self.own.get(id(source._recorders))
+            return self._made_own_table() if own is None else own
+        home = source._home()
+        if home is None:  # the module where the tracer traced first
+            home = self.homes.get(id(source._recorders), site.module)
+        key = share_key, source._class_names(), home
+        found = self.shared.get(key)
+        if found is None:
+            self.size.increment()
+            found = self.shared.setdefault(key, new_table())
+            self.homes[id(found)] = home
+        return found
+
+    def _made_own_table(self) -> Recorders:
         self.size.increment()
-        if key is not None:
-            return self.shared.setdefault(key, new_table())
         table = _new_own_table()
         self.own[id(table)] = table
         return table
@@ -277,9 +291,8 @@ class RecorderTarget:
         if self._retired or not _is_plain(id):
             return bind(event)
         share_key = self._receiver.share_key(event.object, event.parent_object)
-        table_key = None if share_key is None else (share_key, source._class_names())
         cache = self._cache_with_room()
-        source._recorders = table = cache.table_for(source, table_key)
+        source._recorders = table = cache.table_for(source, share_key, site)
         found = table.get(key)
         if found is None:
             found = bind(event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sys import _getframe, is_finalizing
 from weakref import ref
 
-from . import _bindings, _dispatch, _recorders, _span
+from . import _bindings, _dispatch, _recorders, _silent, _span
 from ._arguments import call_arguments, check, copied_props
 from ._callsite import resolve
 from ._compiled import speedups
@@ -294,7 +294,7 @@ def _tracer_of(
     cls: type[_Kind], ctx: object, props: Mapping[str, Any] | None, parent: Tracer | None
 ) -> _Kind:
     if _dispatch.target is None:
-        _dispatch.note_disabled(ctx)
+        _silent.note(ctx)
         return _DISABLED  # type: ignore[return-value]  # a final class
     name = class_name_of(ctx)
     class_: Any = ctx if issubclass(type(ctx), type) else type(ctx)
@@ -308,7 +308,7 @@ def _tracer_of(
 def _again(cls: type[Tracer], name: Any, class_: Any, ctx: object, *others: Any) -> Tracer:
     """Return a tracer like another one, with a number of its own."""
     if _dispatch.target is None:
-        _dispatch.note_disabled(name)
+        _silent.note(name)
         return _DISABLED
     tracer = _made(cls, name, _number(name), class_, ctx)
     tracer._props, tracer._parent_object = others

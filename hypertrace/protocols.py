@@ -61,12 +61,17 @@ class BindableTraceFunction(Protocol):
     def share_key(self, object: TracedObject, parent_object: TracedObject | None, /) -> Hashable:
         """Return what makes recorders differ between objects.
 
-        Tracers with equal keys share their recorders, which stay while this trace function is set.
+        Tracers with equal keys share their recorders, which stay while this trace function is set,
+        unless their classes have other names or stand in other modules.
         With None they are the tracer's own and go with it. A key must not hold the traced object.
         """
 
     def bind(self, event: TraceEvent, /) -> Callable[[], object]:
-        """Return the recorder for `trace()` calls like this event's, without props."""
+        """Return the recorder for `trace()` calls like this event's, without props.
+
+        Where one code object runs in several modules and they use the same tracer, or tracers of
+        one class that share recorders, the event's `caller.module` is the module that came first.
+        """
 
     def bind_props(self, event: TraceEvent, /) -> Callable[[dict[str, object]], object]:
         """Return the recorder for `trace()` calls like this event's, which takes their props.

@@ -34,6 +34,7 @@ SERIES_ADDED = "scrape_series_added"
 _STAT = Size(4, 4)
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
+_QUARTER = Size(6, 8)
 
 
 def health() -> dashboard.Dashboard:
@@ -154,7 +155,7 @@ def _losses() -> list[Panel]:
             "always.",
             Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
             unit=CALLS_A_SECOND,
-            size=_THIRD,
+            size=_QUARTER,
             at_least=1,
         ),
         graph(
@@ -163,7 +164,7 @@ def _losses() -> list[Panel]:
             "none has another version, or another configuration.",
             steepest(series(queries.SWALLOWED), INSTANCE),
             unit="count:errors/s",
-            size=_THIRD,
+            size=_QUARTER,
             at_least=1,
         ),
         graph(
@@ -172,7 +173,16 @@ def _losses() -> list[Panel]:
             "scrape is broken or hangs: the logger `hypertrace_prometheus` says where.",
             steepest(series(queries.FAILED), COLLECTOR),
             unit="count:failures/s",
-            size=_THIRD,
+            size=_QUARTER,
+        ),
+        bars(
+            "Silent tracers by class",
+            "Tracers that were made before the trace function was set, and so count nothing; empty "
+            "if there are none. Call `set_trace_function()` before objects of these classes are "
+            "made.",
+            Query(top(total(series(queries.SILENT), CLASS)), legend(CLASS)),
+            unit=NUMBER,
+            size=_QUARTER,
         ),
     ]
 

@@ -16,6 +16,7 @@ SERIES_LIMIT = declarations.SERIES_LIMIT.name
 OVERFLOWED = declarations.OVERFLOWED.name
 SWALLOWED = declarations.SWALLOWED.name
 DROPPED = declarations.DROPPED.name
+SILENT = declarations.SILENT.name
 FAILED = _FAILED.name
 BUILD = declarations.BUILD.name
 

@@ -125,7 +125,7 @@ DROPPED = Counter(
 )
 SILENT = LastValue(
     name="hypertrace_silent_tracers",
-    description="Tracers made before a trace function was set, which stay disabled.",
+    description="Tracers made before the trace function was set, and so disabled: set it earlier.",
     labels=(labels.CLASS,),
     of_function=False,
 )

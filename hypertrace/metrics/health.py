@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import hypertrace
 
-from .declarations import BUILD, DROPPED, OVERFLOWED, SERIES, SERIES_LIMIT, SWALLOWED
+from .declarations import (
+    BUILD,
+    DROPPED,
+    OVERFLOWED,
+    SERIES,
+    SERIES_LIMIT,
+    SILENT,
+    SWALLOWED,
+)
 from .reading import Family
 from .series import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .declarations import Declaration
     from .functions import Usage
@@ -29,9 +38,14 @@ _BUILD = Series(
 class Health:
     """Reads how the counting itself does: its series, limits, errors and version."""
 
-    def __init__(self) -> None:
-        """Start without series, which are the same ones in each reading."""
-        self._of_metrics: dict[str, Series] = {}
+    def __init__(self, text: Callable[[object], str]) -> None:
+        """Start without series.
+
+        Args:
+            text: returns a value as the text of a label.
+        """
+        self._text = text
+        self._known: dict[str, Series] = {}
 
     def read(self, usages: Sequence[Usage]) -> list[Family]:
         """Return the families of this moment.
@@ -39,18 +53,23 @@ class Health:
         Args:
             usages: how much room each metric takes.
         """
-        series = [self._of_metric(usage.metric) for usage in usages]
+        series = [self._series(usage.metric) for usage in usages]
+        silent: Counter[str] = Counter()  # names that are cut may be equal
+        for name, count in hypertrace.silent_tracers().items():
+            silent[self._text(name)] += count
         return [
             Family(SERIES, SERIES.labels, series, [usage.held for usage in usages]),
             Family(SERIES_LIMIT, SERIES_LIMIT.labels, series, [usage.limit for usage in usages]),
             Family(OVERFLOWED, OVERFLOWED.labels, series, [one.overflowed for one in usages]),
             _of_process(SWALLOWED, hypertrace.swallowed_errors()),
             _of_process(DROPPED, hypertrace.dropped_events()),
+            Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
             Family(BUILD, BUILD.labels, [_BUILD], [1]),
         ]
 
-    def _of_metric(self, name: str) -> Series:
-        return self._of_metrics.setdefault(name, Series(((name,), ())))
+    def _series(self, label: str) -> Series:
+        # The same one in each reading. Names of metrics and of classes are few.
+        return self._known.get(label) or self._known.setdefault(label, Series(((label,), ())))
 
 
 def _of_process(declaration: Declaration, value: int) -> Family:

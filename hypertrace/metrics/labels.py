@@ -40,6 +40,19 @@ _TYPE_NAME = type.__dict__["__name__"].__get__
 _FOREIGN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|\\\\")
 """Beginning of a URL or of a path of Windows: not to be found here, and often absolute."""
 
+_CELL = re.compile(
+    r"""(?: ^ | [/\\])
+    (?: (?:ipykernel|xpython)_\d+ [/\\] \d+
+      | marimo_\d+ [/\\] __marimo__cell_\w+
+      | ipython-input-[\d-]+
+    ) \.py $""",
+    re.VERBOSE,
+)
+"""The files of cells, by Jupyter's kernels, marimo and Colab: numbered, or named by a hash."""
+
+_INPUT = re.compile(r"(?:stdin|[bi]?python-input|pyshell)(?:[-#]|$)")
+"""What prompts call their inputs, each with a number: `<stdin-2>`, `<python-input-2>`."""
+
 
 class Labeller:
     """Knows which labels a series has: those of hypertrace, and of the allowed props.
@@ -137,7 +150,8 @@ def import_path(caller: Caller) -> str:
     """Return the file of a caller relative to where it was imported from: `shop/cart.py`.
 
     So a label is the same on every machine and tells nothing of the host. A file that is under no
-    import path is named by its last part; `<stdin>` and the like stay.
+    import path is named by its last part. Cells of a notebook are `<notebook>` and inputs at a
+    prompt `<stdin>`, so that editing them makes no new series; `<string>` and the like stay.
     """
     module = None if caller.module is None else str.__str__(caller.module)
     return _import_path(str.__str__(caller.filename), module)
@@ -153,8 +167,10 @@ def _import_path(filename: str, module: str | None) -> str:
     if not filename:
         return filename
     if filename.startswith("<"):
-        name = filename[1:].partition(">")[0]  # since 3.13 each input of a REPL has a number
-        return f"<{_last_part(name)}>"
+        name = filename[1:].partition(">")[0]
+        return "<stdin>" if _INPUT.match(name) else f"<{_last_part(name)}>"
+    if _CELL.search(filename):
+        return "<notebook>"
     path = _absolute(filename)
     # `__main__` is no name that anything was imported by.
     stem = "" if module is None or module == "__main__" else module.replace(".", "/")

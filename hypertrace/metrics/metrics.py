@@ -109,7 +109,7 @@ class Metrics:
             exemplar=_checked_exemplar(exemplar),
             upstream=upstream,
         )
-        self._health = Health()
+        self._health = Health(self._functions.labeller.text)
 
     def __call__(self, event: TraceEvent) -> None:
         """Count one event; of a span whose start was not recorded, its start, too."""

@@ -11,7 +11,10 @@ from .templates import dashboards
 
 
 def files(
-    counter_name: str = CALLS.name, props: Sequence[str] = (), declared: Path | None = None
+    counter_name: str = CALLS.name,
+    props: Sequence[str] = (),
+    declared: Path | None = None,
+    unsafe_props: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the text of each file, by its path.
 
@@ -19,13 +22,15 @@ def files(
         counter_name: what the exporter calls the counter.
         props: allowed props of the exporter.
         declared: a file with objectives.
+        unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
 
     Raises:
-        OSError, ValueError: the objectives cannot be read or make no sense, or the props do not.
+        OSError: the objectives cannot be read.
+        ValueError: they make no sense, or the exporter would refuse the props.
     """
     made = {
         f"dashboards/{name}.json": json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
-        for name, dashboard in dashboards(counter_name, props).items()
+        for name, dashboard in dashboards(counter_name, props, unsafe_props).items()
     }
     made["rules/hypertrace.yml"] = rules.text(rules.groups(counter_name))
     if declared is not None:

@@ -1,6 +1,7 @@
 """Bringing dashboards into a Grafana that runs, through its HTTP API."""
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from http.client import HTTPException, HTTPMessage
@@ -12,12 +13,19 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from .templates import Dashboard
 
 _SECONDS = 30
+_MOST_BYTES = 1 << 20
+"""Read of an answer; those of Grafana have some hundred."""
+_MOST_SHOWN = 300
+"""Characters of an answer that go into an error message."""
+_VISIBLE = re.compile("[!-~]+")
 _REASONS = {
     401: "it does not know the token; make one under Administration, Service accounts",
     403: "the token may not write dashboards; its service account needs the role Editor",
     404: "there is no Grafana at this address, or no such folder",
     412: "it has a dashboard of this name in the folder already; delete or rename that one",
 }
+_NO_GRAFANA = (ValueError, TypeError, KeyError, RecursionError)
+"""Raised by an answer of any other server; the last one if it is nested too deeply."""
 
 
 class GrafanaError(Exception):
@@ -54,12 +62,18 @@ def push(
         GrafanaError: Grafana cannot be reached, or does not take one. Those before it are there.
         ValueError: the URL is none, or the token cannot be sent.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_address(url):
         raise ValueError(f"{url!r} is no address of a Grafana; it looks like http://localhost:3000")
     if not token.isascii() or not token.isprintable() or not token:
         raise ValueError("the token is empty, or has characters in it that no token has")
-    return [urljoin(url, _push(each, url, token, folder)) for each in dashboards]
+    return [_push(each, url, token, folder) for each in dashboards]
+
+
+def _is_address(url: str) -> bool:
+    with suppress(ValueError):  # no port, or a broken IPv6 address
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    return False
 
 
 def _push(dashboard: Dashboard, url: str, token: str, folder: str | None) -> str:
@@ -79,22 +93,44 @@ def _push(dashboard: Dashboard, url: str, token: str, folder: str | None) -> str
     title = dashboard["title"]
     try:
         with build_opener(_Stay).open(request, timeout=_SECONDS) as answer:
-            return str(json.load(answer)["url"])
+            return _address(_parsed(answer)["url"], url)
     except HTTPError as error:
         with error:
             raise GrafanaError(f"{title}: {_reason(error)}") from error
     except URLError as error:
         raise GrafanaError(f"{url} cannot be reached: {error.reason}") from error
     except (OSError, HTTPException) as error:
-        raise GrafanaError(f"{title}: no answer from {url}: {error!r}") from error
-    except (ValueError, TypeError, KeyError) as error:
+        raise GrafanaError(f"{title}: no answer from {url}: {_start(repr(error))}") from error
+    except _NO_GRAFANA as error:
         raise GrafanaError(f"{title}: what answers at {url} is no Grafana") from error
+
+
+def _parsed(answer: IO[bytes]) -> Any:
+    return json.loads(answer.read(_MOST_BYTES))
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} ..."
+
+
+def _address(path: object, url: str) -> str:
+    """Return where a dashboard is, if that is a place in the Grafana at `url`.
+
+    Raises:
+        TypeError, ValueError: it is not, so the answer is not Grafana's.
+    """
+    if not isinstance(path, str) or not _VISIBLE.fullmatch(path):
+        raise TypeError(path)
+    address = urljoin(url, path)
+    if urlsplit(address)[:2] != urlsplit(url)[:2]:
+        raise ValueError(address)
+    return address
 
 
 def _reason(error: HTTPError) -> str:
     if location := error.headers.get("Location"):
-        return f"Grafana is elsewhere: {location} (push there)"
+        return f"Grafana is elsewhere: {_start(location)} (if you know this address, push there)"
     said = ""
-    with suppress(ValueError, TypeError, KeyError, OSError):  # it may be another server's page
-        said = f" ({json.load(error)['message']})"
+    with suppress(*_NO_GRAFANA, OSError, HTTPException):  # it may be another server's page
+        said = f" ({_start(str(_parsed(error)['message']))})"
     return f"HTTP {error.code}: {_REASONS.get(error.code, 'Grafana did not take it')}{said}"

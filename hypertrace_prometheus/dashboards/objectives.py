@@ -68,7 +68,7 @@ def read(path: Path) -> list[Objective]:
         try:
             declared = tomllib.load(file)
             return _objectives(declared)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 

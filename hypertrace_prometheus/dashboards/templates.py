@@ -29,17 +29,20 @@ _OF_REPEATING = {"repeat", "repeatDirection", "maxPerRow"}
 _WIDTH = 24
 
 
-def dashboards(counter_name: str = CALLS.name, props: Sequence[str] = ()) -> dict[str, Dashboard]:
+def dashboards(
+    counter_name: str = CALLS.name, props: Sequence[str] = (), unsafe_props: Sequence[str] = ()
+) -> dict[str, Dashboard]:
     """Return all dashboards by name.
 
     Args:
         counter_name: what the exporter calls the counter.
         props: allowed props of the exporter; each gets panels of its own on the class explorer.
+        unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
 
     Raises:
-        ValueError: two props become the same label, or one has no name.
+        ValueError: the exporter would refuse the props, with the same message.
     """
-    names = label_names(props, unsafe_props=props).values()
+    names = label_names(props, unsafe_props).values()
     found = {}
     for file in sorted(_files(), key=lambda file: file.name):
         text = file.read_text(encoding="utf-8").replace(CALLS.name, counter_name)

@@ -100,7 +100,17 @@ def test_a_folder_may_be_chosen(grafana: Grafana) -> None:
         (200, b"<html>", "what answers at"),
         (200, b"[]", "is no Grafana"),
         (200, b"{}", "is no Grafana"),
+        (200, b"[" * 100_000, "is no Grafana"),
+        (404, b"[" * 100_000, "no Grafana at this address"),
+        (200, b'{"url": 7}', "is no Grafana"),
+        (200, b'{"url": "/d/one/\\u001b[2J"}', "is no Grafana"),
+        (200, b'{"url": "/d/one, or http://elsewhere.example/"}', "is no Grafana"),
+        (200, b'{"url": "//elsewhere.example/d/one"}', "is no Grafana"),
+        (200, b'{"url": "https://elsewhere.example/d/one"}', "is no Grafana"),
+        (200, b'{"url": "javascript:alert()"}', "is no Grafana"),
+        (500, b'{"message": "' + b"x" * 10_000 + b'"}', f"({'x' * 300} ...)"),
     ],
+    ids=lambda value: repr(value)[:50],
 )
 def test_a_refusal_is_told(grafana: Grafana, status: int, body: bytes, said: str) -> None:
     """What Grafana says is told with the name of the dashboard and what to do."""
@@ -119,13 +129,38 @@ def test_a_redirect_is_not_followed(grafana: Grafana) -> None:
     assert grafana.strangers == 0
 
 
+def test_an_answer_without_end_is_not_read_to_the_end(grafana: Grafana) -> None:
+    """Of an answer that is far longer than Grafana's only the start is read, and it is refused."""
+    grafana.body = b'{"url": "/d/one/x"' + b" " * (1 << 22) + b"}"
+    with pytest.raises(GrafanaError, match="is no Grafana"):
+        push(BOARDS, grafana.url, TOKEN)
+
+
+def test_a_refusal_that_breaks_off_is_reported(grafana: Grafana) -> None:
+    """Where the body of a refusal is shorter than announced, the status is still reported."""
+    grafana.status, grafana.body = 403, b"{"
+    grafana.headers = {"Content-Length": "100"}
+    with pytest.raises(GrafanaError, match="role Editor"):
+        push(BOARDS, grafana.url, TOKEN)
+
+
 def test_nobody_there_is_told(free_port: Any) -> None:
     """An address where nothing listens is an error that names it."""
     with pytest.raises(GrafanaError, match=r"http://127\.0\.0\.1:\d+ cannot be reached: "):
         push(BOARDS, f"http://127.0.0.1:{free_port()}", TOKEN)
 
 
-@pytest.mark.parametrize("url", ["localhost:3000", "file:///etc/passwd", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:3000",
+        "file:///etc/passwd",
+        "http://",
+        "http://localhost:port",
+        "http://[::1",
+        "",
+    ],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     """Only HTTP is spoken; the error shows what an address looks like."""
     with pytest.raises(ValueError, match="looks like http://localhost:3000"):
@@ -176,3 +211,27 @@ def test_a_failure_is_one_line(grafana: Grafana, capsys: pytest.CaptureFixture[s
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "does not know the token" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (500, b'{"message": "\\u001b]0;title\\u0007\\u009b2J\\r\\n"}', {}),
+        (302, b"", {"Location": "http://elsewhere.example/\x1b[2J\x9b"}),
+    ],
+    ids=["message", "redirect"],
+)
+def test_a_server_cannot_control_the_terminal(
+    status: int,
+    body: bytes,
+    headers: dict[str, str],
+    grafana: Grafana,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Control characters in an answer are escaped."""
+    grafana.status, grafana.body, grafana.headers = status, body, headers
+    assert main(["dashboards", "push", "--url", grafana.url, "--token", TOKEN]) == 1
+    printed = capsys.readouterr().err
+    assert printed.removesuffix("\n").isprintable()
+    assert r"\x1b" in printed
+    assert r"\x9b" in printed

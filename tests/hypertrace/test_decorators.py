@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 import pickle
+import sys
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FunctionType
@@ -155,18 +156,37 @@ def test_what_a_function_tells_of_itself_stays(own: Any) -> None:
     assert inspect.isfunction(it)
 
 
+KINDS: list[Callable[[Any], bool]] = [
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+]
+if sys.version_info < (3, 14):  # deprecated since
+    KINDS.append(asyncio.iscoroutinefunction)
+
+
 @pytest.mark.parametrize("own", [*FUNCTIONS, functools.partial(coroutine)])
 def test_the_kind_of_a_function_stays(own: Any) -> None:
-    """Whoever asks whether it is a coroutine or generator function gets the same answer."""
+    """Asked whether it is a coroutine or generator function, it gives the same answer."""
     it = traced(own)
-    for is_kind in (
-        inspect.iscoroutinefunction,
-        inspect.isgeneratorfunction,
-        inspect.isasyncgenfunction,
-        asyncio.iscoroutinefunction,
-    ):
+    for is_kind in KINDS:
         assert is_kind(it) is is_kind(own)
         assert is_kind(functools.partial(it)) is is_kind(functools.partial(own))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="functions can be marked since 3.12")
+@pytest.mark.parametrize("first", ["mark", "trace"])
+def test_a_mark_of_a_coroutine_function_stays(first: str) -> None:
+    """A function that is marked as a coroutine function is one, marked before or after."""
+
+    def plain() -> Any:
+        return asyncio.sleep(0, "value")
+
+    mark: Any = vars(inspect)["markcoroutinefunction"]
+    it = traced(mark(plain)) if first == "mark" else mark(traced(plain))
+    assert inspect.iscoroutinefunction(it)
+    assert inspect.iscoroutinefunction(functools.partial(it))
+    assert asyncio.run(it()) == "value"
 
 
 @pytest.mark.parametrize("name", ["wait", "wait_of_class", "wait_static", "steps", "async_steps"])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -22,6 +23,7 @@ from hypertrace import (
 )
 from hypertrace._targets import is_bindable
 from hypertrace.testing import capture_events
+from hypertrace_prometheus import PrometheusExporter
 
 NO_KEY: Any = ["cannot be hashed"]
 
@@ -60,6 +62,34 @@ def test_only_callables_are_trace_functions(function: Any) -> None:
     assert get_trace_function() is print
 
 
+@pytest.mark.parametrize("function", [Swarm, list, PrometheusExporter])
+def test_a_class_is_no_trace_function(function: Any) -> None:
+    """A class raises at once, and the message says to make an instance."""
+    for setter in (set_trace_function, lambda it: fan_out(print, it)):
+        message = (
+            rf"{function.__name__} is a class: make an instance .*{function.__name__}\(\.\.\.\)"
+        )
+        with pytest.raises(TypeError, match=message):
+            setter(function)
+    assert get_trace_function() is None
+
+
+def test_what_a_class_makes_is_a_trace_function() -> None:
+    """Instances, class methods and partial calls of a class are trace functions."""
+
+    class Collecting:
+        @classmethod
+        def take(cls, event: TraceEvent) -> None:
+            """Do nothing."""
+
+        def __call__(self, event: TraceEvent) -> None:
+            """Do nothing."""
+
+    for function in (Collecting(), Collecting.take, partial(Swarm)):
+        set_trace_function(function)
+        assert get_trace_function() == function
+
+
 async def _coroutine(event: TraceEvent) -> None:
     del event
 
@@ -93,6 +123,13 @@ def test_what_only_starts_when_called_is_no_trace_function(function: Any) -> Non
     for setter in (set_trace_function, fan_out):
         with pytest.raises(TypeError, match="has to be awaited or iterated"):
             setter(function)
+    assert get_trace_function() is None
+
+
+def test_an_object_that_is_marked_as_a_coroutine_function_is_no_trace_function() -> None:
+    """An object that says that it has to be awaited, such as a mock, raises at once."""
+    with pytest.raises(TypeError, match="has to be awaited or iterated"):
+        set_trace_function(AsyncMock())
     assert get_trace_function() is None
 
 
@@ -143,29 +180,32 @@ def test_kinds_of_trace_functions_take_over_from_each_other(make_counting: type[
 
 
 def test_tracers_made_too_early_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Setting a trace function logs how many tracers stay silent, with the first few names."""
+    """Setting a trace function warns how many tracers stay silent, of which classes."""
     for i in range(30):
         Tracer(f"early{i // 2}")
     with caplog.at_level(logging.INFO):
         set_trace_function(print)
         set_trace_function(repr)
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ("hypertrace", "INFO")
+    assert (record.name, record.levelname) == ("hypertrace", "WARNING")
     assert record.getMessage().startswith("30 tracers were made before the trace function was set")
-    assert "of early0, early1, early2, early3, early4;" in record.getMessage()
+    assert "of early0, early1, early2, early3, early4 and 10 other classes; " in record.getMessage()
+    assert "call set_trace_function() before these objects are made" in record.getMessage()
 
 
 def test_tracers_made_while_cleared_are_told_too(caplog: pytest.LogCaptureFixture) -> None:
-    """Each time a trace function is set, those made since it was cleared are told."""
+    """Those made since a trace function was cleared are reported, as a warning the first time."""
     with caplog.at_level(logging.INFO):
         set_trace_function(print)
         Tracer("enabled")
-        clear_trace_function()
-        Tracer(Swarm)
-        set_trace_function(print)
-    assert len(caplog.records) == 1
-    assert "1 tracers" in caplog.text
-    assert "of Swarm;" in caplog.text
+        for made in (Swarm, "other", "other"):
+            clear_trace_function()
+            Tracer(made)
+            set_trace_function(print)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO"]
+    assert all("1 tracers" in record.getMessage() for record in caplog.records)
+    names = [record.getMessage().partition(" of ")[2].split(";")[0] for record in caplog.records]
+    assert names == ["Swarm", "other", "other"]
 
 
 def test_nothing_is_said_when_nothing_is_too_early(caplog: pytest.LogCaptureFixture) -> None:

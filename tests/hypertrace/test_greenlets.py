@@ -170,6 +170,43 @@ def test_finalizers_come_in_anywhere() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
 
 
+GENERATORS = """
+import contextvars, gc
+from hypertrace import Tracer, set_trace_function, swallowed_errors
+
+set_trace_function(lambda _: None)
+tracer = Tracer("a")
+variables = [contextvars.ContextVar(str(number)) for number in range(30)]
+
+def hold():
+    def inside():
+        with tracer.span():
+            yield me
+    me = inside()
+    next(me)
+
+gc.set_threshold(1)
+for number in range(4_000):
+    hold()
+    variables[number % 30].set([number])
+assert swallowed_errors() == 0
+print("alive")
+"""
+
+
+def test_the_collector_may_end_a_span_anywhere() -> None:
+    """A generator that is collected while a context variable is set ends its span, and no more."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GENERATORS],
+        env={**os.environ, "PYTHONPATH": str(Path(hypertrace.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
+
+
 def test_the_collector_in_one_thread_leaves_the_spans_of_others_alone() -> None:
     """A span that starts while another thread is in a finalizer knows what it is inside of."""
     held, released = threading.Event(), threading.Event()

@@ -291,6 +291,78 @@ def test_the_end_of_a_block_undoes_it_also_after_an_error(shop: Any) -> None:
     assert _state(shop) == before
 
 
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize("target", ["load", "Cart.add", "Cart.inherited"])
+def test_what_other_code_replaced_is_not_brought_back(
+    target: str, shop: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Undoing leaves what was put in place of the replacement, and says so."""
+    *outer, name = target.split(".")
+    owner = getattr(shop, outer[0]) if outer else shop
+    handle = instrument(f"shop_x:{target}")
+
+    def patched(*_: object) -> str:
+        return "patched"
+
+    setattr(owner, name, patched)
+    handle.undo()
+    assert vars(owner)[name] is patched
+    (warning,) = _warnings(caplog)
+    assert f"shop_x:{target} was replaced" in warning
+
+
+def test_what_other_code_removed_stays_away(shop: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Undoing does not bring back an attribute that was deleted meanwhile."""
+    with instrument("shop_x:load*"):
+        del shop.load
+    assert not hasattr(shop, "load")
+    assert not hasattr(shop.load_all, "__wrapped__")
+    assert len(_warnings(caplog)) == 1
+
+
+def test_a_patch_that_is_gone_again_is_no_replacement(shop: Any) -> None:
+    """A test's patch that was put back before leaves everything to be undone."""
+    before = _state(shop)
+    with instrument("shop_x:load"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shop, "load", print)
+    assert _state(shop) == before
+
+
+def test_a_reloaded_module_is_instrumented_again(
+    shop: Any, events: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the first handle lives, new functions are traced until the new handle undoes it."""
+    first = instrument("shop_x:load")
+    importlib.reload(shop)
+    reloaded = _state(shop)
+    shop.load("a")
+    assert events == []
+    with instrument("shop_x:load"), instrument("shop_x:lo*") as both:
+        shop.load("a")
+        assert _names(events) == ["shop_x.load"]
+        first.undo()
+        assert len(_warnings(caplog)) == 1
+        shop.load("a")
+        assert _names(events) == ["shop_x.load"] * 2
+        both.undo()
+        shop.load("a")
+        assert len(events) == 3
+    assert _state(shop) == reloaded
+    assert len(_warnings(caplog)) == 1
+
+
+def test_undone_after_a_reload_the_new_code_stays(shop: Any) -> None:
+    """What a reload put there is not replaced by code of before."""
+    handle = instrument("shop_x:*")
+    importlib.reload(shop)
+    reloaded = _state(shop)
+    handle.undo()
+    assert _state(shop) == reloaded
+
+
 def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -> None:
     """A traced function gets no second span, and stays traced after undoing."""
     shop.load = traced("own")(shop.load)

@@ -1,10 +1,13 @@
 """Which span encloses which: across awaits, tasks, threads, executors and generators."""
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import random
 import threading
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -396,3 +399,157 @@ def test_generators_inside_generators(events: list[Any]) -> None:
         with Tracer("consumer").span():
             pass
     assert _edges(events) == {(None, "outer"): 1, ("outer", "inner"): 1, (None, "consumer"): 4}
+
+
+# --- spans that end in another context --------------------------------------------------------
+
+
+async def _ticking(name: str, ended: asyncio.Event) -> AsyncIterator[int]:
+    try:
+        with Tracer(name).span():
+            for number in range(10):
+                yield number
+    finally:
+        ended.set()
+
+
+def test_a_span_of_an_abandoned_generator_is_upstream_no_more(events: list[Any]) -> None:
+    """An `async for` that is left early leaves no span behind, inside another one or not."""
+
+    async def main() -> None:
+        for around in (contextlib.nullcontext(), Tracer("around").span()):
+            ended = asyncio.Event()
+            with around:
+                async for _ in _ticking("ticking", ended):
+                    break
+                await asyncio.wait_for(ended.wait(), 30)
+                for name in ("after", "later"):
+                    with Tracer(name).span(), Tracer(f"in {name}").span():
+                        pass
+
+    asyncio.run(main())
+    edges = _edges(events)
+    for name in ("after", "later"):
+        assert edges[None, name] == edges["around", name] == 1
+        assert edges[name, f"in {name}"] == 2
+    assert edges[None, "around"] == 1
+
+
+def test_a_task_started_after_a_generator_was_abandoned_is_outside_of_it(
+    events: list[Any],
+) -> None:
+    """What a context got from one with a span that ended elsewhere is not inside that span."""
+
+    async def child() -> None:
+        with Tracer("child").span():
+            pass
+
+    async def main() -> None:
+        ended = asyncio.Event()
+        with Tracer("around").span():
+            async for _ in _ticking("ticking", ended):
+                break
+            await asyncio.wait_for(ended.wait(), 30)
+            await asyncio.create_task(child())
+
+    asyncio.run(main())
+    assert _edges(events)["around", "child"] == 1
+
+
+def test_a_span_of_a_generator_that_another_thread_collects_is_upstream_no_more(
+    events: list[Any],
+) -> None:
+    """A generator in a cycle ends where the collector runs, and its own thread goes on without."""
+
+    def hold() -> Iterator[None]:
+        me = [running]
+        with Tracer("held").span():
+            yield
+            me.clear()
+
+    gc.disable()
+    try:
+        with Tracer("around").span():
+            running: list[Any] = []
+            running.append(hold())
+            next(running[0])
+            running = []
+            collector = threading.Thread(target=gc.collect)
+            collector.start()
+            collector.join()
+            assert [_edge(event) for event in events] == [("around", "held")]
+            with Tracer("after").span():
+                pass
+        with Tracer("last").span():
+            pass
+    finally:
+        gc.enable()
+    assert _edges(events) == {
+        ("around", "held"): 1,
+        ("around", "after"): 1,
+        (None, "around"): 1,
+        (None, "last"): 1,
+    }
+
+
+def test_a_context_whose_span_was_left_elsewhere_goes_on_outside_of_it(events: list[Any]) -> None:
+    """Where a span started, later spans are outside of it, wherever it ended."""
+
+    def work(name: str) -> None:
+        with Tracer(name).span():
+            pass
+
+    there = contextvars.copy_context()
+    held = _holding("held")
+    there.run(next, held)
+    there.run(work, "before")
+    next(held, None)
+    for _ in range(2):
+        there.run(work, "after")
+    assert _edges(events) == {(None, "held"): 1, ("held", "before"): 1, (None, "after"): 2}
+
+
+def test_the_exporter_counts_no_edge_from_a_span_left_elsewhere() -> None:
+    """With `upstream=True` a generator that is abandoned calls nothing afterwards."""
+    exporter = PrometheusExporter(collect_defaults=False, upstream=True)
+    set_trace_function(exporter)
+
+    async def main() -> None:
+        tracer = Tracer("after")
+        for _ in range(3):
+            ended = asyncio.Event()
+            async for _ in _ticking("ticking", ended):
+                break
+            await asyncio.wait_for(ended.wait(), 30)
+            with tracer.span():
+                pass
+
+    asyncio.run(main())
+    edges = [line for line in exporter.metrics().splitlines() if "from_classname" in line]
+    assert edges == []
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 3])
+def test_spans_left_elsewhere_make_no_chain(overlap: int) -> None:
+    """However many generators a thread abandons one after the other, their spans are freed."""
+    made: list[weakref.ref[object]] = []
+
+    class Marker:
+        """Stands in a span's props, and so lives as long as the span."""
+
+    def hold() -> Iterator[None]:
+        marker = Marker()
+        made.append(weakref.ref(marker))
+        with Tracer("held").span(marker=marker):
+            del marker
+            yield
+
+    set_trace_function(lambda _: None)
+    held = deque[Any]()
+    for _ in range(100):
+        held.append(hold())
+        next(held[-1])
+        if len(held) > overlap:
+            contextvars.copy_context().run(held.popleft().close)
+    assert len(made) == 100
+    assert sum(marker() is not None for marker in made) <= overlap + 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hypertrace import __version__, get_trace_function
+from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.cli import main
 
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/metrics")
@@ -75,8 +76,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` prints the version of hypertrace."""
-    with pytest.raises(SystemExit):
-        main(["--version"])
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"hypertrace {__version__}\n"
 
 
@@ -226,6 +226,65 @@ def test_a_reader_that_goes_away_is_no_error_message(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("stdout", "reason"), [(">&-", "is closed"), (">/dev/full", "No space left on device")]
+)
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "demo --help", "demo --port 0", "dashboards folder"]
+)
+def test_an_output_that_takes_nothing_is_one_line(
+    arguments: str, stdout: str, reason: str, unbuffered: str, tmp_path: Path
+) -> None:
+    """Where stdout is closed or full, the command ends with code 1 and one line on stderr."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m hypertrace_prometheus {arguments} {stdout}', sys.executable],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("hypertrace-prometheus: stdout ")
+    assert reason in run.stderr
+
+
+def test_without_an_error_output_the_code_remains(tmp_path: Path) -> None:
+    """Where stderr is closed, too, a failure is the exit code alone."""
+    command = 'exec "$0" -m hypertrace_prometheus dashboards folder >&- 2>&-'
+    run = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, check=False)
+    assert run.returncode == 1
+
+
+def test_a_name_cannot_control_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters in the name of a file are escaped, on stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["dashboards", "new\x1b[2J\x9b\u202e"]) == 0
+    assert r"new\x1b[2J\x9b\u202e/rules/hypertrace.yml" in capsys.readouterr().out.splitlines()
+    assert main(["dashboards", "--objectives", "missing\x1b[2J\n"]) == 1
+    assert r": missing\x1b[2J\n: No such file" in capsys.readouterr().err
+
+
+def test_a_name_is_shown_on_any_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Characters that stdout cannot encode are escaped; so are bytes of a name that are no text."""
+    monkeypatch.chdir(tmp_path)
+    written = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", written)
+    assert main(["dashboards", "g\u00e4nse\udcff"]) == 0
+    written.seek(0)
+    assert r"g\xe4nse\udcff/rules/hypertrace.yml" in written.read().splitlines()
+    assert capsys.readouterr().err == ""
+
+
 def test_dashboards_and_rules_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,3 +336,83 @@ def test_dashboards_that_cannot_be_are_told_in_one_line(
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert told in captured.err
+
+
+def test_the_exporters_refusal_of_a_prop_is_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prop that the exporter refuses is refused with its words, unless it is allowed as there."""
+    with pytest.raises(ValueError, match="looks like a secret") as refused:
+        PrometheusExporter(collect_defaults=False, allowed_props=["password"])
+    options = [str(tmp_path / "new"), "--prop", "password"]
+    assert main(["dashboards", *options]) == 1
+    assert capsys.readouterr().err == f"hypertrace-prometheus: {refused.value}\n"
+    assert not (tmp_path / "new").exists()
+    assert main(["dashboards", *options, "--unsafe-prop", "password"]) == 0
+    explorer = (tmp_path / "new" / "dashboards" / "class-explorer.json").read_text()
+    assert "Calls by password" in explorer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["pul"], "push"),
+        (["psuh"], "push"),
+        (["Push"], "push"),
+        (["--prop", "x", "push"], "push"),
+        (["--", "push"], "push"),
+        (["help"], "--help"),
+    ],
+)
+def test_a_mistyped_subcommand_is_no_folder(
+    arguments: list[str],
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A word that looks like a subcommand gives code 2 and the likely word, and writes nothing."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["dashboards", *arguments])
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"did you mean `hypertrace-prometheus dashboards {meant}`" in last
+    assert f"write ./{arguments[-1]}" in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty DIR, as of a variable that is not set, is not the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["dashboards", ""])
+    assert caught.value.code == 2
+    assert "its name is empty" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["./push", "new", "pull"])
+def test_a_folder_may_have_any_name(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path with a slash, a word like no subcommand, and a folder that is there are written to."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pull").mkdir()
+    assert main(["dashboards", folder]) == 0
+    assert (tmp_path / folder / "rules" / "hypertrace.yml").exists()
+
+
+@pytest.mark.parametrize("value", ["1", "[" * 100_000], ids=["no table", "too deep"])
+def test_objectives_that_make_no_sense_are_one_line(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that declares no objectives gives code 1 and one line that names it."""
+    declared = tmp_path / "objectives.toml"
+    declared.write_text(f"objective = {value}\n")
+    assert main(["dashboards", str(tmp_path / "new"), "--objectives", str(declared)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"hypertrace-prometheus: {declared}: ")
+    assert captured.err.count("\n") == 1

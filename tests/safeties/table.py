@@ -255,7 +255,7 @@ APPLICATION = (
     Safety(
         "trace functions that only start when they are called are refused",
         CORE + "_dispatch.py",
-        "    if any(is_kind(called) for is_kind in kinds):\n",
+        "    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):\n",
         "    if False:\n",
         _core("dispatch"),
     ),
@@ -267,6 +267,20 @@ APPLICATION = (
         _core("dispatch"),
     ),
     Safety(
+        "classes are refused as trace functions",
+        CORE + "_dispatch.py",
+        "    if issubclass(type(function), type):\n",
+        "    if False:\n",
+        _core("dispatch"),
+    ),
+    Safety(
+        "a class in the place of one that is gone has a name of its own",
+        CORE + "_silent.py",
+        "    if known is not None and known[0]() is type(ctx):\n",
+        "    if known is not None:\n",
+        _core("silent"),
+    ),
+    Safety(
         "classes of values are not hashed to copy them",
         CORE + "_plain.py",
         "    if id(type(value)) in _PLAIN:\n",
@@ -274,10 +288,38 @@ APPLICATION = (
         _core("copies"),
     ),
     Safety(
-        "classes of values are not hashed to count them",
+        "the class of a single value is not hashed to count it",
         CORE + "_recorders.py",
-        "_TEXTS.issuperset(map(id, map(type, values)))",
-        "{str, type(None)}.issuperset(map(type, values))",
+        "is_text = value is None or type(value) is str",
+        "is_text = type(value) in {str, type(None)}",
+        _core("recorders"),
+    ),
+    Safety(
+        "the class of the first of several values is not hashed to count it",
+        CORE + "_recorders.py",
+        "(first is None or type(first) is str)",
+        "(type(first) in {str, type(None)})",
+        _core("recorders"),
+    ),
+    Safety(
+        "the class of the second value is not hashed to count it",
+        CORE + "_recorders.py",
+        "second is None or type(second) is str",
+        "type(second) in {str, type(None)}",
+        _core("recorders"),
+    ),
+    Safety(
+        "the classes of further values are not hashed to count them",
+        CORE + "_recorders.py",
+        "if value is not None and type(value) is not str:",
+        "if type(value) not in {str, type(None)}:",
+        _core("recorders"),
+    ),
+    Safety(
+        "values that are no exact texts are not looked up to count them",
+        CORE + "_recorders.py",
+        "increment = self.known.get(values) if is_text else None",
+        "increment = self.known.get(values)",
         _core("recorders"),
     ),
     Safety(
@@ -309,6 +351,50 @@ APPLICATION = (
         _core("greenlets"),
     ),
     Safety(
+        "code that replaced a traced function is not replaced by the old",
+        CORE + "_instrument.py",
+        "        if not self.stands():\n            return False\n",
+        "",
+        _core("instrument"),
+    ),
+    Safety(
+        "a call site is one in each module that runs its code",
+        CORE + "_callsite.py",
+        "_sites.get((id(code) + offset, module))",
+        "next((s for k, s in list(_sites.items()) if k[0] == id(code) + offset), None)",
+        _core("places", "callsite"),
+    ),
+    Safety(
+        "tracers of other modules share no recorders",
+        CORE + "_targets.py",
+        "        key = share_key, source._class_names(), home\n",
+        "        key = share_key, source._class_names()\n",
+        _core("places"),
+    ),
+    Safety(
+        "a span that ends in the collector does not set the context it interrupts",
+        CORE + "_span.py",
+        "        if _current.get() is self and (error is None or not is_collecting()):\n",
+        "        if _current.get() is self:\n",
+        _core("greenlets"),
+    ),
+    Safety(
+        "a span that ended in another context is passed over",
+        CORE + "_span.py",
+        "                if outer is not None and outer._token is LEFT:\n"
+        "                    outer = outer._not_left()\n",
+        "                if False:\n                    pass\n",
+        _core("upstream"),
+    ),
+    Safety(
+        "spans that ended in other contexts hold no chain",
+        CORE + "_span.py",
+        "        if outer is not None and outer._token is LEFT:\n"
+        "            outer = outer._not_left()\n        # A finalizer",
+        "        # A finalizer",
+        _core("upstream"),
+    ),
+    Safety(
         "the first collection is one like the others",
         CORE + "_span.py",
         "    _collections.update(start=None, stop=None)\n",
@@ -332,8 +418,8 @@ APPLICATION = (
     Safety(
         "no label has a folder of what was made at run time",
         METRICS + "labels.py",
-        """return f"<{_last_part(name)}>\"""",
-        """return f"<{name}>\"""",
+        """else f"<{_last_part(name)}>\"""",
+        """else f"<{name}>\"""",
         _metrics("labels_hostile"),
     ),
     Safety(
@@ -605,6 +691,20 @@ BOUNDED = (
         "return self.size.value >= MAX_RECORDERS or len(self.sites) >= MAX_SITES",
         "return len(self.sites) >= MAX_SITES",
         _core("targets", "threads"),
+    ),
+    Safety(
+        "names of classes with silent tracers are bounded",
+        CORE + "_silent.py",
+        "if len(_counts) < MAX_NAMES else _others",
+        "",
+        _core("silent"),
+    ),
+    Safety(
+        "classes with silent tracers that are remembered are bounded",
+        CORE + "_silent.py",
+        "        if len(_by_class) >= MAX_CLASSES:\n",
+        "        if False:\n",
+        _core("silent"),
     ),
     Safety(
         "numberings of classes are bounded",
@@ -1084,6 +1184,37 @@ SERVER = (
     ),
 )
 
+COMMAND = (
+    Safety(
+        "control characters do not reach the terminal",
+        EXPORTER + "terminal.py",
+        "each if each.isprintable() else",
+        "each if each else",
+        (*_exporter("cli"), "grafana/test_push.py"),
+    ),
+    Safety(
+        "an address of another server is not shown",
+        EXPORTER + "dashboards/grafana.py",
+        "    if urlsplit(address)[:2] != urlsplit(url)[:2]:\n",
+        "    if False:\n",
+        ("grafana/test_push.py",),
+    ),
+    Safety(
+        "an answer of a server is read up to a limit",
+        EXPORTER + "dashboards/grafana.py",
+        "answer.read(_MOST_BYTES)",
+        "answer.read()",
+        ("grafana/test_push.py",),
+    ),
+    Safety(
+        "a mistyped subcommand writes no folder",
+        EXPORTER + "cli.py",
+        "    if meant is not None:\n",
+        "    if False:\n",
+        _exporter("cli"),
+    ),
+)
+
 COMPILED = (
     Safety(
         "compiled: what ends a program is not swallowed",
@@ -1113,6 +1244,20 @@ COMPILED = (
         "PyList_GET_SIZE(durations) > 0",
         _core("span") + _metrics("aggregations", "metrics_threads"),
     ),
+    Safety(
+        "compiled: a span that ends in the collector does not set the context it interrupts",
+        CORE + "_speedups.c",
+        "(error == Py_None || !is_collecting())",
+        "1",
+        _core("greenlets"),
+    ),
+    Safety(
+        "compiled: a span that ended in another context is passed over",
+        CORE + "_speedups.c",
+        "|| !is_left(current))",
+        "|| 1)",
+        _core("upstream"),
+    ),
 )
 
-SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMPILED
+SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + COMPILED

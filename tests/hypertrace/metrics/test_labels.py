@@ -432,6 +432,62 @@ def test_what_is_no_file_keeps_its_name(name: str) -> None:
     assert import_path(Caller("f", name, "__main__")) == name
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/t/ipykernel_4711/2877382132.py",
+        "/var/folders/x_/T/ipykernel_1/1.py",
+        r"C:\Users\me\AppData\Local\Temp\ipykernel_4711\2877382132.py",
+        "ipykernel_4711/2877382132.py",
+        "/t/xpython_42/3774261467.py",
+        "/t/marimo_17/__marimo__cell_Hbol_.py",
+        "/t/ipython-input-2938354417.py",
+        "/t/ipython-input-3-4282502808.py",
+    ],
+)
+def test_every_cell_of_a_notebook_is_the_notebook(name: str) -> None:
+    """The cells of Jupyter, xeus, marimo and Colab have one name, however often they are edited."""
+    assert import_path(Caller("f", name, "__main__")) == "<notebook>"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<stdin>",
+        "<stdin>-2",
+        "<stdin-2>",
+        "<python-input-3>",
+        "<ipython-input-1-3cf2d02d7a8c>",
+        "<bpython-input-7>",
+        "<pyshell#0>",
+    ],
+)
+def test_every_input_at_a_prompt_is_the_prompt(name: str) -> None:
+    """The inputs of Python's prompts, IPython, bpython and IDLE have one name, whatever number."""
+    assert import_path(Caller("f", name, "__main__")) == "<stdin>"
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "label"),
+    [
+        ("/nowhere/ipykernel_launcher.py", None, "ipykernel_launcher.py"),
+        ("/nowhere/ipykernel_4711/cell.py", None, "cell.py"),
+        ("/nowhere/my_ipykernel_4711/12.py", None, "12.py"),
+        ("/nowhere/ipython-input-guide.py", None, "ipython-input-guide.py"),
+        ("/nowhere/ipykernel_1/2.py.py", None, "2.py.py"),
+        ("/nowhere/notebook.ipynb", None, "notebook.ipynb"),
+        ("<stdin_reader>", None, "<stdin_reader>"),
+        ("<console>", None, "<console>"),
+        ("<python>", None, "<python>"),
+    ],
+)
+def test_files_that_look_like_cells_keep_their_names(
+    name: str, module: str | None, label: str
+) -> None:
+    """Only the names that kernels and prompts give are taken for cells and inputs."""
+    assert import_path(Caller("f", name, module)) == label
+
+
 def test_code_with_an_empty_file_name_has_no_file() -> None:
     """The empty name does not turn into that of the current folder."""
     assert import_path(Caller("f", "", "__main__")) == ""

@@ -1,0 +1,43 @@
+"""The figures of one Python, as JSON: `python -m benchmarks.one_python ROUNDS TURN`.
+
+Run by `pythons`, in an environment that has no other peer than `prometheus_client`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+
+import hypertrace
+
+from .bound import BoundCounter
+from .measure import Effort
+from .ours import App, Swarm, exporting
+from .tracing_off import Untraced
+
+
+class Idle:
+    """Has a method that does nothing."""
+
+    def connect(self) -> None:
+        """Do nothing."""
+
+
+def main() -> None:
+    """Print the version, whether the core is compiled, and what `pythons.OnePython` holds."""
+    effort = Effort(rounds=int(sys.argv[1]), turn=float(sys.argv[2]), quick=False)
+    with exporting(exemplar=None):
+        operations = {
+            "trace": Swarm(App()).connect,
+            "idle": Idle().connect,
+            "empty": Untraced().connect,
+            "bound": BoundCounter().connect,
+        }
+        times = effort.nanoseconds(operations)
+    found = {"version": platform.python_version(), "compiled": hypertrace.COMPILED}
+    print(json.dumps({**found, "nanoseconds": times}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Tracers that were made while no trace function was set: counted, and reported when one is."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from weakref import ref
+
+from ._failures import logger, swallow
+from ._guard import untraced
+from ._naming import class_name_of
+from .cells import Cell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_NAMES = 100
+"""Class names whose tracers are counted separately; all others count as one."""
+
+MAX_CLASSES = 1_000
+"""Classes whose names are remembered. Past it all are forgotten, and asked again."""
+
+_NAMES_LOGGED = 5
+_OTHERS = "<other>"
+
+_counts: dict[str, Cell] = {}
+_others = Cell()
+_by_class: dict[int, tuple[ref[type], Callable[[], object]]] = {}
+"""By the id of a class: itself, and what counts it. To ask for its name takes longer."""
+
+_reported: dict[str, int] = {}  # the counts when they were logged last
+_is_warned = False
+
+
+def silent_tracers() -> dict[str, int]:
+    """Return how many tracers were made while no trace function was set, by class name.
+
+    They are disabled for good. Those of objects that are gone count as well. The first 100 class
+    names are counted separately, all others as `<other>`. Any thread may call it.
+    """
+    counts = {name: cell.value for name, cell in list(_counts.items())}
+    others = _others.value
+    return {**counts, _OTHERS: others + counts.get(_OTHERS, 0)} if others else counts
+
+
+def note(ctx: object) -> None:
+    """Count a tracer of `ctx` that is disabled."""
+    known = _by_class.get(id(type(ctx)))
+    if known is not None and known[0]() is type(ctx):
+        known[1]()
+    else:
+        _cell_of(ctx).increment()
+
+
+def report() -> None:
+    """Log the tracers that were counted since the last report, if there are any.
+
+    At WARNING the first time in this process, at INFO later: an application that turns tracing off
+    and on makes objects in between.
+    """
+    global _reported
+    before, _reported = _reported, silent_tracers()
+    risen = {name: count - before.get(name, 0) for name, count in _reported.items()}
+    new = {name: count for name, count in risen.items() if count > 0}
+    if new:
+        try:
+            untraced(_log, new)
+        except Exception as error:  # noqa: BLE001 -- a log handler may raise anything
+            swallow(error, _log)
+
+
+def reset() -> None:
+    """Forget what was counted and reported; for tests."""
+    global _is_warned, _others, _reported  # noqa: PLW0603 -- the state of the process
+    _by_class.clear()
+    _counts.clear()
+    _others = Cell()
+    _reported = {}
+    _is_warned = False
+
+
+def _cell_of(ctx: object) -> Cell:
+    name, cls = class_name_of(ctx), type(ctx)
+    cell = _counts.get(name)
+    if cell is None:
+        cell = _counts.setdefault(name, Cell()) if len(_counts) < MAX_NAMES else _others
+    if not issubclass(cls, (type, str, ModuleType)):  # these have names of their own
+        if len(_by_class) >= MAX_CLASSES:
+            _by_class.clear()
+        _by_class[id(cls)] = ref(cls), cell.increment
+    return cell
+
+
+def _log(counts: dict[str, int]) -> None:
+    global _is_warned  # noqa: PLW0603 -- the state of the process
+    log = logger().info if _is_warned else logger().warning
+    _is_warned = True
+    names = sorted(counts, key=counts.__getitem__, reverse=True)
+    more = len(names) - _NAMES_LOGGED
+    log(
+        "%d tracers were made before the trace function was set and stay silent, of %s%s; call "
+        "set_trace_function() before these objects are made, in a module that is imported first, "
+        "or make them in a function that runs later",
+        sum(counts.values()),
+        ", ".join(names[:_NAMES_LOGGED]),
+        f" and {more} other classes" if more > 0 else "",
+    )

@@ -1,0 +1,44 @@
+"""Lines for the person at a terminal: results on stdout, a failure on stderr."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+
+class CommandError(Exception):
+    """A failure and what to do, in one line for the person at the keyboard."""
+
+
+def say(*lines: str) -> None:
+    """Write lines to stdout.
+
+    File names and answers of servers may hold any character. So control characters are escaped, an
+    end of line within a line among them, and so are characters that stdout cannot encode.
+
+    Raises:
+        OSError: stdout cannot be written to.
+    """
+    sys.stdout.writelines(f"{_printable(line, sys.stdout)}\n" for line in lines)
+
+
+def report_failure(prog: str, reason: object) -> int:
+    """Write one line to stderr, where there is one, and return the exit code of a failure."""
+    if sys.stderr is not None:
+        with suppress(OSError):  # then the exit code has to do
+            sys.stderr.write(f"{prog}: {_printable(str(reason), sys.stderr)}\n")
+    return 1
+
+
+def discard_output() -> None:
+    """Drop the output that is not written yet, so that the flush when Python exits succeeds."""
+    with suppress(OSError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(line: str, stream: TextIO) -> str:
+    shown = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in line
+    )
+    encoding = stream.encoding or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,0 +1,74 @@
+"""The page about the costs, and the figures of each Python on it."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+OPERATIONS = {"trace", "idle", "empty", "bound"}
+
+
+@pytest.fixture
+def pythons(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import what measures each Python; it needs none of the peers."""
+    monkeypatch.syspath_prepend(str(root))
+    return importlib.import_module("benchmarks.pythons")
+
+
+@pytest.fixture
+def report(pythons: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import what writes the page, as if all peers were installed."""
+    found: ModuleType = pythons.report
+    monkeypatch.setattr(found, "version", lambda _: "1.0")
+    return found
+
+
+@pytest.mark.parametrize("pure", ["1", "0"])
+def test_a_python_is_measured_with_little_installed(root: Path, pure: str) -> None:
+    """The program that runs on each Python needs one peer, and says which core it measured."""
+    program = [sys.executable, "-m", "benchmarks.one_python", "2", "0.0001"]
+    environment = {**os.environ, "HYPERTRACE_PURE_PYTHON": pure}
+    printed = subprocess.run(
+        program, cwd=root, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    found = json.loads(printed)
+    is_built = find_spec("hypertrace._speedups") is not None
+    assert found["compiled"] is (pure == "0" and is_built)
+    assert found["version"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
+    assert found["nanoseconds"].keys() == OPERATIONS
+    assert min(found["nanoseconds"].values()) > 0
+
+
+def test_the_page_has_a_row_for_each_core_of_each_python(
+    pythons: ModuleType, report: ModuleType
+) -> None:
+    """A row has the whole `trace()`, what it adds to the method, and both ratios."""
+    rows = [
+        pythons.OnePython("3.13.1", "pure Python", trace=300, idle=30, empty=75, bound=400),
+        pythons.OnePython("3.14.2", "compiled", trace=50, idle=20, empty=100, bound=200),
+    ]
+    page = report.page({}, [], [], rows, ["Python 3.15, which was not found"])
+    assert "| 3.13.1 | pure Python | 300 ns | 270 ns | 75 ns | 4.00 | 400 ns | 0.75 |" in page
+    assert "| 3.14.2 | compiled | 50 ns | 30 ns | 100 ns | 0.50 | 200 ns | 1/4.0 |" in page
+    assert "Not measured: Python 3.15, which was not found" in page
+
+
+def test_the_page_names_each_python_that_was_not_measured(
+    pythons: ModuleType, report: ModuleType
+) -> None:
+    """Where no interpreter is given, the page says of each supported version that it is missing."""
+    figures, skipped = pythons.measured([], None)
+    page = report.page({}, [], [], figures, skipped)
+    classifiers = metadata("hypertrace").get_all("Classifier") or []
+    versions = [each.split(" :: ")[-1] for each in classifiers if ":: Python :: 3." in each]
+    assert "3.11" in versions
+    for version in versions:
+        assert f"Not measured: Python {version}," in page
+    assert "| Python |" not in page
