@@ -62,7 +62,9 @@ class FamilyMetric(Metric):
         names = self._names
         if names is None:
             return list(_samples(self._read()))
-        return [sample for sample in _samples(self._read()) if sample.name in names] if names else []
+        if not names:
+            return []
+        return [sample for sample in _samples(self._read()) if sample.name in names]
 
     @samples.setter
     def samples(self, samples: list[Sample]) -> None:
@@ -83,7 +85,7 @@ class FamilyMetric(Metric):
         It is read only if its samples can have one of them.
         """
         other = copy.copy(self)
-        other._names = self.sample_names.intersection(names)
+        other._names = self.sample_names.intersection(names)  # noqa: SLF001 -- a copy of its own
         return other
 
     def title(self, *, openmetrics: bool) -> str:

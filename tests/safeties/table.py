@@ -787,6 +787,13 @@ BOUNDED = (
 
 SCRAPES = (
     Safety(
+        "scrapes at the same time render series without an error",
+        EXPORTER + "exposition/text.py",
+        "known = _Heads(family.name, self.common)",
+        'known = {key: f"{family.name}{{{text}" for key, text in self.common.items()}',
+        _exposition("text"),
+    ),
+    Safety(
         "a collector that raises costs its own metrics alone",
         EXPORTER + "exposition/collection.py",
         """\
