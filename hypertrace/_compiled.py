@@ -1,4 +1,4 @@
-"""Whether the hot path runs in C, and how it gets there."""
+"""The compiled core: whether the hot path runs in C, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def gil_enabled() -> bool:
 
 
 def _load() -> ModuleType | None:
-    if os.environ.get("HYPERTRACE_PURE_PYTHON", "0") not in {"", "0"} or not gil_enabled():
+    if _is_on("HYPERTRACE_PURE_PYTHON"):
+        return None
+    # Written for builds without a GIL, but not run on one yet.
+    if _is_free_threaded() and not _is_on("HYPERTRACE_FREE_THREADED"):
         return None
     try:
         from importlib import import_module
@@ -26,8 +29,18 @@ def _load() -> ModuleType | None:
         return None
 
 
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in {"", "0"}
+
+
+def _is_free_threaded() -> bool:
+    # `PYTHON_GIL=1` gives a build without a GIL one for a run; the extension is still another.
+    return not gil_enabled() or "t" in getattr(sys, "abiflags", "")
+
+
 speedups = _load()
 """The extension module; None where everything is done in Python."""
 
 COMPILED = speedups is not None
-"""Whether the hot path runs in C. `HYPERTRACE_PURE_PYTHON=1` at import keeps it in Python."""
+"""Whether the hot path runs in C. `HYPERTRACE_PURE_PYTHON=1` at import keeps it in Python; a build
+without a GIL keeps it there, too, but for `HYPERTRACE_FREE_THREADED=1`."""

@@ -7,8 +7,12 @@
    that speed_up() puts into the Python classes. Known recorders are not even called.
 
    A call site's key is the address of its instruction, as in Python; that of recorders with props is
-   negative. Counts are exact because the GIL is held from the look-up to the increment, so this is
-   not built without one. The C API is the public one, but for call_address(). */
+   negative. The C API is the public one, but for call_address() on CPython 3.11.
+
+   A finalizer may run at any allocation up to CPython 3.11, and at any release and call later. It
+   may replace the trace function, which empties tables, and change any slot. So a reference that is
+   used after an allocation, a release or a call is a strong one. Of the arguments of a call the
+   caller holds strong ones. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -20,9 +24,38 @@
 #include <structmember.h>
 #include <time.h>
 
-#ifdef Py_GIL_DISABLED
-#error "hypertrace is pure Python on builds without a GIL"
+/* ---- what differs between builds ------------------------------------------------------------- */
+
+/* Without a GIL, an object's lock guards its slots and entries; CPython takes the same lock to set a
+   slot. With a GIL, nothing between the two macros gives it up. They make a block. */
+#ifndef Py_BEGIN_CRITICAL_SECTION /* before CPython 3.13 */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
 #endif
+
+#ifdef Py_GIL_DISABLED
+#define ATOMIC_INCREMENT(place) ((void)__atomic_fetch_add((place), 1, __ATOMIC_RELAXED))
+#define ATOMIC_LOAD(place) __atomic_load_n((place), __ATOMIC_RELAXED)
+#define ATOMIC_STORE(place, value) __atomic_store_n((place), (value), __ATOMIC_RELEASE)
+#else
+#define ATOMIC_INCREMENT(place) ((void)++*(place))
+#define ATOMIC_LOAD(place) (*(place))
+#define ATOMIC_STORE(place, value) (*(place) = (value))
+#endif
+
+/* Return the value of a key in a dict, as a strong reference; NULL without an exception if there is
+   none. */
+static inline PyObject *
+dict_find(PyObject *dict, PyObject *key)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *value;
+    PyDict_GetItemRef(dict, key, &value); /* NULL, too, with an exception */
+    return value;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
+#endif
+}
 
 /* ---- what the module holds ------------------------------------------------------------------ */
 
@@ -41,7 +74,7 @@ typedef struct {
     PyObject *span_module;   /* namespace of _span, for `clock` */
     PyObject *native_clock;  /* time.perf_counter */
     PyObject *record_props;  /* PropsRecorder.record */
-    PyObject *end_in_python; /* Span.__exit__ in Python */
+    PyObject *enter_in_python, *exit_in_python; /* Span.__enter__ and __exit__ in Python */
     PyObject *marks, *is_dropped; /* of _guard: a list, empty if nothing is; and whether this is */
     PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
     Py_ssize_t max_buffered;
@@ -65,12 +98,32 @@ slot(PyObject *object, Py_ssize_t offset)
     return (PyObject **)((char *)object + offset);
 }
 
+/* Return what a slot holds, borrowed, to be compared with and no more; NULL if it is not set. */
+static inline PyObject *
+peek_slot(PyObject *object, Py_ssize_t offset)
+{
+    return ATOMIC_LOAD(slot(object, offset));
+}
+
+/* Return what a slot holds, as a strong reference; NULL if it is not set. */
+static inline PyObject *
+get_slot(PyObject *object, Py_ssize_t offset)
+{
+    PyObject *value;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    value = Py_XNewRef(*slot(object, offset));
+    Py_END_CRITICAL_SECTION();
+    return value;
+}
+
 static inline void
 set_slot(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
 {
-    PyObject **place = slot(object, offset);
-    PyObject *old = *place;
-    *place = value;
+    PyObject **place = slot(object, offset), *old;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    old = *place;
+    ATOMIC_STORE(place, value);
+    Py_END_CRITICAL_SECTION();
     Py_XDECREF(old);
 }
 
@@ -109,8 +162,14 @@ typedef struct {
 static PyObject *
 cell_increment(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ((Cell *)self)->count++;
+    ATOMIC_INCREMENT(&((Cell *)self)->count);
     Py_RETURN_NONE;
+}
+
+static PyObject *
+cell_value(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(ATOMIC_LOAD(&((Cell *)self)->count));
 }
 
 static PyMethodDef cell_methods[] = {
@@ -118,16 +177,16 @@ static PyMethodDef cell_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef cell_members[] = {
-    {"value", T_LONGLONG, offsetof(Cell, count), READONLY, "How often `increment` was called."},
-    {NULL, 0, 0, 0, NULL},
+static PyGetSetDef cell_getset[] = {
+    {"value", cell_value, NULL, "How often `increment` was called.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot cell_slots[] = {
     {Py_tp_doc, "A count that starts at 0 and goes up by one."},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_methods, cell_methods},
-    {Py_tp_members, cell_members},
+    {Py_tp_getset, cell_getset},
     {0, NULL},
 };
 
@@ -148,13 +207,14 @@ cell_of(PyObject *callable)
     return NULL;
 }
 
-/* Call a callable without arguments; if it increments a cell, without calling it. */
+/* Call a callable without arguments, of which the caller has a strong reference; if it increments a
+   cell, without calling it. */
 static inline int
 run(PyObject *callable)
 {
     Cell *cell = cell_of(callable);
     if (cell != NULL) {
-        cell->count++;
+        ATOMIC_INCREMENT(&cell->count);
         return 0;
     }
     PyObject *result = PyObject_CallNoArgs(callable);
@@ -184,14 +244,11 @@ dict_of(PyObject *kwnames, PyObject *const *values)
     return props;
 }
 
-/* Count for keyword arguments whose values are known. Return 0 if they are not. */
-static int
-record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
+/* The values of some names among keyword arguments; NULL if one is not plain, since to look it up
+   would run code of its own, or with an exception. */
+static PyObject *
+plain_values(PyObject *names, PyObject *kwnames, PyObject *const *kwvalues)
 {
-    PyObject *names = *slot(recorder, state.recorder_names);
-    PyObject *known = *slot(recorder, state.recorder_known);
-    if (names == NULL || known == NULL || !PyTuple_CheckExact(names) || !PyDict_CheckExact(known))
-        return 0;
     Py_ssize_t count = PyTuple_GET_SIZE(names);
     PyObject *values = PyTuple_New(count);
     for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
@@ -199,13 +256,29 @@ record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
         if (value == Py_None || PyUnicode_CheckExact(value))
             PyTuple_SET_ITEM(values, i, Py_NewRef(value));
         else
-            Py_CLEAR(values); /* to look it up would run code of its own */
+            Py_CLEAR(values);
     }
-    PyObject *increment = values == NULL ? NULL : PyDict_GetItemWithError(known, values);
+    return values;
+}
+
+/* Count for keyword arguments whose values are known. Return 0 if they are not. */
+static int
+record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
+{
+    PyObject *names = get_slot(recorder, state.recorder_names);
+    PyObject *known = get_slot(recorder, state.recorder_known);
+    PyObject *values = NULL, *increment = NULL;
+    if (names != NULL && known != NULL && PyTuple_CheckExact(names) && PyDict_CheckExact(known))
+        values = plain_values(names, kwnames, kwvalues);
+    if (values != NULL)
+        increment = dict_find(known, values);
     Cell *cell = increment == NULL ? NULL : cell_of(increment);
     if (cell != NULL)
-        cell->count++;
+        ATOMIC_INCREMENT(&cell->count);
+    Py_XDECREF(names);
+    Py_XDECREF(known);
     Py_XDECREF(values);
+    Py_XDECREF(increment);
     PyErr_Clear(); /* no memory: Python meets it again */
     return cell != NULL;
 }
@@ -243,11 +316,16 @@ table_entry(const Table *self, Py_ssize_t address, PyObject *id)
     }
 }
 
-/* Return the recorder at a key, borrowed, or NULL if there is none. */
+/* Return the recorder at a key, as a strong reference, or NULL if there is none. */
 static inline PyObject *
-table_find(const Table *self, Py_ssize_t address, PyObject *id)
+table_find(Table *self, Py_ssize_t address, PyObject *id)
 {
-    return self->size == 0 ? NULL : table_entry(self, address, id)->recorder;
+    PyObject *recorder = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->size != 0)
+        recorder = Py_XNewRef(table_entry(self, address, id)->recorder);
+    Py_END_CRITICAL_SECTION();
+    return recorder;
 }
 
 static int
@@ -289,28 +367,38 @@ table_key(PyObject *key, Py_ssize_t *address, PyObject **id)
     return 0;
 }
 
+/* Put a recorder at a key, in a critical section; `replaced` is for the caller to release. */
 static int
-table_set(PyObject *object, PyObject *key, PyObject *recorder)
+table_put(Table *self, Py_ssize_t address, PyObject *id, PyObject *recorder, PyObject **replaced)
 {
-    Table *self = (Table *)object;
-    Py_ssize_t address;
-    PyObject *id;
-    if (recorder == NULL)
-        return PyErr_BadArgument(), -1;
-    if (table_key(key, &address, &id) < 0)
-        return -1;
     if (4 * (self->used + 1) > 3 * self->size && table_grow(self) < 0)
         return -1;
     Entry *entry = table_entry(self, address, id);
-    PyObject *old = entry->recorder;
     if (entry->address == 0) {
         self->used++;
         entry->address = address;
         entry->id = Py_XNewRef(id);
     }
+    *replaced = entry->recorder;
     entry->recorder = Py_NewRef(recorder);
-    Py_XDECREF(old);
     return 0;
+}
+
+static int
+table_set(PyObject *object, PyObject *key, PyObject *recorder)
+{
+    Py_ssize_t address;
+    PyObject *id, *replaced = NULL;
+    int status;
+    if (recorder == NULL)
+        return PyErr_BadArgument(), -1;
+    if (table_key(key, &address, &id) < 0)
+        return -1;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    status = table_put((Table *)object, address, id, recorder, &replaced);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(replaced);
+    return status;
 }
 
 static PyObject *
@@ -321,18 +409,22 @@ table_get(PyObject *self, PyObject *key)
     if (table_key(key, &address, &id) < 0)
         return NULL;
     PyObject *recorder = table_find((Table *)self, address, id);
-    return Py_NewRef(recorder == NULL ? Py_None : recorder);
+    return recorder == NULL ? Py_NewRef(Py_None) : recorder;
 }
 
 static int
 table_clear(PyObject *object)
 {
     Table *self = (Table *)object;
-    Entry *entries = self->entries;
-    Py_ssize_t size = self->size;
+    Entry *entries;
+    Py_ssize_t size;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    entries = self->entries;
+    size = self->size;
     self->entries = NULL;
     self->size = self->used = 0;
-    for (Py_ssize_t i = 0; i < size; i++) {
+    Py_END_CRITICAL_SECTION();
+    for (Py_ssize_t i = 0; i < size; i++) { /* which may run finalizers that use the table */
         Py_XDECREF(entries[i].id);
         Py_XDECREF(entries[i].recorder);
     }
@@ -349,7 +441,7 @@ table_clear_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 static Py_ssize_t
 table_length(PyObject *self)
 {
-    return ((Table *)self)->used;
+    return ATOMIC_LOAD(&((Table *)self)->used);
 }
 
 static int
@@ -419,7 +511,7 @@ call_address(void)
         return 0;
     Py_ssize_t code = (Py_ssize_t)(uintptr_t)frame->f_code;
     return code + _PyInterpreterFrame_LASTI(frame) * (Py_ssize_t)sizeof(_Py_CODEUNIT);
-#elif PY_VERSION_HEX < 0x030E0000
+#else
 #if PY_VERSION_HEX < 0x030D0000
     struct _PyInterpreterFrame *frame = PyThreadState_Get()->cframe->current_frame;
 #else
@@ -429,14 +521,9 @@ call_address(void)
         return 0;
     PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
     Py_XDECREF(code); /* the frame holds it */
-    return (Py_ssize_t)(uintptr_t)code + PyUnstable_InterpreterFrame_GetLasti(frame);
-#else
-    PyFrameObject *frame = PyEval_GetFrame();
-    if (frame == NULL)
+    if (code == NULL || !PyCode_Check(code)) /* where C called Python, or a thread began */
         return 0;
-    PyCodeObject *code = PyFrame_GetCode(frame);
-    Py_DECREF(code);
-    return (Py_ssize_t)(uintptr_t)code + PyFrame_GetLasti(frame);
+    return (Py_ssize_t)(uintptr_t)code + PyUnstable_InterpreterFrame_GetLasti(frame);
 #endif
 }
 
@@ -451,11 +538,15 @@ simple_id(PyObject *const *args, Py_ssize_t nargs, PyObject **id)
     return nargs == 1 && PyUnicode_CheckExact(args[0]);
 }
 
-static inline Table *
-table_of(PyObject *tracer)
+/* Return what a tracer's table has at a key, as a strong reference, or NULL. */
+static inline PyObject *
+find_recorder(PyObject *tracer, Py_ssize_t address, PyObject *id)
 {
-    PyObject *table = *slot(tracer, state.tracer_recorders);
-    return table != NULL && Py_IS_TYPE(table, state.table_type) ? (Table *)table : NULL;
+    PyObject *table = get_slot(tracer, state.tracer_recorders), *recorder = NULL;
+    if (table != NULL && Py_IS_TYPE(table, state.table_type))
+        recorder = table_find((Table *)table, address, id);
+    Py_XDECREF(table);
+    return recorder;
 }
 
 static const char too_many[] = "takes at most 2 positional arguments (%zd given)";
@@ -513,12 +604,10 @@ tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     if (dropped != 0)
         return dropped < 0 ? NULL : Py_NewRef(Py_None);
     Py_ssize_t address = call_address();
-    Table *table = table_of(self);
-    if (table != NULL && address != 0 && simple_id(args, nargs, &id))
-        recorder = table_find(table, kwnames == NULL ? address : -address, id);
+    if (address != 0 && simple_id(args, nargs, &id))
+        recorder = find_recorder(self, kwnames == NULL ? address : -address, id);
     if (recorder == NULL)
         return slow(self, state.str_deliver, args, nargs, kwnames);
-    Py_INCREF(recorder);
     int status = record(recorder, kwnames, args + nargs);
     Py_DECREF(recorder);
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -547,49 +636,82 @@ new_span(PyObject *binding, PyObject *tracer)
 static PyObject *
 tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *id, *binding = NULL;
+    PyObject *id, *binding = NULL, *span = NULL;
     Py_ssize_t address = call_address();
-    Table *table = table_of(self);
-    if (PyList_GET_SIZE(state.marks) == 0 && table != NULL && address != 0 && kwnames == NULL &&
+    if (PyList_GET_SIZE(state.marks) == 0 && address != 0 && kwnames == NULL &&
         simple_id(args, nargs, &id))
-        binding = table_find(table, address + 1, id);
-    if (binding != NULL && Py_IS_TYPE(binding, state.binding_type))
-        return new_span(binding, self);
-    return slow(self, state.str_open_span, args, nargs, kwnames);
+        binding = find_recorder(self, address + 1, id);
+    int found = binding != NULL && Py_IS_TYPE(binding, state.binding_type);
+    if (found)
+        span = new_span(binding, self);
+    Py_XDECREF(binding);
+    return found ? span : slow(self, state.str_open_span, args, nargs, kwnames);
+}
+
+/* The next number of a class name; NULL without an exception if it has none yet. */
+static PyObject *
+next_number(PyObject *class_name)
+{
+    PyObject *numbers = dict_find(state.numbers, class_name);
+    PyObject *number = numbers == NULL ? NULL : PyIter_Next(numbers);
+    Py_XDECREF(numbers);
+    return number;
+}
+
+/* A weak reference to an object; None if it allows none. */
+static PyObject *
+reference_to(PyObject *object)
+{
+    PyObject *reference = PyWeakref_NewRef(object, NULL);
+    if (reference != NULL || !PyErr_ExceptionMatches(PyExc_TypeError))
+        return reference;
+    PyErr_Clear();
+    return Py_NewRef(Py_None);
+}
+
+/* Make a tracer without props and parent; it takes over the references to name and number. */
+static PyObject *
+new_tracer(PyObject *ctx, PyObject *type, PyObject *class_name, PyObject *number)
+{
+    PyObject *self = state.tracer_type->tp_alloc(state.tracer_type, 0);
+    if (self == NULL) {
+        Py_DECREF(class_name);
+        Py_DECREF(number);
+        return NULL;
+    }
+    set_slot(self, state.tracer_class_name, class_name);
+    set_slot(self, state.tracer_object_id, number);
+    set_slot(self, state.tracer_props, Py_NewRef(Py_None));
+    set_slot(self, state.tracer_parent, Py_NewRef(Py_None));
+    set_slot(self, state.tracer_recorders, Py_NewRef(state.not_bound));
+    set_slot(self, state.tracer_class, PyWeakref_NewRef(type, NULL));
+    if (peek_slot(self, state.tracer_class) != NULL)
+        set_slot(self, state.tracer_ctx, reference_to(ctx));
+    if (peek_slot(self, state.tracer_ctx) == NULL)
+        Py_CLEAR(self);
+    return self;
 }
 
 /* Tracer(ctx) of an ordinary object; NULL without an exception: let Python do it. */
 static PyObject *
 plain_tracer(PyObject *ctx)
 {
-    PyTypeObject *type = Py_TYPE(ctx);
     if (ctx == Py_None || PyType_Check(ctx) || PyUnicode_Check(ctx) || PyModule_Check(ctx))
         return NULL;
+    /* Borrowed, and only compared. */
     PyObject *target = PyDict_GetItemWithError(state.dispatch, state.str_target);
     if (target == NULL || target == Py_None)
         return NULL;
-    PyObject *name = PyType_GetName(type); /* of a class that was made oddly, perhaps a subclass */
-    int simple = name != NULL && PyUnicode_CheckExact(name);
-    PyObject *numbers = simple ? PyDict_GetItemWithError(state.numbers, name) : NULL;
-    PyObject *number = numbers == NULL ? NULL : PyIter_Next(numbers);
-    PyObject *self = number == NULL ? NULL : state.tracer_type->tp_alloc(state.tracer_type, 0);
-    if (self == NULL) {
+    PyObject *type = Py_NewRef(Py_TYPE(ctx)); /* objects may change their class */
+    PyObject *name = PyType_GetName((PyTypeObject *)type), *self = NULL;
+    /* The name of a class that was made oddly may be of a subclass of str. */
+    int is_simple = name != NULL && PyUnicode_CheckExact(name);
+    PyObject *number = is_simple ? next_number(name) : NULL;
+    if (number != NULL)
+        self = new_tracer(ctx, type, name, number);
+    else
         Py_XDECREF(name);
-        Py_XDECREF(number);
-        return NULL;
-    }
-    set_slot(self, state.tracer_class_name, name);
-    set_slot(self, state.tracer_object_id, number);
-    set_slot(self, state.tracer_class, PyWeakref_NewRef((PyObject *)type, NULL));
-    PyObject *reference = PyWeakref_NewRef(ctx, NULL);
-    if (reference == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
-        PyErr_Clear(); /* it allows none */
-    set_slot(self, state.tracer_ctx, reference == NULL ? Py_NewRef(Py_None) : reference);
-    set_slot(self, state.tracer_props, Py_NewRef(Py_None));
-    set_slot(self, state.tracer_parent, Py_NewRef(Py_None));
-    set_slot(self, state.tracer_recorders, Py_NewRef(state.not_bound));
-    if (PyErr_Occurred())
-        Py_CLEAR(self);
+    Py_DECREF(type);
     return self;
 }
 
@@ -619,11 +741,14 @@ tracer_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject
 static PyObject *
 seconds(void)
 {
-    PyObject *clock = PyDict_GetItemWithError(state.span_module, state.str_clock);
+    PyObject *clock = dict_find(state.span_module, state.str_clock);
     if (clock == NULL)
         return PyErr_SetString(PyExc_NameError, "clock"), NULL;
-    if (clock != state.native_clock)
-        return PyObject_CallNoArgs(clock);
+    int is_native = clock == state.native_clock;
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+    Py_DECREF(clock);
+    if (!is_native)
+        return result;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
@@ -632,19 +757,60 @@ seconds(void)
 static inline int
 is_collecting(void)
 {
+#if PY_VERSION_HEX < 0x030C0000
     PyObject *phase = NULL, *told = NULL, *mine = NULL;
     for (Py_ssize_t i = 0; PyDict_Next(state.collections, &i, &phase, &told);) /* the latest */;
-    if (phase != NULL && PyUnicode_CompareWithASCIIString(phase, "start") == 0)
-        Py_XDECREF(mine = PyObject_GetAttr(state.collecting, phase));
+    Py_XINCREF(phase);
+    Py_XINCREF(told);
+    if (phase != NULL && PyUnicode_Check(phase) &&
+        PyUnicode_CompareWithASCIIString(phase, "start") == 0)
+        mine = PyObject_GetAttr(state.collecting, phase);
     PyErr_Clear(); /* it told this thread nothing */
-    return mine != NULL && mine == told;
+    int collecting = mine != NULL && mine == told;
+    Py_XDECREF(phase);
+    Py_XDECREF(told);
+    Py_XDECREF(mine);
+    return collecting;
+#else
+    return 0; /* finalizers run between instructions */
+#endif
+}
+
+/* The binding of a span, as a strong reference; NULL if the slot holds none. */
+static inline PyObject *
+binding_of(PyObject *span)
+{
+    PyObject *binding = get_slot(span, state.span_binding);
+    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))
+        Py_CLEAR(binding);
+    return binding;
+}
+
+static inline int
+tracks_edges(PyObject *binding)
+{
+    PyObject *edges = peek_slot(binding, state.binding_edges);
+    return edges != NULL && edges != Py_None;
+}
+
+/* Remember when a span began. */
+static inline int
+set_began(PyObject *self)
+{
+    PyObject *began = seconds();
+    if (began == NULL && swallow(state.native_clock) == 0)
+        began = PyFloat_FromDouble(Py_NAN);
+    if (began == NULL)
+        return -1;
+    set_slot(self, state.span_began, began);
+    return 0;
 }
 
 static inline int
 is_left(PyObject *span)
 {
     return span != NULL && span != Py_None && PyObject_TypeCheck(span, state.span_type) &&
-           *slot(span, state.span_token) == state.left;
+           peek_slot(span, state.span_token) == state.left;
 }
 
 /* Return the current span, a new reference. One that is left is passed over, and is so no more. */
@@ -670,7 +836,7 @@ current_span(PyObject *self)
 static int
 open_span(PyObject *self, PyObject *binding)
 {
-    if (*slot(binding, state.binding_edges) == Py_None || is_collecting()) {
+    if (!tracks_edges(binding) || is_collecting()) {
         set_slot(self, state.span_outer, Py_NewRef(Py_None));
         return 0;
     }
@@ -688,8 +854,8 @@ open_span(PyObject *self, PyObject *binding)
 static int
 close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 {
-    PyObject *found, *token = *slot(self, state.span_token);
-    if (*slot(binding, state.binding_edges) == Py_None)
+    PyObject *found;
+    if (!tracks_edges(binding))
         return 0;
     if (is_left(*outer)) {
         if ((found = PyObject_CallMethodNoArgs(*outer, state.str_not_left)) == NULL)
@@ -699,8 +865,10 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
     if (PyContextVar_Get(state.current_span, NULL, &found) < 0)
         return -1;
     Py_XDECREF(found); /* only to compare */
-    if (found == self && token != NULL && (error == Py_None || !is_collecting())) {
-        Py_INCREF(token);
+    PyObject *token = NULL; /* held: a finalizer may end the span, too */
+    if (found == self && (error == Py_None || !is_collecting()))
+        token = get_slot(self, state.span_token);
+    if (token != NULL) {
         int status = PyContextVar_Reset(state.current_span, token);
         Py_DECREF(token);
         if (status == 0) {
@@ -720,14 +888,17 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 static PyObject *
 span_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *binding = *slot(self, state.span_binding);
-    if (run(*slot(binding, state.binding_start)) < 0)
-        return NULL;
-    PyObject *began = seconds();
-    if (began == NULL && swallow(state.native_clock) < 0)
-        return NULL;
-    set_slot(self, state.span_began, began != NULL ? began : PyFloat_FromDouble(Py_NAN));
-    return open_span(self, binding) < 0 ? NULL : Py_NewRef(self);
+    PyObject *binding = binding_of(self);
+    PyObject *start = binding == NULL ? NULL : get_slot(binding, state.binding_start);
+    if (start == NULL) {
+        Py_XDECREF(binding);
+        return PyObject_CallOneArg(state.enter_in_python, self);
+    }
+    int failed = run(start) < 0 || set_began(self) < 0 ||
+                 (open_span(self, binding) < 0 && swallow(self) < 0);
+    Py_DECREF(start);
+    Py_DECREF(binding);
+    return failed ? NULL : Py_NewRef(self);
 }
 
 /* The duration of a span that ends now; NULL without an exception if Python is to end it, which
@@ -735,9 +906,10 @@ span_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 duration_of(PyObject *span)
 {
-    PyObject *began = *slot(span, state.span_began);
+    PyObject *began = get_slot(span, state.span_began);
     PyObject *now = began == NULL ? NULL : seconds();
     PyObject *duration = now == NULL ? NULL : PyNumber_Subtract(now, began);
+    Py_XDECREF(began);
     Py_XDECREF(now);
     if (duration != NULL && !PyFloat_CheckExact(duration))
         Py_CLEAR(duration);
@@ -746,22 +918,26 @@ duration_of(PyObject *span)
     return duration;
 }
 
+/* Whether the end of a span is its duration and nothing else. */
+static inline int
+is_plain_end(PyObject *self, PyObject *durations, PyObject *error)
+{
+    return error == Py_None && peek_slot(self, state.span_details) == Py_None &&
+           durations != NULL && PyList_CheckExact(durations);
+}
+
 /* Take the end of a span: append its duration where that is all there is to it. */
 static int
 end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error, PyObject *outer)
 {
-    PyObject *result, *durations = *slot(binding, state.binding_durations);
-    if (error != Py_None || *slot(self, state.span_details) != Py_None ||
-        !PyList_CheckExact(durations)) {
+    PyObject *result = NULL, *durations = get_slot(binding, state.binding_durations);
+    if (!is_plain_end(self, durations, error))
         result = PyObject_CallMethodObjArgs(self, state.str_end, duration, error, outer, NULL);
-    }
-    else {
-        if (PyList_Append(durations, duration) < 0)
-            return -1;
-        if (outer == Py_None && PyList_GET_SIZE(durations) <= state.max_buffered)
-            return 0;
-        result = PyObject_CallMethodOneArg(self, state.str_tell, outer);
-    }
+    else if (PyList_Append(durations, duration) == 0)
+        result = outer == Py_None && PyList_GET_SIZE(durations) <= state.max_buffered
+                     ? Py_NewRef(Py_None)
+                     : PyObject_CallMethodOneArg(self, state.str_tell, outer);
+    Py_XDECREF(durations);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -773,18 +949,22 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "__exit__() takes three arguments");
         return NULL;
     }
-    PyObject *duration = duration_of(self);
-    if (duration == NULL)
-        return PyErr_Occurred() ? NULL
-                                : PyObject_CallFunctionObjArgs(state.end_in_python, self, args[0],
-                                                               args[1], args[2], NULL);
-    PyObject *binding = *slot(self, state.span_binding);
-    PyObject *outer = Py_NewRef(*slot(self, state.span_outer));
-    int failed = close_span(self, binding, args[1], &outer) < 0 ||
-                 end_span(self, binding, duration, args[1], outer) < 0;
-    Py_DECREF(duration);
-    Py_DECREF(outer);
-    return failed ? NULL : Py_NewRef(Py_None);
+    PyObject *result = NULL, *duration = NULL;
+    PyObject *binding = binding_of(self), *outer = get_slot(self, state.span_outer);
+    if (binding != NULL && outer != NULL)
+        duration = duration_of(self);
+    if (duration != NULL) {
+        int failed = close_span(self, binding, args[1], &outer) < 0 ||
+                     end_span(self, binding, duration, args[1], outer) < 0;
+        result = failed && swallow(self) < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    else if (!PyErr_Occurred())
+        result = PyObject_CallFunctionObjArgs(state.exit_in_python, self, args[0], args[1],
+                                              args[2], NULL);
+    Py_XDECREF(binding);
+    Py_XDECREF(outer);
+    Py_XDECREF(duration);
+    return result;
 }
 
 /* ---- the module ------------------------------------------------------------------------------ */
@@ -846,7 +1026,8 @@ static const Named objects[] = {
     {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
     {"swallow", &state.swallow},        {"_current", &state.current_span}, {"LEFT", &state.left},
     {"span_module", &state.span_module}, {"native_clock", &state.native_clock},
-    {"record_props", &state.record_props}, {"end_in_python", &state.end_in_python},
+    {"record_props", &state.record_props},
+    {"enter_in_python", &state.enter_in_python}, {"exit_in_python", &state.exit_in_python},
     {"marks", &state.marks},            {"is_dropped", &state.is_dropped},
     {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
@@ -869,7 +1050,10 @@ static const struct {
     {"PropsRecorder", "names", &state.recorder_names},
     {"PropsRecorder", "known", &state.recorder_known}};
 
-/* speed_up(namespace): take what is needed from a dict, and put the methods into the classes. */
+/* speed_up(namespace): take what is needed from a dict, and put the methods into the classes.
+
+   After a reload of the Python modules it is called again. What it replaces then is never released,
+   since other threads may be using it. */
 static PyObject *
 speed_up(PyObject *Py_UNUSED(module), PyObject *names)
 {
@@ -877,7 +1061,7 @@ speed_up(PyObject *Py_UNUSED(module), PyObject *names)
     for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
         if ((found = PyMapping_GetItemString(names, objects[i].name)) == NULL)
             return NULL;
-        Py_XSETREF(*objects[i].place, found);
+        *objects[i].place = found;
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(offsets); i++) {
         PyObject *owner = PyMapping_GetItemString(names, offsets[i].owner);
@@ -928,6 +1112,9 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
 #ifdef Py_mod_multiple_interpreters
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

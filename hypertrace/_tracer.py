@@ -344,6 +344,6 @@ if speedups is not None:
     names = {**vars(_span), **globals(), "PropsRecorder": recorder, "SpanBinding": binding}
     names |= {"dispatch": vars(_dispatch), "span_module": vars(_span), "native_clock": _span.clock}
     names |= {"record_props": recorder.record, "make_tracer": Tracer.__new__}
-    names |= {"end_in_python": Span.__exit__}
+    names |= {"enter_in_python": Span.__enter__, "exit_in_python": Span.__exit__}
     speedups.speed_up(names)
     del names, recorder, binding

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
-from .exposition.render import render
+from .exposition.render import expose
 from .exposition.single_flight import Snapshots
 
 if TYPE_CHECKING:
@@ -41,17 +41,21 @@ had to wait for a thread may be answered with what was collected meanwhile."""
 # No scrape needs more of a query in characters, or of a header.
 _LONGEST_QUERY = 65_536
 _LONGEST_HEADER = 4_096
-# Below this a body travels in one packet either way.
+# Up to this a body travels in one packet either way.
 _GZIP_FROM_BYTES = 1024
 # Half the time of level 9 for 15 % more bytes, on a page of 10 000 series.
 _GZIP_LEVEL = 5
+_GZIP_MAGIC = b"\x1f\x8b"
 _RECENT = re.compile(r"[1-9][0-9]*(\.[0-9]+)*")
 _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?")
 
 _logger = logging.getLogger("hypertrace_prometheus")
 
-_snapshots: WeakKeyDictionary[CollectorRegistry, Snapshots[Answer]] = WeakKeyDictionary()
+_snapshots: WeakKeyDictionary[CollectorRegistry, Snapshots[_Page, bytes]] = WeakKeyDictionary()
 """Of each registry, for all the endpoints it is served at."""
+
+_compressions = Snapshots[bytes, bytes]()
+"""Of pages of some names, one at a time: a client that asks for many has one core, not all."""
 
 
 class Request(NamedTuple):
@@ -118,9 +122,10 @@ def make_asgi_app(registry: CollectorRegistry) -> ASGIApp:
 def metrics_view(registry: CollectorRegistry, *, bounded: bool = False) -> View:
     """Return the view of `registry`: negotiated, restricted by `name[]`, compressed.
 
-    All views of a registry collect one at a time; requests that come meanwhile for the
-    same page share it, if it was begun less than a second ago. So do those that were
-    there before it was begun. Any other is collected for anew.
+    All views of a registry collect one at a time, for one of the two formats. Requests that
+    come meanwhile share what is collected, whatever names they ask for, if it was begun less
+    than a second ago; so do requests that were there before it was begun. Any other request
+    starts a collection.
 
     Args:
         registry: what to collect from.
@@ -132,13 +137,17 @@ def metrics_view(registry: CollectorRegistry, *, bounded: bool = False) -> View:
     def view(request: Request) -> Answer:
         if len(request.query) > _LONGEST_QUERY:
             return text_answer(HTTPStatus(414), "The query is too long.\n")
-        page = _Page(
-            names=frozenset(parse_qs(request.query).get("name[]", ())),
-            openmetrics=_wants_openmetrics(request.accept[:_LONGEST_HEADER]),
-            compressed=_accepts_gzip(request.accept_encoding[:_LONGEST_HEADER]),
+        openmetrics = _wants_openmetrics(request.accept[:_LONGEST_HEADER])
+        names = frozenset(parse_qs(request.query).get("name[]", ()))
+        compress = _accepts_gzip(request.accept_encoding[:_LONGEST_HEADER])
+        start = partial(_start, registry, openmetrics=openmetrics, bounded=bounded)
+        # The format alone is the key: of names a client can make up any number.
+        body = snapshots.get(
+            openmetrics, _Page(names, compress and not names), start, asked=request.asked
         )
-        collected = partial(_collected, registry, page, bounded=bounded)
-        return snapshots.get(page, collected, asked=request.asked)
+        if compress and names:
+            body = _compressions.get("gzip", body, lambda: _compressed)
+        return _answer(body, openmetrics=openmetrics)
 
     return read_only(view)
 
@@ -203,26 +212,41 @@ def text_answer(status: HTTPStatus, text: str) -> Answer:
 
 
 class _Page(NamedTuple):
-    """What a page depends on, besides the moment."""
+    """What a request wants of a collection."""
 
     names: frozenset[str]
-    openmetrics: bool
     compressed: bool
 
 
-def _collected(registry: CollectorRegistry, page: _Page, *, bounded: bool) -> Answer:
-    body = render(registry, openmetrics=page.openmetrics, names=page.names, bounded=bounded)
+def _start(
+    registry: CollectorRegistry, *, openmetrics: bool, bounded: bool
+) -> Callable[[_Page], bytes]:
+    """Collect, and return what makes a page of it."""
+    exposition = expose(registry, openmetrics=openmetrics, bounded=bounded)
+
+    def make(page: _Page) -> bytes:
+        text = exposition.text(page.names)
+        return _compressed(text) if page.compressed else text
+
+    return make
+
+
+def _compressed(text: bytes) -> bytes:
+    """Return a text as gzip makes it, or as it is if it is short."""
+    return gzip.compress(text, _GZIP_LEVEL, mtime=0) if len(text) > _GZIP_FROM_BYTES else text
+
+
+def _answer(body: bytes, *, openmetrics: bool) -> Answer:
     headers = [
-        ("Content-Type", OPENMETRICS_TYPE if page.openmetrics else TEXT_TYPE),
+        ("Content-Type", OPENMETRICS_TYPE if openmetrics else TEXT_TYPE),
         ("Vary", "Accept, Accept-Encoding"),
     ]
-    if page.compressed and len(body) > _GZIP_FROM_BYTES:
+    if body.startswith(_GZIP_MAGIC):  # no text does
         headers.append(("Content-Encoding", "gzip"))
-        body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
     return Answer(HTTPStatus.OK, headers, body)
 
 
-def _snapshots_of(registry: CollectorRegistry) -> Snapshots[Answer]:
+def _snapshots_of(registry: CollectorRegistry) -> Snapshots[_Page, bytes]:
     try:
         return _snapshots.setdefault(registry, Snapshots())
     except TypeError:  # a registry of another kind that cannot be a weak key

@@ -64,6 +64,10 @@ def checked(exemplar: Mapping[str, str] | None) -> Mapping[str, str] | None:
         if not _LABEL_NAME.fullmatch(name):
             raise ValueError(f"the exemplar {texts!r} has {name!r}, which is no name of a label")
         value.encode()  # a lone surrogate raises
+        if "\0" in value:
+            raise ValueError(
+                f"the exemplar {texts!r} has a NUL, for which Prometheus refuses a page"
+            )
     length = sum(len(name) + len(value) for name, value in texts.items())
     if length > MAX_LENGTH:
         raise ValueError(

@@ -150,7 +150,6 @@ def collect(
     registry: Collector,
     convert: Callable[[Metric, Fail], T],
     *,
-    names: frozenset[str] = frozenset(),
     bounded: bool = False,
 ) -> list[Harvest[T]]:
     """Collect from all collectors of a registry.
@@ -163,7 +162,6 @@ def collect(
             itself, as if it were a single collector.
         convert: makes a result of a family; is given it and what to call with an error that costs
             a part of it.
-        names: of samples; collectors that give none of them are not asked. Empty asks all.
         bounded: let the collectors of others run in daemon threads, and give up those that are
             not back within 4 seconds. Otherwise all run in the calling thread.
 
@@ -175,7 +173,7 @@ def collect(
         (one.failures for one in held or () if type(one) is ExporterCollector),
         _failures_of_no_exporter,
     )
-    harvests = [Harvest(one, convert, failures) for one in _asked(registry, held, names)]
+    harvests = [Harvest(one, convert, failures) for one in _asked(registry, held)]
     apart = []
     for harvest in harvests:  # before the first one runs, which may be that of the exporter
         if not harvest.is_own and not harvest.is_quick:
@@ -192,9 +190,7 @@ def collect(
     return harvests
 
 
-def _asked(
-    registry: Any, held: dict[Collector, list[str]] | None, names: frozenset[str]
-) -> Iterator[Collector]:
+def _asked(registry: Any, held: dict[Collector, list[str]] | None) -> Iterator[Collector]:
     own_way = getattr(registry.collect, "__func__", None) is not CollectorRegistry.collect
     if held is None or own_way:
         yield registry
@@ -202,10 +198,7 @@ def _asked(
     target = getattr(registry, "_target_info", None)
     if target:
         yield _TargetInfo(target)
-    for collector, told in held.items():
-        # Who told no names may have any.
-        if not names or not told or not names.isdisjoint(told):
-            yield collector
+    yield from held
 
 
 class _TargetInfo(Collector):

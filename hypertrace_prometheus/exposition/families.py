@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from hypertrace.metrics import HistogramReading
 from .text import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
     from hypertrace.metrics import Declaration, Exemplar, Family
 
@@ -48,7 +47,6 @@ class FamilyMetric(Metric):
         self._declaration = declaration
         self._read = read
         self._texts = texts
-        self._names: frozenset[str] | None = None
         name, kind = declaration.name, declaration.kind
         suffix = _SUFFIXES.get(kind, "")
         is_unknown = kind == "counter" and not name.endswith(suffix)
@@ -58,13 +56,8 @@ class FamilyMetric(Metric):
 
     @property
     def samples(self) -> list[Sample]:
-        """All samples, or those it is restricted to."""
-        names = self._names
-        if names is None:
-            return list(_samples(self._read()))
-        if not names:
-            return []
-        return [sample for sample in _samples(self._read()) if sample.name in names]
+        """All samples."""
+        return list(_samples(self._read()))
 
     @samples.setter
     def samples(self, samples: list[Sample]) -> None:
@@ -72,48 +65,32 @@ class FamilyMetric(Metric):
         pass
 
     @property
-    def sample_names(self) -> frozenset[str]:
+    def names(self) -> frozenset[str]:
         """Names that its samples may have."""
         name = self._declaration.name
         if self._declaration.kind == "histogram":
             return frozenset(f"{name}_{part}" for part in ("bucket", "count", "sum"))
         return frozenset({name})
 
-    def restricted(self, names: Collection[str]) -> FamilyMetric:
-        """Return the family with no other samples and lines than those of some names.
-
-        It is read only if its samples can have one of them.
-        """
-        other = copy.copy(self)
-        other._names = self.sample_names.intersection(names)  # noqa: SLF001 -- a copy of its own
-        return other
-
     def title(self, *, openmetrics: bool) -> str:
         """Return the name in the head of the text."""
         return self.name if openmetrics else self._declaration.name
 
-    def lines(self, *, openmetrics: bool) -> list[str]:
-        """Return the text line by line: Prometheus' 0.0.4, or OpenMetrics."""
+    def head(self, *, openmetrics: bool) -> str:
+        """Return the lines that say what it is."""
         name, kind = self.title(openmetrics=openmetrics), self.type
         if not openmetrics:
             kind = {"info": "gauge"}.get(self._declaration.kind, self._declaration.kind)
-        head = f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
-        return [head, *self._lines(openmetrics=openmetrics)]
+        return f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
 
-    def _lines(self, *, openmetrics: bool) -> list[str]:
-        names = self._names
-        if names is not None and not names:
-            return []
+    def lines(self, *, openmetrics: bool) -> list[str]:
+        """Return a line for each sample: Prometheus' text format 0.0.4, or OpenMetrics."""
         family = self._read()
-        found = lines(family, self._texts.of(family), openmetrics=openmetrics)
-        if names is None or names == self.sample_names:
-            return found
-        # Of a histogram, whose lines all have labels.
-        return [line for line in found if line.partition("{")[0] in names]
+        return lines(family, self._texts.of(family), openmetrics=openmetrics)
 
     def text(self, *, openmetrics: bool) -> str:
-        """Return the same as one text."""
-        return "".join(self.lines(openmetrics=openmetrics))
+        """Return all of it as one text."""
+        return "".join([self.head(openmetrics=openmetrics), *self.lines(openmetrics=openmetrics)])
 
 
 def _samples(family: Family) -> Iterator[Sample]:

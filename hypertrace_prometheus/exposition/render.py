@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeAlias
 
 from .collection import collect
 from .families import FamilyMetric
-from .sections import EOF, Section, sections_of, with_samples
+from .sections import EOF, Section, sections_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
@@ -20,56 +22,135 @@ if TYPE_CHECKING:
 Part: TypeAlias = "FamilyMetric | Section"
 
 _LINES_AT_ONCE = 5_000
+# Lines that follow each other and have the same name. What matched once is not tried again.
+_RUN = re.compile(rb"([a-zA-Z0-9_:]+)[{ ].*\n(?:\1[{ ].*\n)*+")
 
 
-def render(
-    registry: Collector,
-    *,
-    openmetrics: bool = False,
-    names: frozenset[str] = frozenset(),
-    bounded: bool = False,
-) -> bytes:
-    """Return all metrics of a registry as text.
-
-    The families of hypertrace are written here, from label texts that were rendered before; those
-    of others by `prometheus_client`, and then checked. What another collector raises, gives twice
-    or gives in a way that cannot be written is left out, counted and logged: see `Failures`.
+def render(registry: Collector, *, openmetrics: bool = False) -> bytes:
+    """Return all metrics of a registry as text, collected in the calling thread.
 
     Args:
         registry: what to collect from.
         openmetrics: write OpenMetrics 1.0 instead of the text format 0.0.4.
-        names: of the samples to write; empty writes all.
-        bounded: let the collectors of others run in threads of their own, and go on without those
-            that are not back within 4 seconds. Otherwise all run in the calling thread.
+
+    Raises:
+        Exception: as `expose()`.
+    """
+    return expose(registry, openmetrics=openmetrics).text()
+
+
+def expose(registry: Collector, *, openmetrics: bool = False, bounded: bool = False) -> Exposition:
+    """Collect from a registry, for any number of requests.
+
+    The families of hypertrace are written here, from label texts that were rendered before; those
+    of third-party collectors by `prometheus_client`, and then checked. What such a collector
+    raises, gives twice or gives in a way that Prometheus cannot read is left out, counted and
+    logged: see `Failures`.
+
+    Args:
+        registry: what to collect from.
+        openmetrics: write OpenMetrics 1.0 instead of the text format 0.0.4.
+        bounded: let third-party collectors run in separate threads, and go on without those that
+            have not returned within 4 seconds. Otherwise all run in the calling thread.
 
     Raises:
         Exception: the collector of the exporter raised it.
-        RuntimeError: all there are failed; what each raised is in the log.
+        RuntimeError: all collectors failed; the log has what each raised.
     """
 
     def convert(family: Metric, fail: Fail) -> Sequence[Part]:
         if isinstance(family, FamilyMetric):
-            # Written last, so that it tells of this very collection.
-            return [family.restricted(names) if names else family]
-        if names:
-            family = with_samples(family, [s for s in family.samples if s.name in names])
-            if not family.samples:
-                return []
+            return [family]
         return sections_of(family, fail, openmetrics=openmetrics)
 
-    harvests = collect(registry, convert, names=names, bounded=bounded)
-    if not names and harvests and all(harvest.is_lost for harvest in harvests):
+    harvests = collect(registry, convert, bounded=bounded)
+    if harvests and all(harvest.is_lost for harvest in harvests):
         raise RuntimeError("every collector of the registry failed; the log says why")
-    parts: list[bytes] = []
-    for part in _joined(harvests, openmetrics=openmetrics):
+    return Exposition(_joined(harvests, openmetrics=openmetrics), openmetrics=openmetrics)
+
+
+class Exposition:
+    """What one collection gave, as text for any number of requests.
+
+    A request costs the families that it asks for, each of which is written once. Requests that
+    differ only in names that no sample has get the same page. Not for several threads at the same
+    time.
+    """
+
+    def __init__(self, parts: Iterable[Part], *, openmetrics: bool) -> None:
+        """Hold these parts, in their order."""
+        self._end = EOF if openmetrics else b""
+        self._parts = [_FamilyText(part, openmetrics=openmetrics) for part in parts]
+        self._pages: dict[AbstractSet[str], bytes] = {}
+
+    def text(self, names: AbstractSet[str] = frozenset()) -> bytes:
+        """Return the page.
+
+        Args:
+            names: of the samples on it; a family without any of them is left out. Empty stands for
+                all.
+
+        Raises:
+            Exception: a metric of the exporter cannot be read.
+        """
+        if not names:
+            return self._joined(names)
+        shown = frozenset(name for part in self._parts for name in part.names & names)
+        if shown not in self._pages:
+            self._pages[shown] = self._joined(shown) if shown else self._end
+        return self._pages[shown]
+
+    def _joined(self, names: AbstractSet[str]) -> bytes:
+        pieces = [piece for part in self._parts for piece in part.pieces(names)]
+        return b"".join([*pieces, self._end])
+
+
+class _FamilyText:
+    """The text of a family, which is written when it is asked for."""
+
+    def __init__(self, part: Part, *, openmetrics: bool) -> None:
+        self._part = part
+        self._openmetrics = openmetrics
+        self._text: tuple[bytes, bytes] | None = None
+        self._runs: list[tuple[bytes, int, int]] | None = None
+
+    @property
+    def names(self) -> AbstractSet[str]:
+        """The names of its samples."""
+        return self._part.names
+
+    def pieces(self, names: AbstractSet[str]) -> tuple[bytes, ...]:
+        """Return head and lines; of some names their lines, and nothing if there are none."""
+        if not names:
+            return self._written()
+        shown = self.names & names
+        if not shown:
+            return ()
+        head, body = self._written()
+        if shown != self.names:
+            wanted = {name.encode() for name in shown}
+            body = b"".join([body[i:j] for name, i, j in self._places() if name in wanted])
+        return (head, body) if body else ()
+
+    def _written(self) -> tuple[bytes, bytes]:
+        if self._text is None:
+            self._text = self._write()
+        return self._text
+
+    def _write(self) -> tuple[bytes, bytes]:
+        part = self._part
         if isinstance(part, Section):
-            parts.append(part.text)
-            continue
-        lines = part.lines(openmetrics=openmetrics)
-        # Where names are asked for, a head without any of them is not.
-        if not names or len(lines) > 1:
-            parts += _encoded(lines)
-    return b"".join([*parts, EOF if openmetrics else b""])
+            return part.head, part.body
+        # After all collectors have run, so that failures of this very collection are counted.
+        lines = part.lines(openmetrics=self._openmetrics)
+        return part.head(openmetrics=self._openmetrics).encode(), b"".join(_encoded(lines))
+
+    def _places(self) -> list[tuple[bytes, int, int]]:
+        """Return the places of lines that follow each other and have the same name."""
+        if self._runs is None:
+            _, body = self._written()
+            self._runs = [(run[1], *run.span()) for run in _RUN.finditer(body)]
+        return self._runs
 
 
 def _joined(harvests: list[Harvest[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:

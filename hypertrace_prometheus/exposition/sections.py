@@ -1,10 +1,11 @@
-"""The metrics of others as text that was checked, line by line."""
+"""Metrics of third-party collectors as text that was checked, line by line."""
 
 from __future__ import annotations
 
 import copy
 import re
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -20,20 +21,49 @@ if TYPE_CHECKING:
 
 EOF = b"# EOF\n"
 
-_TYPES = frozenset(
-    b"counter gauge histogram summary untyped unknown info stateset gaugehistogram".split()
-)
 _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
-_LABEL = rb'[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*(?:\\.[^"\\\n]*)*"'
-_LABELS = rb"\{(?:" + _LABEL + rb"(?:," + _LABEL + rb")*)?\}"
-_NUMBER = rb"[-+]?[0-9][0-9.]*(?:e[-+]?[0-9]+)?"
+_LABEL_NAME = rb"[a-zA-Z_][a-zA-Z0-9_]*"
+_NUMBER = rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?"
 _VALUE = rb"(?:" + _NUMBER + rb"|[-+]Inf|NaN)"
-_TIME = rb"(?: " + _NUMBER + rb")?"
-_EXEMPLAR = rb"(?: # " + _LABELS + rb" " + _VALUE + _TIME + rb")?"
-_LINE = re.compile(
-    rb"(" + _NAME + rb"(?:" + _LABELS + rb")?) " + _VALUE + rb"(" + _TIME + rb")" + _EXEMPLAR
-)
+# Milliseconds: Prometheus takes digits alone, and not more than fit into an int64.
+_TEXT_TIME = rb"[0-9]{1,18}"
+# Seconds: no number of these digits is infinite.
+_OPENMETRICS_TIME = rb"-?[0-9]{1,99}(?:\.[0-9]*)?(?:e[-+]?[0-9]{1,2})?"
 _HEAD = re.compile(rb"# (?:HELP|(TYPE)|(UNIT)) (" + _NAME + rb") ?(.*)")
+_LABEL_NAMES = re.compile(rb"(" + _LABEL_NAME + rb')="[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+def _labels(character: bytes) -> bytes:
+    value = character + rb"*(?:\\[\\\"n]" + character + rb"*)*"
+    label = _LABEL_NAME + rb'="' + value + rb'"'
+    return rb"\{(?:" + label + rb"(?:," + label + rb")*)?\}"
+
+
+def _sample(time: bytes, end: bytes) -> re.Pattern[bytes]:
+    series = rb"((" + _NAME + rb")(" + _labels(rb'[^"\\\n]') + rb")?)"
+    return re.compile(series + rb" " + _VALUE + rb"((?: " + time + rb")?)" + end)
+
+
+class _Format(NamedTuple):
+    """The lines of a format that Prometheus can read."""
+
+    types: frozenset[bytes]
+    sample: re.Pattern[bytes]
+    """A line up to its exemplar; its groups are the series, its name, its labels and its time."""
+
+
+_TEXT = _Format(
+    frozenset(b"counter gauge histogram summary untyped".split()),
+    _sample(_TEXT_TIME, rb"\Z"),
+)
+_OPENMETRICS = _Format(
+    frozenset(b"counter gauge histogram summary unknown info stateset gaugehistogram".split()),
+    _sample(_OPENMETRICS_TIME, rb"(?= # |\Z)"),
+)
+# A NUL is read in the labels of a sample, but makes Prometheus refuse the page in an exemplar.
+_EXEMPLAR = re.compile(
+    rb" # " + _labels(rb'[^"\\\n\0]') + rb" " + _VALUE + rb"(?: " + _OPENMETRICS_TIME + rb")?"
+)
 
 
 class Section:
@@ -44,56 +74,85 @@ class Section:
         kind: its type.
     """
 
-    def __init__(self, name: str) -> None:
-        """Start without lines."""
+    def __init__(self, name: str, *, openmetrics: bool) -> None:
+        """Start without lines.
+
+        Args:
+            name: of the family, in the format it is written in.
+            openmetrics: that format is OpenMetrics 1.0, not the text format 0.0.4.
+        """
         self.name = name
         self.kind = b""
+        self._names: set[bytes] = set()
+        self._format = _OPENMETRICS if openmetrics else _TEXT
         self._head: list[bytes] = []
         self._series: dict[bytes, bytes] = {}
 
     @property
-    def text(self) -> bytes:
-        """All lines."""
-        return b"\n".join([*self._head, *self._series.values(), b""])
+    def names(self) -> frozenset[str]:
+        """The names of its samples."""
+        return frozenset(name.decode() for name in self._names)
+
+    @property
+    def head(self) -> bytes:
+        """The lines that say what it is."""
+        return b"\n".join([*self._head, b""])
+
+    @property
+    def body(self) -> bytes:
+        """The lines of its series."""
+        return b"\n".join([*self._series.values(), b""]) if self._series else b""
 
     def add_head(self, line: bytes) -> None:
         """Add a line of the head.
 
         Raises:
-            ValueError: it says what the formats do not know.
+            ValueError: it says what the format does not know.
         """
         match = _HEAD.fullmatch(line)
         if match is None:
             raise ValueError(f"it gave a metric with the head {_cut(line)}")
         is_type, is_unit, name, text = match.groups()
-        if (is_type and text not in _TYPES) or (is_unit and not name.endswith(b"_" + text)):
+        if (is_type and text not in self._format.types) or (
+            is_unit and not name.endswith(b"_" + text)
+        ):
             raise ValueError(f"it gave a metric with the head {_cut(line)}")
         self.kind = text if is_type else self.kind
         self._head.append(line)
 
-    def add(self, line: bytes) -> None:
+    def add(self, line: bytes, fail: Fail) -> None:
         """Add the line of a series.
 
+        Args:
+            line: without its end.
+            fail: receives an error of its exemplar, without which the line is added.
+
         Raises:
-            ValueError: it is no line of the formats, or there is one of this series.
+            ValueError: Prometheus cannot read it, or there is a line of this series.
         """
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise ValueError(f"it gave what cannot be written: {_cut(line)}")
+        match = self._format.sample.match(line)
+        if match is None or (match[3] and _is_ambiguous(match[3])):
+            raise ValueError(f"it gave a sample that cannot be written: {_cut(line)}")
+        series, name, _, time = match.groups()
+        if match.end() < len(line) and not _is_exemplar(name, line[match.end() :]):
+            fail(ValueError(f"it gave an exemplar that cannot be written: {_cut(line)}"))
+            line = match[0]
         # A series may have several values of different times.
-        self._put(match[1] + match[2], line)
+        self._put(series + time, line)
+        self._names.add(name)
 
     def join(self, other: Section, fail: Fail) -> None:
         """Add the series of another section of this name.
 
         Args:
             other: gives its series.
-            fail: is told of each that is here already, and of another type, with which none are
-                taken.
+            fail: receives an error for each that is here already, and one for a section of another
+                type, of which none are taken.
         """
         if other.kind != self.kind:
             fail(ValueError(f"it gave {self.name}, which has another type at another collector"))
             return
+        self._names |= other._names
         for series, line in other._series.items():
             try:
                 self._put(series, line)
@@ -110,7 +169,7 @@ def sections_of(family: Metric, fail: Fail, *, openmetrics: bool) -> list[Sectio
 
     Args:
         family: with its samples.
-        fail: is told of each sample that cannot be written, which is left out.
+        fail: receives an error for each sample or exemplar that cannot be written; it is left out.
         openmetrics: write OpenMetrics 1.0 instead of the text format 0.0.4.
 
     Raises:
@@ -121,21 +180,14 @@ def sections_of(family: Metric, fail: Fail, *, openmetrics: bool) -> list[Sectio
     for line in _lines(family, fail, openmetrics=openmetrics):
         if line.startswith(b"# "):
             name = line.split(b" ", 3)[2].decode()
-            section = sections.setdefault(name, Section(name))
+            section = sections.setdefault(name, Section(name, openmetrics=openmetrics))
             section.add_head(line)
         elif section is not None:
             try:
-                section.add(line)
+                section.add(line, fail)
             except ValueError as error:
                 fail(error)
     return list(sections.values())
-
-
-def with_samples(family: Metric, samples: Iterable[Sample]) -> Metric:
-    """Return a copy of a family that has other samples."""
-    other = copy.copy(family)
-    other.samples = list(samples)
-    return other
 
 
 def _lines(family: Metric, fail: Fail, *, openmetrics: bool) -> list[bytes]:
@@ -153,8 +205,24 @@ def _good(family: Metric, fail: Fail, *, openmetrics: bool) -> Iterator[Sample]:
             _text(with_samples(family, [sample]), openmetrics=openmetrics)
         except Exception as error:  # noqa: BLE001 -- one sample must not cost the others
             fail(error)
+            yield from _without_exemplar(family, sample, openmetrics=openmetrics)
         else:
             yield sample
+
+
+def _without_exemplar(family: Metric, sample: Sample, *, openmetrics: bool) -> Iterator[Sample]:
+    """Return a sample whose exemplar alone cannot be written, without it."""
+    with suppress(Exception):  # its error was counted
+        plain = sample._replace(exemplar=None)
+        _text(with_samples(family, [plain]), openmetrics=openmetrics)
+        yield plain
+
+
+def with_samples(family: Metric, samples: Iterable[Sample]) -> Metric:
+    """Return a copy of a family that has other samples."""
+    other = copy.copy(family)
+    other.samples = list(samples)
+    return other
 
 
 def _text(family: Metric, *, openmetrics: bool) -> bytes:
@@ -178,6 +246,17 @@ class _Alone(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return [self._family]
+
+
+def _is_ambiguous(labels: bytes) -> bool:
+    """Whether Prometheus takes labels for twice the same, one of which may be the metric's name."""
+    names = _LABEL_NAMES.findall(labels)
+    return len({b"__name__", *names}) <= len(names)
+
+
+def _is_exemplar(name: bytes, text: bytes) -> bool:
+    """Whether a text is an exemplar, and may be one of a sample of this name."""
+    return name.endswith((b"_total", b"_bucket")) and _EXEMPLAR.fullmatch(text) is not None
 
 
 def _cut(text: bytes) -> str:

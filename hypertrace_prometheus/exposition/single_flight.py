@@ -1,4 +1,4 @@
-"""Work that is done once for all who ask for it at the same time."""
+"""Work that is done once for all threads that ask for it at the same time."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
-T = TypeVar("T")
+W = TypeVar("W", bound="Hashable")
+R = TypeVar("R")
 
 SHARED_FOR = 1.0
-"""Seconds from the start of some work in which those who come still share its result."""
+"""Seconds from the start of some work in which threads that come still share its result."""
 
 _PATIENCE = 5.0
+_SHORTEST_WAIT = 0.05
 # Each time the work that was waited for hung, or broke off.
 _MOST_WAITS = 3
 
 
-class Snapshots(Generic[T]):
+class Snapshots(Generic[W, R]):
     """The results of work that any number of threads ask for, done one at a time.
 
-    Who finds the work under way waits for its result, unless it began more than a second before.
-    Who finds it done takes its result only if it began, less than a second ago, after he asked.
-    Anyone else does it, so that the result is of now. One result is kept, the last.
+    A thread that finds the work under way adds what it wants and waits for its result, unless the
+    work began more than a second before. One that finds it done takes its result only if the work
+    began, less than a second ago, after the thread asked. Any other thread does the work, so that
+    the result is of now; it waits for its turn behind those that came before. One result is kept,
+    the last that came with the time it was asked for.
 
-    Nobody waits without limit: work that takes more than 5 seconds no longer keeps others from
-    doing it, too. A forked child waits for nobody of its parent.
+    No thread waits without limit: work that has been under way for 5 seconds is taken to hang, and
+    no longer keeps others from doing it, too. Waiting for a turn is no hang, however many turns
+    come before. A forked child waits for no thread of its parent.
     """
 
     def __init__(self) -> None:
@@ -38,93 +43,169 @@ class Snapshots(Generic[T]):
         self.renew()
         _all_snapshots.add(self)
 
-    def get(self, key: Hashable, make: Callable[[], T], *, asked: float = inf) -> T:
-        """Return what `make` returns, here or where it was called with the same key.
+    def renew(self) -> None:
+        """Forget all work under way: in a forked child its threads are gone."""
+        self._changed = threading.Condition(threading.RLock())
+        self._waiting: dict[Hashable, _Run[W, R]] = {}
+        self._current: _Run[W, R] | None = None
+        self._last: _Run[W, R] | None = None
+
+    def get(
+        self, key: Hashable, want: W, start: Callable[[], Callable[[W], R]], *, asked: float = inf
+    ) -> R:
+        """Return what is wanted, made here or by another thread that gave the same key.
 
         Args:
-            key: what the result depends on; results are shared among those who give an equal one.
-            make: does the work.
+            key: what the work depends on. Keys must be few: the wait for a turn is as long as there
+                are keys to wait for.
+            want: what is wanted of the work, of which there may be any number.
+            start: does the part of the work that all have in common, and returns what makes each
+                result. Only one thread at a time calls that.
             asked: when it was asked for, by `time.monotonic()`, if that is known.
 
         Raises:
-            BaseException: what `make` raises here. Where another thread's raises, it is done anew.
+            BaseException: what is raised here. Where it is raised in another thread, the work is
+                done again.
         """
         for _ in range(_MOST_WAITS):
-            mine: _Flight[T] = _Flight()
-            flight = self._board(key, mine, asked)
-            if flight is mine:
-                return self._lead(key, mine, make)
-            if flight.ended.wait(_PATIENCE) and flight.results:
-                return flight.results[0]
-        return make()
+            mine: _Run[W, R] = _Run(key, want)
+            try:
+                run = self._join(mine, asked)
+                if run is mine:
+                    self._do(mine, start)
+                    if asked < inf:
+                        self._last = mine.with_only(want)
+            finally:  # also if an interrupt comes before it began
+                self._end(mine)
+            self._wait_for(run)
+            if run.is_complete:
+                return run.results[want]
+        return start()(want)
 
-    def renew(self) -> None:
-        """Forget all work under way: in a forked child its threads are gone."""
-        self._lock = threading.RLock()
-        self._turn = threading.Lock()
-        self._flights: dict[Hashable, _Flight[T]] = {}
-        self._last: tuple[Hashable, _Flight[T]] | None = None
-
-    def _board(self, key: Hashable, mine: _Flight[T], asked: float) -> _Flight[T]:
-        with self._lock:
-            if self._last is not None:
-                last_key, last = self._last
-                if last_key == key and last.is_open and last.began >= asked:
-                    return last
-            flight = self._flights.get(key)
-            if flight is not None and flight.is_open:
-                return flight
-            self._flights[key] = mine
+    def _join(self, mine: _Run[W, R], asked: float) -> _Run[W, R]:
+        """Return the run that makes what is wanted; `mine` is then one that waits for its turn."""
+        with self._changed:
+            last = self._last
+            if last is not None and last.is_kept_for(mine, asked):
+                return last
+            for run in (self._current, self._waiting.get(mine.key)):
+                if run is not None and run.is_open_to(mine):
+                    run.wants += mine.wants
+                    return run
+            self._waiting.pop(mine.key, None)
+            mine.wait_behind(len(self._waiting))
+            self._waiting[mine.key] = mine
             return mine
 
-    def _lead(self, key: Hashable, flight: _Flight[T], make: Callable[[], T]) -> T:
-        turn = None
-        try:
-            turn = self._take_turn()
-            flight.begin()
-            result = make()
-            flight.results.append(result)
-            self._last = key, flight
-            return result
-        finally:
-            with self._lock:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-            if turn is not None:
-                turn.release()
-            flight.ended.set()
+    def _do(self, mine: _Run[W, R], start: Callable[[], Callable[[W], R]]) -> None:
+        self._take_turn(mine)
+        make = start()
+        for want in self._wants_of(mine):
+            if want not in mine.results:
+                mine.results[want] = make(want)
 
-    def _take_turn(self) -> threading.Lock:
-        turn = self._turn
-        if not turn.acquire(timeout=_PATIENCE):
-            # Who has it hangs, and may have it for ever.
-            turn = self._turn = threading.Lock()
-            turn.acquire()
-        return turn
+    def _wants_of(self, mine: _Run[W, R]) -> Iterator[W]:
+        """Return what is wanted of a run, also by threads that come meanwhile."""
+        while True:
+            with self._changed:
+                if not mine.wants:
+                    mine.is_complete = True
+                    return
+                want = mine.wants.pop()
+            yield want
+
+    def _take_turn(self, mine: _Run[W, R]) -> None:
+        with self._changed:
+            while not self._is_next(mine):
+                self._changed.wait((self._current or mine).patience)
+            self._forget(mine)
+            self._current = mine
+            mine.begin()
+
+    def _is_next(self, mine: _Run[W, R]) -> bool:
+        if self._current is not None and not self._current.is_overdue:
+            return False
+        first = next((run for run in self._waiting.values() if not run.is_overdue), mine)
+        return first is mine or mine.is_overdue
+
+    def _wait_for(self, run: _Run[W, R]) -> None:
+        with self._changed:
+            while not (run.has_ended or run.is_overdue):
+                self._changed.wait(run.patience)
+
+    def _end(self, mine: _Run[W, R]) -> None:
+        with self._changed:
+            self._forget(mine)
+            if self._current is mine:
+                self._current = None
+            mine.has_ended = True
+            self._changed.notify_all()
+
+    def _forget(self, mine: _Run[W, R]) -> None:
+        if self._waiting.get(mine.key) is mine:
+            del self._waiting[mine.key]
 
 
-class _Flight(Generic[T]):
-    """Work that waits for its turn, or is done, and those who wait for its result."""
+class _Run(Generic[W, R]):
+    """Work that waits for its turn, is under way, or has ended.
 
-    def __init__(self) -> None:
-        self.ended = threading.Event()
-        self.results: list[T] = []
-        # Waiting for its turn takes no longer, whatever happens to its thread.
-        self._open_until = monotonic() + _PATIENCE
+    Attributes:
+        key: what it depends on.
+        wants: what is wanted of it and not made yet.
+        results: what was made, by what was wanted.
+        is_complete: all that was wanted is made, and no more will be.
+        has_ended: it is complete, or broke off.
+        began: when its turn came, by `time.monotonic()`.
+        due: when its turn should have come, or, once it has begun, when it should have ended.
+    """
+
+    def __init__(self, key: Hashable, want: W) -> None:
+        self.key = key
+        self.wants = [want]
+        self.results: dict[W, R] = {}
+        self.is_complete = False
+        self.has_ended = False
         self.began = -inf
+        self.due = inf
 
     @property
-    def is_open(self) -> bool:
-        """Whether who comes now may share the result."""
-        return monotonic() <= self._open_until
+    def is_overdue(self) -> bool:
+        """Whether it hangs, or has lost its thread while it waited."""
+        return monotonic() > self.due
+
+    @property
+    def patience(self) -> float:
+        """The seconds until it is overdue, or a short time."""
+        return max(_SHORTEST_WAIT, self.due - monotonic())
+
+    def is_open_to(self, other: _Run[W, R]) -> bool:
+        """Whether a thread that comes now may add what it wants."""
+        is_new = self.began == -inf or monotonic() <= self.began + SHARED_FOR
+        return self.key == other.key and is_new and not self.is_complete and not self.is_overdue
+
+    def is_kept_for(self, other: _Run[W, R], asked: float) -> bool:
+        """Whether it has what is wanted, of a moment that is after it was asked for."""
+        is_new = asked <= self.began and monotonic() <= self.began + SHARED_FOR
+        return self.key == other.key and is_new and all(w in self.results for w in other.wants)
+
+    def wait_behind(self, others: int) -> None:
+        """Start to wait for its turn behind the work under way and some others."""
+        self.due = monotonic() + _PATIENCE * (others + 1)
 
     def begin(self) -> None:
-        """Start the time in which the result is shared."""
+        """Start the time in which the work is shared, and the time it may take."""
         self.began = monotonic()
-        self._open_until = self.began + SHARED_FOR
+        self.due = self.began + _PATIENCE
+
+    def with_only(self, want: W) -> _Run[W, R]:
+        """Return the same, complete, with one result."""
+        other = _Run[W, R](self.key, want)
+        other.began, other.results = self.began, {want: self.results[want]}
+        other.is_complete = other.has_ended = True
+        return other
 
 
-_all_snapshots: WeakSet[Snapshots[Any]] = WeakSet()
+_all_snapshots: WeakSet[Snapshots[Any, Any]] = WeakSet()
 
 
 def _renew() -> None:

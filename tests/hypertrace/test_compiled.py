@@ -60,6 +60,26 @@ def test_the_environment_can_keep_the_core_in_python(setting: str, pure: bool) -
     assert told == str(not pure and built and gil_enabled())
 
 
+@pytest.mark.parametrize("build", ["sys._is_gil_enabled = lambda: False", "sys.abiflags = 't'"])
+@pytest.mark.parametrize(("setting", "asked"), [("1", True), ("0", False), ("", False)])
+def test_a_build_without_a_gil_uses_the_compiled_core_on_request(
+    build: str, setting: str, asked: bool
+) -> None:
+    """Without a GIL, HYPERTRACE_FREE_THREADED chooses the compiled core, also when a GIL is on."""
+    printed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; {build}; import hypertrace; print(hypertrace.COMPILED)",
+        ],
+        env={**os.environ, "HYPERTRACE_FREE_THREADED": setting},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert printed == str(asked and speedups is not None)
+
+
 def test_compiled_tells_which_core_is_loaded() -> None:
     """COMPILED is whether the extension module is in use."""
     assert hypertrace.COMPILED is (speedups is not None)

@@ -207,6 +207,33 @@ def test_the_collector_may_end_a_span_anywhere() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
 
 
+@pytest.mark.skipif(hypertrace.COMPILED, reason="the compiled core has a look of its own")
+def test_a_span_that_the_collector_ends_leaves_the_context_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A generator that is closed in a collection sets no context variable; later spans do."""
+
+    def hold() -> Any:
+        with tracer.span("held"):
+            yield
+
+    with capture_events() as events:
+        tracer = Tracer("spans")
+        held = hold()
+        next(held)
+        current = _span._current.get()
+        with monkeypatch.context() as patch:
+            patch.setattr(_span, "is_collecting", lambda: True)
+            held.close()
+        assert current is not None
+        assert _span._current.get() is current
+        with tracer.span("after"):
+            pass
+    held_event, after = events
+    assert isinstance(after, SpanEvent)
+    assert (held_event.id, after.id, after.upstream) == ("held", "after", None)
+
+
 def test_the_collector_in_one_thread_leaves_the_spans_of_others_alone() -> None:
     """A span that starts while another thread is in a finalizer knows what it is inside of."""
     held, released = threading.Event(), threading.Event()

@@ -226,12 +226,16 @@ def test_a_reader_that_goes_away_is_no_error_message(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    ("stdout", "reason"), [(">&-", "is closed"), (">/dev/full", "No space left on device")]
+    ("stdout", "reason", "unbuffered"),
+    [
+        (">&-", "is closed", ""),
+        (">/dev/full", "No space left on device", ""),
+        (">/dev/full", "No space left on device", "1"),
+    ],
 )
 @pytest.mark.parametrize(
-    "arguments", ["--help", "--version", "demo --help", "demo --port 0", "dashboards folder"]
+    "arguments", ["--version", "dashboards --help", "demo --port 0", "dashboards folder"]
 )
 def test_an_output_that_takes_nothing_is_one_line(
     arguments: str, stdout: str, reason: str, unbuffered: str, tmp_path: Path

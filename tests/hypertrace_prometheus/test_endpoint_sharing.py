@@ -13,6 +13,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from hypertrace_prometheus.exposition import collection, snapshots
 from hypertrace_prometheus.endpoint import (
     Request,
     make_asgi_app,
@@ -20,7 +21,6 @@ from hypertrace_prometheus.endpoint import (
     metrics_view,
     respond,
 )
-from hypertrace_prometheus.exposition import collection, single_flight
 from hypertrace_prometheus.exposition.single_flight import Snapshots
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def registry() -> CollectorRegistry:
 def wait_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Give a function that waits until so many requests have come; none comes too late."""
     monkeypatch.setattr(single_flight, "SHARED_FOR", WAIT)
-    come, board = threading.Semaphore(0), Snapshots._board
+    come, join = threading.Semaphore(0), Snapshots._join
 
     def counted(*args: Any) -> Any:
-        flight = board(*args)
+        run = join(*args)
         come.release()
-        return flight
+        return run
 
-    monkeypatch.setattr(Snapshots, "_board", counted)
+    monkeypatch.setattr(Snapshots, "_join", counted)
 
     def wait_for(requests: int) -> None:
         for _ in range(requests):
@@ -154,7 +154,7 @@ def test_a_request_that_had_to_wait_takes_what_was_collected_meanwhile(
     slow = Slow(registry)
     slow.proceed.set()
     asked = monotonic()
-    first = by_wsgi(registry)
+    first = by_wsgi(registry, asked=asked)
     assert by_wsgi(registry, asked=asked) == first
     assert slow.times == 1
     by_wsgi(registry, asked=monotonic())
@@ -164,7 +164,7 @@ def test_a_request_that_had_to_wait_takes_what_was_collected_meanwhile(
 def test_each_gets_the_page_it_asked_for(
     registry: CollectorRegistry, wait_for: Callable[[int], None]
 ) -> None:
-    """Requests at the same time for other formats, names and encodings share no page."""
+    """Requests at the same time share no page with others, and one collection for each format."""
     slow = Slow(registry)
     wishes: tuple[dict[str, Any], ...] = (
         {},
@@ -182,7 +182,53 @@ def test_each_gets_the_page_it_asked_for(
     assert text == gzip.decompress(compressed)
     assert openmetrics.endswith(b"# EOF\n")
     assert queue == b"# HELP queue Jobs waiting.\n# TYPE queue gauge\nqueue 5.0\n"
-    assert slow.times == 4
+    assert slow.times == 2
+
+
+def test_names_that_nothing_has_start_no_collection(
+    registry: CollectorRegistry, wait_for: Callable[[int], None]
+) -> None:
+    """Requests at the same time share a collection, whatever names a client makes up."""
+    slow = Slow(registry)
+    queries = ["", *(f"name[]=queue&name[]=x{number}" for number in range(8))]
+    with ThreadPoolExecutor(9) as pool:
+        futures = [pool.submit(by_wsgi, registry, query) for query in queries]
+        wait_for(9)
+        slow.proceed.set()
+        whole, *restricted = (future.result(WAIT) for future in futures)
+    assert set(restricted) == {b"# HELP queue Jobs waiting.\n# TYPE queue gauge\nqueue 5.0\n"}
+    assert restricted[0] in whole
+    assert slow.times == 1
+
+
+def test_pages_of_some_names_are_compressed_one_by_one(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that asks for many of them has one core for it, and a scrape does not wait."""
+    compress, some, whole = gzip.compress, threading.Semaphore(0), threading.Event()
+    at_once, most = [0], [0]
+
+    def counted(body: bytes, *args: Any, **how: Any) -> bytes:
+        if b"queue" not in body:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+            some.release()
+            assert whole.wait(WAIT)
+            at_once[0] -= 1
+        return compress(body, *args, **how)
+
+    monkeypatch.setattr(gzip, "compress", counted)
+    with ThreadPoolExecutor(9) as pool:
+        futures = [
+            pool.submit(by_wsgi, registry, "name[]=calls_total" + more, accept_encoding="gzip")
+            for more in ("", "&name[]=calls_created") * 4
+        ]
+        assert some.acquire(timeout=WAIT)
+        page = pool.submit(by_wsgi, registry, accept_encoding="gzip").result(WAIT)
+        whole.set()
+        assert len({future.result(WAIT) for future in futures}) == 2
+    assert b"queue 5.0" in gzip.decompress(page)
+    assert most == [1]
 
 
 def test_a_collector_that_hangs_is_given_up(

@@ -1,5 +1,6 @@
 """A real Prometheus, started with the configuration that the project ships."""
 
+import functools
 import json
 import re
 import shutil
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 import pytest
 
 DEMO_PORT = 4343
+PROGRAMS = ("prometheus", "prometheus3")
+"""Prometheus 2.42, as Debian has it, and 3.5."""
 DEADLINE = 60.0  # seconds; the first scrape comes some 6 s after the start
 
 
@@ -108,11 +111,27 @@ class Prometheus:
 class StartPrometheus(Protocol):
     """What the fixture `start_prometheus` gives."""
 
-    def __call__(self, port: int, *, instead_of: int = DEMO_PORT, jobs: str = "") -> Prometheus:
+    def __call__(
+        self,
+        port: int,
+        *,
+        instead_of: int = DEMO_PORT,
+        jobs: str = "",
+        program: str = "prometheus",
+    ) -> Prometheus:
         """Start a Prometheus that scrapes `port` where prometheus.yml says `instead_of`.
 
-        What `jobs` has are more items of its list `scrape_configs`.
+        What `jobs` has are more items of its list `scrape_configs`. `program` is one of PROGRAMS.
         """
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def each_prometheus(
+    request: pytest.FixtureRequest, start_prometheus: StartPrometheus
+) -> StartPrometheus:
+    """Give a function that starts a Prometheus of one version, and then of the other."""
+    start: StartPrometheus = functools.partial(start_prometheus, program=request.param)
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -127,15 +146,21 @@ def start_prometheus(
     Its configuration is a copy of the shipped prometheus.yml, and of the rules that it names, with
     the application's port and the intervals changed. Each one runs until the tests end.
     """
-    program = component("prometheus")
     started: list[Prometheus] = []
 
-    def start(port: int, *, instead_of: int = DEMO_PORT, jobs: str = "") -> Prometheus:
+    def start(
+        port: int,
+        *,
+        instead_of: int = DEMO_PORT,
+        jobs: str = "",
+        program: str = "prometheus",
+    ) -> Prometheus:
+        path = component(program)
         configuration = tmp_path_factory.mktemp("prometheus") / "prometheus.yml"
         shipped = (root / "prometheus.yml").read_text()
         configuration.write_text(_for_tests(shipped, port, instead_of) + jobs)
         shutil.copytree(root / "grafana" / "rules", configuration.parent / "grafana" / "rules")
-        started.append(Prometheus(program, configuration, free_port()))
+        started.append(Prometheus(path, configuration, free_port()))
         return started[-1]
 
     yield start

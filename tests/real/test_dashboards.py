@@ -234,6 +234,7 @@ def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
     """Run the demo's application for some seconds under the eyes of a Prometheus."""
     with make_exporter(0) as exporter:
         assert exporter.port
+        Tracer("made too early")
         set_trace_function(exporter)
         library = Library()
         workload = Workload(library)

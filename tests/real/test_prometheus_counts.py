@@ -72,12 +72,12 @@ class Tally:
 
 
 @pytest.fixture(scope="module")
-def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Demo]:
+def demo(each_prometheus: Callable[[int], Prometheus]) -> Iterator[Demo]:
     """Run the demo's application for 120 questions under the eyes of a Prometheus."""
     tally = Tally()
     with make_exporter(0) as exporter:
         assert exporter.port
-        prometheus = start_prometheus(exporter.port)
+        prometheus = each_prometheus(exporter.port)
         set_trace_function(fan_out(exporter, tally))
         library = Library()
         workload = Workload(library, questions=120)

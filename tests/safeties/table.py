@@ -41,11 +41,16 @@ class Safety(NamedTuple):
 
 CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
+PUSH = "hypertrace/exporters/"
 EXPORTER = "hypertrace_prometheus/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/test_{name}.py" for name in names)
+
+
+def _push(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/exporters/test_{name}.py" for name in names)
 
 
 def _exporter(*names: str) -> tuple[str, ...]:
@@ -560,6 +565,13 @@ COUNTING = (
         _metrics("exemplars"),
     ),
     Safety(
+        "exemplars have no NUL",
+        METRICS + "exemplars.py",
+        """if "\\0" in value:""",
+        "if False:",
+        _metrics("exemplars"),
+    ),
+    Safety(
         "buckets that are texts are refused",
         METRICS + "aggregations.py",
         "    if isinstance(value, str | bytes):  # float() would read them\n",
@@ -839,18 +851,71 @@ SCRAPES = (
     Safety(
         "a line that parsers refuse is left out",
         EXPORTER + "exposition/sections.py",
-        "        match = _LINE.fullmatch(line)\n        if match is None:\n",
-        """\
-        match = _LINE.fullmatch(line) or re.match(b"(.*)()", line)
-        if match is None:
-""",
+        "match = self._format.sample.match(line)\n",
+        'match = self._format.sample.match(line) or re.match(b"((.*))()()", line)\n',
+        _exposition("sections"),
+    ),
+    Safety(
+        "no label is given twice, nor the name of the metric as a label",
+        EXPORTER + "exposition/sections.py",
+        "if match is None or (match[3] and _is_ambiguous(match[3])):",
+        "if match is None:",
+        _exposition("sections"),
+    ),
+    Safety(
+        "a time that Prometheus cannot read is left out of the text format",
+        EXPORTER + "exposition/sections.py",
+        """_TEXT_TIME = rb"[0-9]{1,18}"\n""",
+        """_TEXT_TIME = rb"-?[0-9]+"\n""",
+        _exposition("sections"),
+    ),
+    Safety(
+        "a time that is infinite is left out of OpenMetrics",
+        EXPORTER + "exposition/sections.py",
+        """rb"-?[0-9]{1,99}(?:""",
+        """rb"-?[0-9]+(?:""",
+        _exposition("sections"),
+    ),
+    Safety(
+        "each format has its types",
+        EXPORTER + "exposition/sections.py",
+        "summary unknown info",
+        "summary untyped unknown info",
+        _exposition("sections"),
+    ),
+    Safety(
+        "an exemplar that Prometheus refuses is left out",
+        EXPORTER + "exposition/sections.py",
+        " and not _is_exemplar(name, line[match.end() :]):",
+        " and False:",
+        _exposition("sections"),
+    ),
+    Safety(
+        "an exemplar of a third-party collector has no NUL",
+        EXPORTER + "exposition/sections.py",
+        r"\n\0]",
+        r"\n]",
+        _exposition("sections"),
+    ),
+    Safety(
+        "an exemplar is where Prometheus takes one",
+        EXPORTER + "exposition/sections.py",
+        """name.endswith((b"_total", b"_bucket")) and """,
+        "",
+        _exposition("sections"),
+    ),
+    Safety(
+        "an exemplar that cannot be written costs itself alone",
+        EXPORTER + "exposition/sections.py",
+        "            yield from _without_exemplar(family, sample, openmetrics=openmetrics)\n",
+        "",
         _exposition("sections"),
     ),
     Safety(
         "a sample that cannot be written costs itself alone",
         EXPORTER + "exposition/sections.py",
-        "            fail(error)\n        else:\n            yield sample\n",
-        "            raise\n        else:\n            yield sample\n",
+        "            fail(error)\n            yield from _without_exemplar",
+        "            raise\n            yield from _without_exemplar",
         _exposition("sections"),
     ),
     Safety(
@@ -863,23 +928,58 @@ SCRAPES = (
     Safety(
         "scrapes at the same time share a collection",
         EXPORTER + "exposition/single_flight.py",
-        "            if flight is not None and flight.is_open:\n",
-        "            if False:\n",
+        "if run is not None and run.is_open_to(mine):",
+        "if False:",
         _exposition("single_flight"),
     ),
     Safety(
         "a collection is shared for a second",
         EXPORTER + "exposition/single_flight.py",
-        "        return monotonic() <= self._open_until\n",
-        "        return True\n",
+        "is_new = self.began == -inf or monotonic() <= self.began + SHARED_FOR",
+        "is_new = True",
         _exposition("single_flight"),
     ),
     Safety(
         "who waits for a collection does not wait for ever",
         EXPORTER + "exposition/single_flight.py",
-        "if flight.ended.wait(_PATIENCE) and flight.results:",
-        "if flight.ended.wait() and flight.results:",
+        "while not (run.has_ended or run.is_overdue):",
+        "while not run.has_ended:",
         _exposition("single_flight"),
+    ),
+    Safety(
+        "collections are made one at a time",
+        EXPORTER + "exposition/single_flight.py",
+        "if self._current is not None and not self._current.is_overdue:",
+        "if False:",
+        _exposition("single_flight"),
+    ),
+    Safety(
+        "a queue is not taken for a hang",
+        EXPORTER + "exposition/single_flight.py",
+        "mine.wait_behind(len(self._waiting))",
+        "mine.wait_behind(0)",
+        _exposition("single_flight"),
+    ),
+    Safety(
+        "names that a client makes up start no collection",
+        EXPORTER + "endpoint.py",
+        "            openmetrics, _Page(",
+        "            (openmetrics, names), _Page(",
+        _exporter("endpoint_sharing"),
+    ),
+    Safety(
+        "names that nothing has make no page",
+        EXPORTER + "exposition/render.py",
+        "shown = frozenset(name for part in self._parts for name in part.names & names)",
+        "shown = names",
+        _exposition("render"),
+    ),
+    Safety(
+        "pages of some names are compressed one at a time",
+        EXPORTER + "endpoint.py",
+        """_compressions.get("gzip", body, lambda: _compressed)""",
+        "_compressed(body)",
+        _exporter("endpoint_sharing"),
     ),
     Safety(
         "queries without end are refused",
@@ -957,13 +1057,6 @@ SCRAPES = (
         "    except Exception:  # noqa: BLE001 -- a metaclass may raise anything\n",
         "    except ZeroDivisionError:\n",
         _exposition("failures"),
-    ),
-    Safety(
-        "greenlets wait for each other's collection",
-        EXPORTER + "exposition/single_flight.py",
-        "import threading\n",
-        "import types\n\nthreading = types.SimpleNamespace(**vars(__import__('threading')))\n",
-        _exposition("collection"),
     ),
     Safety(
         "greenlets wait for a collector",
@@ -1265,6 +1358,243 @@ COMPILED = (
         "|| 1)",
         _core("upstream"),
     ),
+    Safety(
+        "compiled: a binding stays while its span is made",
+        CORE + "_speedups.c",
+        "        span = new_span(binding, self);\n    Py_XDECREF(binding);\n",
+        "        Py_DECREF(binding), span = new_span(binding, self);\n"
+        "    else\n        Py_XDECREF(binding);\n",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: a clock stays while it is read",
+        CORE + "_speedups.c",
+        """\
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+    Py_DECREF(clock);
+""",
+        """\
+    Py_DECREF(clock);
+    PyObject *result = is_native ? NULL : PyObject_CallNoArgs(clock);
+""",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: a table is empty before its recorders go",
+        CORE + "_speedups.c",
+        "    self->entries = NULL;\n    self->size = self->used = 0;\n",
+        "",
+        _core("finalizers"),
+    ),
+    Safety(
+        "compiled: only a binding is used as one",
+        CORE + "_speedups.c",
+        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
+        "        Py_CLEAR(binding);\n",
+        "",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: a span without a binding goes to Python",
+        CORE + "_speedups.c",
+        "    PyObject *start = binding == NULL ? NULL : get_slot(binding, state.binding_start);\n",
+        "    PyObject *start = get_slot(binding, state.binding_start);\n",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: a span with an empty slot ends in Python",
+        CORE + "_speedups.c",
+        "    if (binding != NULL && outer != NULL)\n",
+        "",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: an error at the end of a span is swallowed",
+        CORE + "_speedups.c",
+        "failed && swallow(self) < 0 ? NULL : Py_NewRef(Py_None)",
+        "failed ? NULL : Py_NewRef(Py_None)",
+        _core("empty_slots"),
+    ),
+    Safety(
+        "compiled: not without a GIL, unless on request",
+        CORE + "_compiled.py",
+        """    if _is_free_threaded() and not _is_on("HYPERTRACE_FREE_THREADED"):\n""",
+        "    if False:\n",
+        _core("compiled"),
+    ),
 )
 
-SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + COMPILED
+PUSHING = (
+    Safety(
+        "push: an error does not end the thread",
+        PUSH + "push.py",
+        "except (Exception, SystemExit) as error:",
+        "except ZeroDivisionError as error:",
+        _push("push"),
+    ),
+    Safety(
+        "push: failures are logged once a minute",
+        PUSH + "push.py",
+        "if self._log_limit.allow():",
+        "if True:",
+        _push("push"),
+    ),
+    Safety(
+        "push: what could not be sent is sent later",
+        PUSH + "push.py",
+        "        untraced(self.send, encoded)\n        self._previous = reading\n",
+        "        self._previous = reading\n        untraced(self.send, encoded)\n",
+        _push("push"),
+    ),
+    Safety(
+        "push: what sending traces is dropped",
+        PUSH + "push.py",
+        "untraced(self.send, encoded)",
+        "self.send(encoded)",
+        _push("push"),
+    ),
+    Safety(
+        "push: what finalizers trace meanwhile is counted",
+        PUSH + "push.py",
+        "self.encode(reading if",
+        "untraced(self.encode, reading if",
+        _push("push"),
+    ),
+    Safety(
+        "push: nothing is sent after stop",
+        PUSH + "push.py",
+        "if self._closed or not sending.acquire",
+        "if not sending.acquire",
+        _push("push"),
+    ),
+    Safety(
+        "push: an exporter does not wait for itself",
+        PUSH + "push.py",
+        " or self._thread.is_current():",
+        ":",
+        _push("push"),
+    ),
+    Safety(
+        "push: a child does not send what its parent counted",
+        PUSH + "push.py",
+        "previous=self.forwards_to.read()",
+        "previous=None",
+        _push("processes"),
+    ),
+    Safety(
+        "push: no thread of a stopped exporter stays after a fork",
+        PUSH + "push.py",
+        "if not processes.is_running(self):  # stopped",
+        "if False:  # stopped",
+        _push("processes"),
+    ),
+    Safety(
+        "push: requests that wait are bounded",
+        PUSH + "periodic.py",
+        "if self._requests.qsize() >= _MOST_WAITING:",
+        "if False:",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: attempts that fail get rarer",
+        PUSH + "periodic.py",
+        "if not self._failed_in_a_row:",
+        "if True:",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: processes do not come back at the same moment",
+        PUSH + "periodic.py",
+        "return uniform(self._interval, back_off)",
+        "return back_off",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: of two threads one ends",
+        PUSH + "periodic.py",
+        "    before.put(None)\n",
+        "",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: who forks all the time still sends",
+        PUSH + "periodic.py",
+        "        before, self._requests = self._requests, requests\n",
+        "        before, self._requests = self._requests, requests\n        self._schedule()\n",
+        _push("periodic", "processes"),
+    ),
+    Safety(
+        "push: a clock that was set back does not silence an exporter",
+        PUSH + "periodic.py",
+        "min(self._due - monotonic(), self._delay)",
+        "self._due - monotonic()",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: threads end before a fork",
+        PUSH + "processes.py",
+        "before=_before_fork,",
+        "before=_watch_multiprocessing,",
+        _push("processes"),
+    ),
+    Safety(
+        "push: a fork does not wait for a thread that hangs",
+        PUSH + "processes.py",
+        "FORK_TIMEOUT = 0.1",
+        "FORK_TIMEOUT = 3600",
+        _push("processes"),
+    ),
+    Safety(
+        "push: a program ends though exporters hang",
+        PUSH + "processes.py",
+        "EXIT_TIMEOUT = 2.0",
+        "EXIT_TIMEOUT = 3600.0",
+        _push("processes"),
+    ),
+    Safety(
+        "push: children of multiprocessing send the rest",
+        PUSH + "processes.py",
+        "util.register_after_fork(util, _finalize)",
+        "pass",
+        _push("processes"),
+    ),
+    Safety(
+        "push: a line without room is taken back",
+        PUSH + "json_lines.py",
+        "os.ftruncate(descriptor, end - written)",
+        "pass",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: half a line does not spoil the next",
+        PUSH + "json_lines.py",
+        'line if _ends_a_line(path) else b"\\n" + line',
+        "line",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: a pipe without a reader is not waited for",
+        PUSH + "json_lines.py",
+        " | _NO_WAITING | _AS_IT_IS",
+        " | _AS_IT_IS",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: every line is JSON",
+        PUSH + "json_lines.py",
+        "return value if isfinite(value) else None",
+        "return value",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: exporters of the same metrics count once",
+        CORE + "_dispatch.py",
+        "for function in map(receiver_of, functions):",
+        "for function in functions:",
+        _core("dispatch"),
+    ),
+)
+
+SAFETIES = (
+    APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + PUSHING + COMPILED
+)

@@ -343,14 +343,6 @@ def test_the_application_tells_of_itself_first() -> None:
     registry = CollectorRegistry(target_info={"env": "test"})
     registry.register(Given("x"))
     assert names_of(registry) == ["target", "x"]
-    assert names_of(registry, names=frozenset({"x"})) == ["target", "x"]
-
-
-def test_names_restrict_who_is_asked() -> None:
-    """Who told names is asked for those alone; who told none may have any."""
-    registry = registry_of(Described("a", "b"), Described("c", before=fail), Given("d"))
-    assert names_of(registry, names=frozenset({"b"})) == ["a", "b", "d"]
-    assert names_of(registry, names=frozenset({"nothing"})) == ["d"]
 
 
 class OwnWay(CollectorRegistry):
@@ -365,17 +357,14 @@ class Foreign:
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize("names", [frozenset(), frozenset({"x"})])
-def test_registries_of_other_kinds_are_asked_themselves(
-    bounded: bool, names: frozenset[str]
-) -> None:
+def test_registries_of_other_kinds_are_asked_themselves(bounded: bool) -> None:
     """What is not `prometheus_client`'s registry collects in its own way."""
-    assert names_of(Foreign(), bounded=bounded, names=names) == ["foreign"]
+    assert names_of(Foreign(), bounded=bounded) == ["foreign"]
     registry = OwnWay()
     registry.register(Given("a", "b", before=fail_at_b))
-    assert names_of(registry, bounded=bounded, names=names) == ["own_way", "a"]
+    assert names_of(registry, bounded=bounded) == ["own_way", "a"]
     restricted = registry_of(Described("x", "y")).restricted_registry(["x"])
-    assert names_of(restricted, bounded=bounded, names=names) == ["x"]
+    assert names_of(restricted, bounded=bounded) == ["x"]
 
 
 def test_prometheus_clients_own_collectors_are_asked_as_ever() -> None:

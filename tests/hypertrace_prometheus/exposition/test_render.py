@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,13 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Upstream
-from hypertrace.metrics import Counter as Declared
-from hypertrace.metrics import Family, Metrics, aggregations
-from hypertrace.metrics.series import Series
-from hypertrace_prometheus import PrometheusExporter
+from hypertrace import Caller, SpanEvent, TracedObject, Upstream
+from hypertrace_prometheus import PrometheusExporter, timings
 from hypertrace_prometheus.exposition.collector import ExporterCollector
-from hypertrace_prometheus.exposition.families import FamilyMetric
-from hypertrace_prometheus.exposition.render import render
-from hypertrace_prometheus.exposition.text import TextCache
+from hypertrace_prometheus.exposition.render import expose, render
+from hypertrace_prometheus.families import SeriesFamily
+from hypertrace_prometheus.labels import Labeller
+from hypertrace_prometheus.metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,22 +27,25 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
     from hypertrace.events import Result
+    from hypertrace_prometheus.families import Row
 
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
 AWKWARD = 'back\\slash "quoted"\nsecond line \\n {a="b",} # é \0 \u2028 \r end'
 
 
-def traced(counter_name: str) -> Metrics:
+def traced(counter_name: str) -> TraceMetrics:
     """Give metrics with every kind of line in them, also of the overflow."""
-    metrics = Metrics(
+    metrics = TraceMetrics(
+        Labeller({}, 256, object_ids=False),
         counter_name=counter_name,
         max_series=3,
-        buckets=(0.1, 1.0),
+        own_series=False,
+        bounds_of=lambda _: (0.1, 1.0),
         exemplar=lambda: {"trace_id": "t-1"},
         upstream=True,
     )
     for name in ("a", AWKWARD, "a", "", "b", "c"):
-        metrics(TraceEvent(name, TracedObject("Cart", 1), None, CALLER))
+        metrics.calls.get({"object_classname": "Cart", "id": name}, CALLER).cell.increment()
     for seconds, error in ((0.1, None), (0.7, KeyError), (3.0, ValueError)):
         for name in ("a", AWKWARD, "new"):
             result: Result = "ok" if error is None else "error"
@@ -57,7 +59,7 @@ def traced(counter_name: str) -> Metrics:
 def registry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     """Give a registry with metrics of the application before and after those of an exporter."""
     # Milliseconds, which is what our page shows of the time of an exemplar.
-    monkeypatch.setattr(aggregations, "time", SimpleNamespace(time=lambda: 1234.5))
+    monkeypatch.setattr(timings, "time", SimpleNamespace(time=lambda: 1234.5))
     registry = CollectorRegistry(target_info={"env": "test"})
     Counter("orders", "Orders.", ["kind"], registry=registry).labels("a\\b\n").inc(3)
     Info("app", "The application.", registry=registry).info({"version": "1"})
@@ -152,7 +154,8 @@ def test_several_families_share_a_page() -> None:
     class Two:
         def collect(self) -> Iterator[Metric]:
             for name in ("a_total", "b_total"):
-                yield counted(name, name)
+                rows = [(name, f'x="{name}"', 1, None)]
+                yield SeriesFamily(name, "counter", "Help.", rows.copy)
 
     registry = CollectorRegistry()
     registry.register(Two())
@@ -174,13 +177,6 @@ class Given:
             if isinstance(family, Exception):
                 raise family
             yield family
-
-
-def counted(name: str, value: str) -> FamilyMetric:
-    """Give a family of ours with one series, whose only label has a value."""
-    declaration = Declared(name=name, description="Help.")
-    family = Family(declaration, ("x",), [Series(((value,), ()))], [1])
-    return FamilyMetric(declaration, lambda: family, TextCache())
 
 
 def gauge(name: str, labels: dict[str, str], value: float) -> Metric:
@@ -206,11 +202,11 @@ def watched(page: str) -> dict[str, float]:
 @pytest.mark.parametrize("bounded", [False, True])
 def test_a_page_tells_which_collectors_it_lacks(registry: CollectorRegistry, bounded: bool) -> None:
     """A collector that fails is left out, and the same page counts it, before it or after."""
-    page = render(registry, bounded=bounded).decode()
+    page = expose(registry, bounded=bounded).text().decode()
     assert failed(page) == {}
     for number in range(2):
         registry.register(Given(gauge(f"kept_{number}", {}, number), RuntimeError("closed")))
-    with_failures = render(registry, bounded=bounded).decode()
+    with_failures = expose(registry, bounded=bounded).text().decode()
     assert failed(with_failures) == {"Given": 2}
     lines = with_failures.splitlines()
     assert {"kept_0 0.0", "kept_1 1.0", *page.splitlines()} <= set(lines)
@@ -221,7 +217,7 @@ def test_collectors_of_the_application_are_told_before_they_fail(bounded: bool) 
     """The first page has them with 0, so that Prometheus sees the first failure as a rise."""
     with PrometheusExporter() as exporter:
         exporter.registry.register(Given(gauge("kept", {}, 1)))
-        assert watched(render(exporter.registry, bounded=bounded).decode()) == {"Given": 0}
+        assert watched(expose(exporter.registry, bounded=bounded).text().decode()) == {"Given": 0}
 
 
 def test_what_cannot_be_written_is_left_out(registry: CollectorRegistry) -> None:
@@ -237,9 +233,10 @@ def test_what_cannot_be_written_is_left_out(registry: CollectorRegistry) -> None
 
 def test_no_value_of_ours_costs_the_page() -> None:
     """Text that is no Unicode is shown with a question mark, such as an exemplar's."""
+    family = SeriesFamily("x_total", "counter", "X.", lambda: [("x_total", 'a="\udc80"', 1, None)])
     registry = CollectorRegistry()
-    registry.register(Given(counted("x_total", "\udc80")))
-    assert 'x_total{x="?"} 1' in render(registry).decode().splitlines()
+    registry.register(Given(family))
+    assert 'x_total{a="?"} 1' in render(registry).decode().splitlines()
 
 
 def test_a_family_of_several_collectors_is_shown_once(registry: CollectorRegistry) -> None:
@@ -286,19 +283,83 @@ def test_where_all_collectors_fail_there_is_no_page() -> None:
     registry.register(Given(RuntimeError("a collector of the application")))
     with pytest.raises(RuntimeError, match="every collector"):
         render(registry)
-    # Who asks for names may ask for none that there are.
-    assert render(registry, names=frozenset({"x"})) == b""
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_names_leave_their_samples_alone(registry: CollectorRegistry, openmetrics: bool) -> None:
     """Restricted to some names, a page has their samples and no head without one."""
     names = {"function_duration_seconds_sum", "orders_total", "target_info", "hypertrace_series"}
-    page = render(registry, openmetrics=openmetrics, names=frozenset(names)).decode()
-    # Not splitlines(): one of the values has more kinds of line ends than the formats.
-    lines = page.removesuffix("\n").split("\n")
-    shown = {line.split("{")[0] for line in lines if not line.startswith("#")}
+    exposition = expose(registry, openmetrics=openmetrics)
+    page = exposition.text(names).decode()
+    shown = {line.split("{")[0] for line in page.splitlines() if not line.startswith("#")}
     assert shown == names
-    whole = render(registry, openmetrics=openmetrics).decode().splitlines()
+    whole = exposition.text().decode().splitlines()
     assert set(page.splitlines()) <= set(whole)
     assert page.count("# TYPE ") == len(names)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+@pytest.mark.parametrize("family", ["function_duration_seconds", "wait_seconds"])
+def test_some_names_of_a_family_leave_the_order_of_its_lines(
+    registry: CollectorRegistry, openmetrics: bool, family: str
+) -> None:
+    """Lines of one series stay together, as OpenMetrics asks for, ours and third-party ones."""
+    exposition = expose(registry, openmetrics=openmetrics)
+    names = {f"{family}_count", f"{family}_bucket", f"{family}_other"}
+    shown = exposition.text(names).decode().splitlines()
+    heads = (f"# HELP {family} ", f"# TYPE {family} ")
+    lines = (f"{family}_bucket{{", f"{family}_count")
+    whole = exposition.text().decode().splitlines()
+    expected = [line for line in whole if line.startswith((*heads, *lines))]
+    assert shown == [*expected, *(["# EOF"] if openmetrics else [])]
+    assert len(shown) > 5
+
+
+@pytest.mark.parametrize("third_party", [False, True])
+def test_a_name_is_no_other_that_begins_with_it(third_party: bool) -> None:
+    """Neither a shorter nor a longer name is shown for the one that is asked for."""
+    names = ("x_a", "x_ab", "x_abc", "x_ab")
+    family: Metric = SeriesFamily("x", "gauge", "X.", lambda: [(n, "", 1, None) for n in names])
+    if third_party:
+        family = Metric("x", "X.", "gauge")
+        for number, name in enumerate(names):
+            family.add_sample(name, {"n": str(number)}, 1)
+    else:
+        family.__class__ = type("Of", (SeriesFamily,), {"names": frozenset(names)})
+    registry = CollectorRegistry()
+    registry.register(Given(family))
+    page = expose(registry).text({"x_ab", "x", "x_", "y"}).decode().splitlines()
+    assert [line.split("{")[0] for line in page if line[0] != "#"] == ["x_ab", "x_ab"]
+
+
+def test_a_request_costs_the_families_it_asks_for() -> None:
+    """Rows are made for a request that asks for their family, and once for all at the time."""
+    made: list[str] = []
+
+    def rows(name: str) -> list[Row]:
+        made.append(name)
+        return [(name, f'n="{number}"', number, None) for number in range(200)]
+
+    registry = CollectorRegistry()
+    registry.register(
+        Given(*(SeriesFamily(n, "gauge", "X.", partial(rows, n)) for n in ("a", "b")))
+    )
+    exposition = expose(registry)
+    assert exposition.text({"c"}) == b""
+    assert made == []
+    assert b"\na{" in exposition.text({"a", "c"})
+    assert b"\na{" in exposition.text({"a"})
+    assert made == ["a"]
+    assert exposition.text().count(b"\n") == 2 * 202
+    assert made == ["a", "b"]
+
+
+def test_names_that_nothing_has_cost_no_page() -> None:
+    """Whatever names are asked for besides, the page of the same samples is made once."""
+    registry = CollectorRegistry()
+    registry.register(Given(gauge("depth", {}, 1), gauge("width", {}, 2)))
+    exposition = expose(registry)
+    pages = [exposition.text({"depth", f"x{number}"}) for number in range(3)]
+    assert pages[0] == b"# HELP depth Help.\n# TYPE depth gauge\ndepth 1.0\n"
+    assert all(page is pages[0] for page in pages)
+    assert exposition.text({"x"}) == b""

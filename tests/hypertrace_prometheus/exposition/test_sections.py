@@ -1,4 +1,4 @@
-"""The metrics of others as text that was checked, line by line."""
+"""Metrics of third-party collectors as text that was checked, line by line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.samples import Exemplar, Sample
 
-from hypertrace_prometheus.exposition.sections import sections_of, with_samples
+from hypertrace_prometheus.exposition.sections import Section, sections_of, with_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,11 @@ def fail(error: BaseException) -> None:
 
 def text(family: Metric, errors: list[BaseException], *, openmetrics: bool = False) -> str:
     sections = sections_of(family, errors.append, openmetrics=openmetrics)
-    return b"".join(section.text for section in sections).decode()
+    return "".join(map(page_of, sections))
+
+
+def page_of(section: Section) -> str:
+    return (section.head + section.body).decode()
 
 
 def lines(page: str) -> list[str]:
@@ -83,11 +87,11 @@ def test_what_is_right_is_left_as_it_is(openmetrics: bool) -> None:
         openmetrics_exposition.generate_latest if openmetrics else generate_latest
     )
     ours = [
-        section.text
+        page_of(section)
         for family in registry.collect()
         for section in sections_of(family, fail, openmetrics=openmetrics)
     ]
-    assert b"".join(ours) == generate(registry).removesuffix(b"# EOF\n")
+    assert "".join(ours) == generate(registry).decode().removesuffix("# EOF\n")
     assert len(ours) >= 14
 
 
@@ -114,17 +118,30 @@ def test_a_sample_that_cannot_be_written_is_left_out(openmetrics: bool, sample: 
     assert family not in errors[0].args
 
 
+class SameName(str):
+    """A text that is equal to no other, but written like it."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 @pytest.mark.parametrize(
     "sample",
     [
         Sample("depth", {}, 1, "noon"),  # type: ignore[arg-type]
         Sample("", {}, 1),
         Sample("depth", {"": "a"}, 1),
-        Sample("depth", {}, 1, None, Exemplar({"a b": "c"}, 1)),
-        Sample("depth", {}, 1, None, Exemplar({"a": "c"}, 1, "noon")),  # type: ignore[arg-type]
         Sample("depth", {}, None),  # type: ignore[arg-type]
+        Sample("depth", {}, 1, "1.2.3"),  # type: ignore[arg-type]
+        Sample("depth", {}, 1, float("inf")),
+        Sample("depth", {}, 1, 10**400),
+        Sample("depth", {"__name__": "other"}, 1),
+        Sample("depth", {"a": "1", SameName("a"): "2"}, 1),
     ],
-    ids=["time", "name", "label", "exemplar", "exemplar's time", "value"],
+    ids=["time", "name", "label", "value", "points", "never", "far", "__name__", "label twice"],
 )
 def test_a_line_that_parsers_refuse_is_left_out(sample: Sample) -> None:
     """What `prometheus_client` writes without an error is read before it is shown."""
@@ -135,6 +152,97 @@ def test_a_line_that_parsers_refuse_is_left_out(sample: Sample) -> None:
     page = text(family, errors, openmetrics=True)
     assert lines(page) == ["depth_total 2.0"]
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        Sample("depth", {}, 1, -1),
+        Sample("depth", {}, 1, 1e17),
+        Sample("depth", {"__name__": "other"}, 1),
+        Sample("depth", {"a": "1", SameName("a"): "2"}, 1),
+    ],
+    ids=["before 1970", "far", "__name__", "label twice"],
+)
+def test_a_line_that_prometheus_refuses_is_not_in_the_text_format(sample: Sample) -> None:
+    """Times are digits that an int64 holds, and no name of a label comes twice."""
+    errors: list[BaseException] = []
+    family = with_samples(gauge(), [sample, Sample("depth", {}, 2)])
+    assert lines(text(family, errors)) == ["depth 2.0"]
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("time", [-1.5, 0, 1e17, Timestamp(1700000000, 5)])
+def test_times_of_openmetrics_are_shown(time: Any) -> None:
+    """A time in seconds may be before 1970, and a fraction."""
+    family = with_samples(gauge(), [Sample("depth", {}, 2, time)])
+    sections = sections_of(family, fail, openmetrics=True)
+    assert lines("".join(map(page_of, sections))) == [f"depth 2.0 {time}"]
+
+
+@pytest.mark.parametrize(
+    "exemplar",
+    [
+        Exemplar({"a": "b\0c"}, 1),
+        Exemplar({"a": "\0"}, 1, 5.0),
+        Exemplar({"a b": "c"}, 1),
+        Exemplar({"a\nb": "c"}, 1),
+        Exemplar({"a": "c"}, 1, "noon"),  # type: ignore[arg-type]
+        Exemplar({"a": "c"}, 1, float("nan")),
+        Exemplar({"a": "c"}, 1, 10**400),
+        Exemplar({"a": "\udc80"}, 1),
+        Exemplar({"a": 7}, 1),  # type: ignore[dict-item]
+        Exemplar({"a": "b"}, "much"),  # type: ignore[arg-type]
+        "none",
+    ],
+    ids=[
+        "NUL",
+        "NUL alone",
+        "label",
+        "newline",
+        "time",
+        "no time",
+        "far",
+        "surrogate",
+        "no text",
+        "no number",
+        "no exemplar",
+    ],
+)
+def test_an_exemplar_that_cannot_be_written_costs_itself_alone(exemplar: Any) -> None:
+    """Its sample is shown without it, and the error is counted."""
+    errors: list[BaseException] = []
+    good = Exemplar({"a": "b"}, 1, 5.0)
+    samples = [
+        Sample("depth_total", {"n": "1"}, 1, None, exemplar),
+        Sample("depth_total", {"n": "2"}, 2, None, good),
+    ]
+    family = with_samples(CounterMetricFamily("depth", "Depth."), samples)
+    page = text(family, errors, openmetrics=True)
+    assert lines(page) == [
+        'depth_total{n="1"} 1.0',
+        'depth_total{n="2"} 2.0 # {a="b"} 1.0 5.0',
+    ]
+    assert errors
+
+
+@pytest.mark.parametrize(("kind", "name"), [("gauge", "depth"), ("histogram", "depth")])
+def test_an_exemplar_where_there_may_be_none_costs_itself_alone(kind: str, name: str) -> None:
+    """Prometheus 2 takes exemplars of counters and buckets alone."""
+    errors: list[BaseException] = []
+    sample = Sample(name, {}, 1, None, Exemplar({"a": "b"}, 1))
+    family = with_samples(Metric("depth", "Depth.", kind), [sample])
+    assert lines(text(family, errors, openmetrics=True)) == ["depth 1.0"]
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize(("openmetrics", "kind"), [(True, "untyped"), (False, "nonsense")])
+def test_each_format_has_its_types(openmetrics: bool, kind: str) -> None:
+    """A type that the format does not have is an error: Prometheus refuses the page for it."""
+    family = gauge(({}, 1))
+    family.type = kind
+    with pytest.raises(ValueError, match=kind):
+        sections_of(family, fail, openmetrics=openmetrics)
 
 
 def test_a_series_is_shown_once() -> None:
@@ -167,7 +275,7 @@ def test_a_head_that_parsers_refuse_is_an_error(attribute: str, value: Any) -> N
         return
     # Or it was put right.
     (section,) = sections
-    for line in section.text.decode().splitlines():
+    for line in page_of(section).splitlines():
         assert line.split(" ")[0 if line[0] != "#" else 2] in {"depth", "a_b_c", "_"}
 
 
@@ -188,7 +296,7 @@ def test_sections_of_one_family_are_joined() -> None:
     errors: list[BaseException] = []
     first = section_of(gauge(({"pool": "a"}, 1)))
     first.join(section_of(gauge(({"pool": "b"}, 2), ({"pool": "a"}, 3))), errors.append)
-    assert first.text.decode().splitlines() == [
+    assert page_of(first).splitlines() == [
         "# HELP depth Depth.",
         "# TYPE depth gauge",
         'depth{pool="a"} 1.0',
@@ -202,6 +310,6 @@ def test_sections_of_two_types_are_not_joined() -> None:
     errors: list[BaseException] = []
     first = section_of(gauge(({"pool": "a"}, 1)))
     first.join(section_of(UnknownMetricFamily("depth", "Depth.", 2)), errors.append)
-    assert lines(first.text.decode()) == ['depth{pool="a"} 1.0']
+    assert lines(page_of(first)) == ['depth{pool="a"} 1.0']
     (error,) = errors
     assert "another type" in str(error)
