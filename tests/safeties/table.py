@@ -801,8 +801,8 @@ SCRAPES = (
     Safety(
         "scrapes at the same time render series without an error",
         EXPORTER + "exposition/text.py",
-        "known = _Heads(family.name, self.common)",
-        'known = {key: f"{family.name}{{{text}" for key, text in self.common.items()}',
+        "for columns in list(self._columns.values()):",
+        "for columns in self._columns.values():",
         _exposition("text"),
     ),
     Safety(
@@ -1333,8 +1333,8 @@ COMPILED = (
     Safety(
         "compiled: a tracer does not keep its object",
         CORE + "_speedups.c",
-        "reference == NULL ? Py_NewRef(Py_None) : reference",
-        "reference == NULL ? Py_NewRef(Py_None) : Py_NewRef(ctx)",
+        "set_slot(self, state.tracer_ctx, reference_to(ctx));",
+        "set_slot(self, state.tracer_ctx, Py_NewRef(ctx));",
         _core("lifetime"),
     ),
     Safety(
