@@ -335,7 +335,7 @@ def test_a_name_is_no_other_that_begins_with_it(third_party: bool) -> None:
     shown = frozenset(names)
 
     class Several(FamilyMetric):
-        names = shown  # type: ignore[assignment]
+        names = shown
 
         def lines(self, *, openmetrics: bool) -> list[str]:
             return [f"{name}{{}} 1\n" for name in ("x_a", "x_ab", "x_abc", "x_ab")]
