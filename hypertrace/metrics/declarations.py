@@ -27,8 +27,7 @@ class Declaration:
         name: of the metric, as Prometheus shows it.
         description: one sentence for people who read the metric.
         unit: of its values, as `seconds`; empty if they are counts.
-        labels: names of the labels that it has besides those of a traced function.
-        of_function: whether it has the labels of a traced function.
+        labels: names of its own labels. A metric of traced functions has those of the function, too.
     """
 
     kind: ClassVar[Kind]
@@ -38,7 +37,6 @@ class Declaration:
     description: str
     unit: str = ""
     labels: tuple[str, ...] = ()
-    of_function: bool = True
 
 
 class Counter(Declaration):
@@ -88,7 +86,6 @@ EDGES = Counter(
     "function_edges_total",
     description="Spans in other spans: who calls whom.",
     labels=labels.EDGE,
-    of_function=False,
 )
 
 BUILT_IN = (CALLS, DURATIONS, EXCEPTIONS, IN_PROGRESS, EDGES)
@@ -100,41 +97,34 @@ SERIES = LastValue(
     "hypertrace_series",
     description="Series held, of each metric.",
     labels=(_METRIC,),
-    of_function=False,
 )
 SERIES_LIMIT = LastValue(
     "hypertrace_series_limit",
     description="Series held at the most, of each metric.",
     labels=(_METRIC,),
-    of_function=False,
 )
 OVERFLOWED = Counter(
     "hypertrace_overflowed_updates_total",
     description="Updates past the limit, counted in the overflow series.",
     labels=(_METRIC,),
-    of_function=False,
 )
 SWALLOWED = Counter(
     "hypertrace_swallowed_errors_total",
     description="Errors raised while tracing and swallowed by hypertrace.",
-    of_function=False,
 )
 DROPPED = Counter(
     "hypertrace_dropped_events_total",
     description="Events dropped because tracing itself caused them.",
-    of_function=False,
 )
 SILENT = LastValue(
     "hypertrace_silent_tracers",
     description="Tracers made before the trace function was set, and so disabled: set it earlier.",
     labels=(labels.CLASS,),
-    of_function=False,
 )
 BUILD = Info(
     "hypertrace_build_info",
     description="Version of hypertrace, and of the Python that runs it.",
     labels=("version", "python", "implementation"),
-    of_function=False,
 )
 
 HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, BUILD)

@@ -21,7 +21,6 @@ FAILED = Counter(
     "hypertrace_failed_collections_total",
     description="Collections that failed, by the collector.",
     labels=("collector",),
-    of_function=False,
 )
 
 _MOST_CLASSES = 100
