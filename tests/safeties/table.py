@@ -803,6 +803,13 @@ BOUNDED = (
 
 SCRAPES = (
     Safety(
+        "scrapes at the same time render series without an error",
+        EXPORTER + "exposition/text.py",
+        "for columns in list(self._columns.values()):",
+        "for columns in self._columns.values():",
+        _exposition("text"),
+    ),
+    Safety(
         "a collector that raises costs its own metrics alone",
         EXPORTER + "exposition/collection.py",
         """\
