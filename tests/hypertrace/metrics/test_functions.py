@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from hypertrace import Tracer, set_trace_function, swallowed_errors
 from hypertrace.metrics import Metrics
 

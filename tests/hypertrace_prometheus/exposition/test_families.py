@@ -221,24 +221,11 @@ def test_an_exemplar_without_labels_can_be_read() -> None:
 def test_a_family_knows_the_names_of_its_samples(name: str, kind: str, names: set[str]) -> None:
     """They are known without making a sample."""
     fail: Callable[[], Family] = dict[str, Family]().popitem  # type: ignore[assignment]
-    assert FamilyMetric(declared(name, kind), fail, TextCache()).sample_names == names
+    assert FamilyMetric(declared(name, kind), fail, TextCache()).names == names
 
 
-def test_a_family_can_be_restricted_to_names() -> None:
-    """Only lines of those names are left, and nothing is read where no name can be among them."""
-    made = []
-    histogram = timed(0.5, 0.75)
-
-    def read() -> Family:
-        made.append(True)
-        return Family(
-            declared("x", "histogram"), ("name", "result"), [histogram], [histogram.value]
-        )
-
-    of_two = FamilyMetric(declared("x", "histogram"), read, TextCache())
-    lines = of_two.restricted({"x_sum", "y"}).lines(openmetrics=False)
-    assert lines[1:] == ['x_sum{name="a",result="ok"} 1.25\n']
-    assert len(made) == 1
-    assert of_two.restricted({"y", "X_sum"}).lines(openmetrics=False)[1:] == []
-    assert len(made) == 1
-    assert [s.name for s in of_two.restricted({"x_count"}).samples] == ["x_count"]
+def test_a_histogram_knows_the_names_of_its_samples() -> None:
+    """They are those that its samples, and its lines, have."""
+    shown = durations(timed(0.5))
+    assert shown.names == {sample.name for sample in shown.samples}
+    assert shown.names == {line.split("{")[0] for line in shown.lines(openmetrics=False)}
