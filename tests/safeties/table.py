@@ -1321,8 +1321,8 @@ COMPILED = (
     Safety(
         "compiled: a tracer does not keep its object",
         CORE + "_speedups.c",
-        "reference == NULL ? Py_NewRef(Py_None) : reference",
-        "reference == NULL ? Py_NewRef(Py_None) : Py_NewRef(ctx)",
+        "set_slot(self, state.tracer_ctx, reference_to(ctx));",
+        "set_slot(self, state.tracer_ctx, Py_NewRef(ctx));",
         _core("lifetime"),
     ),
     Safety(
