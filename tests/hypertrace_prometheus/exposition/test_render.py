@@ -358,7 +358,9 @@ def test_a_request_costs_the_families_it_asks_for() -> None:
 
     declarations = [LastValue(name=name, description="X.") for name in ("a", "b")]
     registry = CollectorRegistry()
-    registry.register(Given(*(FamilyMetric(d, partial(read, d), TextCache()) for d in declarations)))
+    registry.register(
+        Given(*(FamilyMetric(d, partial(read, d), TextCache()) for d in declarations))
+    )
     exposition = expose(registry)
     assert exposition.text({"c"}) == b""
     assert made == []
