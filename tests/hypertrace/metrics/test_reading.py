@@ -318,7 +318,7 @@ def test_a_difference_of_a_reading_is_that_of_metrics(count: Count) -> None:
 
 def test_a_family_that_is_new_is_whole() -> None:
     """What an earlier reading does not have is all that came in since."""
-    declaration = CounterDeclaration(name="x_total", description="X.")
+    declaration = CounterDeclaration("x_total", description="X.")
     now = Reading(2.0, [Family(declaration, (), [Series(((), ()))], [3])])
     (family,) = now.since(Reading(1.0)).families
     assert [value for _, value in family.points] == [3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,7 +203,7 @@ def test_exemplars_are_shown_in_openmetrics_alone() -> None:
 def test_an_exemplar_without_labels_can_be_read() -> None:
     """An exemplar whose label has no value is still one of the format."""
     histogram = timed(7.0, values=())
-    value = histogram.value._replace(exemplars={2: Exemplar({"trace_id": ""}, 0.5, 1.25)})
+    value = replace(histogram.value, exemplars={2: Exemplar({"trace_id": ""}, 0.5, 1.25)})
     shown = metric(Family(declared("t", "histogram"), ("result",), [histogram], [value]))
     lines = shown.text(openmetrics=True).splitlines()
     assert 't_bucket{result="ok",le="+Inf"} 1 # {} 0.5 1.250' in lines

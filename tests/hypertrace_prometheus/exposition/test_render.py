@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Upstream
 from hypertrace.metrics import Counter as Declared
-from hypertrace.metrics import Family, LastValue, Metrics, aggregations
+from hypertrace.metrics import Family, Metrics, aggregations
 from hypertrace.metrics.series import Series
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.exposition.collector import ExporterCollector
@@ -24,7 +24,7 @@ from hypertrace_prometheus.exposition.render import expose, render
 from hypertrace_prometheus.exposition.text import TextCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.samples import Sample
 
@@ -179,20 +179,21 @@ class Given:
 
 def counted(name: str, value: str) -> FamilyMetric:
     """Give a family of ours with one series, whose only label has a value."""
-    declaration = Declared(name=name, description="Help.")
-    family = Family(declaration, ("x",), [Series(((value,), ()))], [1])
-    return FamilyMetric(declaration, lambda: family, TextCache())
+    return of_ours(name, [value])
+
+
+def of_ours(name: str, labels: list[str], read: Callable[[], object] = bool) -> FamilyMetric:
+    """Give a family of ours with a series for each label value; `read` runs when it is read."""
+    declaration = Declared(name, description="Help.")
+    series = [Series(((value,), ())) for value in labels]
+    family = Family(declaration, ("x",), series, [1] * len(series))
+    return FamilyMetric(declaration, lambda: (read(), family)[1], TextCache())
 
 
 def gauge(name: str, labels: dict[str, str], value: float) -> Metric:
     family = Metric(name, "Help.", "gauge")
     family.add_sample(name, labels, value)
     return family
-
-
-def lines_of(page: bytes) -> list[str]:
-    # Not splitlines(): one of the values has more kinds of line ends than the formats.
-    return page.decode().removesuffix("\n").split("\n")
 
 
 def failed(page: str) -> dict[str, float]:
@@ -299,10 +300,14 @@ def test_names_leave_their_samples_alone(registry: CollectorRegistry, openmetric
     """Restricted to some names, a page has their samples and no head without one."""
     names = {"function_duration_seconds_sum", "orders_total", "target_info", "hypertrace_series"}
     exposition = expose(registry, openmetrics=openmetrics)
-    page = lines_of(exposition.text(names))
-    assert {line.split("{")[0] for line in page if not line.startswith("#")} == names
-    assert set(page) <= set(lines_of(exposition.text()))
-    assert len([line for line in page if line.startswith("# TYPE ")]) == len(names)
+    page = exposition.text(names).decode()
+    # Not splitlines(): one of the values has more kinds of line ends than the formats.
+    lines = page.removesuffix("\n").split("\n")
+    shown = {line.split("{")[0] for line in lines if not line.startswith("#")}
+    assert shown == names
+    whole = exposition.text().decode().splitlines()
+    assert set(page.splitlines()) <= set(whole)
+    assert page.count("# TYPE ") == len(names)
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
@@ -313,34 +318,35 @@ def test_some_names_of_a_family_leave_the_order_of_its_lines(
     """Lines of one series stay together, as OpenMetrics asks for, ours and third-party ones."""
     exposition = expose(registry, openmetrics=openmetrics)
     names = {f"{family}_count", f"{family}_bucket", f"{family}_other"}
-    shown = lines_of(exposition.text(names))
+    shown = exposition.text(names).decode().removesuffix("\n").split("\n")
     heads = (f"# HELP {family} ", f"# TYPE {family} ")
     lines = (f"{family}_bucket{{", f"{family}_count")
-    whole = lines_of(exposition.text())
+    whole = exposition.text().decode().split("\n")
     expected = [line for line in whole if line.startswith((*heads, *lines))]
     assert shown == [*expected, *(["# EOF"] if openmetrics else [])]
     assert len(shown) > 5
 
 
-class Shortened(FamilyMetric):
-    """A family of ours whose lines have names that begin alike."""
-
-    names = frozenset({"x_a", "x_ab", "x_abc"})
-
-    def lines(self, *, openmetrics: bool) -> list[str]:
-        names = ("x_a", "x_ab", "x_abc", "x_ab")
-        return [f'{name}{{openmetrics="{openmetrics}"}} 1\n' for name in names]
-
-
 @pytest.mark.parametrize("third_party", [False, True])
 def test_a_name_is_no_other_that_begins_with_it(third_party: bool) -> None:
     """Neither a shorter nor a longer name is shown for the one that is asked for."""
-    declaration = LastValue(name="x", description="X.")
-    family: Metric = Shortened(declaration, lambda: Family(declaration, (), (), ()), TextCache())
+    names = ("x_a", "x_ab", "x_abc", "x_ab")
+
+    shown = frozenset(names)
+
+    class Several(FamilyMetric):
+        names = shown
+
+        def lines(self, *, openmetrics: bool) -> list[str]:
+            return [f"{name}{{}} 1\n" for name in ("x_a", "x_ab", "x_abc", "x_ab")]
+
+    family: Metric
     if third_party:
         family = Metric("x", "X.", "gauge")
-        for number, name in enumerate(("x_a", "x_ab", "x_abc", "x_ab")):
+        for number, name in enumerate(names):
             family.add_sample(name, {"n": str(number)}, 1)
+    else:
+        family = Several(Declared("x", description="X."), Family, TextCache())  # type: ignore[arg-type]
     registry = CollectorRegistry()
     registry.register(Given(family))
     page = expose(registry).text({"x_ab", "x", "x_", "y"}).decode().splitlines()
@@ -350,17 +356,9 @@ def test_a_name_is_no_other_that_begins_with_it(third_party: bool) -> None:
 def test_a_request_costs_the_families_it_asks_for() -> None:
     """A family is read for a request that asks for it, and once for all at the time."""
     made: list[str] = []
-    series = [Series(((str(number),), ())) for number in range(200)]
-
-    def read(declaration: LastValue) -> Family:
-        made.append(declaration.name)
-        return Family(declaration, ("n",), series, range(200))
-
-    declarations = [LastValue(name=name, description="X.") for name in ("a", "b")]
+    values = [str(number) for number in range(200)]
     registry = CollectorRegistry()
-    registry.register(
-        Given(*(FamilyMetric(d, partial(read, d), TextCache()) for d in declarations))
-    )
+    registry.register(Given(*(of_ours(n, values, partial(made.append, n)) for n in ("a", "b"))))
     exposition = expose(registry)
     assert exposition.text({"c"}) == b""
     assert made == []
