@@ -37,7 +37,7 @@ def test_no_two_declarations_have_one_name() -> None:
     [(Counter, "counter"), (LastValue, "gauge"), (Distribution, "histogram"), (Info, "info")],
 )
 def test_each_class_declares_its_kind(declaration: type[Declaration], kind: str) -> None:
-    """A declaration is immutable; it counts, and has no labels of its own, if it does not say so."""
+    """A declaration is immutable; without more, it has neither a unit nor labels of its own."""
     one = declaration("x", description="X.")
     assert (one.kind, one.unit, one.labels) == (kind, "", ())
     with pytest.raises(AttributeError):
