@@ -234,7 +234,7 @@ run(PyObject *callable)
 /* ---- PropsRecorder.record() ------------------------------------------------------------------ */
 
 /* Among keyword arguments, the value of a name; None if it is not there. */
-static PyObject *
+static inline PyObject *
 value_among(PyObject *name, PyObject *kwnames, PyObject *const *values)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++)
@@ -255,7 +255,7 @@ dict_of(PyObject *kwnames, PyObject *const *values)
 
 /* The values of some names among keyword arguments; NULL if one is not plain, since to look it up
    would run code of its own, or with an exception. */
-static PyObject *
+static inline PyObject *
 plain_values(PyObject *names, PyObject *kwnames, PyObject *const *kwvalues)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(names);

@@ -61,6 +61,10 @@ def _metrics(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/metrics/test_{name}.py" for name in names)
 
 
+def _cli(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/cli/test_{name}.py" for name in names)
+
+
 def _exposition(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace_prometheus/exposition/test_{name}.py" for name in names)
 
@@ -1287,10 +1291,31 @@ SERVER = (
 COMMAND = (
     Safety(
         "control characters do not reach the terminal",
-        EXPORTER + "terminal.py",
+        CORE + "cli/terminal.py",
         "each if each.isprintable() else",
         "each if each else",
-        (*_exporter("cli"), "grafana/test_push.py"),
+        (*_cli("terminal"), "grafana/test_push.py"),
+    ),
+    Safety(
+        "a command that cannot be loaded breaks no other",
+        CORE + "cli/entry_points.py",
+        "except (Exception, SystemExit) as error:",
+        "except () as error:",
+        _cli("entry_points"),
+    ),
+    Safety(
+        "a package with unreadable metadata does not keep commands of others away",
+        CORE + "cli/entry_points.py",
+        "with suppress(Exception):",
+        "with suppress():",
+        _cli("entry_points"),
+    ),
+    Safety(
+        "a command that two packages bring is not run",
+        CORE + "cli/entry_points.py",
+        "if len(self.entries) > 1:",
+        "if False:",
+        _cli("entry_points", "main"),
     ),
     Safety(
         "an address of another server is not shown",
@@ -1308,10 +1333,10 @@ COMMAND = (
     ),
     Safety(
         "a mistyped subcommand writes no folder",
-        EXPORTER + "cli.py",
+        EXPORTER + "dashboards/command.py",
         "    if meant is not None:\n",
         "    if False:\n",
-        _exporter("cli"),
+        ("hypertrace_prometheus/dashboards/test_command.py",),
     ),
 )
 
