@@ -37,9 +37,9 @@ def test_no_two_declarations_have_one_name() -> None:
     [(Counter, "counter"), (LastValue, "gauge"), (Distribution, "histogram"), (Info, "info")],
 )
 def test_each_class_declares_its_kind(declaration: type[Declaration], kind: str) -> None:
-    """A declaration is immutable, and of functions unless it says otherwise."""
-    one = declaration(name="x", description="X.")
-    assert (one.kind, one.unit, one.labels, one.of_function) == (kind, "", (), True)
+    """A declaration is immutable, and without unit and labels unless it says otherwise."""
+    one = declaration("x", description="X.")
+    assert (one.kind, one.unit, one.labels) == (kind, "", ())
     with pytest.raises(AttributeError):
         one.name = "y"  # type: ignore[misc]
 
@@ -51,7 +51,7 @@ def test_the_labels_of_a_family_follow_its_declaration() -> None:
     for family in reading.families:
         own = family.declaration.labels
         assert family.label_names[len(family.label_names) - len(own) :] == own
-        if family.declaration.of_function:
+        if family.name.startswith("function_") and family.declaration is not declarations.EDGES:
             assert family.label_names == (*of_functions, *own)
 
 
