@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._dispatch import set_trace_function as set_trace_function
     from ._failures import swallowed_errors as swallowed_errors
     from ._guard import dropped_events as dropped_events
+    from ._guard import suppress_tracing as suppress_tracing
     from ._guard import untraced as untraced
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
@@ -54,6 +55,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "instrument",
     "set_trace_function",
     "silent_tracers",
+    "suppress_tracing",
     "swallowed_errors",
     "traced",
     "untraced",
@@ -86,6 +88,7 @@ _HOME = {
     "instrument": "_instrument",
     "swallowed_errors": "_failures",
     "traced": "decorators",
+    "suppress_tracing": "_guard",
     "untraced": "_guard",
 }
 

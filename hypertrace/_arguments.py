@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ._base import TracerBase
 from ._failures import misuse, swallow
-from ._guard import untraced
+from ._guard import suppress_tracing
 from ._naming import type_name
-from ._source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def check(ctx: object, props: object, parent: object) -> None:
         raise TypeError(
             f"props must be a mapping of names to values or None, not {type(props).__name__}"
         )
-    if parent is not None and not isinstance(parent, Source):
+    if parent is not None and not isinstance(parent, TracerBase):
         raise TypeError(
             f"parent must be a Tracer or None, not {type(parent).__name__}; "
             "give the tracer of the other object: parent=other.tracer"
@@ -58,7 +58,7 @@ def call_arguments(
     try:
         if type(props) is dict:
             return id, {**props, **kwargs} or None
-        return id, {**untraced(dict, props), **kwargs} or None
+        return id, {**suppress_tracing(dict, props), **kwargs} or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
         swallow(error, type(props))
         return id, kwargs or None
@@ -67,7 +67,7 @@ def call_arguments(
 def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:
     """Return a copy of the props of a tracer; None if there are none, or they cannot be read."""
     try:
-        return (props.copy() if type(props) is dict else untraced(dict, props)) or None
+        return (props.copy() if type(props) is dict else suppress_tracing(dict, props)) or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
         swallow(error, type(props))
         return None

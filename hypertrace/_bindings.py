@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._guard import nested
+from ._guard import limit_recursion
 from ._recorders import guarded
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class SpanBinding:
         if count is None:
             if len(self.edges) >= MAX_KNOWN:
                 self.edges.clear()
-            edge = nested(self.recorder.edge, outer.upstream)
+            edge = limit_recursion(self.recorder.edge, outer.upstream)
             count = self.edges[outer] = guarded(edge, droppable=False)
         count()
 

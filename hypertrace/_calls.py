@@ -10,7 +10,7 @@ from weakref import ref
 from . import _dispatch
 from ._callsite import of_function
 from ._failures import swallow
-from ._guard import is_dropped, marks, untraced
+from ._guard import active_suppressions, drop_if_suppressed, suppress_tracing
 from ._naming import class_names
 from ._paths import PropPaths
 from ._span import NO_SPAN, Span
@@ -69,7 +69,7 @@ class TracedCalls:
 
     def span(self, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Span] = Span) -> Span:
         """Return the span of one call; one that does nothing while tracing is off."""
-        if marks and is_dropped():
+        if active_suppressions and drop_if_suppressed():
             return self._no_span
         culprit: object = self._site
         try:
@@ -82,7 +82,7 @@ class TracedCalls:
                 binding = tracer._recorders.get(self._key)
                 if binding is not None:
                     return kind(binding, tracer)
-            if not is_dropped():
+            if not drop_if_suppressed():
                 return self._made_span(target, tracer, args, kwargs, kind)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             self._swallow(error, culprit)
@@ -98,7 +98,7 @@ class TracedCalls:
     ) -> Span:
         props = self._props
         if self._paths:
-            props = {**props, **untraced(self._paths.from_args, args, kwargs)}
+            props = {**props, **suppress_tracing(self._paths.from_args, args, kwargs)}
         binding = target.bind_span(tracer, self._site, self._id, props or None)
         return kind(binding, tracer, props or None)
 
@@ -122,7 +122,7 @@ class TracedCalls:
         if not self.needs_result or span is self._no_span:
             return
         try:
-            span.set(untraced(self._paths.from_result, result))
+            span.set(suppress_tracing(self._paths.from_result, result))
         except Exception as error:  # noqa: BLE001 -- the interpreter goes down
             self._swallow(error, self)
 

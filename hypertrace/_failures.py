@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sys import is_finalizing
 
-from ._guard import untraced
+from ._guard import suppress_tracing
 from .cells import Cell
 from .rate_limit import RateLimit
 
@@ -86,7 +86,7 @@ def _report(error: Exception, culprit: object) -> None:
         key = type(error).__name__, module, name
         kind = _kinds.get(key) or _new_kind(key)
         if kind.allow() and not is_finalizing():
-            untraced(_log_error, error, culprit, kind.take_suppressed())
+            suppress_tracing(_log_error, error, culprit, kind.take_suppressed())
     except Exception:  # noqa: BLE001 -- a broken log handler must not reach the application
         _swallowed.increment()
 
@@ -107,7 +107,7 @@ def _warn(message: str) -> None:
         if kind.allow() and not is_finalizing():
             left_out = kind.take_suppressed()
             more = f" ({left_out} more of this kind not logged)" if left_out else ""
-            untraced(logger().warning, "%s%s", message, more)
+            suppress_tracing(logger().warning, "%s%s", message, more)
     except Exception:  # noqa: BLE001 -- as above
         _swallowed.increment()
 

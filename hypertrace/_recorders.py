@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._failures import swallow
-from ._guard import is_dropped, nested, untraced
+from ._guard import drop_if_suppressed, limit_recursion, suppress_tracing
 from .cells import Cell
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ class PropsRecorder:
             values, is_text = (), True
         increment = self.known.get(values) if is_text else None
         if increment is None:
-            increment = nested(self._make, values, props)
+            increment = limit_recursion(self._make, values, props)
         increment()
 
 
@@ -115,8 +115,8 @@ def guarded(recorder: Callable[..., object], *, droppable: bool) -> Callable[...
 
     def record(*props: object) -> None:
         try:
-            if not (droppable and is_dropped()):
-                untraced(recorder, *props)
+            if not (droppable and drop_if_suppressed()):
+                suppress_tracing(recorder, *props)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, recorder)  # here: who calls knows this closure, not what failed
 

@@ -6,7 +6,7 @@ from types import ModuleType
 from weakref import ref
 
 from ._failures import logger, swallow
-from ._guard import untraced
+from ._guard import suppress_tracing
 from ._naming import class_name_of
 from .cells import Cell
 
@@ -64,7 +64,7 @@ def report() -> None:
     new = {name: count for name, count in risen.items() if count > 0}
     if new:
         try:
-            untraced(_log, new)
+            suppress_tracing(_log, new)
         except Exception as error:  # noqa: BLE001 -- a log handler may raise anything
             swallow(error, _log)
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from ._endings import ending
 from ._failures import misuse, swallow
-from ._guard import nested, untraced
+from ._guard import limit_recursion, suppress_tracing
 from ._naming import type_name
 from .events import SpanEvent
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from ._base import TracerBase
     from ._bindings import SpanBinding
-    from ._source import Source
 
 
 MAX_BUFFERED = 128
@@ -97,7 +97,7 @@ class Span:
     _swallow = staticmethod(swallow)
 
     def __init__(
-        self, binding: SpanBinding, source: Source, props: dict[str, object] | None = None
+        self, binding: SpanBinding, source: TracerBase, props: dict[str, object] | None = None
     ) -> None:
         self._binding = binding
         self._source = source
@@ -118,7 +118,7 @@ class Span:
                 props = None
             more = self._more().props
             if props:
-                untraced(more.update, props)
+                suppress_tracing(more.update, props)
             more.update(kwargs)
         except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
             self._swallow(error, self)
@@ -246,7 +246,7 @@ class Span:
         binding = self._binding
         try:
             if binding.durations is not None and len(binding.durations) > MAX_BUFFERED:
-                nested(binding.recorder.fold)
+                limit_recursion(binding.recorder.fold)
             if outer is not None:
                 binding.count_edge(outer._binding)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
@@ -262,7 +262,7 @@ class Span:
         end: object = self
         try:
             end = self._binding.recorder.end
-            nested(self._record_end, end, duration, error, outer, busy)
+            limit_recursion(self._record_end, end, duration, error, outer, busy)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             self._swallow(failure, end)
 

@@ -64,7 +64,7 @@ typedef struct {
     /* Of the Python modules: */
     PyTypeObject *tracer_type, *disabled_type, *span_type, *binding_type;
     PyObject *dispatch;      /* namespace of _dispatch, for `target` */
-    PyObject *numbers;       /* class name -> iterator of numbers */
+    PyObject *sequences;     /* class name -> iterator of object ids */
     PyObject *not_bound;     /* the table of a tracer that has not traced */
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
@@ -75,7 +75,7 @@ typedef struct {
     PyObject *native_clock;  /* time.perf_counter */
     PyObject *record_props;  /* PropsRecorder.record */
     PyObject *enter_in_python, *exit_in_python; /* Span.__enter__ and __exit__ in Python */
-    PyObject *marks, *is_dropped; /* of _guard: a list, empty if nothing is; and whether this is */
+    PyObject *active_suppressions, *drop_if_suppressed; /* of _guard: a list; a function */
     PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
     Py_ssize_t max_buffered;
     PyObject *str_target, *str_clock, *str_deliver, *str_open_span;
@@ -585,22 +585,22 @@ record(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
     return result == NULL ? swallow(recorder) : 0;
 }
 
-/* Whether a call is dropped, since tracing itself makes it; -1 with an exception that passes. */
+/* Drop an event if tracing is suppressed here. Return 1 if so, 0 if not, -1 with an exception. */
 static inline int
-drop(void)
+drop_if_suppressed(void)
 {
-    if (PyList_GET_SIZE(state.marks) == 0)
+    if (PyList_GET_SIZE(state.active_suppressions) == 0)
         return 0;
-    PyObject *dropped = PyObject_CallNoArgs(state.is_dropped);
+    PyObject *dropped = PyObject_CallNoArgs(state.drop_if_suppressed);
     Py_XDECREF(dropped); /* a bool */
-    return dropped == NULL ? swallow(state.is_dropped) : dropped == Py_True;
+    return dropped == NULL ? swallow(state.drop_if_suppressed) : dropped == Py_True;
 }
 
 static PyObject *
 tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *id, *recorder = NULL;
-    int dropped = drop();
+    int dropped = drop_if_suppressed();
     if (dropped != 0)
         return dropped < 0 ? NULL : Py_NewRef(Py_None);
     Py_ssize_t address = call_address();
@@ -638,7 +638,7 @@ tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
 {
     PyObject *id, *binding = NULL, *span = NULL;
     Py_ssize_t address = call_address();
-    if (PyList_GET_SIZE(state.marks) == 0 && address != 0 && kwnames == NULL &&
+    if (PyList_GET_SIZE(state.active_suppressions) == 0 && address != 0 && kwnames == NULL &&
         simple_id(args, nargs, &id))
         binding = find_recorder(self, address + 1, id);
     int found = binding != NULL && Py_IS_TYPE(binding, state.binding_type);
@@ -648,14 +648,14 @@ tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return found ? span : slow(self, state.str_open_span, args, nargs, kwnames);
 }
 
-/* The next number of a class name; NULL without an exception if it has none yet. */
+/* The next id of a class name; NULL without an exception if it has no sequence yet. */
 static PyObject *
-next_number(PyObject *class_name)
+next_id(PyObject *class_name)
 {
-    PyObject *numbers = dict_find(state.numbers, class_name);
-    PyObject *number = numbers == NULL ? NULL : PyIter_Next(numbers);
-    Py_XDECREF(numbers);
-    return number;
+    PyObject *sequence = dict_find(state.sequences, class_name);
+    PyObject *id = sequence == NULL ? NULL : PyIter_Next(sequence);
+    Py_XDECREF(sequence);
+    return id;
 }
 
 /* A weak reference to an object; None if it allows none. */
@@ -706,7 +706,7 @@ plain_tracer(PyObject *ctx)
     PyObject *name = PyType_GetName((PyTypeObject *)type), *self = NULL;
     /* The name of a class that was made oddly may be of a subclass of str. */
     int is_simple = name != NULL && PyUnicode_CheckExact(name);
-    PyObject *number = is_simple ? next_number(name) : NULL;
+    PyObject *number = is_simple ? next_id(name) : NULL;
     if (number != NULL)
         self = new_tracer(ctx, type, name, number);
     else
@@ -1022,13 +1022,13 @@ static const Named objects[] = {
     {"Tracer", (PyObject **)&state.tracer_type}, {"Span", (PyObject **)&state.span_type},
     {"_DisabledTracer", (PyObject **)&state.disabled_type},
     {"SpanBinding", (PyObject **)&state.binding_type},
-    {"dispatch", &state.dispatch}, {"numbers", &state.numbers}, {"_collecting", &state.collecting},
+    {"dispatch", &state.dispatch}, {"sequences", &state.sequences}, {"_collecting", &state.collecting},
     {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
     {"swallow", &state.swallow},        {"_current", &state.current_span}, {"LEFT", &state.left},
     {"span_module", &state.span_module}, {"native_clock", &state.native_clock},
     {"record_props", &state.record_props},
     {"enter_in_python", &state.enter_in_python}, {"exit_in_python", &state.exit_in_python},
-    {"marks", &state.marks},            {"is_dropped", &state.is_dropped},
+    {"active_suppressions", &state.active_suppressions},            {"drop_if_suppressed", &state.drop_if_suppressed},
     {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
 static const struct {

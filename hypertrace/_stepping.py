@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
     from typing import Any, TypeVar
 
+    from ._base import TracerBase
     from ._bindings import SpanBinding
-    from ._source import Source
 
     Tell = Callable[["SteppedSpan", object], None]
     Outer = TypeVar("Outer", bound=Any)
@@ -31,7 +31,7 @@ class SteppedSpan(Span):
     __slots__ = ("_busy", "_ended", "_inner", "_resumed", "_upstream")
 
     def __init__(
-        self, binding: SpanBinding, source: Source, props: dict[str, object] | None = None
+        self, binding: SpanBinding, source: TracerBase, props: dict[str, object] | None = None
     ) -> None:
         super().__init__(binding, source, props)
         self._busy: float | None = None

@@ -9,7 +9,7 @@ from ._bindings import PropsBindings, SpanBinding
 from ._callsite import MAX_SITES
 from ._compiled import speedups
 from ._failures import swallow
-from ._guard import nested, untraced
+from ._guard import limit_recursion, suppress_tracing
 from ._recorders import guarded
 from .cells import Cell
 from .events import Upstream
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Any, Protocol, TypeGuard
 
+    from ._base import Recorders, TracerBase
     from ._callsite import CallSite
-    from ._source import Recorders, Source
     from .events import SpanEvent, TraceEvent
     from .protocols import (
         BindableTraceFunction,
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
         def deliver(
             self,
-            source: Source,
+            source: TracerBase,
             site: CallSite,
             id: Any,
             props: dict[str, object] | None,
         ) -> None: ...
         def bind_span(
             self,
-            source: Source,
+            source: TracerBase,
             site: CallSite,
             id: Any,
             props: dict[str, object] | None,
@@ -111,17 +111,17 @@ class EventTarget:
 
     def deliver(
         self,
-        source: Source,
+        source: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,
     ) -> None:
         """Call the trace function with an event."""
-        untraced(self.function, source._event(site, id, props))
+        suppress_tracing(self.function, source._event(site, id, props))
 
     def bind_span(
         self,
-        source: Source,
+        source: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,  # noqa: ARG002 -- they travel with the event
@@ -147,7 +147,7 @@ class EventRecorder:
 
     def end(self, event: SpanEvent) -> None:
         try:
-            untraced(self._call, event)
+            suppress_tracing(self._call, event)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self._call)
 
@@ -175,7 +175,7 @@ class _Cache:
         self.sites: dict[int, CallSite] = {}
         self.size = Cell()  # how many recorders and tables were made
 
-    def table_for(self, source: Source, share_key: Hashable, site: CallSite) -> Recorders:
+    def table_for(self, source: TracerBase, share_key: Hashable, site: CallSite) -> Recorders:
         """Return the table of a tracer that traces at `site`, which is made if there is none.
 
         Tracers of different modules share none: one code object, so one address, may run in both.
@@ -183,7 +183,7 @@ class _Cache:
         if share_key is None:
             own = self.own.get(id(source._recorders))
             return self._made_own_table() if own is None else own
-        home = source._home()
+        home = source._module()
         if home is None:  # the module where the tracer traced first
             home = self.homes.get(id(source._recorders), site.module)
         key = share_key, source._class_names(), home
@@ -244,7 +244,7 @@ class RecorderTarget:
 
     def deliver(
         self,
-        source: Source,
+        source: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,
@@ -252,12 +252,12 @@ class RecorderTarget:
         """Record one `trace()` that met no recorder in the tracer's table."""
         key = recorder_key(site.address, id, with_props=props is not None)
         bind = self._receiver.bind if props is None else self._receiver.bind_props
-        record = nested(self._bound, source, site, id, key, _guarding(bind))
+        record = limit_recursion(self._bound, source, site, id, key, _guarding(bind))
         record() if props is None else record(props)
 
     def bind_span(
         self,
-        source: Source,
+        source: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,
@@ -269,15 +269,15 @@ class RecorderTarget:
         key = recorder_key(site.address + 1, id, with_props=props is not None)
         if props is None:
             binder = _binder(self._spans, site)
-            binding: SpanBinding = nested(self._bound, source, site, id, key, binder)
+            binding: SpanBinding = limit_recursion(self._bound, source, site, id, key, binder)
             return binding
         props_binder = _props_binder(self._spans, site)
-        bindings: PropsBindings = nested(self._bound, source, site, id, key, props_binder)
-        return nested(bindings.find, props)
+        bindings: PropsBindings = limit_recursion(self._bound, source, site, id, key, props_binder)
+        return limit_recursion(bindings.find, props)
 
     def _bound(
         self,
-        source: Source,
+        source: TracerBase,
         site: CallSite,
         id: Any,
         key: Hashable,

@@ -7,14 +7,14 @@ from weakref import ref
 
 from . import _bindings, _dispatch, _recorders, _silent, _span
 from ._arguments import call_arguments, check, copied_props
+from ._base import TracerBase
 from ._callsite import resolve
 from ._compiled import speedups
 from ._failures import swallow
-from ._guard import is_dropped, marks
+from ._guard import active_suppressions, drop_if_suppressed
 from ._naming import class_name_of
-from ._numbers import numbers, numbers_for
+from ._object_ids import sequence_for, sequences
 from ._plain import plain_props
-from ._source import Source
 from ._span import NO_SPAN, Span
 from ._targets import new_table
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, ClassVar, Self, TypeVar
 
-    from ._source import Recorders
+    from ._base import Recorders
     from ._targets import Target
     from .events import TracedObject
 
@@ -37,7 +37,7 @@ _NOT_BOUND: Recorders = new_table()
 """Stands for the table of a tracer that has not traced yet; never filled."""
 
 
-class Tracer(Source):
+class Tracer(TracerBase):
     """Held by an object to tell when, where and with which props its methods run.
 
     Made while no trace function is set, a tracer is disabled for good: it does nothing, and one
@@ -117,7 +117,7 @@ class Tracer(Source):
             kwargs: names and values of this call; they win over those in `props`.
         """
         try:
-            if marks and is_dropped():
+            if active_suppressions and drop_if_suppressed():
                 return None
             frame = _getframe(1)
         except Exception:  # noqa: BLE001 -- there is none; or the interpreter goes down
@@ -159,7 +159,7 @@ class Tracer(Source):
             frame = _getframe(1)
         except Exception:  # noqa: BLE001 -- as in trace()
             return self._open_span(None, id, props, kwargs)
-        if props is None and not kwargs and not marks:
+        if props is None and not kwargs and not active_suppressions:
             # The keys are those of RecorderTarget.bind_span().
             try:
                 address = _address_of(frame.f_code) + frame.f_lasti + 1
@@ -197,7 +197,7 @@ class Tracer(Source):
         try:
             target = _dispatch.target
             # Asked in any case: tasks that were started inside tracing leave no mark.
-            if target is not None and not is_dropped():
+            if target is not None and not drop_if_suppressed():
                 culprit = target.function
                 return method(target, frame, *call)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
@@ -331,7 +331,7 @@ def _made(
 
 
 def _number(class_name: str) -> int:
-    return next(numbers.get(class_name) or numbers_for(class_name))
+    return next(sequences.get(class_name) or sequence_for(class_name))
 
 
 def _parent(tracer: Tracer | None) -> TracedObject | None:

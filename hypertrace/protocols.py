@@ -52,7 +52,7 @@ class BindableTraceFunction(Protocol):
     From then on a `trace()` there costs one dictionary look-up and one call of the recorder, and
     no event is built. The methods may be called from several threads at once, and again for a
     call site that was bound before: a recorder for the same labels must count the same thing. They
-    are not to trace, nor to run code that may; for that there is `hypertrace.untraced`.
+    are not to trace, nor to run code that may; for that there is `hypertrace.suppress_tracing`.
     """
 
     def __call__(self, event: TraceEvent, /) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from . import _dispatch, _failures, _numbers
+from . import _dispatch, _failures, _object_ids
 from ._dispatch import clear_trace_function, get_trace_function, set_trace_function
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ def reset() -> None:
     the numbers of objects. For a fixture that runs around each test.
     """
     _dispatch.reset()
-    _numbers.reset()
+    _object_ids.reset()
 
 
 @contextmanager

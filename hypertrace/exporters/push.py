@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from hypertrace import Cell, untraced
+from hypertrace import Cell, suppress_tracing
 from hypertrace.rate_limit import RateLimit
 
 from .exporter import Exporter
@@ -120,11 +120,11 @@ class PushExporter(Exporter):
             return False
         try:
             # What the sending itself traces is no doing of the application.
-            untraced(self._send_changes)
+            suppress_tracing(self._send_changes)
         except Exception as error:  # noqa: BLE001 -- the thread must go on, whatever it is
             self._failures.increment()
             if self._log_limit.allow():
-                untraced(self._log_failure, error)
+                suppress_tracing(self._log_failure, error)
             return False
         finally:
             self._sending.release()

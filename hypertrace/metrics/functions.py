@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from hypertrace import Upstream, untraced
+from hypertrace import Upstream, suppress_tracing
 
 from . import exemplars, labels
 from .aggregations import NO_SPANS, Calls, Count
@@ -158,10 +158,10 @@ class FunctionSeries:
                 cannot be shown.
         """
         function = self._exemplar
-        # In `untraced` what a signal handler traces is dropped: so only where it is needed.
+        # In `suppress_tracing` what a signal handler traces is dropped: so only where it is needed.
         if function is None or exemplars.is_never(function):
             return None
-        return untraced(exemplars.ask, function)
+        return suppress_tracing(exemplars.ask, function)
 
     def read(self) -> tuple[list[Family], list[Usage]]:
         """Return the families of this moment, and how much room each metric takes.

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace import untraced
+from hypertrace import suppress_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,7 +210,7 @@ def _as_text(value: Any, limit: int) -> str:
     if issubclass(kind, bytes | bytearray | memoryview):
         return _cut_bytes(value, 4 * limit + 4).decode("utf-8", "backslashreplace")
     plain = kind is int or kind is float or kind is bool
-    return str.__getitem__(str(value) if plain else untraced(str, value), slice(limit + 1))
+    return str.__getitem__(str(value) if plain else suppress_tracing(str, value), slice(limit + 1))
 
 
 def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:
@@ -219,5 +219,3 @@ def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:
     if isinstance(value, bytearray):
         return bytes(bytearray.__getitem__(value, slice(size)))
     return bytes.__getitem__(value, slice(size))
-
-

@@ -24,9 +24,9 @@ from hypertrace import (
     dropped_events,
     fan_out,
     set_trace_function,
+    suppress_tracing,
     swallowed_errors,
     traced,
-    untraced,
 )
 from hypertrace.testing import reset
 
@@ -135,7 +135,7 @@ class Counting:
     def _make(self, values: Any, props: Any) -> Callable[[], object]:
         self.at("make")
         for value in values:
-            untraced(str, value)
+            suppress_tracing(str, value)
         return self.cell.increment
 
 
@@ -235,7 +235,7 @@ def test_a_trace_function_that_traces_while_it_binds_ends(where: str) -> None:
     assert swallowed_errors() == 0
     assert (dropped_events() > 0) == (where != "fold")  # which is called again much later
     assert counting.runs < 100
-    assert _guard.marks == []
+    assert _guard.active_suppressions == []
 
 
 def test_what_is_bound_already_ends_as_well() -> None:
@@ -323,7 +323,7 @@ def test_events_of_the_application_are_all_counted(wrap: Callable[[Counting], An
     assert dropped_events() == calls * Inner.CALLS
 
 
-def test_what_is_untraced_is_dropped() -> None:
+def test_what_is_suppressed_is_dropped() -> None:
     """A trace function that runs code of the application may say so: what that traces is dropped.
 
     Such as values of props, whose `__hash__` and `__eq__` are not even asked.
@@ -458,10 +458,10 @@ def test_other_threads_are_heard_through_what_is_bound() -> None:
         for _ in range(5):
             inner.tracer.trace()
 
-    untraced(run_in_a_thread)
+    suppress_tracing(run_in_a_thread)
     assert counting.cell.value == 6
     assert dropped_events() == 0
-    untraced(work)
+    suppress_tracing(work)
     assert counting.cell.value == 6
     assert dropped_events() == 5
 
@@ -475,16 +475,16 @@ def test_a_child_process_is_not_inside_what_other_threads_were() -> None:
         inside.set()
         done.wait(timeout=60)
 
-    thread = threading.Thread(target=untraced, args=(_guard.nested, wait))
+    thread = threading.Thread(target=suppress_tracing, args=(_guard.limit_recursion, wait))
     thread.start()
     inside.wait(timeout=60)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which is the point
         pid = os.fork()
     if pid == 0:
-        os._exit(len(_guard.marks) + len(_guard._nestings))
+        os._exit(len(_guard.active_suppressions) + len(_guard._recursions))
     _, status = os.waitpid(pid, 0)
-    left = len(_guard.marks), len(_guard._nestings)
+    left = len(_guard.active_suppressions), len(_guard._recursions)
     done.set()
     thread.join()
     assert (status, left) == (0, (1, 1))
@@ -492,10 +492,10 @@ def test_a_child_process_is_not_inside_what_other_threads_were() -> None:
 
 def test_untraced_passes_on_what_comes_of_it() -> None:
     """It returns what the function returns, and raises what that raises."""
-    assert untraced(divmod, 7, 2) == (3, 1)
+    assert suppress_tracing(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        untraced(divmod, 7, 0)
-    assert _guard.marks == []
+        suppress_tracing(divmod, 7, 0)
+    assert _guard.active_suppressions == []
 
 
 def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
@@ -551,9 +551,9 @@ def test_nothing_stays_set_after_an_error(where: str, error: type[BaseException]
     finally:
         logging.getLogger("hypertrace").disabled = False
     assert counting.runs > 0
-    assert _guard.marks == []
-    assert _guard._nestings == {}
-    assert not _guard._is_untraced.get()
+    assert _guard.active_suppressions == []
+    assert _guard._recursions == {}
+    assert not _guard._is_suppressed.get()
     assert (swallowed_errors() > 0) == (error is OSError)
     uppers: list[object] = []
     set_trace_function(lambda event: uppers.append(getattr(event, "upstream", 0)))
@@ -577,7 +577,7 @@ def test_a_span_that_is_dropped_does_nothing() -> None:
             span.fail()
         return span
 
-    assert untraced(run) is untraced(tracer.span) is not run()
+    assert suppress_tracing(run) is suppress_tracing(tracer.span) is not run()
     assert dropped_events() == 2
 
 
@@ -599,7 +599,7 @@ def test_generators_that_are_resumed_inside_tracing_end_well() -> None:
     set_trace_function(counting)
     outside, fresh = numbers(), numbers()
     next(outside)
-    untraced(lambda: (list(outside), list(fresh)))
+    suppress_tracing(lambda: (list(outside), list(fresh)))
     assert sorted(places) == ["end", "end", "start", "start"]
 
 

@@ -162,8 +162,8 @@ def test_numbers_stay_unique_past_the_names_remembered(
     events: list[TraceEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Class names past the bound share one sequence: an object's number stays its own."""
-    monkeypatch.setattr("hypertrace._numbers.numbers", {})
-    monkeypatch.setattr("hypertrace._numbers.MAX_NAMES", 2)
+    monkeypatch.setattr("hypertrace._object_ids.sequences", {})
+    monkeypatch.setattr("hypertrace._object_ids.MAX_NAMES", 2)
     tracers = [Tracer(name) for name in ("a", "b", "c", "d", "c", "a")]
     numbers = [tracer.object_id for tracer in tracers]
     assert [numbers[0], numbers[1], numbers[5]] == [1, 1, 2]

@@ -143,7 +143,7 @@ APPLICATION = (
     Safety(
         "what tracing traces is dropped",
         CORE + "_guard.py",
-        "    _is_untraced.set(True)\n",
+        "    _is_suppressed.set(True)\n",
         "",
         _core("guard"),
     ),
@@ -157,8 +157,8 @@ APPLICATION = (
     Safety(
         "finalizers do not touch the context they interrupt",
         CORE + "_guard.py",
-        "        return copy_context().run(_untraced, function, args)\n",
-        "        return _untraced(function, args)\n",
+        "        return copy_context().run(_run_suppressed, function, args)\n",
+        "        return _run_suppressed(function, args)\n",
         _core("guard"),
     ),
     Safety(
@@ -171,7 +171,7 @@ APPLICATION = (
     Safety(
         "marks of tracing go with it",
         CORE + "_guard.py",
-        "            _nestings.pop(runner, None)\n",
+        "            _recursions.pop(runner, None)\n",
         "            pass\n",
         _core("guard"),
     ),
@@ -715,10 +715,10 @@ BOUNDED = (
     ),
     Safety(
         "numberings of classes are bounded",
-        CORE + "_numbers.py",
-        "    if len(numbers) >= MAX_NAMES:\n",
+        CORE + "_object_ids.py",
+        "    if len(sequences) >= MAX_NAMES:\n",
         "    if False:\n",
-        _core("numbers"),
+        _core("object_ids"),
     ),
     Safety(
         "a tracer does not keep its object",
@@ -1314,15 +1314,15 @@ COMPILED = (
     Safety(
         "compiled: what tracing traces is dropped",
         CORE + "_speedups.c",
-        "    if (PyList_GET_SIZE(state.marks) == 0)\n        return 0;\n",
-        "    if (PyList_GET_SIZE(state.marks) >= 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.active_suppressions) == 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.active_suppressions) >= 0)\n        return 0;\n",
         _core("guard"),
     ),
     Safety(
         "compiled: a tracer does not keep its object",
         CORE + "_speedups.c",
-        "reference == NULL ? Py_NewRef(Py_None) : reference",
-        "reference == NULL ? Py_NewRef(Py_None) : Py_NewRef(ctx)",
+        "set_slot(self, state.tracer_ctx, reference_to(ctx));",
+        "set_slot(self, state.tracer_ctx, Py_NewRef(ctx));",
         _core("lifetime"),
     ),
     Safety(
