@@ -1,4 +1,4 @@
-"""The arguments of tracers, and of their `trace()` and `span()`: the forms they may have."""
+"""Arguments of `Tracer`, `trace()` and `span()`: checks, and the forms they may have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ._base import TracerBase
 from ._failures import misuse, swallow
 from ._guard import suppress_tracing
-from ._naming import type_name
+from .inspection import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(ctx: object, props: object, parent: object) -> None:
-    """Raise a TypeError that tells what is wrong with the arguments of a tracer."""
+    """Raise a TypeError that says which argument of a tracer is wrong."""
     if ctx is None:
         raise TypeError(
             "Tracer(None): give the object to trace, usually self; "
@@ -35,13 +35,13 @@ def check(ctx: object, props: object, parent: object) -> None:
 def call_arguments(
     id: Any, props: Any, kwargs: dict[str, object], *, copy: bool
 ) -> tuple[Any, dict[str, object] | None]:
-    """Return the id and the props of a call; what is wrong is logged and left out.
+    """Return the id and the props of a call; wrong ones are logged and left out.
 
     Args:
         id: the id, or a mapping of props.
-        props: a mapping of props, None, or anything else by mistake.
-        kwargs: props that win over those.
-        copy: the props are kept; if not, a dict given alone is returned as it is, however large.
+        props: a mapping of props, None, or by mistake any other object.
+        kwargs: props that win over those in `props`.
+        copy: whether the props will be kept. If not, a dict without `kwargs` is not copied.
     """
     if props is None and id is not None and type(id) is not str and _is_mapping(id):
         id, props = None, id
@@ -65,7 +65,7 @@ def call_arguments(
 
 
 def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:
-    """Return a copy of the props of a tracer; None if there are none, or they cannot be read."""
+    """Return a copy of the props of a tracer; None if there are none, or reading them fails."""
     try:
         return (props.copy() if type(props) is dict else suppress_tracing(dict, props)) or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
@@ -76,6 +76,6 @@ def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:
 def _is_mapping(value: object) -> bool:
     try:
         return isinstance(value, Mapping)
-    except Exception as error:  # noqa: BLE001 -- a proxy may have nothing behind it
+    except Exception as error:  # noqa: BLE001 -- a proxy may have no object behind it yet
         swallow(error, type(value))
         return False

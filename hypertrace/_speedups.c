@@ -69,7 +69,7 @@ typedef struct {
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
-    PyObject *left;          /* the token of a span that ended elsewhere */
+    PyObject *ended;         /* the token of a span that ended, but may still be current */
     PyObject *collections, *collecting; /* of _span: what the collector is at */
     PyObject *span_module;   /* namespace of _span, for `clock` */
     PyObject *native_clock;  /* time.perf_counter */
@@ -79,11 +79,11 @@ typedef struct {
     PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
     Py_ssize_t max_buffered;
     PyObject *str_target, *str_clock, *str_deliver, *str_open_span;
-    PyObject *str_end, *str_tell, *str_not_left;
+    PyObject *str_end, *str_fold_and_count_edge, *str_nearest_open;
     /* Offsets of slots. */
     Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_recorders;
     Py_ssize_t tracer_class_name, tracer_object_id;
-    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_source, span_token;
+    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_tracer, span_token;
     Py_ssize_t binding_start, binding_durations, binding_edges;
     Py_ssize_t recorder_names, recorder_known;
 } State;
@@ -627,7 +627,7 @@ new_span(PyObject *binding, PyObject *tracer)
     if (span == NULL)
         return NULL;
     set_slot(span, state.span_binding, Py_NewRef(binding));
-    set_slot(span, state.span_source, Py_NewRef(tracer));
+    set_slot(span, state.span_tracer, Py_NewRef(tracer));
     set_slot(span, state.span_props, Py_NewRef(Py_None));
     set_slot(span, state.span_details, Py_NewRef(Py_None));
     return span;
@@ -807,10 +807,10 @@ set_began(PyObject *self)
 }
 
 static inline int
-is_left(PyObject *span)
+has_ended(PyObject *span)
 {
     return span != NULL && span != Py_None && PyObject_TypeCheck(span, state.span_type) &&
-           peek_slot(span, state.span_token) == state.left;
+           peek_slot(span, state.span_token) == state.ended;
 }
 
 /* Return the current span, a new reference. One that is left is passed over, and is so no more. */
@@ -818,10 +818,10 @@ static PyObject *
 current_span(PyObject *self)
 {
     PyObject *current = NULL, *left, *token = NULL;
-    if (PyContextVar_Get(state.current_span, NULL, &current) < 0 || !is_left(current))
+    if (PyContextVar_Get(state.current_span, NULL, &current) < 0 || !has_ended(current))
         return current;
     left = current;
-    current = PyObject_CallMethodNoArgs(left, state.str_not_left);
+    current = PyObject_CallMethodNoArgs(left, state.str_nearest_open);
     Py_DECREF(left);
     if (current != NULL)
         Py_XDECREF(token = PyContextVar_Set(state.current_span, current));
@@ -850,15 +850,15 @@ open_span(PyObject *self, PyObject *binding)
     return 0;
 }
 
-/* Span._leave(), where edges are kept track of; `outer` becomes the span around that is not left. */
+/* Span._close(), where edges are kept track of; `outer` becomes the span around that is not left. */
 static int
 close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 {
     PyObject *found;
     if (!tracks_edges(binding))
         return 0;
-    if (is_left(*outer)) {
-        if ((found = PyObject_CallMethodNoArgs(*outer, state.str_not_left)) == NULL)
+    if (has_ended(*outer)) {
+        if ((found = PyObject_CallMethodNoArgs(*outer, state.str_nearest_open)) == NULL)
             return -1;
         Py_SETREF(*outer, found);
     }
@@ -880,7 +880,7 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
             return -1;
         PyErr_Clear(); /* in another context, or not for the first time */
     }
-    set_slot(self, state.span_token, Py_NewRef(state.left));
+    set_slot(self, state.span_token, Py_NewRef(state.ended));
     set_slot(self, state.span_outer, Py_NewRef(*outer));
     return 0;
 }
@@ -936,7 +936,7 @@ end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error,
     else if (PyList_Append(durations, duration) == 0)
         result = outer == Py_None && PyList_GET_SIZE(durations) <= state.max_buffered
                      ? Py_NewRef(Py_None)
-                     : PyObject_CallMethodOneArg(self, state.str_tell, outer);
+                     : PyObject_CallMethodOneArg(self, state.str_fold_and_count_edge, outer);
     Py_XDECREF(durations);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -1014,8 +1014,8 @@ typedef struct {
 static const Named strings[] = {
     {"target", &state.str_target},      {"clock", &state.str_clock},
     {"_deliver", &state.str_deliver},   {"_open_span", &state.str_open_span},
-    {"_end", &state.str_end},           {"_tell", &state.str_tell},
-    {"_not_left", &state.str_not_left}};
+    {"_end", &state.str_end},           {"_fold_and_count_edge", &state.str_fold_and_count_edge},
+    {"_nearest_open", &state.str_nearest_open}};
 
 /* What speed_up() takes from the namespace it is given, and where it goes. */
 static const Named objects[] = {
@@ -1024,7 +1024,7 @@ static const Named objects[] = {
     {"SpanBinding", (PyObject **)&state.binding_type},
     {"dispatch", &state.dispatch}, {"sequences", &state.sequences}, {"_collecting", &state.collecting},
     {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
-    {"swallow", &state.swallow},        {"_current", &state.current_span}, {"LEFT", &state.left},
+    {"swallow", &state.swallow},        {"_current", &state.current_span}, {"ENDED", &state.ended},
     {"span_module", &state.span_module}, {"native_clock", &state.native_clock},
     {"record_props", &state.record_props},
     {"enter_in_python", &state.enter_in_python}, {"exit_in_python", &state.exit_in_python},
@@ -1042,7 +1042,7 @@ static const struct {
     {"Tracer", "object_id", &state.tracer_object_id},
     {"Span", "_began", &state.span_began},      {"Span", "_binding", &state.span_binding},
     {"Span", "_details", &state.span_details},  {"Span", "_outer", &state.span_outer},
-    {"Span", "_props", &state.span_props},      {"Span", "_source", &state.span_source},
+    {"Span", "_props", &state.span_props},      {"Span", "_tracer", &state.span_tracer},
     {"Span", "_token", &state.span_token},
     {"SpanBinding", "start", &state.binding_start},
     {"SpanBinding", "durations", &state.binding_durations},

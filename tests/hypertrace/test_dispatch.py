@@ -463,5 +463,5 @@ def test_the_last_that_is_set_by_threads_at_once_is_the_only_one_called(
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(_dispatch._in_use) == 1
-        assert _dispatch._in_use == [_dispatch.target]
+        assert len(_dispatch._active_targets) == 1
+        assert _dispatch._active_targets == [_dispatch.target]

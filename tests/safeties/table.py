@@ -67,7 +67,7 @@ def _http(*names: str) -> tuple[str, ...]:
 APPLICATION = (
     Safety(
         "trace functions that stand for each other do not hang the program",
-        CORE + "_targets.py",
+        CORE + "_trace_functions.py",
         "for _ in range(_MAX_FORWARDS):",
         "while True:",
         _core("dispatch"),
@@ -86,10 +86,36 @@ APPLICATION = (
         _core("failures", "targets"),
     ),
     Safety(
+        "errors of a trace function at the start of a span are swallowed",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._swallow(error, culprit)
+""",
+        """\
+        except ZeroDivisionError as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
         "what ends a program is not swallowed",
         CORE + "_tracer.py",
         """\
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            self._swallow(error, culprit)
+""",
+        """\
+        except BaseException as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
+        "what ends a program is not swallowed at the start of a span",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- as above
             self._swallow(error, culprit)
 """,
         """\
@@ -247,28 +273,28 @@ APPLICATION = (
     ),
     Safety(
         "a trace function that makes up attributes gets events",
-        CORE + "_targets.py",
+        CORE + "_trace_functions.py",
         "callable(getattr(type(function), name, None))",
         "callable(getattr(function, name, None))",
         _core("protocols"),
     ),
     Safety(
         "trace functions that only start when they are called are refused",
-        CORE + "_dispatch.py",
-        "    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):\n",
+        CORE + "_trace_functions.py",
+        "    if any(is_kind(called) for is_kind in kinds) or _is_marked_as_coroutine(function):\n",
         "    if False:\n",
         _core("dispatch"),
     ),
     Safety(
         "objects that only start when they are called are refused, too",
-        CORE + "_dispatch.py",
+        CORE + "_trace_functions.py",
         "called = function if is_function else type(function).__call__",
         "called = function",
         _core("dispatch"),
     ),
     Safety(
         "classes are refused as trace functions",
-        CORE + "_dispatch.py",
+        CORE + "_trace_functions.py",
         "    if issubclass(type(function), type):\n",
         "    if False:\n",
         _core("dispatch"),
@@ -353,7 +379,7 @@ APPLICATION = (
     Safety(
         "code that replaced a traced function is not replaced by the old",
         CORE + "_instrument.py",
-        "        if not self.stands():\n            return False\n",
+        "        if not self.is_current():\n            return False\n",
         "",
         _core("instrument"),
     ),
@@ -367,8 +393,8 @@ APPLICATION = (
     Safety(
         "tracers of other modules share no recorders",
         CORE + "_targets.py",
-        "        key = share_key, source._class_names(), home\n",
-        "        key = share_key, source._class_names()\n",
+        "        key = share_key, tracer._class_names(), module\n",
+        "        key = share_key, tracer._class_names()\n",
         _core("places"),
     ),
     Safety(
@@ -381,16 +407,16 @@ APPLICATION = (
     Safety(
         "a span that ended in another context is passed over",
         CORE + "_span.py",
-        "                if outer is not None and outer._token is LEFT:\n"
-        "                    outer = outer._not_left()\n",
+        "                if outer is not None and outer._token is ENDED:\n"
+        "                    outer = outer._nearest_open()\n",
         "                if False:\n                    pass\n",
         _core("upstream"),
     ),
     Safety(
         "spans that ended in other contexts hold no chain",
         CORE + "_span.py",
-        "        if outer is not None and outer._token is LEFT:\n"
-        "            outer = outer._not_left()\n        # A finalizer",
+        "        if outer is not None and outer._token is ENDED:\n"
+        "            outer = outer._nearest_open()\n        # A finalizer",
         "        # A finalizer",
         _core("upstream"),
     ),
@@ -1342,7 +1368,7 @@ COMPILED = (
     Safety(
         "compiled: a span that ended in another context is passed over",
         CORE + "_speedups.c",
-        "|| !is_left(current))",
+        "|| !has_ended(current))",
         "|| 1)",
         _core("upstream"),
     ),
