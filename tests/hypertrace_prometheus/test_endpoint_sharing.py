@@ -13,7 +13,6 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from hypertrace_prometheus.exposition import collection, snapshots
 from hypertrace_prometheus.endpoint import (
     Request,
     make_asgi_app,
@@ -21,6 +20,7 @@ from hypertrace_prometheus.endpoint import (
     metrics_view,
     respond,
 )
+from hypertrace_prometheus.exposition import collection, single_flight
 from hypertrace_prometheus.exposition.single_flight import Snapshots
 
 if TYPE_CHECKING:
