@@ -54,11 +54,11 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
 
 
 def _receivers(functions: Iterable[TraceFunction]) -> list[TraceFunction]:
-    """Return the trace functions that receive the events, each once; inner fan-outs are expanded."""
+    """Return the trace functions that receive the events, each once; expand inner fan-outs."""
     receivers: dict[int, TraceFunction] = {}
     for function in map(receiver_of, functions):
-        inner = function.functions if issubclass(type(function), _FanOut) else [function]
-        for receiver in inner:
+        is_fan_out = issubclass(type(function), _FanOut)  # isinstance() could run code of a proxy
+        for receiver in function.functions if is_fan_out else [function]:  # type: ignore[attr-defined]
             receivers.setdefault(id(receiver), receiver)
     return list(receivers.values())
 

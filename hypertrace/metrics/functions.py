@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from hypertrace import Upstream, suppress_tracing
+from hypertrace.inspection import type_name
 
 from . import exemplars, labels
 from .aggregations import NO_SPANS, Calls, Count
@@ -134,7 +135,7 @@ class FunctionSeries:
         """Count the exception that ended a span, if there is one."""
         if event.exception is not None:
             values, caller, owner = self.site_of(event)
-            exception = self.labeller.text(labels.type_name(event.exception))
+            exception = self.labeller.text(type_name(event.exception))
             others = (*self.labeller.of_props(event.caller.props), exception)
             self.exceptions.get((values, others), caller, owner).cell.increment()
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace import suppress_tracing
+from hypertrace.inspection import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,6 @@ CALLER_PROPS = "caller_props_"
 
 Values: TypeAlias = "tuple[str, ...]"
 """Values of some labels in the order of their names; empty where a label has no value."""
-
-_TYPE_NAME = type.__dict__["__name__"].__get__
 
 _FOREIGN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|\\\\")
 """Beginning of a URL or of a path of Windows: not to be found here, and often absolute."""
@@ -137,13 +136,6 @@ class Labeller:
     def _of_object(self, traced: TracedObject) -> Values:
         numbers = (str(traced.id),) if self._object_ids else ()
         return (self.text(traced.class_name), *numbers, *self.of_props(traced.props))
-
-
-def type_name(value: object) -> str:
-    """Return the name of a type, or of the type of what is none. Never raises."""
-    kind = value if issubclass(type(value), type) else type(value)
-    # A metaclass may have a `__name__` of its own, and the name may be a str of any kind.
-    return str.__str__(_TYPE_NAME(kind))
 
 
 def import_path(caller: Caller) -> str:

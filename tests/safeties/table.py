@@ -561,10 +561,7 @@ COUNTING = (
     Safety(
         "values that say that they are equal are told apart",
         METRICS + "recorders.py",
-        """\
-        is_text = _TEXTS.issuperset(map(id, map(type, values)))
-        found = self.known.get(values) if is_text else None
-""",
+        "        found = self.known.get(values) if are_texts(values) else None\n",
         """\
         try:
             found = self.known.get(values)
