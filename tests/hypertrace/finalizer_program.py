@@ -155,7 +155,7 @@ class Failing(Counting):
 
 
 class Seconds(float):
-    """A number in memory of its own: CPython keeps that of plain ones for the next."""
+    """A number whose memory is freed: CPython keeps the memory of plain ones for reuse."""
 
 
 def set_clock() -> None:

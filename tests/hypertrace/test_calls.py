@@ -71,7 +71,7 @@ class SlottedPrivate:
 
 
 class SlottedProxy(SlottedPrivate):
-    """Has no `__dict__`, and code of its own for what it does not have."""
+    """Has no `__dict__`, and a `__getattr__` for missing attributes."""
 
     __slots__ = ("tracer",)
 
@@ -361,7 +361,7 @@ def test_switched_on_and_off_calls_follow(events: list[Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "exporter", "object ids"])
 def test_a_traced_class_is_freed_with_its_last_user(kind: str) -> None:
-    """What is known of a class goes with the class."""
+    """Cached facts about a class are released with the class."""
     set_trace_function(
         (lambda _: None)
         if kind == "plain"
@@ -378,6 +378,6 @@ def test_a_traced_class_is_freed_with_its_last_user(kind: str) -> None:
 
     before = len(_calls._classes)
     gone = make()
-    gc.collect()  # a class is a cycle of its own
+    gc.collect()  # a class is part of a reference cycle
     assert gone() is None
     assert len(_calls._classes) <= before

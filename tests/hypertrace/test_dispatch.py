@@ -119,7 +119,7 @@ class _Coroutine:
     ],
 )
 def test_what_only_starts_when_called_is_no_trace_function(function: Any) -> None:
-    """Coroutine and generator functions raise at once: nobody would await or iterate them."""
+    """Coroutine and generator functions raise at once: no code would await or iterate them."""
     for setter in (set_trace_function, fan_out):
         with pytest.raises(TypeError, match="has to be awaited or iterated"):
             setter(function)
@@ -134,7 +134,7 @@ def test_an_object_that_is_marked_as_a_coroutine_function_is_no_trace_function()
 
 
 def test_clear_silences_and_set_revives(make_counting: type[Any]) -> None:
-    """Cleared, all enabled tracers fall silent at once; set again, all speak again."""
+    """After clearing, all enabled tracers stop at once; after setting again, all work again."""
     counting = make_counting()
     set_trace_function(counting)
     swarms = [Swarm() for _ in range(3)]
@@ -267,7 +267,7 @@ def test_fan_out_serves_all(count: int, make_counting: type[Any]) -> None:
 
 
 def test_fan_out_to_one_that_tells_objects_apart(make_numbering: type[Any]) -> None:
-    """One that tells objects apart does so beside one that does not."""
+    """One that distinguishes objects still does so beside one that does not."""
     apart = make_numbering()
     set_trace_function(fan_out(Failing(), apart))
     swarms = [Swarm() for _ in range(3)]

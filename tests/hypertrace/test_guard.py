@@ -58,7 +58,7 @@ class Inner:
 
 
 class Recorder:
-    """Of spans; each of its methods runs what it is told to."""
+    """A recorder of spans, each method of which runs a given callable."""
 
     durations = None
 
@@ -80,7 +80,7 @@ class Recorder:
 
 
 class Folding(Recorder):
-    """Tells durations in a list."""
+    """Keeps durations in a list."""
 
     def __init__(self, counting: "Counting") -> None:
         super().__init__(counting)
@@ -92,7 +92,7 @@ class Folding(Recorder):
 
 
 class Counting:
-    """Counts in cells, and in each of its methods runs what it is told to."""
+    """Counts in cells, and runs a given callable in each method."""
 
     def __init__(self, where: str = "", run: Callable[[], object] = int) -> None:
         self.cell, self.known = Cell(), {}  # type: ignore[var-annotated]
@@ -184,7 +184,7 @@ NESTING = (
     "edge",
     "fold",
 )
-"""Where it may create things; finalizers and signal handlers that come in there are heard."""
+"""Methods that may create objects; events of finalizers and signal handlers there are recorded."""
 
 PLACES = (*DROPPING, *NESTING)
 
@@ -256,7 +256,7 @@ def test_what_is_bound_already_ends_as_well() -> None:
 
 
 def test_a_recorder_that_never_folds_ends_as_well() -> None:
-    """A buffer that stays full, and is told of spans while it is folded, is no endless loop."""
+    """A buffer that stays full, and gets spans while it is folded, is no endless loop."""
     counting = Counting("fold")
     set_trace_function(counting)
     tracer = Tracer("a")
@@ -499,17 +499,17 @@ def test_untraced_passes_on_what_comes_of_it() -> None:
 
 
 def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
-    """What a task traces that a recorder started is dropped; the tasks of others are heard."""
+    """Events of a task that a recorder started are dropped; those of other tasks are recorded."""
     counting = InPython("call")
     tasks = set()
 
-    def tell() -> None:
+    def trace() -> None:
         shipping.trace()
         shipping.trace(a="b")
 
     async def ship() -> None:
         await asyncio.sleep(0)
-        tell()
+        trace()
         Tracer("shipping").trace()
 
     async def work() -> None:
@@ -525,7 +525,7 @@ def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
 
     set_trace_function(counting)
     shipping = Tracer("shipping")
-    tell()  # which binds it
+    trace()  # binds it
     asyncio.run(run())
     assert counting.cell.value == 12
     assert dropped_events() == 30
@@ -534,7 +534,7 @@ def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, OSError])
 @pytest.mark.parametrize("where", PLACES)
 def test_nothing_stays_set_after_an_error(where: str, error: type[BaseException]) -> None:
-    """Whatever ends a trace function, the next events are heard, and no span stays open."""
+    """Whatever ends a trace function, the next events are recorded, and no span stays open."""
 
     def fail() -> None:
         raise error

@@ -223,7 +223,7 @@ def test_a_mapping_that_changes_meanwhile_raises_nothing(counts: Counts) -> None
 
 
 def test_many_props_cost_what_the_wanted_ones_cost() -> None:
-    """A recorder gets a dict as it is, without a copy; an event gets a copy of its own."""
+    """A recorder gets a dict as it is, without a copy; an event gets a copy."""
     seen: list[int] = []
 
     class Recording:
@@ -337,7 +337,7 @@ def test_an_odd_clock_raises_nothing(
 
 
 def test_a_span_that_ends_before_it_starts_raises_nothing(counts: Counts) -> None:
-    """It is a wrong call, and told as one; nothing is counted."""
+    """It is a wrong call, and logged as one; nothing is counted."""
     span = Tracer("a").span()
     span.__exit__(None, None, None)
     assert sum(counts("id").values()) == swallowed_errors() == 0
@@ -356,7 +356,7 @@ def test_a_span_fails_with_exceptions_alone() -> None:
 
 def test_a_generator_starts_once_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its span starts and ends once, though the clock fails in the middle of a step."""
-    told: list[str] = []
+    recorded: list[str] = []
 
     class Recording:
         durations = edge = None
@@ -373,10 +373,10 @@ def test_a_generator_starts_once_whatever_the_clock_does(monkeypatch: pytest.Mon
         bind_props = bind_span = bind_span_props = bind
 
         def start(self) -> None:
-            told.append("start")
+            recorded.append("start")
 
         def end(self, event: SpanEvent) -> None:
-            told.append("end")
+            recorded.append("end")
 
         def fold(self) -> None:
             raise NotImplementedError
@@ -391,4 +391,4 @@ def test_a_generator_starts_once_whatever_the_clock_does(monkeypatch: pytest.Mon
 
     set_trace_function(Recording())
     assert list(numbers()) == [1, 2, 3]
-    assert told == ["start", "end"]
+    assert recorded == ["start", "end"]

@@ -13,7 +13,7 @@ BEFORE = f"import sys; sys.path.insert(0, {str(Path(hypertrace.__file__).parent.
 
 @pytest.mark.parametrize("what", ["import hypertrace", "from hypertrace import Tracer"])
 def test_importing_loads_no_heavy_module(what: str, python: Callable[..., str]) -> None:
-    """Whoever holds a tracer pays for none of the modules that take long to load."""
+    """Using a tracer loads none of the modules that take long to load."""
     program = f"{BEFORE}{what}; print(*[name for name in {HEAVY} if name in sys.modules])"
     assert python(program, "-I", "-S") == "\n"
 

@@ -431,7 +431,7 @@ def test_a_mistake_in_a_later_import_is_logged(
     caplog: pytest.LogCaptureFixture,
     events: list[Any],
 ) -> None:
-    """Who imports the module sees nothing; the log tells what is wrong."""
+    """Code that imports the module sees nothing; the log says what is wrong."""
     write("shop_late")
     handle = instrument(f"shop_late:{target}")
     shop: Any = importlib.import_module("shop_late")
@@ -479,7 +479,7 @@ def test_what_is_not_there_is_refused_with_what_is(target: str, message: str, sh
 
 @pytest.mark.parametrize("module", ["no_such_module", "json.no_such_module", "no.such.module"])
 def test_a_module_that_cannot_be_there_is_refused(module: str) -> None:
-    """A module that nobody can import later is a mistake now."""
+    """A module that does not exist is an error at once."""
     name = "no" if module.startswith("no.") else module
     with pytest.raises(ModuleNotFoundError, match=f"there is no module '{name}'") as raised:
         instrument(f"{module}:load")

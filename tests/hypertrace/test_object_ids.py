@@ -30,7 +30,7 @@ def test_past_the_bound_names_share_a_sequence(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_reset_numbers_from_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a reset all sequences start anew, also the shared one."""
+    """After a reset all sequences start again from 1, also the shared one."""
     monkeypatch.setattr(_object_ids, "MAX_NAMES", 1)
     for name in ("a", "b"):
         assert [next(sequence_for(name)) for _ in range(2)] == [1, 2]

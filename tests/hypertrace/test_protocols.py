@@ -20,7 +20,7 @@ METHODS = ("share_key", "bind", "bind_props")
 
 
 class Bindable:
-    """Has all methods, with names of its own for their arguments."""
+    """Has all methods, with other names for their arguments."""
 
     def __call__(self, happened: TraceEvent) -> int:
         return 0

@@ -199,7 +199,7 @@ def test_an_error_of_prop_paths_is_raised() -> None:
 
 
 def test_what_tracing_traces_raises_nothing() -> None:
-    """It is dropped and counted, as ever."""
+    """It is still dropped and counted."""
     inner: list[Tracer] = []
 
     def function(event: TraceEvent) -> None:

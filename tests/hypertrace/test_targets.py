@@ -40,7 +40,7 @@ class Swarm:
 
 
 class Binding:
-    """Tells what it is asked for, and fails in the methods that are named."""
+    """Records its calls, and fails in the named methods."""
 
     def __init__(self, *, share: bool = True, error: BaseException | None = None) -> None:
         self.share = share

@@ -52,7 +52,7 @@ def _in_threads(number: int, work: Callable[[], None]) -> None:
         try:
             start.wait(timeout=60)
             work()
-        except BaseException as error:  # noqa: BLE001 -- told by the test's thread
+        except BaseException as error:  # noqa: BLE001 -- reported by the test's thread
             errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(number)]

@@ -30,7 +30,7 @@ def events() -> Iterator[list[Any]]:
 
 
 def _edges(events: list[SpanEvent]) -> Counter[tuple[str | None, str]]:
-    """Count who encloses whom, by the names of their classes."""
+    """Count which span encloses which, by the names of their classes."""
     return Counter(_edge(event) for event in events)
 
 
@@ -40,7 +40,7 @@ def _edge(event: SpanEvent) -> tuple[str | None, str]:
 
 
 class Worker:
-    """Runs spans inside one another, with awaits in between, for a tracer of its own."""
+    """Runs spans inside one another, with awaits in between, for its own tracer."""
 
     def __init__(self, name: str) -> None:
         self.tracer = Tracer(f"outer-{name}")
@@ -81,7 +81,7 @@ def test_ten_thousand_coroutines_in_one_loop(events: list[Any]) -> None:
 
 
 def test_coroutines_in_one_context_driven_by_hand(events: list[Any]) -> None:
-    """Without tasks, in one context, traced coroutines are still told apart."""
+    """Without tasks, in one context, traced coroutines are still distinguished."""
 
     class Two:
         def __init__(self, name: str) -> None:
@@ -323,7 +323,7 @@ def test_a_span_that_ends_in_another_context_changes_nothing_there(events: list[
 
 
 class Source:
-    """An asynchronous generator with spans of its own, traced or not."""
+    """An asynchronous generator with its own spans, traced or not."""
 
     def __init__(self) -> None:
         self.tracer = Tracer("source")
@@ -363,7 +363,7 @@ def test_consumers_of_asynchronous_generators_are_outside(events: list[Any]) -> 
 
 
 def test_the_upstream_of_a_generator_is_who_took_its_first_step(events: list[Any]) -> None:
-    """A generator belongs where it started, whoever makes or ends it."""
+    """The upstream of a generator is the span it started in, wherever it is made or ended."""
 
     @traced
     def numbers() -> Iterator[int]:
