@@ -1,4 +1,4 @@
-"""Silent tracers, made while no trace function was set: their counts, and the log line on them."""
+"""Silent tracers, made while no trace function was set: their counts, and a log line."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ static PyMethodDef cell_methods[] = {
 };
 
 static PyGetSetDef cell_getset[] = {
-    {"value", cell_value, NULL, "How often `increment` was called.", NULL},
+    {"value", cell_value, NULL, "Number of calls of `increment`.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

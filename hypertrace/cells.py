@@ -34,7 +34,7 @@ class CountCell(_Count):
 
     @property
     def value(self) -> int:
-        """How often `increment` was called. Reading changes nothing and takes no lock."""
+        """Number of calls of `increment`. Reading changes nothing and takes no lock."""
         # Only the repr of an `itertools.count` reads it without advancing it.
         return int(count.__repr__(self)[len("CountCell(") : -1])
 
@@ -58,7 +58,7 @@ class LockedCell:
 
     @property
     def value(self) -> int:
-        """How often `increment` was called."""
+        """Number of calls of `increment`."""
         return self._value
 
 

@@ -1,4 +1,4 @@
-"""What is kept is bounded, however much there is of what is made at run time."""
+"""Bounds of memory, however many classes and functions are made at run time."""
 
 import gc
 import logging

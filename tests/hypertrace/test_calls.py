@@ -1,4 +1,4 @@
-"""For which object the calls of a function are traced, and with whose tracer."""
+"""Objects and tracers for which the calls of a traced function are recorded."""
 
 import functools
 import gc
@@ -170,7 +170,7 @@ def test_a_tracer_of_the_class_is_used(events: list[Any]) -> None:
 
 
 def test_a_tracer_that_is_another_library_s_is_left_alone(events: list[Any]) -> None:
-    """What is called `tracer` and is none of ours is ignored; `_tracer` is looked at next."""
+    """An attribute `tracer` that is no tracer of hypertrace is ignored; `_tracer` is used next."""
 
     class Swarm(Plain):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""From a frame to the place in the source, resolved once."""
+"""Call sites: found from frames, once."""
 
 import sys
 import weakref
@@ -71,7 +71,7 @@ def test_a_function_is_a_call_site_without_a_call() -> None:
 
 
 def test_a_callable_without_code_has_no_file() -> None:
-    """What has no code object, name or module is named by its type."""
+    """A callable without code object, name or module is named by its type."""
 
     class Nameless:
         __module__ = None  # type: ignore[assignment]

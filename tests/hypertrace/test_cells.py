@@ -1,4 +1,4 @@
-"""Numbers that threads count up."""
+"""Cells: counters that many threads increment."""
 
 import sys
 import threading

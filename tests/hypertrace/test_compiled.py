@@ -1,4 +1,4 @@
-"""The compiled core does what the Python code says."""
+"""Compiled core: it does the same as the Python code."""
 
 import gc
 import json

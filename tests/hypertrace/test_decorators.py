@@ -1,4 +1,4 @@
-"""`@traced` leaves everything as it was but the spans."""
+"""Decorator `@traced`: it adds spans and changes nothing else."""
 
 import abc
 import asyncio
@@ -218,7 +218,7 @@ def test_wrong_arguments_raise_as_without(
 
 
 def test_attributes_of_a_function_stay() -> None:
-    """What others put on a function is found on the traced one."""
+    """Attributes that other code sets on a function exist on the traced one."""
 
     def marked() -> None:
         pass

@@ -1,4 +1,4 @@
-"""The one global slot: set, clear, get, fan out, and what was made too early."""
+"""Slot of the trace function: set, clear, get and fan out; and tracers made too early."""
 
 import logging
 import threading
@@ -53,7 +53,7 @@ def test_the_slot_holds_what_was_set() -> None:
 
 @pytest.mark.parametrize("function", [None, "print", 1])
 def test_only_callables_are_trace_functions(function: Any) -> None:
-    """What is not callable raises at once, and the slot stays as it was."""
+    """An object that is not callable raises at once, and the slot does not change."""
     set_trace_function(print)
     with pytest.raises(TypeError, match="must be callable with one event"):
         set_trace_function(function)
@@ -293,7 +293,7 @@ def test_fan_out_can_be_bound_if_all_can(make_counting: type[Any]) -> None:
 
 
 def test_fan_out_within_fan_out(make_counting: type[Any]) -> None:
-    """What was made of several is one trace function like any other."""
+    """A fan-out is a trace function like any other."""
     one, two, three = make_counting(), make_counting(), make_counting()
     set_trace_function(fan_out(fan_out(one, two), three))
     swarm = Swarm()

@@ -82,7 +82,7 @@ def test_a_span_without_a_binding_is_an_ordinary_error(tracer: Tracer) -> None:
 
 
 def test_a_span_of_something_else_is_an_ordinary_error(tracer: Tracer) -> None:
-    """What is no binding is not taken for one."""
+    """Objects that are no bindings are not used as bindings."""
     span, opened = tracer.span(), _opened(tracer)
     span._binding = opened._binding = None  # type: ignore[assignment]
     with pytest.raises(AttributeError, match="start"):

@@ -1,4 +1,4 @@
-"""What a trace function receives."""
+"""Events, with which trace functions are called."""
 
 import copy
 import weakref

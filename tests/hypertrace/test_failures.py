@@ -1,4 +1,4 @@
-"""Errors inside tracing: counted, logged once a while, and never seen by the application."""
+"""Errors raised while tracing: counted, logged at intervals, and never seen by the application."""
 
 import gc
 import itertools
@@ -138,7 +138,7 @@ def test_misuse_is_logged_once_a_minute(clock: _Clock, caplog: pytest.LogCapture
 
 
 def test_a_percent_sign_in_a_message_is_no_format(caplog: pytest.LogCaptureFixture) -> None:
-    """What is logged is not taken for a format."""
+    """A logged text is not used as a format."""
     misuse("100 % wrong %s")
     assert caplog.messages == ["100 % wrong %s"]
 
@@ -163,7 +163,7 @@ def test_kinds_past_the_bound_share_a_line(clock: _Clock, caplog: pytest.LogCapt
 
 
 def test_no_class_of_errors_is_kept(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was swallowed keeps neither its class nor what raised it."""
+    """A swallowed error keeps neither its class alive nor the object that raised it."""
     monkeypatch.setattr(logging.getLogger("hypertrace"), "disabled", True)
     kind: type[Exception] = type("Local", (Exception,), {})
     culprit = _raise(ValueError())

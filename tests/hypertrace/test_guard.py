@@ -1,4 +1,4 @@
-"""What tracing itself traces is dropped and counted, and nothing else is."""
+"""Suppression: events that tracing itself causes are dropped and counted, and no others."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ from .conftest import needs_fork
 
 
 class Inner:
-    """What is traced inside tracing, by each kind of call, bound before and not."""
+    """Events caused inside tracing, by each kind of call, bound before and not."""
 
     def __init__(self) -> None:
         self.tracer = Tracer(self)
@@ -150,7 +150,7 @@ class InPython(Counting):
 
 
 class Outer:
-    """What the application does: an event of each kind, and one span inside another."""
+    """Events of the application: one of each kind, and one span inside another."""
 
     def __init__(self) -> None:
         self.tracer = Tracer(self)
@@ -191,7 +191,7 @@ PLACES = (*DROPPING, *NESTING)
 
 @pytest.mark.parametrize("where", DROPPING)
 def test_what_a_trace_function_traces_is_dropped(where: str) -> None:
-    """What a recorder traces, in each kind of call, bound before or not, is dropped and counted."""
+    """Events of a recorder, in each kind of call, bound before or not, are dropped and counted."""
     counting = (InPython if where == "call" else Counting)()
     set_trace_function(counting)
     inner = Inner()
@@ -279,7 +279,7 @@ def test_a_recorder_that_never_folds_ends_as_well() -> None:
 
 
 def test_a_signal_or_finalizer_while_binding_is_heard() -> None:
-    """What comes in while a call site is bound is counted, if it does not go on and on."""
+    """Events during the binding of a call site are counted, unless they recurse without end."""
     counting = Counting()
     set_trace_function(counting)
     finalizer = Tracer("finalizer")
@@ -604,7 +604,7 @@ def test_generators_that_are_resumed_inside_tracing_end_well() -> None:
 
 
 def test_a_copied_context_stays_inside() -> None:
-    """What runs in a copy of the context is inside as long as it runs there."""
+    """Code in a copy of the context is inside the span as long as it runs there."""
     events: list[TraceEvent] = []
     contexts = []
 

@@ -165,7 +165,7 @@ def test_names_are_text(counts: Counts) -> None:
 
 
 def test_an_id_that_cannot_be_compared_is_not_taken_for_another(counts: Counts) -> None:
-    """What is bound for an id serves no other that only pretends to be equal."""
+    """A recorder bound for an id is not used for an id that only pretends to be equal."""
 
     class Liar(str):
         __slots__ = ()
@@ -183,7 +183,7 @@ def test_an_id_that_cannot_be_compared_is_not_taken_for_another(counts: Counts) 
 
 
 def test_too_many_arguments_are_an_error_tracing_on_or_off() -> None:
-    """What the signature does not allow raises in the same way, so tracing changes nothing."""
+    """Arguments that the signature does not allow raise the same error, tracing on or off."""
     for _ in range(2):
         tracer = Tracer("a")
         with pytest.raises(TypeError):
@@ -344,7 +344,7 @@ def test_a_span_that_ends_before_it_starts_raises_nothing(counts: Counts) -> Non
 
 
 def test_a_span_fails_with_exceptions_alone() -> None:
-    """What is no exception fails a span as well, and is not taken for one."""
+    """An object that is no exception also fails a span, and does not become its exception."""
     with capture_events() as events:
         for wrong in ("no", KeyError, 7):
             with Tracer("a").span() as span:

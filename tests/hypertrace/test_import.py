@@ -1,4 +1,4 @@
-"""Importing hypertrace is cheap, and without side effects."""
+"""Import of hypertrace: cheap, and without side effects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_package_loads_a_name_when_it_is_used(python: Callable[..., str]) ->
 
 
 def test_all_names_are_listed() -> None:
-    """What is public is seen in a listing of the package, loaded or not."""
+    """All public names are in a listing of the package, loaded or not."""
     assert {*hypertrace.__all__} <= {*dir(hypertrace)}
 
 

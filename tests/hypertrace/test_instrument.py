@@ -1,4 +1,4 @@
-"""`instrument`: spans for code one does not own, and back again."""
+"""Instrumentation: spans for third-party code, and undoing it."""
 
 import asyncio
 import importlib
@@ -230,7 +230,7 @@ def test_options_are_those_of_traced(shop: Any, events: list[Any]) -> None:
 
 
 def test_a_third_party_library_is_traced(events: list[Any]) -> None:
-    """What others wrote in Python works as it did."""
+    """Third-party Python code works as before."""
     with instrument("json.encoder:JSONEncoder.*"):
         assert json.dumps({"a": 1}, indent=1) == '{\n "a": 1\n}'
     assert "JSONEncoder.encode" in _names(events)
@@ -355,7 +355,7 @@ def test_a_reloaded_module_is_instrumented_again(
 
 
 def test_undone_after_a_reload_the_new_code_stays(shop: Any) -> None:
-    """What a reload put there is not replaced by code of before."""
+    """Attributes that a reload has replaced are not overwritten with old code."""
     handle = instrument("shop_x:*")
     importlib.reload(shop)
     reloaded = _state(shop)
@@ -376,7 +376,7 @@ def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -
 
 
 def test_a_module_can_be_imported_later(write: Callable[..., None], events: list[Any]) -> None:
-    """What is not imported yet is traced as soon as it is, and can be undone then."""
+    """Functions of a module that is imported later are traced after the import, until undone."""
     write("shop_y")
     handle = instrument("shop_y:Cart.*")
     assert handle.names == []

@@ -1,4 +1,4 @@
-"""No object, class, code or frame lives longer because it is traced."""
+"""Lifetimes: no object, class, code or frame lives longer because it is traced."""
 
 import gc
 import logging
@@ -203,7 +203,7 @@ def test_no_frame_is_kept(counts: Counts) -> None:
 
 
 def test_props_of_a_call_are_not_kept(make_counting: type[Any]) -> None:
-    """What a trace function does not keep of the props goes after the call."""
+    """Props that a trace function does not keep are released after the call."""
 
     class Value: ...
 

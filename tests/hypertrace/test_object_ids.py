@@ -1,4 +1,4 @@
-"""The numbers of traced objects."""
+"""Object ids: a sequence for each class name."""
 
 from concurrent.futures import ThreadPoolExecutor
 

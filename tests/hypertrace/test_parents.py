@@ -1,4 +1,4 @@
-"""A tracer's parent, which travels with its events."""
+"""Parents of tracers, as part of events."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

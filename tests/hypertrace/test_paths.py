@@ -1,4 +1,4 @@
-"""Props taken from the arguments and from the result of a call."""
+"""Paths of props: their values come from the arguments or the result of a call."""
 
 import functools
 import math
@@ -99,7 +99,7 @@ def test_the_rest_of_a_partial_is_found() -> None:
 
 
 def test_an_attribute_that_raises_is_left_out() -> None:
-    """What an attribute raises is swallowed; the other props are found."""
+    """Errors of an attribute are swallowed; the other props are found."""
     paths = PropPaths(Swarm.connect, {"a": "args.self.broken", "b": "args.peer"})
     assert paths.from_args((Swarm(), 1), {}) == {"b": 1}
     assert swallowed_errors() == 1

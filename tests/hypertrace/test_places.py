@@ -1,4 +1,4 @@
-"""Where calls stand: modules, lines and columns, code without a file, and no Python code at all."""
+"""Places of calls: modules, lines and columns, code without a file, and no Python code at all."""
 
 import code
 import functools

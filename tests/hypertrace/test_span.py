@@ -419,7 +419,7 @@ def test_a_recorder_that_raises_is_no_concern_of_the_application(
 
 @pytest.mark.parametrize("failing", ["bind_span", "bind_span_props", "share_key"])
 def test_a_trace_function_that_fails_to_bind_costs_the_event_alone(failing: str) -> None:
-    """What cannot be bound is no span; the error is swallowed, and the block runs."""
+    """A span that cannot be bound does nothing; the error is swallowed, and the block runs."""
     binding = Binding(Recorder(), failing)
     set_trace_function(binding)
     swarm, ran = Swarm(), []
@@ -446,7 +446,7 @@ def test_a_plain_trace_function_that_raises_is_swallowed() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_in_a_trace_function_passes_on(error: type[BaseException]) -> None:
-    """What must end the program does so, wherever it comes up."""
+    """Exceptions that must end the program do so, wherever they are raised."""
 
     def interrupted(event: TraceEvent) -> None:
         raise error

@@ -299,7 +299,7 @@ def test_without_a_trace_function_it_is_the_very_same(function: Callable[[], Any
 
 @pytest.mark.parametrize("function", [echo, waiting, anumbers])
 def test_it_is_named_like_the_function(function: Callable[[], Any], events: list[Any]) -> None:
-    """What runs is of the same type, and has the function's name in its representation."""
+    """The wrapper has the same type, and the function's name in its representation."""
     running, own = traced(function)(), function()
     assert type(running) is type(own)
     assert (running.__name__, running.__qualname__) == (own.__name__, own.__qualname__)
@@ -345,7 +345,7 @@ def test_a_coroutine_never_awaited_warns_once_by_its_name(
 def test_a_function_marked_as_a_coroutine_function_may_return_any_awaitable(
     kind: str, events: list[Any]
 ) -> None:
-    """What a marked function returns is awaited in the span, whatever it is."""
+    """Any awaitable that a marked function returns is awaited in the span."""
 
     class Ready:
         def __await__(self) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""How events reach plain trace functions, and bindable ones through recorders."""
+"""Targets: delivery to plain trace functions, and to bindable ones through recorders."""
 
 import asyncio
 import logging
@@ -81,12 +81,12 @@ class Binding:
 
     @property
     def alive(self) -> int:
-        """How many recorders are kept."""
+        """Number of recorders that are kept."""
         return sum(recorder() is not None for recorder in self.recorders)
 
     @property
     def binds(self) -> int:
-        """How often a recorder was asked for."""
+        """Number of recorders that were requested."""
         return len(self.recorders)
 
 
@@ -254,7 +254,7 @@ def test_a_recorder_with_props_that_raises_is_swallowed(binding: Binding) -> Non
 def test_interrupts_pass_through_recorders(
     where: str, interrupt: type[BaseException], binding: Binding
 ) -> None:
-    """What is no error of the trace function passes, and afterwards all goes on."""
+    """Exceptions such as KeyboardInterrupt propagate, and tracing works afterwards."""
     binding.error, binding.failing = interrupt(), {where}
     swarm = Swarm()
     interrupted = 0

@@ -1,4 +1,4 @@
-"""Many threads trace, while the trace function is set, cleared and replaced."""
+"""Threads that trace while the trace function is set, cleared and replaced."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Which span encloses which: across awaits, tasks, threads, executors and generators."""
+"""Upstream spans: across awaits, tasks, threads, executors and generators."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ def _expected(name: str) -> list[tuple[str | None, str]]:
 
 
 def test_ten_thousand_coroutines_in_one_loop(events: list[Any]) -> None:
-    """However coroutines interleave, each span is inside that of its own coroutine."""
+    """However coroutines interleave, each span is inside the span of the same coroutine."""
 
     async def main() -> None:
         await asyncio.gather(*(Worker(str(i % NAMES)).run() for i in range(10_000)))
@@ -338,7 +338,7 @@ class Source:
 
 
 def test_consumers_of_asynchronous_generators_are_outside(events: list[Any]) -> None:
-    """What a consumer does between the steps is not inside the generator's spans."""
+    """Code of a consumer between the steps is not inside the generator's spans."""
 
     async def consume(name: str) -> None:
         consumer = Tracer(name)
@@ -438,7 +438,7 @@ def test_a_span_of_an_abandoned_generator_is_upstream_no_more(events: list[Any])
 def test_a_task_started_after_a_generator_was_abandoned_is_outside_of_it(
     events: list[Any],
 ) -> None:
-    """What a context got from one with a span that ended elsewhere is not inside that span."""
+    """A context copied from one with a span that ended elsewhere is not inside that span."""
 
     async def child() -> None:
         with Tracer("child").span():
