@@ -49,7 +49,7 @@ def call_arguments(
         return id, kwargs or None
     if not _is_mapping(props):
         misuse(
-            f"trace() got props of type {type_name(type(props))} and goes without them; "
+            f"trace() got props of type {type_name(type(props))} and ignores them; "
             "give a mapping, or keyword arguments"
         )
         return id, kwargs or None

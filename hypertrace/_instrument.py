@@ -94,7 +94,7 @@ class Instrumentation:
             attribute = self._attributes.pop()
             if not attribute.release():
                 logger().warning(
-                    "%s:%s was replaced after it was instrumented; undo() leaves it as it is",
+                    "%s:%s was replaced after it was instrumented; undo() does not change it",
                     self._module,
                     attribute.path,
                 )
@@ -261,7 +261,7 @@ def _missing(owner: Any, pattern: str, above: list[str], *, classes: bool) -> st
     hint = ""
     if not classes and isinstance(inspect.getattr_static(owner, pattern, None), type):
         hint = f"; {pattern} is a class, its methods are {pattern}.*"
-    return f"{where} has no {kind} {pattern!r}{hint}; there is: {names or 'none'}"
+    return f"{where} has no {kind} {pattern!r}{hint}; it has: {names or 'none'}"
 
 
 def _check_exists(module: str) -> None:

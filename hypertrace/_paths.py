@@ -91,7 +91,7 @@ def _of_argument(
         possible = ", ".join(p.name for p in parameters.values() if p.kind not in _VARIADIC)
         raise ValueError(
             f"prop_from: {prop!r} is to come from the argument {name!r}, which is no single "
-            f"parameter of {function.__qualname__}(); there are: {possible or 'none'}"
+            f"parameter of {function.__qualname__}(); it has: {possible or 'none'}"
         )
     get = _getter(rest)
     position = None

@@ -119,7 +119,7 @@ class Span:
         try:
             if props is not None and not isinstance(props, Mapping):
                 kind = type_name(type(props))
-                misuse(f"span.set() got props of type {kind} and goes without them")
+                misuse(f"span.set() got props of type {kind} and ignores them")
                 props = None
             current = self._get_details().props
             if props:

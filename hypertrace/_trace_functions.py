@@ -39,7 +39,7 @@ def check_trace_function(function: object) -> None:
     if any(is_kind(called) for is_kind in kinds) or _is_marked_as_coroutine(function):
         raise TypeError(
             f"a trace function runs when it is called, and {function!r} has to be awaited or "
-            "iterated; make it a plain function, that puts the event into a queue if need be"
+            "iterated; use a plain function, which may put the event into a queue"
         )
 
 

@@ -811,7 +811,7 @@ def test_props_of_the_result_of_every_kind(events: list[Any]) -> None:
 
 def test_a_mistake_in_the_arguments_is_told_at_once() -> None:
     """A wrong path raises where it is written."""
-    with pytest.raises(ValueError, match="there are: a, b"):
+    with pytest.raises(ValueError, match="it has: a, b"):
         traced(prop_from={"x": "args.pear"})(coroutine)
 
 

@@ -420,7 +420,7 @@ def test_undone_before_the_import_it_is_forgotten(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("lod", "no function or method 'lod'; there is: "),
+        ("lod", "no function or method 'lod'; it has: "),
         ("Closed.method", "closed"),
     ],
 )
@@ -458,17 +458,17 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
     [
         (
             "lod",
-            "shop_x has no function or method 'lod'; there is: _hidden, callable_object, fetch",
+            "shop_x has no function or method 'lod'; it has: _hidden, callable_object, fetch",
         ),
         ("lod*", "shop_x has no function or method 'lod\\*'"),
         ("limit", "shop_x has no function or method 'limit'"),
         ("Cart", "Cart is a class, its methods are Cart.\\*"),
-        ("Car.add", "shop_x has no class 'Car'; there is: Base, Cart, Closed, Meta"),
+        ("Car.add", "shop_x has no class 'Car'; it has: Base, Cart, Closed, Meta"),
         ("load.add", "shop_x has no class 'load'"),
-        ("Cart.ad", "Cart has no function or method 'ad'; there is: .*_hidden, add, fetch"),
-        ("Cart.Itm.price", "Cart has no class 'Itm'; there is: Discount, Item"),
+        ("Cart.ad", "Cart has no function or method 'ad'; it has: .*_hidden, add, fetch"),
+        ("Cart.Itm.price", "Cart has no class 'Itm'; it has: Discount, Item"),
         ("C*.ad", "Cart has no function or method 'ad'"),
-        ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; there is: price"),
+        ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; it has: price"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(target: str, message: str, shop: Any) -> None:

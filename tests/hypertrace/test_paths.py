@@ -115,7 +115,7 @@ def test_an_attribute_that_raises_is_left_out() -> None:
         ("args.", "a name is missing"),
         ("args.peer..host", "a name is missing"),
         ("result.", "a name is missing"),
-        ("args.pear", "there are: first, peer, limit"),
+        ("args.pear", "it has: first, peer, limit"),
         ("args.rest", "no single parameter"),
         ("args.options", "no single parameter"),
     ],
@@ -128,5 +128,5 @@ def test_a_wrong_path_is_refused(path: str, message: str) -> None:
 
 def test_a_function_without_parameters_has_none() -> None:
     """The message says so where there is no parameter at all."""
-    with pytest.raises(ValueError, match="there are: none"):
+    with pytest.raises(ValueError, match="it has: none"):
         PropPaths(lambda: None, {"x": "args.peer"})
