@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ._callsite import CallSite
 
-    Recorders = dict[Hashable, Any]
+    Table = dict[Hashable, Any]
 
 
 _WITHOUT_MODULE = (str, ModuleType)
@@ -35,7 +35,7 @@ class TracerBase:
         "_ctx",
         "_parent_object",
         "_props",
-        "_recorders",
+        "_table",
         "class_name",
         "object_id",
     )
@@ -46,7 +46,7 @@ class TracerBase:
     _ctx: object
     _props: dict[str, object] | None
     _parent_object: TracedObject | None
-    _recorders: Recorders
+    _table: Table
 
     @property
     def ctx(self) -> object:

@@ -79,7 +79,7 @@ class TracedCalls:
             culprit = target.function
             tracer = self._tracer_of(args) if args and self._has_self else self._own_tracer
             if not self._has_props:
-                binding = tracer._recorders.get(self._key)
+                binding = tracer._table.get(self._key)
                 if binding is not None:
                     return kind(binding, tracer)
             if not drop_if_suppressed():

@@ -82,7 +82,7 @@ typedef struct {
     PyObject *str_target, *str_clock, *str_deliver, *str_open_span;
     PyObject *str_end, *str_fold_and_count_edge, *str_nearest_open;
     /* Offsets of slots. */
-    Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_recorders;
+    Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_table;
     Py_ssize_t tracer_class_name, tracer_object_id;
     Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_tracer, span_token;
     Py_ssize_t binding_start, binding_durations, binding_edges;
@@ -552,7 +552,7 @@ simple_id(PyObject *const *args, Py_ssize_t nargs, PyObject **id)
 static inline PyObject *
 find_recorder(PyObject *tracer, Py_ssize_t address, PyObject *id)
 {
-    PyObject *table = get_slot(tracer, state.tracer_recorders), *recorder = NULL;
+    PyObject *table = get_slot(tracer, state.tracer_table), *recorder = NULL;
     if (table != NULL && Py_IS_TYPE(table, state.table_type))
         recorder = table_find((Table *)table, address, id);
     Py_XDECREF(table);
@@ -693,7 +693,7 @@ new_tracer(PyObject *ctx, PyObject *type, PyObject *class_name, PyObject *object
     set_slot(self, state.tracer_object_id, object_id);
     set_slot(self, state.tracer_props, Py_NewRef(Py_None));
     set_slot(self, state.tracer_parent, Py_NewRef(Py_None));
-    set_slot(self, state.tracer_recorders, Py_NewRef(state.not_bound));
+    set_slot(self, state.tracer_table, Py_NewRef(state.not_bound));
     set_slot(self, state.tracer_class, PyWeakref_NewRef(type, NULL));
     if (peek_slot(self, state.tracer_class) != NULL)
         set_slot(self, state.tracer_ctx, reference_to(ctx));
@@ -1048,7 +1048,7 @@ static const struct {
 } offsets[] = {
     {"Tracer", "_class", &state.tracer_class},  {"Tracer", "_ctx", &state.tracer_ctx},
     {"Tracer", "_props", &state.tracer_props},  {"Tracer", "_parent_object", &state.tracer_parent},
-    {"Tracer", "_recorders", &state.tracer_recorders},
+    {"Tracer", "_table", &state.tracer_table},
     {"Tracer", "class_name", &state.tracer_class_name},
     {"Tracer", "object_id", &state.tracer_object_id},
     {"Span", "_began", &state.span_began},      {"Span", "_binding", &state.span_binding},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Any, Protocol
 
-    from ._base import Recorders, TracerBase
+    from ._base import Table, TracerBase
     from ._callsite import CallSite
     from .events import SpanEvent, TraceEvent
     from .protocols import BindableTraceFunction, SpanBindableTraceFunction, TraceFunction
@@ -133,24 +133,24 @@ class _Cache:
 
     def __init__(self) -> None:
         self.was_replaced = allocate_lock()
-        self.shared: dict[Hashable, Recorders] = {}
+        self.shared: dict[Hashable, Table] = {}
         self.modules: dict[int, str | None] = {}  # of shared tables, by the ids of the tables
         self.own: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.sites: dict[int, CallSite] = {}
         self.size = Cell()  # number of recorders and tables made
 
-    def table_for(self, tracer: TracerBase, share_key: Hashable, site: CallSite) -> Recorders:
+    def table_for(self, tracer: TracerBase, share_key: Hashable, site: CallSite) -> Table:
         """Return the table of a tracer that traces at `site`; it is made if there is none.
 
         Tracers of different modules share no table: one code object, and so one address, may run
         in both.
         """
         if share_key is None:
-            own = self.own.get(id(tracer._recorders))
+            own = self.own.get(id(tracer._table))
             return self._new_own_table() if own is None else own
         module = tracer._module()
         if module is None:  # the module where the tracer traced first
-            module = self.modules.get(id(tracer._recorders), site.module)
+            module = self.modules.get(id(tracer._table), site.module)
         key = share_key, tracer._class_names(), module
         found = self.shared.get(key)
         if found is None:
@@ -159,7 +159,7 @@ class _Cache:
             self.modules[id(found)] = module
         return found
 
-    def _new_own_table(self) -> Recorders:
+    def _new_own_table(self) -> Table:
         self.size.increment()
         table = _new_own_table()
         self.own[id(table)] = table
@@ -177,15 +177,15 @@ class _Cache:
                 own.clear()
 
 
-class _OwnTable(dict):  # type: ignore[type-arg]  # as Recorders, but loaded at run time
+class _OwnTable(dict):  # type: ignore[type-arg]  # as Table, but loaded at run time
     """A table that only one tracer uses; unlike a plain dict, it supports weak references."""
 
     __slots__ = ("__weakref__",)
 
 
 # The compiled table looks a call site up without making a Python object of its address.
-new_table: Callable[[], Recorders] = speedups.Table if speedups else dict
-_new_own_table: Callable[[], Recorders] = speedups.Table if speedups else _OwnTable
+new_table: Callable[[], Table] = speedups.Table if speedups else dict
+_new_own_table: Callable[[], Table] = speedups.Table if speedups else _OwnTable
 
 
 class RecorderTarget:
@@ -254,7 +254,7 @@ class RecorderTarget:
         bind: Callable[[TraceEvent], Any],
     ) -> Any:
         """Return the entry of the tracer's table at a key; `bind` makes it if there is none."""
-        found = tracer._recorders.get(key) if _is_plain_id(id) else None
+        found = tracer._table.get(key) if _is_plain_id(id) else None
         if found is not None:
             return found
         event = tracer._event(site, id, None)
@@ -262,14 +262,14 @@ class RecorderTarget:
             return bind(event)
         share_key = self._receiver.share_key(event.object, event.parent_object)
         cache = self._cache_with_room()
-        tracer._recorders = table = cache.table_for(tracer, share_key, site)
+        tracer._table = table = cache.table_for(tracer, share_key, site)
         found = table.get(key)
         if found is None:
             found = bind(event)
             self._store(cache, table, key, found, site)
         if tracer._parent_object is not event.parent_object:  # set_parent() ran meanwhile
             table.clear()
-            tracer._recorders = new_table()
+            tracer._table = new_table()
         return found
 
     def _cache_with_room(self) -> _Cache:
@@ -282,7 +282,7 @@ class RecorderTarget:
     def _store(
         self,
         cache: _Cache,
-        table: Recorders,
+        table: Table,
         key: Hashable,
         recorder: object,
         site: CallSite,

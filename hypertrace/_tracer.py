@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, ClassVar, Self, TypeVar
 
-    from ._base import Recorders
+    from ._base import Table
     from .events import TracedObject
 
     _Kind = TypeVar("_Kind", bound="Tracer")
 
 _address_of = id  # the parameter `id` of trace() hides the built-in function
 
-_NOT_BOUND: Recorders = new_table()
+_NOT_BOUND: Table = new_table()
 """The empty table of all tracers that have not traced yet; nothing is ever added."""
 
 
@@ -125,11 +125,11 @@ class Tracer(TracerBase):
             try:
                 if kwargs:
                     address = -_address_of(frame.f_code) - frame.f_lasti
-                    recorder = self._recorders[address if id is None else (id, address)]
+                    recorder = self._table[address if id is None else (id, address)]
                 elif id is None:
-                    recorder = self._recorders[_address_of(frame.f_code) + frame.f_lasti]
+                    recorder = self._table[_address_of(frame.f_code) + frame.f_lasti]
                 else:
-                    recorder = self._recorders[id, _address_of(frame.f_code) + frame.f_lasti]
+                    recorder = self._table[id, _address_of(frame.f_code) + frame.f_lasti]
             except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
                 pass
             else:
@@ -160,7 +160,7 @@ class Tracer(TracerBase):
             # The keys are those of RecorderTarget.bind_span().
             try:
                 address = _address_of(frame.f_code) + frame.f_lasti + 1
-                return Span(self._recorders[address if id is None else (id, address)], self)
+                return Span(self._table[address if id is None else (id, address)], self)
             except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
                 pass
         return self._open_span(frame, id, props, kwargs)
@@ -176,7 +176,7 @@ class Tracer(TracerBase):
         """
         check(self, None, parent)
         self._parent_object = _parent(parent)
-        self._recorders = _NOT_BOUND
+        self._table = _NOT_BOUND
 
     def __repr__(self) -> str:
         return f"<Tracer of {self.class_name} {self.object_id}>"
@@ -272,7 +272,7 @@ _DISABLED = object.__new__(_DisabledTracer)
 _DISABLED.class_name = _DISABLED.object_id = None
 _DISABLED._ctx = _DISABLED._props = _DISABLED._parent_object = None
 _DISABLED._class = ()
-_DISABLED._recorders = _NOT_BOUND
+_DISABLED._table = _NOT_BOUND
 Tracer._disabled = _DISABLED
 
 
@@ -323,7 +323,7 @@ def _new_tracer(
         # Kept only if it refers to no other object: otherwise the two would form a cycle.
         tracer._ctx = ctx if type(ctx) is str else None
     tracer._props = tracer._parent_object = None
-    tracer._recorders = _NOT_BOUND
+    tracer._table = _NOT_BOUND
     return tracer
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import hypertrace
 from hypertrace import (
     Cell,
     PropsRecorder,
@@ -490,8 +491,13 @@ def test_a_child_process_is_not_inside_what_other_threads_were() -> None:
     assert (status, left) == (0, (1, 1))
 
 
-def test_untraced_passes_on_what_comes_of_it() -> None:
-    """It returns what the function returns, and raises what that raises."""
+def test_suppress_tracing_has_a_former_name() -> None:
+    """`hypertrace.untraced` still is `hypertrace.suppress_tracing`."""
+    assert hypertrace.untraced is hypertrace.suppress_tracing
+
+
+def test_suppress_tracing_is_transparent() -> None:
+    """The result of the function is returned, and its exceptions propagate."""
     assert suppress_tracing(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         suppress_tracing(divmod, 7, 0)

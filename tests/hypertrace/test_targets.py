@@ -363,6 +363,6 @@ def test_tables_that_stand_for_nothing_stay_empty(binding: Binding) -> None:
         swarm.connect()
         swarm.tracer.set_parent(None)
     fresh = Swarm()
-    assert len(fresh.tracer._recorders) == 0
+    assert len(fresh.tracer._table) == 0
     fresh.connect()
     assert binding.counts == {"connect": 7}
