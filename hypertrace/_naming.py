@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+_name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
 _qualname_of: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _module_of: Callable[[type], object] = type.__dict__["__module__"].__get__
 _mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
@@ -30,7 +31,7 @@ def class_name_of(ctx: Any) -> str:
     if issubclass(cls, ModuleType):
         name = ModuleType.__getattribute__(ctx, "__dict__").get("__name__")
         return name if type(name) is str else type_name(cls)
-    return type_name(cls)
+    return str.__str__(_name_of(cls))  # type_name(cls), inline: each new tracer gets here
 
 
 def class_names(cls: type | None) -> tuple[str, ...]:
