@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace import untraced
+from hypertrace import suppress_tracing
+from hypertrace.inspection import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,6 @@ CALLER_PROPS = "caller_props_"
 
 Values: TypeAlias = "tuple[str, ...]"
 """Values of some labels in the order of their names; empty where a label has no value."""
-
-_TYPE_NAME = type.__dict__["__name__"].__get__
 
 _FOREIGN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|\\\\")
 """Beginning of a URL or of a path of Windows: not to be found here, and often absolute."""
@@ -139,13 +138,6 @@ class Labeller:
         return (self.text(traced.class_name), *numbers, *self.of_props(traced.props))
 
 
-def type_name(value: object) -> str:
-    """Return the name of a type, or of the type of what is none. Never raises."""
-    kind = value if issubclass(type(value), type) else type(value)
-    # A metaclass may have a `__name__` of its own, and the name may be a str of any kind.
-    return str.__str__(_TYPE_NAME(kind))
-
-
 def import_path(caller: Caller) -> str:
     """Return the file of a caller relative to where it was imported from: `shop/cart.py`.
 
@@ -210,7 +202,7 @@ def _as_text(value: Any, limit: int) -> str:
     if issubclass(kind, bytes | bytearray | memoryview):
         return _cut_bytes(value, 4 * limit + 4).decode("utf-8", "backslashreplace")
     plain = kind is int or kind is float or kind is bool
-    return str.__getitem__(str(value) if plain else untraced(str, value), slice(limit + 1))
+    return str.__getitem__(str(value) if plain else suppress_tracing(str, value), slice(limit + 1))
 
 
 def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:
