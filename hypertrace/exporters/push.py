@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from contextlib import suppress
 from math import isfinite
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from hypertrace import Cell, untraced
+from hypertrace.forks import around_fork
 from hypertrace.rate_limit import RateLimit
 
 from .exporter import Exporter
@@ -281,9 +281,8 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_flush_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+around_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -16,6 +15,8 @@ from weakref import WeakValueDictionary
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from hypertrace.forks import after_fork_in_child
 
 from .collector import ExporterCollector
 from .failures import Failures
@@ -39,7 +40,7 @@ _STEP = 0.5
 _failures_of_no_exporter = Failures()
 
 
-class Harvest(Generic[T]):
+class CollectorRun(Generic[T]):
     """What one collector gives to one page.
 
     Attributes:
@@ -151,7 +152,7 @@ def collect(
     convert: Callable[[Metric, Fail], T],
     *,
     bounded: bool = False,
-) -> list[Harvest[T]]:
+) -> list[CollectorRun[T]]:
     """Collect from all collectors of a registry.
 
     What a collector does not give, because it raises or hangs, is counted and logged, and nothing
@@ -173,21 +174,21 @@ def collect(
         (one.failures for one in held or () if type(one) is ExporterCollector),
         _failures_of_no_exporter,
     )
-    harvests = [Harvest(one, convert, failures) for one in _asked(registry, held)]
+    runs = [CollectorRun(one, convert, failures) for one in _asked(registry, held)]
     apart = []
-    for harvest in harvests:  # before the first one runs, which may be that of the exporter
-        if not harvest.is_own and not harvest.is_quick:
-            failures.expect(harvest.collector)
-    for harvest in harvests:
-        if not harvest.is_own and harvest.is_hanging:
-            harvest.skip()
-        elif bounded and not harvest.is_own and not harvest.is_quick:
-            apart.append(harvest)
+    for run in runs:  # before the first one runs, which may be that of the exporter
+        if not run.is_own and not run.is_quick:
+            failures.expect(run.collector)
+    for run in runs:
+        if not run.is_own and run.is_hanging:
+            run.skip()
+        elif bounded and not run.is_own and not run.is_quick:
+            apart.append(run)
         else:
-            harvest.run()
+            run.run()
     if apart:
         _run_apart(apart)
-    return harvests
+    return runs
 
 
 def _asked(registry: Any, held: dict[Collector, list[str]] | None) -> Iterator[Collector]:
@@ -213,11 +214,11 @@ class _TargetInfo(Collector):
         yield family
 
 
-def _run_apart(harvests: list[Harvest[T]]) -> None:
+def _run_apart(runs: list[CollectorRun[T]]) -> None:
     """Run in daemon threads, of which there is one unless a collector hangs."""
-    waiting, back = deque(harvests), queue.SimpleQueue[Harvest[T]]()
+    waiting, back = deque(runs), queue.SimpleQueue[CollectorRun[T]]()
     deadline = monotonic() + PATIENCE
-    away = dict.fromkeys(harvests)
+    away = dict.fromkeys(runs)
     _start(waiting, back)
     while away and (left := deadline - monotonic()) > 0:
         try:
@@ -226,21 +227,21 @@ def _run_apart(harvests: list[Harvest[T]]) -> None:
             if waiting:
                 _start(waiting, back)
     waiting.clear()
-    for harvest in away:
-        harvest.give_up()
+    for run in away:
+        run.give_up()
 
 
-def _start(waiting: deque[Harvest[T]], back: queue.SimpleQueue[Harvest[T]]) -> None:
+def _start(waiting: deque[CollectorRun[T]], back: queue.SimpleQueue[CollectorRun[T]]) -> None:
     def work() -> None:
         with suppress(IndexError):  # none is left
             while True:
-                harvest = waiting.popleft()
+                run = waiting.popleft()
                 try:
-                    harvest.run()
+                    run.run()
                 except BaseException as error:  # noqa: BLE001 -- such as SystemExit: not to be lost here
-                    harvest.fail(error)
+                    run.fail(error)
                 finally:
-                    back.put(harvest)
+                    back.put(run)
 
     try:
         threading.Thread(target=work, name="hypertrace-metrics-collectors", daemon=True).start()
@@ -253,8 +254,7 @@ def _stack(thread: int) -> str:
     return "".join(traceback.format_stack(frame)).rstrip() if frame else "its end"
 
 
-_under_way: WeakValueDictionary[int, Harvest[Any]] = WeakValueDictionary()
+_under_way: WeakValueDictionary[int, CollectorRun[Any]] = WeakValueDictionary()
 """Those that have not come to an end. One that an interrupt broke off is held by nobody."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_under_way.clear)  # their threads are not in the child
+after_fork_in_child(_under_way.clear)  # their threads are gone there

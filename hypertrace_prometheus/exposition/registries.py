@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
+
+from hypertrace.forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -39,5 +40,4 @@ def _renew_locks() -> None:
             registry._lock = Lock()  # noqa: SLF001 -- as above
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+after_fork_in_child(_renew_locks)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
 
-    from .collection import Harvest
+    from .collection import CollectorRun
     from .failures import Fail
 
 Part: TypeAlias = "FamilyMetric | Section"
@@ -63,10 +63,10 @@ def expose(registry: Collector, *, openmetrics: bool = False, bounded: bool = Fa
             return [family]
         return sections_of(family, fail, openmetrics=openmetrics)
 
-    harvests = collect(registry, convert, bounded=bounded)
-    if harvests and all(harvest.is_lost for harvest in harvests):
+    runs = collect(registry, convert, bounded=bounded)
+    if runs and all(run.is_lost for run in runs):
         raise RuntimeError("every collector of the registry failed; the log says why")
-    return Exposition(_joined(harvests, openmetrics=openmetrics), openmetrics=openmetrics)
+    return Exposition(_joined(runs, openmetrics=openmetrics), openmetrics=openmetrics)
 
 
 class Exposition:
@@ -153,12 +153,12 @@ class _FamilyText:
         return self._runs
 
 
-def _joined(harvests: list[Harvest[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:
+def _joined(runs: list[CollectorRun[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:
     """Return the parts of the page in the order they were given in, each family once."""
     given = [
-        (part, harvest.fail)
-        for harvest in harvests
-        for parts in harvest.results.copy()
+        (part, run.fail)
+        for run in runs
+        for parts in run.results.copy()
         for part in parts
     ]
     ours = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
+
+from hypertrace.forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -24,7 +25,7 @@ _SHORTEST_WAIT = 0.05
 _MOST_WAITS = 3
 
 
-class Snapshots(Generic[W, R]):
+class SingleFlight(Generic[W, R]):
     """The results of work that any number of threads ask for, done one at a time.
 
     A thread that finds the work under way adds what it wants and waits for its result, unless the
@@ -41,7 +42,7 @@ class Snapshots(Generic[W, R]):
     def __init__(self) -> None:
         """Start with no work under way."""
         self.renew()
-        _all_snapshots.add(self)
+        _all.add(self)
 
     def renew(self) -> None:
         """Forget all work under way: in a forked child its threads are gone."""
@@ -205,13 +206,12 @@ class _Run(Generic[W, R]):
         return other
 
 
-_all_snapshots: WeakSet[Snapshots[Any, Any]] = WeakSet()
+_all: WeakSet[SingleFlight[Any, Any]] = WeakSet()
 
 
 def _renew() -> None:
-    for snapshots in _all_snapshots:
-        snapshots.renew()
+    for flight in _all:
+        flight.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+after_fork_in_child(_renew)

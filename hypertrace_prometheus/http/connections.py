@@ -10,7 +10,6 @@ client in a read or a write.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 import sys
@@ -21,6 +20,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
+
+from hypertrace.forks import after_fork_in_child
 
 from .connection import Connection
 
@@ -294,5 +295,4 @@ def _close_in_child() -> None:
         connections.abandon()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
+after_fork_in_child(_close_in_child)

@@ -76,8 +76,8 @@ def registry_of(*collectors: Any) -> CollectorRegistry:
 
 
 def names_of(registry: Any, **how: Any) -> list[str]:
-    harvests = collect(registry, lambda family, _: family.name, **how)
-    return [name for harvest in harvests for name in harvest.results]
+    runs = collect(registry, lambda family, _: family.name, **how)
+    return [name for run in runs for name in run.results]
 
 
 def fail(name: str) -> None:
@@ -177,8 +177,8 @@ def test_a_family_that_cannot_be_taken_costs_itself(
         fail_at_b(family.name)
         return family.name
 
-    harvests = collect(exporter.registry, convert, bounded=bounded)
-    assert harvests[-1].results == ["a", "c"]
+    runs = collect(exporter.registry, convert, bounded=bounded)
+    assert runs[-1].results == ["a", "c"]
     assert failures(exporter) == {"Given": 1}
 
 
@@ -395,8 +395,8 @@ class Hanging:
         return [GaugeMetricFamily("x", "X.", 1)]
 
 def names():
-    harvests = collection.collect(registry, lambda family, _: family.name, bounded=True)
-    return [name for harvest in harvests for name in harvest.results]
+    runs = collection.collect(registry, lambda family, _: family.name, bounded=True)
+    return [name for run in runs for name in run.results]
 
 forked = False
 registry = CollectorRegistry()
