@@ -1,7 +1,6 @@
 """Fixtures for the tests of the exporter: exporters and servers that end with the test, clocks."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,10 +10,10 @@ from hypertrace import set_trace_function
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.http import connection, connections
 from hypertrace_prometheus.http.server import MetricsServer
-from hypertrace_prometheus.routes import routes
 
 from ..running import Clock
 from .running import Export
+from .wire import serve
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def start(registry: CollectorRegistry) -> Iterator[Callable[..., MetricsServer]]
     servers: list[MetricsServer] = []
 
     def start(**arguments: Any) -> MetricsServer:
-        servers.append(MetricsServer(partial(routes, registry), **arguments))
+        servers.append(serve(registry, **arguments))
         return servers[-1]
 
     yield start
