@@ -9,7 +9,7 @@ import traceback
 from collections import deque
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from prometheus_client import CollectorRegistry
@@ -26,7 +26,7 @@ from .registries import held_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .failures import Fail
+    Convert: TypeAlias = Callable[[Metric, "CollectorRun[T]"], T]
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ scrape with a timeout of 5 seconds or more."""
 # After so many seconds without one coming back, the next collectors get a thread of their own.
 _STEP = 0.5
 
+_DEFAULT_KINDS = frozenset(map(id, DEFAULTS.values()))
 _failures_of_no_exporter = Failures()
 
 
@@ -50,7 +51,7 @@ class CollectorRun(Generic[T]):
     """
 
     def __init__(
-        self, collector: Collector, convert: Callable[[Metric, Fail], T], failures: Failures
+        self, collector: Collector, convert: Convert[T], failures: Failures
     ) -> None:
         """Start without results.
 
@@ -74,14 +75,20 @@ class CollectorRun(Generic[T]):
         return self.has_failed and not self.results
 
     @property
+    def is_default(self) -> bool:
+        """Whether the collector is one of the default metrics."""
+        # By identity: the metaclass of a collector may compare as it likes.
+        return id(type(self.collector)) in _DEFAULT_KINDS
+
+    @property
     def is_own(self) -> bool:
         """Whether the collector is that of an exporter, whose errors are not swallowed."""
         return type(self.collector) is ExporterCollector
 
     @property
     def is_quick(self) -> bool:
-        """Whether it needs no thread of its own: no code of the application runs in it."""
-        return any(type(self.collector) is kind for kind in (*DEFAULTS.values(), _TargetInfo))
+        """Whether it needs no separate thread, because no code of the application runs in it."""
+        return self.is_default or type(self.collector) is _TargetInfo
 
     @property
     def is_hanging(self) -> bool:
@@ -138,7 +145,7 @@ class CollectorRun(Generic[T]):
             if self._is_given_up:
                 break
             try:
-                result = self._convert(family, self.fail)
+                result = self._convert(family, self)
             except Exception as error:
                 if self.is_own:
                     raise
@@ -149,7 +156,7 @@ class CollectorRun(Generic[T]):
 
 def collect(
     registry: Collector,
-    convert: Callable[[Metric, Fail], T],
+    convert: Convert[T],
     *,
     bounded: bool = False,
 ) -> list[CollectorRun[T]]:

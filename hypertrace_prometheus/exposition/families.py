@@ -47,22 +47,19 @@ class FamilyMetric(Metric):
         self._declaration = declaration
         self._read = read
         self._texts = texts
+        # Set here and not by the constructor of Metric, which would check the name at every scrape.
         name, kind = declaration.name, declaration.kind
         suffix = _SUFFIXES.get(kind, "")
         is_unknown = kind == "counter" and not name.endswith(suffix)
-        super().__init__(
-            name.removesuffix(suffix), declaration.description, "unknown" if is_unknown else kind
-        )
+        self.name: str = name.removesuffix(suffix)
+        self.documentation: str = declaration.description
+        self.unit: str = ""
+        self.type: str = "unknown" if is_unknown else kind
 
     @property
     def samples(self) -> list[Sample]:
         """All samples."""
         return list(_samples(self._read()))
-
-    @samples.setter
-    def samples(self, samples: list[Sample]) -> None:
-        # The constructor of Metric starts with an empty list.
-        pass
 
     @property
     def names(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .collection import collect
 from .families import FamilyMetric
-from .sections import EOF, Section, sections_of
+from .sections import EOF, Section, plain_section, sections_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from .collection import CollectorRun
-    from .failures import Fail
 
 Part: TypeAlias = "FamilyMetric | Section"
 
@@ -58,10 +57,11 @@ def expose(registry: Collector, *, openmetrics: bool = False, bounded: bool = Fa
         RuntimeError: all collectors failed; the log has what each raised.
     """
 
-    def convert(family: Metric, fail: Fail) -> Sequence[Part]:
+    def convert(family: Metric, run: CollectorRun[Sequence[Part]]) -> Sequence[Part]:
         if isinstance(family, FamilyMetric):
             return [family]
-        return sections_of(family, fail, openmetrics=openmetrics)
+        plain = plain_section(family, openmetrics=openmetrics) if run.is_default else None
+        return [plain] if plain else sections_of(family, run.fail, openmetrics=openmetrics)
 
     runs = collect(registry, convert, bounded=bounded)
     if runs and all(run.is_lost for run in runs):
@@ -122,7 +122,7 @@ class _FamilyText:
     def pieces(self, names: AbstractSet[str]) -> tuple[bytes, ...]:
         """Return head and lines; of some names their lines, and nothing if there are none."""
         if not names:
-            return self._written()
+            return self._text or self._written()
         shown = self.names & names
         if not shown:
             return ()
@@ -156,26 +156,22 @@ class _FamilyText:
 def _joined(runs: list[CollectorRun[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:
     """Return the parts of the page in the order they were given in, each family once."""
     given = [
-        (part, run.fail)
+        (part.title(openmetrics=openmetrics), part, run)
         for run in runs
         for parts in run.results.copy()
         for part in parts
     ]
-    ours = {
-        part.title(openmetrics=openmetrics): part
-        for part, _ in given
-        if isinstance(part, FamilyMetric)
-    }
+    ours = {title for title, part, _ in given if isinstance(part, FamilyMetric)}
     page: dict[str, Part] = {}
-    for part, fail in given:
+    for title, part, run in given:
         if isinstance(part, FamilyMetric):
-            page[part.title(openmetrics=openmetrics)] = part
-        elif part.name in ours:
-            fail(ValueError(f"it gave {part.name}, which is a metric of hypertrace"))
+            page[title] = part
+        elif title in ours:
+            run.fail(ValueError(f"it gave {title}, which is a metric of hypertrace"))
         else:
-            first = page.setdefault(part.name, part)
+            first = page.setdefault(title, part)
             if first is not part and isinstance(first, Section):
-                first.join(part, fail)
+                first.join(part, run.fail)
     return page.values()
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import re
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from .text import ESCAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
     from prometheus_client.samples import Sample
@@ -66,6 +70,11 @@ _EXEMPLAR = re.compile(
 )
 
 
+_PLAIN_TYPES = frozenset({"counter", "gauge"})
+_PLAIN_HEAD = re.compile(_NAME.decode() + r""" [^\\"\n]*""")
+"""Name and help text that are the same in both formats."""
+
+
 class Section:
     """The lines of one family, under what says its type.
 
@@ -87,6 +96,10 @@ class Section:
         self._format = _OPENMETRICS if openmetrics else _TEXT
         self._head: list[bytes] = []
         self._series: dict[bytes, bytes] = {}
+
+    def title(self, *, openmetrics: bool) -> str:  # noqa: ARG002 -- it is of one format
+        """Return the name in the head of the text."""
+        return self.name
 
     @property
     def names(self) -> frozenset[str]:
@@ -141,6 +154,14 @@ class Section:
         self._put(series + time, line)
         self._names.add(name)
 
+    def fill(self, head: PlainHead, lines: dict[bytes, bytes]) -> None:
+        """Set what is known to be right: the head, and the lines by their series."""
+        self.kind = head.kind
+        self._head = [head.text]
+        self._series = lines
+        if lines:
+            self._names.add(head.sample_name.encode())
+
     def join(self, other: Section, fail: Fail) -> None:
         """Add the series of another section of this name.
 
@@ -188,6 +209,54 @@ def sections_of(family: Metric, fail: Fail, *, openmetrics: bool) -> list[Sectio
             except ValueError as error:
                 fail(error)
     return list(sections.values())
+
+
+def plain_section(family: Metric, *, openmetrics: bool) -> Section | None:
+    """Return a family of gauges or counters as text, without a check of its lines.
+
+    It is for the default collectors, whose samples are known to be right.
+
+    Returns:
+        The same section as from `sections_of()`, or None for a family that needs that function.
+    """
+    head = _plain_head(family.name, family.type, family.documentation, openmetrics)
+    if head is None or family.unit:
+        return None
+    section = Section(head.title, openmetrics=openmetrics)
+    lines = {}
+    for name, labels, value, timestamp, exemplar, *_ in family.samples:
+        if name != head.sample_name or timestamp is not None or exemplar is not None:
+            return None
+        series = f"{name}{_plain_labels(labels)}" if labels else name
+        lines[series.encode()] = f"{series} {floatToGoString(value)}".encode()
+    section.fill(head, lines)
+    return section
+
+
+class PlainHead(NamedTuple):
+    """The head of a family of gauges or counters."""
+
+    title: str
+    kind: bytes
+    text: bytes
+    """All lines, without the end of the last one."""
+    sample_name: str
+    """Of all samples."""
+
+
+@lru_cache(maxsize=64)
+def _plain_head(name: str, kind: str, help_text: str, openmetrics: bool) -> PlainHead | None:  # noqa: FBT001
+    if kind not in _PLAIN_TYPES or not _PLAIN_HEAD.fullmatch(f"{name} {help_text}"):
+        return None
+    sample_name = f"{name}_total" if kind == "counter" else name
+    title = name if openmetrics else sample_name
+    text = f"# HELP {title} {help_text}\n# TYPE {title} {kind}"
+    return PlainHead(title, kind.encode(), text.encode(), sample_name)
+
+
+def _plain_labels(labels: Mapping[str, str]) -> str:
+    pairs = [f'{name}="{value.translate(ESCAPES)}"' for name, value in sorted(labels.items())]
+    return f"{{{','.join(pairs)}}}"
 
 
 def _lines(family: Metric, fail: Fail, *, openmetrics: bool) -> list[bytes]:

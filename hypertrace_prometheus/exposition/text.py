@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hypertrace.metrics import Exemplar, Family, HistogramReading, Reading
     from hypertrace.metrics.series import Series
 
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+"""Characters of a label value that are written in another way."""
 
 _FEW = 1_000
 """Texts that are kept though their series may be gone: to look for those costs more."""
@@ -143,7 +144,7 @@ class _CommonTexts(dict["tuple[str, ...]", str]):
 def render(names: Sequence[str], values: Sequence[str]) -> str:
     """Return labels as they stand between braces, sorted by name; those without value left out."""
     pairs = sorted(zip(names, values, strict=True))
-    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs if value)
+    return ",".join(f'{name}="{value.translate(ESCAPES)}"' for name, value in pairs if value)
 
 
 def lines(family: Family, texts: LabelTexts, *, openmetrics: bool) -> list[str]:
@@ -154,6 +155,8 @@ def lines(family: Family, texts: LabelTexts, *, openmetrics: bool) -> list[str]:
         texts: of its series.
         openmetrics: write the exemplars, too, which only OpenMetrics has.
     """
+    if not family.series:
+        return []
     if family.kind == "histogram":
         return _histograms(family, texts, openmetrics=openmetrics)
     if not family.label_names:

@@ -171,9 +171,9 @@ def test_a_family_that_cannot_be_taken_costs_itself(
     """What becomes of a family may fail; the others of the collector are there all the same."""
     exporter.registry.register(Given("a", "b", "c"))
 
-    def convert(family: Metric, fail: Callable[[BaseException], None]) -> str:
+    def convert(family: Metric, run: CollectorRun[str]) -> str:
         if family.name == "c":
-            fail(ValueError("a part is missing"))
+            run.fail(ValueError("a part is missing"))
         fail_at_b(family.name)
         return family.name
 
