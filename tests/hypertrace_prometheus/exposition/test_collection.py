@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from hypertrace_prometheus.exposition.collection import CollectorRun
+
 WAIT = 10.0
 
 
