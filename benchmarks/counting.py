@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from hypertrace import fan_out
+from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace_prometheus import PrometheusExporter
 
 from . import peers
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
     from .measure import Effort, Row
 
+ONE_EXPORTER = "with one exporter"
 PROMISES = {BOUND: (0.9, 0.6), peers.LABELS: (1 / 8, 1 / 12), peers.OTEL: (1 / 18, 1 / 25)}
+SHARED = {ONE_EXPORTER: (1.05, 1.0)}
+_TURNS = 10
 
 
 class Request:
@@ -56,8 +62,26 @@ def rows(effort: Effort) -> Iterator[Row]:
         if not effort.quick:
             times |= peers.autometrics(times[BOUND]) | _node()
     yield from compared("`trace()`, counted", times, PROMISES)
+    yield from _two_exporters(effort)
     if not effort.quick:
         yield from _other_settings(effort, bound, labelled)
+
+
+def _two_exporters(effort: Effort) -> Iterator[Row]:
+    """Measure one exporter and two of the same metrics by turns: only one can be set at a time."""
+    turns = replace(effort, rounds=max(1, effort.rounds // _TURNS))
+    best = {OURS: inf, ONE_EXPORTER: inf}
+    for _ in range(_TURNS):
+        with exporting():
+            one = turns.nanoseconds({ONE_EXPORTER: Swarm(App()).connect})
+        with exporting() as first, JsonLinesExporter(_ignore, metrics=first.forwards_to):
+            two = turns.nanoseconds({OURS: Swarm(App()).connect})
+        best = {name: min(best[name], time) for name, time in (one | two).items()}
+    yield from compared("`trace()` with two exporters of one `Metrics`", best, SHARED)
+
+
+def _ignore(line: str) -> None:
+    """Take a line."""
 
 
 def _other_settings(

@@ -14,7 +14,7 @@ from ._targets import EventRecorder, is_bindable, is_span_bindable, receiver_of,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
     from typing import TypeVar
 
     from ._targets import Target
@@ -77,7 +77,8 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
 
     They are called in the order given. One that raises does not stop the others, unless the result
     is set as strict: its error is swallowed like that of any trace function. If all can be bound,
-    so can the result. Exporters of the same metrics count each event once.
+    so can the result. One that is given more than once, or that several stand for, as exporters of
+    the same metrics do, is called once.
 
     Args:
         functions: at least one trace function.
@@ -97,18 +98,17 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
     bindable = [f for f in receivers if is_bindable(f)]
     if len(bindable) == len(receivers):
         return _BindableFanOut(bindable)
-    return _FanOut(tuple(receivers))
+    return _FanOut(receivers)
 
 
-def _receivers(functions: Sequence[TraceFunction]) -> list[TraceFunction]:
-    """Return the trace functions that events are for, once where several stand for the same."""
-    receivers: list[TraceFunction] = []
-    for function in functions:
-        receiver = receiver_of(function)
-        stands_for_it = receiver is not function
-        if not (stands_for_it and any(receiver is one for one in receivers)):
-            receivers.append(receiver)
-    return receivers
+def _receivers(functions: Iterable[TraceFunction]) -> list[TraceFunction]:
+    """Return the trace functions that events are for, each once, also those of other fan-outs."""
+    receivers: dict[int, TraceFunction] = {}
+    for function in map(receiver_of, functions):
+        inner = function.functions if isinstance(function, _FanOut) else [function]
+        for receiver in inner:
+            receivers.setdefault(id(receiver), receiver)
+    return list(receivers.values())
 
 
 def reset() -> None:
@@ -167,26 +167,23 @@ def _replace_target(new: Target | None, *, strict: bool) -> None:
 class _FanOut:
     """Calls each trace function with the event."""
 
-    def __init__(self, functions: tuple[TraceFunction, ...]) -> None:
-        self._functions = functions
+    def __init__(self, functions: Sequence[TraceFunction]) -> None:
+        self.functions = functions
 
     def __call__(self, event: TraceEvent) -> None:
-        for function in self._functions:
+        for function in self.functions:
             try:
                 function(event)
             except Exception as error:  # noqa: BLE001 -- the others must get it too
                 swallow(error, function)
 
 
-class _BindableFanOut:
+class _BindableFanOut(_FanOut):
     """Binds each trace function, and calls all recorders."""
 
     def __init__(self, functions: list[BindableTraceFunction]) -> None:
+        super().__init__(functions)
         self._functions = functions
-        self._call = _FanOut(tuple(functions))
-
-    def __call__(self, event: TraceEvent) -> None:
-        self._call(event)
 
     def share_key(self, object: TracedObject, parent_object: TracedObject | None) -> Hashable:
         keys = [_share_key(f, object, parent_object) for f in self._functions]

@@ -167,6 +167,14 @@ cell_increment(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+cell_call(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (PyTuple_GET_SIZE(args) != 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0))
+        return PyErr_SetString(PyExc_TypeError, "a cell takes no arguments"), NULL;
+    return cell_increment(self, NULL);
+}
+
+static PyObject *
 cell_value(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLongLong(ATOMIC_LOAD(&((Cell *)self)->count));
@@ -185,6 +193,7 @@ static PyGetSetDef cell_getset[] = {
 static PyType_Slot cell_slots[] = {
     {Py_tp_doc, "A count that starts at 0 and goes up by one."},
     {Py_tp_new, PyType_GenericNew},
+    {Py_tp_call, cell_call},
     {Py_tp_methods, cell_methods},
     {Py_tp_getset, cell_getset},
     {0, NULL},
@@ -204,7 +213,7 @@ cell_of(PyObject *callable)
     if (PyCFunction_CheckExact(callable) &&
         PyCFunction_GET_FUNCTION(callable) == cell_increment)
         return (Cell *)PyCFunction_GET_SELF(callable);
-    return NULL;
+    return Py_IS_TYPE(callable, state.cell_type) ? (Cell *)callable : NULL;
 }
 
 /* Call a callable without arguments, of which the caller has a strong reference; if it increments a
@@ -225,7 +234,7 @@ run(PyObject *callable)
 /* ---- PropsRecorder.record() ------------------------------------------------------------------ */
 
 /* Among keyword arguments, the value of a name; None if it is not there. */
-static PyObject *
+static inline PyObject *
 value_among(PyObject *name, PyObject *kwnames, PyObject *const *values)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++)
@@ -246,7 +255,7 @@ dict_of(PyObject *kwnames, PyObject *const *values)
 
 /* The values of some names among keyword arguments; NULL if one is not plain, since to look it up
    would run code of its own, or with an exception. */
-static PyObject *
+static inline PyObject *
 plain_values(PyObject *names, PyObject *kwnames, PyObject *const *kwvalues)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(names);

@@ -17,13 +17,15 @@ else:
 
 
 class CountCell(_Count):
-    """A count that starts at 0 and goes up by one.
+    """A count that starts at 0 and goes up by one, also when it is called.
 
     `increment` is the iterator's own `__next__`, which runs in C without giving up the GIL: it is
     exact under threads, signal handlers and `__del__`, cannot deadlock, and survives a fork.
     """
 
     __slots__ = ()
+
+    __call__ = count.__next__  # which `increment` does quicker, and a cell in a third of the memory
 
     @property
     def increment(self) -> Callable[[], object]:
@@ -51,6 +53,8 @@ class LockedCell:
         """Add one."""
         with self._lock:
             self._value += 1
+
+    __call__ = increment
 
     @property
     def value(self) -> int:

@@ -1,8 +1,8 @@
-"""`python -m hypertrace_prometheus` is `hypertrace-prometheus`."""
+"""`python -m hypertrace_prometheus` is `hypertrace-prometheus`, an old name of `hypertrace`."""
 
 import sys
 
-from hypertrace_prometheus.cli import main
+from hypertrace.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="hypertrace-prometheus"))

@@ -39,7 +39,7 @@ class PrometheusExporter(Exporter):
         registry: the registry its metrics are on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a setting each
         self,
         port: int | None = None,
         *,
@@ -81,7 +81,7 @@ class PrometheusExporter(Exporter):
             OSError: the port is in use or cannot be bound; the message names it. Or a file cannot
                 be read; `filename` names it.
         """
-        security = {
+        security: dict[str, Any] = {
             "certfile": certfile,
             "keyfile": keyfile,
             "client_ca": client_ca,

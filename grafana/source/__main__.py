@@ -3,7 +3,7 @@
     python -m grafana.source            write them
     python -m grafana.source --check    exit code 1 and the names of those that differ
 
-What it makes goes into the package, small. Beside this folder goes what `hypertrace-prometheus
+What it makes goes into the package, small. Beside this folder goes what `hypertrace
 dashboards` makes of that, for people to read and to import.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 import hypertrace_prometheus.dashboards as package
-from hypertrace_prometheus.dashboards.command import files
+from hypertrace_prometheus.dashboards.files import files
 from hypertrace_prometheus.dashboards.templates import FOLDER
 
 from .call_graph import call_graph

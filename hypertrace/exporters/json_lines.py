@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import json
 import os
+import stat
+import time
+from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypertrace.metrics import HistogramReading
@@ -18,16 +24,26 @@ if TYPE_CHECKING:
 
     Write: TypeAlias = Callable[[str], object]
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+_AS_IT_IS = getattr(os, "O_BINARY", 0)
+"""On Windows: else it changes line breaks."""
+
 
 class JsonLinesExporter(PushExporter):
     """Writes what was counted as lines of JSON, one for each interval.
 
-    A line has the `time` of the reading in seconds since the epoch, the `pid`, a `sequence` number
-    from 1 for each process, and `metrics`: a list of points with `name`, `kind`, `labels` (those
-    that have a value) and, as the kind has it, `value`, or `count`, `sum` and `buckets`: a count
-    for each upper bound, the last one of `null` for infinity. Counters and histograms are what came
-    in since the line before, so adding up all lines gives the totals; series without change are
-    left out. Gauges are as they are.
+    A line has the `time` of the reading; the `pid` of the process and when the exporter `started`
+    in it; a `sequence` number from 1; and `metrics`: a list of points with `name`, `kind`, `unit`
+    if it has one, `labels` (those that have a value) and, as the kind has it, `value`, or `count`,
+    `sum` and `buckets`: a count for each upper bound, the last of which is `null` for infinity.
+    Times are in seconds since the epoch. Lines are ASCII.
+
+    Counters and histograms are what came in since the line before: adding up all lines gives the
+    totals. Series without change are left out. Gauges are as they are. A line may be written again
+    after a failure that happened too late, with what came in meanwhile: of lines with the same
+    `pid`, `started` and `sequence` the last one counts.
 
     The thread, failures, forks and the end of the program are as in `PushExporter`.
     """
@@ -44,8 +60,9 @@ class JsonLinesExporter(PushExporter):
 
         Args:
             to: a path, to whose end each line is appended, opened again each time, so that it may
-                be rotated; a file or anything else with `write(text)`; a logger, standard or of
-                structlog, which gets the line at INFO; or a function of the line.
+                be rotated; a text file or anything else with `write(text)`; a logger, standard or
+                of structlog, which gets the line at INFO; or a function of the line. It is called
+                in the thread of the exporter, also in forked children.
             metrics: what to read; None makes one.
             interval: seconds between two lines.
             counting: arguments of `Metrics` for the one that is made.
@@ -53,19 +70,25 @@ class JsonLinesExporter(PushExporter):
         Raises:
             OSError: the path cannot be opened.
             TypeError: `to` is none of these, or as in `PushExporter`.
-            ValueError: as in `PushExporter`.
+            ValueError: a file that is not open for writing, or as in `PushExporter`.
+            RuntimeError: as in `PushExporter`.
         """
         self._write = _writer(to)
-        self._lines = os.getpid(), 0  # and how many it has written
         super().__init__(metrics, counting, interval=interval)
 
-    def send(self, reading: Reading) -> None:
-        """Write one line."""
-        pid, written = self._lines
-        if pid != os.getpid():
-            pid, written = os.getpid(), 0
-        self._write(encode(reading, pid=pid, sequence=written + 1))
-        self._lines = pid, written + 1
+    def begin(self) -> None:
+        """Count lines from 1."""
+        self._started = time.time()
+        self._sequence = 1
+
+    def encode(self, reading: Reading) -> str:
+        """Return the line, without a line break at its end."""
+        return encode(reading, pid=os.getpid(), started=self._started, sequence=self._sequence)
+
+    def send(self, encoded: str) -> None:
+        """Write the line."""
+        self._write(encoded)
+        self._sequence += 1
 
 
 def encode(reading: Reading, **facts: object) -> str:
@@ -75,9 +98,10 @@ def encode(reading: Reading, **facts: object) -> str:
         reading: what the line says.
         facts: what it says besides.
     """
-    points = [point for family in reading.families for point in _points(family)]
-    line = {"time": reading.time, **facts, "metrics": points}
-    return json.dumps(line, separators=(",", ":"), ensure_ascii=False)
+    # Point by point: other threads stand still while one call encodes all of them.
+    points = [_encode(point) for family in reading.families for point in _points(family)]
+    head = _encode({"time": reading.time, **facts})
+    return f'{head[:-1]},"metrics":[{",".join(points)}]}}'
 
 
 def _points(family: Family) -> Iterator[dict[str, Any]]:
@@ -95,46 +119,102 @@ def _points(family: Family) -> Iterator[dict[str, Any]]:
 
 def _numbers(value: float | HistogramReading) -> dict[str, Any]:
     if not isinstance(value, HistogramReading):
-        return {"value": value}
+        return {"value": _finite(value)}
     bounds = (*value.bounds, None)
     return {
         "count": value.count,
-        "sum": value.sum,
+        "sum": _finite(value.sum),
         "buckets": [list(pair) for pair in zip(bounds, value.counts, strict=True)],
     }
 
 
+def _finite(value: float) -> float | None:
+    """Return a number as JSON has it, which knows no infinity."""
+    return value if isfinite(value) else None
+
+
 def _writer(to: Any) -> Write:
     if isinstance(to, str | os.PathLike):
-        path = os.path.abspath(to)  # noqa: PTH100 -- the program may change its folder later
-        _append(path, "")
-        return lambda line: _append(path, f"{line}\n")
-    if callable(write := getattr(to, "write", None)):
-        return lambda line: _write_and_flush(write, getattr(to, "flush", None), line)
-    if callable(info := getattr(to, "info", None)):
-        return lambda line: info("%s", line) if hasattr(to, "handlers") else info(line)
-    if callable(to):
-        return to
+        return _appender(to)
+    if _can_be_called(getattr(to, "write", None)):
+        return _file_writer(to)
+    if _can_be_called(getattr(to, "info", None)):
+        # Asked for each time: structlog makes the method as it is configured by then.
+        return lambda line: to.info(line)  # noqa: PLW0108 -- as above
+    if _can_be_called(to):
+        return to  # type: ignore[no-any-return]  # what it returns is ignored
     raise TypeError(
-        "to must be a path, a file or anything else with write(), a logger, or a function of the "
-        f"line, not {to!r}"
+        "to must be a path, a text file or anything else with write(), a logger, or a function of "
+        f"the line that is no coroutine function, not {to!r}"
     )
 
 
-def _append(path: str, text: str) -> None:
-    # One system call for a whole line: those of several processes do not mix.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def _can_be_called(function: Any) -> bool:
+    """Whether a function does something when it is called, and is not to be awaited."""
+    called = getattr(function, "__call__", None)  # noqa: B004 -- the method itself is looked at
+    return callable(function) and not any(map(inspect.iscoroutinefunction, (function, called)))
+
+
+def _file_writer(file: Any) -> Write:
+    if isinstance(file, io.RawIOBase | io.BufferedIOBase):
+        raise TypeError(f"to must be a text file, and {file!r} takes bytes: open it as text")
+    if isinstance(file, io.IOBase) and not file.writable():
+        raise ValueError(f"to must be open for writing, which {file!r} is not")
+    flush = getattr(file, "flush", None)
+
+    def write(line: str) -> None:
+        file.write(f"{line}\n")
+        if callable(flush):
+            flush()
+
+    return write
+
+
+def _appender(path: Any) -> Write:
+    absolute = os.path.abspath(path)  # noqa: PTH100 -- the program may change its folder later
+    os.close(_open(absolute))  # raises now what would fail later
+    return lambda line: _append(absolute, f"{line}\n".encode())
+
+
+def _open(path: str) -> int:
+    # Without waiting for a reader, as a named pipe would.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_WAITING | _AS_IT_IS
+    return os.open(path, flags, 0o666)
+
+
+def _append(path: str, line: bytes) -> None:
+    descriptor = _open(path)
     try:
-        data = text.encode()
-        written = os.write(descriptor, data)
-        if written < len(data):
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-            raise OSError(f"no room for {len(data)} bytes in {path}")
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            _append_to_file(descriptor, line if _ends_a_line(path) else b"\n" + line)
+        else:
+            _write_all(descriptor, line)
     finally:
         os.close(descriptor)
 
 
-def _write_and_flush(write: Write, flush: Callable[[], object] | None, line: str) -> None:
-    write(f"{line}\n")
-    if flush is not None:
-        flush()
+def _append_to_file(descriptor: int, line: bytes) -> None:
+    # One system call for a whole line: those of several processes do not mix.
+    written = os.write(descriptor, line)
+    if written == len(line):
+        return
+    end = os.lseek(descriptor, 0, os.SEEK_CUR)
+    if end == os.fstat(descriptor).st_size:  # no other process has appended meanwhile
+        os.ftruncate(descriptor, end - written)
+    raise OSError(f"no room for a line of {len(line)} bytes")
+
+
+def _ends_a_line(path: str) -> bool:
+    """Whether a file is empty or ends in a line break, unlike after a process was killed."""
+    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 -- as fast as it gets
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    return True
+
+
+def _write_all(descriptor: int, line: bytes) -> None:
+    """Write to a pipe or a terminal, which may take a part at a time."""
+    os.set_blocking(descriptor, True)
+    while line:
+        line = line[os.write(descriptor, line) :]

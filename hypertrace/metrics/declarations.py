@@ -7,7 +7,7 @@ dashboards and the tables of the documentation follow from it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from . import labels
@@ -19,7 +19,7 @@ _SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
 """Ends of the names that parts of other kinds of metrics have."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Declaration:
     """What one metric is.
 
@@ -27,17 +27,16 @@ class Declaration:
         name: of the metric, as Prometheus shows it.
         description: one sentence for people who read the metric.
         unit: of its values, as `seconds`; empty if they are counts.
-        labels: names of the labels that it has besides those of a traced function.
-        of_function: whether it has the labels of a traced function.
+        labels: names of its own labels. A metric of traced functions has those of the function, too.
     """
 
     kind: ClassVar[Kind]
 
     name: str
+    _: KW_ONLY
     description: str
     unit: str = ""
     labels: tuple[str, ...] = ()
-    of_function: bool = True
 
 
 class Counter(Declaration):
@@ -65,29 +64,28 @@ class Info(Declaration):
 
 
 CALLS = Counter(
-    name="function_counter_total",  # "counter" in it, as dashboards for the JavaScript exporter ask
+    "function_counter_total",  # "counter" in it, as dashboards for the JavaScript exporter ask
     description="How often a traced line ran.",
 )
 DURATIONS = Distribution(
-    name="function_duration_seconds",
+    "function_duration_seconds",
     description="How long spans took, by how they ended.",
     unit="seconds",
     labels=(labels.RESULT,),
 )
 EXCEPTIONS = Counter(
-    name="function_exceptions_total",
+    "function_exceptions_total",
     description="Exceptions that ended spans.",
     labels=(labels.EXCEPTION,),
 )
 IN_PROGRESS = LastValue(
-    name="function_in_progress",
+    "function_in_progress",
     description="Spans that have not ended yet.",
 )
 EDGES = Counter(
-    name="function_edges_total",
+    "function_edges_total",
     description="Spans in other spans: who calls whom.",
     labels=labels.EDGE,
-    of_function=False,
 )
 
 BUILT_IN = (CALLS, DURATIONS, EXCEPTIONS, IN_PROGRESS, EDGES)
@@ -96,44 +94,37 @@ BUILT_IN = (CALLS, DURATIONS, EXCEPTIONS, IN_PROGRESS, EDGES)
 _METRIC = "metric"
 
 SERIES = LastValue(
-    name="hypertrace_series",
+    "hypertrace_series",
     description="Series held, of each metric.",
     labels=(_METRIC,),
-    of_function=False,
 )
 SERIES_LIMIT = LastValue(
-    name="hypertrace_series_limit",
+    "hypertrace_series_limit",
     description="Series held at the most, of each metric.",
     labels=(_METRIC,),
-    of_function=False,
 )
 OVERFLOWED = Counter(
-    name="hypertrace_overflowed_updates_total",
+    "hypertrace_overflowed_updates_total",
     description="Updates past the limit, counted in the overflow series.",
     labels=(_METRIC,),
-    of_function=False,
 )
 SWALLOWED = Counter(
-    name="hypertrace_swallowed_errors_total",
+    "hypertrace_swallowed_errors_total",
     description="Errors raised while tracing and swallowed by hypertrace.",
-    of_function=False,
 )
 DROPPED = Counter(
-    name="hypertrace_dropped_events_total",
+    "hypertrace_dropped_events_total",
     description="Events dropped because tracing itself caused them.",
-    of_function=False,
 )
 SILENT = LastValue(
-    name="hypertrace_silent_tracers",
+    "hypertrace_silent_tracers",
     description="Tracers made before the trace function was set, and so disabled: set it earlier.",
     labels=(labels.CLASS,),
-    of_function=False,
 )
 BUILD = Info(
-    name="hypertrace_build_info",
+    "hypertrace_build_info",
     description="Version of hypertrace, and of the Python that runs it.",
     labels=("version", "python", "implementation"),
-    of_function=False,
 )
 
 HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, BUILD)

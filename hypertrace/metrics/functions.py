@@ -50,11 +50,12 @@ class FunctionSeries:
 
     Attributes:
         calls: counts calls, and records spans.
+        overflow_spans: the spans past the limit.
         exceptions: counts the exceptions that ended spans.
         edges: counts spans in other spans; None if they are not counted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a setting each
         self,
         labeller: Labeller,
         *,
@@ -85,7 +86,8 @@ class FunctionSeries:
         self._trace_id = names.index(labels.TRACE_ID)
         counter = replace(CALLS, name=counter_name)
         self.calls = SeriesTable(counter, max_series, (names, props), Calls)
-        self.calls.overflow.spans_in(bounds_of("", ""))  # spans are calls: one limit for both
+        # Spans are calls: one limit holds for both.
+        self.overflow_spans = self.calls.overflow.spans_in(bounds_of("", ""))
         exception_names = names, (*props, *EXCEPTIONS.labels)
         self.exceptions = SeriesTable(EXCEPTIONS, max_series, exception_names, Count)
         edge_names = (labels.CLASS,), EDGES.labels

@@ -219,5 +219,3 @@ def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:
     if isinstance(value, bytearray):
         return bytes(bytearray.__getitem__(value, slice(size)))
     return bytes.__getitem__(value, slice(size))
-
-

@@ -21,7 +21,7 @@ from .recorders import PropsIndex, SpansRecorder, props_recorder
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from hypertrace import SpanRecorder, TracedObject, TraceEvent
+    from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
 
     from .aggregations import Spans
     from .exemplars import ExemplarFunction
@@ -52,7 +52,7 @@ class Metrics:
     read. What is counted stays as long as the object does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a setting each
         self,
         *,
         allowed_props: Iterable[str] = (),
@@ -137,13 +137,14 @@ class Metrics:
     def bind_props(self, event: TraceEvent) -> Callable[[Props], object]:
         """Return what counts events like this one, each with props of its own."""
         functions, site = self._functions, self._functions.site_of(event)
-        overflow = functions.calls.overflow.cell.increment
+        overflow = functions.calls.overflow.cell
 
-        def make(props: Values) -> Callable[[], object]:
-            return functions.calls_at(site, props).cell.increment
+        # The cell itself, which can be called, and not its method: there is one for each series.
+        def make(props: Values) -> Cell:
+            return functions.calls_at(site, props).cell
 
         return props_recorder(
-            PropsIndex(functions.labeller, make, lambda increment: increment != overflow)
+            PropsIndex(functions.labeller, make, lambda cell: cell is not overflow)
         )
 
     def bind_span(self, event: TraceEvent) -> SpanRecorder:
@@ -156,7 +157,7 @@ class Metrics:
         """Return what finds the recorder for spans like this one, each with props of its own."""
         functions, site = self._functions, self._functions.site_of(event)
         edge, simple = functions.edge_of(event), functions.is_simple
-        overflow = functions.calls.overflow.spans
+        overflow = functions.overflow_spans
         # One for all, so that none is kept for each.
         overflowing = SpansRecorder(overflow, functions, edge, simple=simple)
 
@@ -186,9 +187,7 @@ class Metrics:
 
     def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
         functions = self._functions
-        return SpansRecorder(
-            spans, functions, functions.edge_of(event), simple=functions.is_simple
-        )
+        return SpansRecorder(spans, functions, functions.edge_of(event), simple=functions.is_simple)
 
 
 def _bounds_of(
@@ -204,7 +203,7 @@ def _bounds_of(
         name: checked_bounds(others, f"buckets_for[{name!r}]")
         for name, others in buckets_for.items()
     }
-    return lambda class_name, id: special.get(id, special.get(class_name, bounds))
+    return lambda class_name, trace_id: special.get(trace_id, special.get(class_name, bounds))
 
 
 def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | None:

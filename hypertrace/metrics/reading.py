@@ -23,17 +23,21 @@ class Exemplar(NamedTuple):
     """When it ended, in seconds since the epoch."""
 
 
-class HistogramReading(NamedTuple):
-    """A histogram at one moment, consistent in itself."""
+@dataclass(slots=True)  # not frozen, which would triple what it costs to make one
+class HistogramReading:
+    """A histogram at one moment, consistent in itself.
+
+    Attributes:
+        bounds: upper bounds of the buckets, without infinity.
+        counts: how many values are in each bucket, the last one up to infinity; not cumulative.
+        sum: of all values.
+        exemplars: by index of the bucket, the last exemplar in it.
+    """
 
     bounds: tuple[float, ...]
-    """Upper bounds of the buckets, without infinity."""
     counts: tuple[int, ...]
-    """How many values are in each bucket; the last one is up to infinity. Not cumulative."""
     sum: float
-    """Sum of all values."""
     exemplars: Mapping[int, Exemplar]
-    """By index of the bucket: the last exemplar in it."""
 
     @property
     def count(self) -> int:
@@ -43,7 +47,8 @@ class HistogramReading(NamedTuple):
     def since(self, previous: HistogramReading) -> HistogramReading:
         """Return what came in after `previous`, an earlier reading of the same histogram."""
         counts = tuple(map(sub, self.counts, previous.counts))
-        return self._replace(counts=counts, sum=self.sum - previous.sum)
+        total = self.sum - previous.sum
+        return HistogramReading(self.bounds, counts, total, self.exemplars)
 
 
 Value: TypeAlias = "int | float | HistogramReading"

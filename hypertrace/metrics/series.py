@@ -197,7 +197,9 @@ class SeriesTable(Generic[S]):
 
     def _widest_label(self, keys: list[Key]) -> tuple[str, int]:
         names = self.label_names
-        pairs = {pair for common, others in keys for pair in zip(names, common + others)}
+        pairs = {
+            pair for common, others in keys for pair in zip(names, common + others, strict=True)
+        }
         counts = Counter(name for name, value in pairs if value)
         return counts.most_common(1)[0] if counts else ("", 0)
 

@@ -4,5 +4,6 @@
 - `rules`: recording and alerting rules;
 - `objectives`: alerts that burn rates of service level objectives raise;
 - `grafana`: bringing dashboards into a Grafana that runs;
-- `command`: `hypertrace-prometheus dashboards`.
+- `files`: all of these as text, and written into a folder;
+- `command`: `hypertrace dashboards` and `hypertrace dashboards push`.
 """

@@ -1,51 +1,166 @@
-"""What `hypertrace-prometheus dashboards` writes."""
+"""Commands `hypertrace dashboards` and `hypertrace dashboards push`."""
 
-import json
-from collections.abc import Sequence
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
-from hypertrace.metrics.declarations import CALLS
+from hypertrace.cli.command import Command
+from hypertrace.cli.terminal import CommandError, say
+from hypertrace.metrics.declarations import CALLS, check_counter_name
 
-from . import objectives, rules
-from .templates import dashboards
+from . import templates
+from .files import files, write
+from .grafana import GrafanaError, push
+
+_DESCRIPTION = """\
+Write what shows the metrics: DIR/dashboards/*.json for Grafana, and
+DIR/rules/*.yml for Prometheus. `%(prog)s push` brings the dashboards
+into a Grafana that runs.
+"""
+
+_EPILOG = """\
+examples:
+  %(prog)s --prop topic
+      with panels for `topic`, for PrometheusExporter(allowed_props=["topic"])
+  %(prog)s . --objectives objectives.toml
+      with alerts for service level objectives
+  %(prog)s push --url http://localhost:3000
+      into Grafana, with the token of a service account in $GRAFANA_TOKEN
+"""
+
+_PUSH_DESCRIPTION = """\
+Bring the dashboards into a Grafana that runs, in place of those that an earlier
+push brought. The token is that of a service account with the role Editor
+(Administration, Users and access, Service accounts).
+"""
+
+_NEXT = """
+In Grafana: Dashboards, New, Import, and choose the JSON files; or `{prog} push`.
+In prometheus.yml: rule_files: ["{folder}/rules/*.yml"]\
+"""
 
 
-def files(
-    counter_name: str = CALLS.name,
-    props: Sequence[str] = (),
-    declared: Path | None = None,
-    unsafe_props: Sequence[str] = (),
-) -> dict[str, str]:
-    """Return the text of each file, by its path.
-
-    Args:
-        counter_name: what the exporter calls the counter.
-        props: allowed props of the exporter.
-        declared: a file with objectives.
-        unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
-
-    Raises:
-        OSError: the objectives cannot be read.
-        ValueError: they make no sense, or the exporter would refuse the props.
-    """
-    made = {
-        f"dashboards/{name}.json": json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
-        for name, dashboard in dashboards(counter_name, props, unsafe_props).items()
-    }
-    made["rules/hypertrace.yml"] = rules.text(rules.groups(counter_name))
-    if declared is not None:
-        groups = objectives.groups(objectives.read(declared))
-        made["rules/hypertrace-objectives.yml"] = rules.text(groups)
-    return made
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    add = parser.add_argument
+    add(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        type=partial(_folder, parser.prog),
+        default=Path("hypertrace-dashboards"),
+        help="where to write (default: %(default)s)",
+    )
+    add(
+        "--objectives",
+        type=Path,
+        metavar="FILE",
+        help="TOML with service level objectives, to make alerts of",
+    )
+    _add_adaptations(parser)
+    parser.set_defaults(prog=parser.prog)
 
 
-def write(made: dict[str, str], folder: Path) -> None:
-    """Write files into a folder, over those of an earlier time.
+def _configure_push(parser: argparse.ArgumentParser) -> None:
+    parser.description = _PUSH_DESCRIPTION
+    add = parser.add_argument
+    add("--url", default="http://localhost:3000", help="of the Grafana (default: %(default)s)")
+    add("--token", help="of a service account (default: the environment variable GRAFANA_TOKEN)")
+    add("--folder", metavar="UID", help="folder of Grafana they go to (default: General)")
+    _add_adaptations(parser)
 
-    Raises:
-        OSError: that is not possible.
-    """
-    for name, text in made.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+
+def _add_adaptations(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--prop",
+        dest="props",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an allowed prop of the exporter, to get a panel; may be given several times",
+    )
+    add(
+        "--unsafe-prop",
+        dest="unsafe_props",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a prop given with --prop that the exporter has in its unsafe_props, too",
+    )
+    add(
+        "--counter-name",
+        default=CALLS.name,
+        metavar="NAME",
+        help="what the exporter calls the counter (default: %(default)s)",
+    )
+
+
+def _folder(prog: str, text: str) -> Path:
+    """Return a folder to write into, but refuse a word that is more likely a subcommand."""
+    path = Path(text)
+    if not text:
+        raise argparse.ArgumentTypeError("its name is empty; for the current folder write .")
+    meant = _likely_word(path) if path.name == text else None
+    if meant is not None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} looks like a subcommand; did you mean `{prog} {meant}`, with any options "
+            f"after it? for a folder of this name write ./{text}"
+        )
+    return path
+
+
+def _likely_word(path: Path) -> str | None:
+    word = path.name.lower()
+    if word == "help":
+        return "--help"
+    is_near = bool(get_close_matches(word, ["push"], cutoff=0.5)) and not path.exists()
+    return "push" if is_near or word == "push" else None
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    folder = arguments.folder
+    with _failures():
+        check_counter_name(arguments.counter_name)
+        made = files(
+            arguments.counter_name, arguments.props, arguments.objectives, arguments.unsafe_props
+        )
+        write(made, folder)
+    advice = _NEXT.format(prog=arguments.prog, folder=folder.absolute().as_posix())
+    say(*(str(folder / name) for name in made), *advice.split("\n"))
+
+
+def _run_push(arguments: argparse.Namespace) -> None:
+    token = arguments.token or os.environ.get("GRAFANA_TOKEN")
+    if not token:
+        raise CommandError("it needs a token: --token, or the environment variable GRAFANA_TOKEN")
+    with _failures():
+        check_counter_name(arguments.counter_name)
+        made = templates.dashboards(arguments.counter_name, arguments.props, arguments.unsafe_props)
+        addresses = push(made.values(), arguments.url, token, arguments.folder)
+    say(*addresses)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise as `CommandError` what the person at the keyboard can do something about."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = "" if error.filename is None else f"{error.filename}: "
+        raise CommandError(where + reason) from error
+    except (ValueError, GrafanaError) as error:
+        raise CommandError(str(error)) from error
+
+
+DASHBOARDS = Command(
+    help="write Grafana dashboards and Prometheus rules into a folder",
+    configure=_configure,
+    run=_run,
+)
+PUSH = Command(help="bring the dashboards into a Grafana", configure=_configure_push, run=_run_push)

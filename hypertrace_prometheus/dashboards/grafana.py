@@ -80,7 +80,7 @@ def _push(dashboard: Dashboard, url: str, token: str, folder: str | None) -> str
     body: dict[str, Any] = {
         "dashboard": dashboard | {"id": None},
         "overwrite": True,
-        "message": "hypertrace-prometheus dashboards push",
+        "message": "hypertrace dashboards push",
     }
     if folder is not None:
         body["folderUid"] = folder

@@ -12,5 +12,6 @@ the root down:
 - `search`: questions to answers, with a cache and spelling help;
 - `workload`: visitors and a librarian, in threads, at a pace that varies;
 - `ledger`: what the application counted itself, to check Prometheus against;
-- `command`: `hypertrace-prometheus demo`, which turns tracing on.
+- `session`: turns tracing on, and shows the counts while the library runs;
+- `command`: `hypertrace demo`.
 """

@@ -50,9 +50,7 @@ class CollectorRun(Generic[T]):
         has_failed: some or all of it is missing.
     """
 
-    def __init__(
-        self, collector: Collector, convert: Convert[T], failures: Failures
-    ) -> None:
+    def __init__(self, collector: Collector, convert: Convert[T], failures: Failures) -> None:
         """Start without results.
 
         Args:

@@ -35,7 +35,6 @@ class ExporterCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return all metrics of one reading."""
         reading = self._metrics.read()
-        self._texts.forget_gone(reading)
         for family in reading.families:
             yield FamilyMetric(family.declaration, partial(_itself, family), self._texts)
         # Read when it is written, so that it includes the failures of this very collection.

@@ -18,10 +18,9 @@ Fail: TypeAlias = "Callable[[BaseException], None]"
 """What to call with an error that costs a part of what a collector gives."""
 
 FAILED = Counter(
-    name="hypertrace_failed_collections_total",
+    "hypertrace_failed_collections_total",
     description="Collections that failed, by the collector.",
     labels=("collector",),
-    of_function=False,
 )
 
 _MOST_CLASSES = 100

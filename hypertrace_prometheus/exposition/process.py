@@ -65,7 +65,8 @@ def missing_defaults(registry: CollectorRegistry) -> list[Collector]:
     present = {name for names in held.values() for name in names}
     for collector in held:
         # By identity: the metaclass of a collector may compare as it likes.
-        if any(type(collector) is kind for kind in DEFAULTS.values()):  # those of `prometheus_client` declare no names
+        if any(type(collector) is kind for kind in DEFAULTS.values()):
+            # Those of `prometheus_client` declare no names.
             present |= {family.name for family in collector.collect()}
     # Each registers itself somewhere: in a registry that nothing reads.
     aside = CollectorRegistry()

@@ -7,58 +7,44 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from hypertrace.metrics import Exemplar, Family, HistogramReading, Reading
+    from hypertrace.metrics import Exemplar, Family, HistogramReading
+    from hypertrace.metrics.labels import Values
     from hypertrace.metrics.series import Series
 
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 """Characters of a label value that are written in another way."""
 
-_FEW = 1_000
-"""Texts that are kept though their series may be gone: to look for those costs more."""
-
 
 class TextCache:
     """The label texts of all families that one endpoint shows. Any thread may use it.
 
-    What is kept is bounded by the series there are.
+    Kept are the texts of the series of the last scrape.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self._texts: dict[tuple[str, ...], LabelTexts] = {}
 
-    def of(self, family: Family) -> LabelTexts:
-        """Return the texts of a family, which it may share with others of the same labels."""
+    def of(self, family: Family) -> Columns:
+        """Return the label texts of the series of a family."""
         names = family.label_names
-        texts = self._texts.get(names)
-        return self._texts.setdefault(names, LabelTexts(names)) if texts is None else texts
-
-    def forget_gone(self, reading: Reading) -> None:
-        """Forget the texts of series that are not in a reading, where there are many."""
-        held: dict[tuple[str, ...], list[Series]] = {}
-        for family in reading.families:
-            held.setdefault(family.label_names, []).extend(family.series)
-        for names, series in held.items():
-            texts = self._texts.get(names)
-            if texts is not None and len(texts) > 2 * len(series) + _FEW:
-                self._texts[names] = texts.only(series)
+        texts = self._texts.get(names) or self._texts.setdefault(names, LabelTexts(names))
+        return texts.of(family)
 
 
-class LabelTexts(dict["Series", str]):
-    """Texts of the labels of series, rendered when they are first asked for.
+class LabelTexts:
+    """The label texts of the families that have the same labels, and so may share texts.
 
-    The text of a series has two parts: that of the labels that it has in common with the series of
-    its call site, which is kept once for all of them in `common`, and the rest.
+    They are rendered when a series is shown first, and kept as columns, for as long as a family has
+    the same series: that makes a scrape of many series a fifth quicker than to look each one up.
     """
-
-    __slots__ = ("_columns", "_names", "common")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         """Start without texts.
@@ -66,79 +52,49 @@ class LabelTexts(dict["Series", str]):
         Args:
             names: of the labels.
         """
-        super().__init__()
         self._names = names
-        self._columns: dict[str, _Columns] = {}
-        self.common = _CommonTexts(names)
+        self._commons: dict[Values, str] = {}
+        self._columns: dict[str, Columns] = {}
 
-    def __missing__(self, series: Series) -> str:
-        values, others = series.key
-        common, text = self.common[values], render(self._names[len(values) :], others)
-        if common and text:
-            text = f",{text}"
-        self[series] = text
-        return text
-
-    def columns(self, family: Family) -> _Columns:
-        """Return what the lines of a family begin with, for each of its series.
-
-        The columns are kept for as long as the series are the same, which makes a scrape of many
-        series a fifth quicker.
-        """
+    def of(self, family: Family) -> Columns:
+        """Return the texts of a family's series, in their order."""
         kept = self._columns.get(family.name)
         if kept is None or kept.series != family.series:  # quick: the same objects are equal
-            rests = [self[one] for one in family.series]
-            known = _Heads(family.name, self.common)
-            heads = [known[one.key[0]] for one in family.series]
-            kept = self._columns[family.name] = _Columns(family.series, heads, rests)
+            kept = self._columns[family.name] = self._columns_of(family.series)
         return kept
 
-    def only(self, series: Iterable[Series]) -> LabelTexts:
-        """Return those of some series."""
-        texts = LabelTexts(self._names)
-        texts.update((one, self[one]) for one in series)
-        return texts
+    def _columns_of(self, series: Sequence[Series]) -> Columns:
+        known: dict[Series, str] = {}
+        for columns in list(self._columns.values()):
+            known.update(zip(columns.series, columns.rests, strict=True))
+        commons = {one.key[0]: "" for one in series}
+        for values in commons:
+            text = self._commons.get(values)
+            commons[values] = self._common_of(values) if text is None else text
+        self._commons = commons
+        return Columns(
+            series,
+            [commons[one.key[0]] for one in series],
+            [known[one] if one in known else self._rest_of(one) for one in series],
+        )
+
+    def _common_of(self, values: Values) -> str:
+        return render(self._names[: len(values)], values)
+
+    def _rest_of(self, series: Series) -> str:
+        common, others = series.key
+        text = render(self._names[len(common) :], others)
+        return f",{text}" if text and any(common) else text
 
 
-class _Heads(dict["tuple[str, ...]", str]):
-    """What the lines of a family begin with, by the label values in common.
+class Columns(NamedTuple):
+    """Label texts of series: each is a text of `commons` followed by one of `rests`."""
 
-    Found one by one: another thread may add to those texts meanwhile, and texts of series that
-    were kept when others were forgotten may not have them.
-    """
-
-    __slots__ = ("_common", "_name")
-
-    def __init__(self, name: str, common: _CommonTexts) -> None:
-        super().__init__()
-        self._name = name
-        self._common = common
-
-    def __missing__(self, values: tuple[str, ...]) -> str:
-        head = self[values] = f"{self._name}{{{self._common[values]}"
-        return head
-
-
-class _Columns(NamedTuple):
     series: Sequence[Series]
-    heads: list[str]
-    """The name of the metric, a brace, and the labels that a series has in common with others."""
+    commons: list[str]
+    """Of the labels that a series has in common with those of its call site: one text for all."""
     rests: list[str]
-    """The other labels."""
-
-
-class _CommonTexts(dict["tuple[str, ...]", str]):
-    """Texts of the label values that the series of a call site have in common."""
-
-    __slots__ = ("_names",)
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self._names = names
-
-    def __missing__(self, values: tuple[str, ...]) -> str:
-        text = self[values] = render(self._names[: len(values)], values)
-        return text
+    """Of the other labels, with a comma before them."""
 
 
 def render(names: Sequence[str], values: Sequence[str]) -> str:
@@ -147,7 +103,7 @@ def render(names: Sequence[str], values: Sequence[str]) -> str:
     return ",".join(f'{name}="{value.translate(ESCAPES)}"' for name, value in pairs if value)
 
 
-def lines(family: Family, texts: LabelTexts, *, openmetrics: bool) -> list[str]:
+def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
     """Return the lines of a family's samples, each with its line break.
 
     Args:
@@ -159,42 +115,42 @@ def lines(family: Family, texts: LabelTexts, *, openmetrics: bool) -> list[str]:
         return []
     if family.kind == "histogram":
         return _histograms(family, texts, openmetrics=openmetrics)
+    name = family.name
     if not family.label_names:
-        return [f"{family.name} {value}\n" for value in family.values]
-    _, heads, rests = texts.columns(family)
+        return [f"{name} {value}\n" for value in family.values]
     return [
-        f"{head}{rest}}} {value}\n"
-        for head, rest, value in zip(heads, rests, family.values, strict=True)
+        f"{name}{{{common}{rest}}} {value}\n"
+        for common, rest, value in zip(texts.commons, texts.rests, family.values, strict=True)
     ]
 
 
-def _histograms(family: Family, texts: LabelTexts, *, openmetrics: bool) -> list[str]:
+def _histograms(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
     found: list[str] = []
     buckets: dict[tuple[float, ...], list[str]] = {}
-    for one, value in zip(family.series, family.values, strict=True):
+    values = cast("Sequence[HistogramReading]", family.values)
+    for common, rest, value in zip(texts.commons, texts.rests, values, strict=True):
         if value.bounds not in buckets:
             buckets[value.bounds] = [
                 f',le="{bound}"' for bound in [*map(floatToGoString, value.bounds), "+Inf"]
             ]
-        labels = texts.common[one.key[0]] + texts[one]
-        found += _histogram(family.name, labels, value, buckets[value.bounds], openmetrics)
+        one = _histogram(family.name, f"{common}{rest}", value, buckets[value.bounds])
+        if openmetrics:
+            for bucket, exemplar in value.exemplars.items():
+                one[bucket] = f"{one[bucket][:-1]}{_exemplar(exemplar)}\n"
+        found += one
     return found
 
 
-def _histogram(
-    name: str, labels: str, value: HistogramReading, buckets: list[str], openmetrics: bool
-) -> list[str]:
+def _histogram(name: str, labels: str, value: HistogramReading, buckets: list[str]) -> list[str]:
     counts = list(accumulate(value.counts))
-    exemplars = value.exemplars if openmetrics else {}
-    found = [
-        f"{name}_bucket{{{labels}{bucket}}} {count}\n"
-        for bucket, count in zip(buckets, counts, strict=True)
+    return [
+        *[
+            f"{name}_bucket{{{labels}{bucket}}} {count}\n"
+            for bucket, count in zip(buckets, counts, strict=True)
+        ],
+        f"{name}_count{{{labels}}} {counts[-1]}\n",
+        f"{name}_sum{{{labels}}} {value.sum}\n",
     ]
-    for index, exemplar in exemplars.items():
-        found[index] = f"{found[index][:-1]}{_exemplar(exemplar)}\n"
-    found.append(f"{name}_count{{{labels}}} {counts[-1]}\n")
-    found.append(f"{name}_sum{{{labels}}} {value.sum}\n")
-    return found
 
 
 def _exemplar(exemplar: Exemplar) -> str:

@@ -37,7 +37,7 @@ def test_the_oldest_is_the_oldest_that_is_accepted(
 
 def test_each_is_tested(root: Path, versions: list[str]) -> None:
     """`.ci/test` runs under each supported Python, and the pages name the first and the last."""
-    assert f"for version in {' '.join(versions)}; do" in (root / ".ci" / "test").read_text()
+    assert f"supported_pythons=({' '.join(versions)})" in (root / ".ci" / "common").read_text()
     span = f"{versions[0]} to {versions[-1]}"
     assert span in (root / "README.md").read_text()
     assert span in (root / "CONTRIBUTING.md").read_text()

@@ -1,5 +1,6 @@
 """The wheel holds what users need, and nothing else."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,33 @@ def test_the_dashboards_travel(wheel: zipfile.ZipFile, sources: Path) -> None:
 
 
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
-    """Installing gives the command `hypertrace-prometheus`."""
-    entry_points = _metadata(wheel, "entry_points.txt")
-    assert "hypertrace-prometheus = hypertrace_prometheus.cli:main" in entry_points
+    """Installing gives the command `hypertrace`, also under its old name."""
+    scripts, _, _ = _metadata(wheel, "entry_points.txt").partition("[hypertrace.commands]")
+    assert "\nhypertrace = hypertrace.cli.main:main\n" in scripts
+    assert "\nhypertrace-prometheus = hypertrace.cli.main:main\n" in scripts
+
+
+def test_the_command_needs_no_extra(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """Installed alone, `hypertrace` lists its commands, and says which extra each needs."""
+    wheel.extractall(tmp_path)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "from hypertrace.cli.main import main; sys.exit(main())"
+    )
+    extra = 'pip install "hypertrace[prometheus]"'
+    alone = [sys.executable, "-I", "-S", "-c", program]
+    listing = subprocess.run(
+        [*alone, "--help"],
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (listing.returncode, listing.stderr) == (0, "")
+    assert listing.stdout.count(f"cannot run: hypertrace_prometheus needs more: {extra}\n") == 3
+    demo = subprocess.run([*alone, "demo"], capture_output=True, text=True, check=False)
+    assert demo.returncode == 1
+    assert demo.stdout == ""
+    assert demo.stderr == (
+        f"hypertrace: demo cannot run: hypertrace_prometheus needs more: {extra}\n"
+    )

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from hypertrace_prometheus.demo.command import DEFAULT_PORT
+from hypertrace_prometheus.demo.session import DEFAULT_PORT
 
 Document = dict[str, Any]
 
@@ -73,7 +73,7 @@ def test_the_image_of_the_demo_has_all_it_copies(services: dict[str, Document], 
     packages = {"hypertrace", "hypertrace_prometheus"}
     assert {"pyproject.toml", *packages} <= set(names)
     assert all((root / name).exists() for name in set(names) - packages)
-    assert lines[-1] == 'CMD ["hypertrace-prometheus", "demo"]'
+    assert lines[-1] == 'CMD ["hypertrace", "demo"]'
 
 
 def test_prometheus_scrapes_the_demo_and_finds_its_rules(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hypertrace_prometheus.cli import main
+from hypertrace.cli.main import main
 from hypertrace_prometheus.dashboards.grafana import GrafanaError, push
 from hypertrace_prometheus.dashboards.templates import Dashboard, dashboards
 
@@ -75,7 +75,7 @@ def test_each_dashboard_is_posted(grafana: Grafana) -> None:
     """Each is one request in Grafana's form, over one of the same uid; its address comes back."""
     root = grafana.url.removesuffix("/sub")
     assert push(BOARDS, grafana.url, TOKEN) == [f"{root}/sub/d/one/x", f"{root}/sub/d/two/x"]
-    message = "hypertrace-prometheus dashboards push"
+    message = "hypertrace dashboards push"
     assert grafana.asked == [
         {"dashboard": {**board, "id": None}, "overwrite": True, "message": message}
         for board in BOARDS

@@ -344,12 +344,17 @@ def test_in_fan_out_those_that_stand_for_the_same_count_once(make_counting: type
     assert is_bindable(fan_out(one, other)) == is_bindable(counting)
 
 
-def test_in_fan_out_what_is_given_twice_is_called_twice(make_counting: type[Any]) -> None:
-    """A trace function that is given itself gets each event as often as it is given."""
-    counting = make_counting()
-    set_trace_function(fan_out(counting, counting))
-    Swarm().connect()
-    assert counting.counts("id") == {None: 4, "id": 4}
+def test_several_that_stand_for_the_same_one_count_once(make_counting: type[Any]) -> None:
+    """Trace functions that stand for the same one are that one, also in other fan-outs."""
+    one, other = make_counting(), make_counting()
+    nested = fan_out(Standing(one), Standing(other))
+    function = fan_out(Standing(one), Standing(Standing(one)), one, nested)
+    assert is_bindable(function) == is_bindable(one)
+    set_trace_function(function)
+    swarm = Swarm()
+    swarm.connect()
+    swarm.connect()
+    assert [sum(f.counts("id").values()) for f in (one, other)] == [8, 8]
 
 
 @pytest.mark.parametrize("other", [None, 7, "name"], ids=str)

@@ -1,12 +1,12 @@
 """Objects of the core whose slots are empty: made without their constructor, or emptied."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from hypertrace import PropsRecorder, Span, SpanEvent, TraceEvent, Tracer, set_trace_function
+from hypertrace import PropsRecorder, Span, SpanEvent, TraceEvent, Tracer, _span, set_trace_function
 from hypertrace.cells import Cell
 
 
@@ -52,6 +52,12 @@ class Recording:
 
     def bind_span_props(self, event: TraceEvent) -> Callable[[dict[str, object]], Recorder]:
         return lambda props: Recorder()
+
+
+@pytest.fixture(autouse=True)
+def _no_span_stays() -> Iterator[None]:
+    yield
+    _span._current.set(None)  # which a broken span cannot do
 
 
 @pytest.fixture(params=["events", "recorders"])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import hypertrace
+from hypertrace import Tracer
+from hypertrace.testing import capture_events
 
 PROGRAM = Path(__file__).with_name("finalizer_program.py")
 ENTRIES = {
@@ -44,3 +46,21 @@ def test_nothing_that_is_in_use_goes(entry: str) -> None:
     assert ran["compiled"] is hypertrace.COMPILED
     assert ran["finalizer"] > 50
     assert (ran["callback"] > 50) is (entry not in {"cell", "table"})
+
+
+def test_a_finalizer_between_two_frames_has_a_caller() -> None:
+    """Where C called Python, what goes with the frame that returns traces for the one before."""
+    with capture_events() as events:
+        tracer = Tracer("a")
+
+        class Last:
+            __del__ = tracer.trace  # called by C, without a frame of its own
+
+        def run(_: int) -> None:
+            last = Last()
+            assert last is not None
+
+        for _ in range(3):
+            list(map(run, [1]))
+    name = "test_a_finalizer_between_two_frames_has_a_caller"
+    assert [event.caller.function_name for event in events] == [name] * 3

@@ -100,9 +100,7 @@ def by_asgi(registry: CollectorRegistry, **headers: str) -> bytes:
     return body
 
 
-def by_server(
-    registry: CollectorRegistry, accept_encoding: str = "", asked: float = inf
-) -> bytes:
+def by_server(registry: CollectorRegistry, accept_encoding: str = "", asked: float = inf) -> bytes:
     view = metrics_view(registry, bounded=True)
     headers = {"accept-encoding": accept_encoding}
     return respond(view, Request("GET", headers=headers, asked=asked)).body

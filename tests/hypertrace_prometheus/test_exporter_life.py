@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from hypertrace import get_trace_function
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.exposition import registries
-from hypertrace_prometheus.exposition.render import render
+from hypertrace_prometheus.exposition.render import expose
 
 from .pages import families_of
 from .running import in_threads
@@ -217,7 +217,7 @@ def test_a_collector_of_any_class_keeps_no_exporter_from_starting() -> None:
     registry.register(Odd())
     with PrometheusExporter(registry=registry) as exporter:
         assert "function_counter_total" in exporter.metrics()
-        assert "function_counter_total" in render(registry, bounded=True).decode()
+        assert "function_counter_total" in expose(registry, bounded=True).text().decode()
 
 
 def test_an_exporter_that_nobody_holds_is_freed() -> None:

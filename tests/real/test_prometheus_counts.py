@@ -15,7 +15,7 @@ import pytest
 
 from hypertrace import TraceEvent, fan_out, set_trace_function
 from hypertrace.testing import reset
-from hypertrace_prometheus.demo.command import make_exporter
+from hypertrace_prometheus.demo.session import make_exporter
 from hypertrace_prometheus.demo.ledger import Ledger
 from hypertrace_prometheus.demo.library import Library
 from hypertrace_prometheus.demo.workload import Workload
@@ -244,7 +244,7 @@ def _sum(prometheus: Prometheus, selector: str = "") -> int:
 def test_the_demo_command_prints_what_prometheus_says(
     start_prometheus: Callable[[int], Prometheus],
 ) -> None:
-    """The totals that `hypertrace-prometheus demo` prints are the ones that were scraped."""
+    """The totals that `hypertrace demo` prints are the ones that were scraped."""
     program = ("-m", "hypertrace_prometheus", "demo", "--port", "0", "--questions", "20")
     with _running(*program, ready="All questions are asked") as printed:
         prometheus = start_prometheus(_port(printed))

@@ -56,7 +56,8 @@ def _whole(safeties: Iterable[Safety], folder: Path, *, compiled: bool) -> str:
 
 def _without(safety: Safety, folder: Path) -> tuple[int, str, float]:
     """Return pytest's status without a safety, the test that turned red, and the seconds taken."""
-    copy = _copy(folder / safety.name.replace("/", " "), compiled=False)
+    # Without what separates folders, and paths in PYTHONPATH.
+    copy = _copy(folder / re.sub("[/:]", " ", safety.name), compiled=False)
     file = copy / safety.file
     file.write_text(safety.taken_from(file.read_text()))
     if safety.is_compiled:

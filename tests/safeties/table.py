@@ -41,11 +41,16 @@ class Safety(NamedTuple):
 
 CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
+PUSH = "hypertrace/exporters/"
 EXPORTER = "hypertrace_prometheus/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/test_{name}.py" for name in names)
+
+
+def _push(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/exporters/test_{name}.py" for name in names)
 
 
 def _exporter(*names: str) -> tuple[str, ...]:
@@ -54,6 +59,10 @@ def _exporter(*names: str) -> tuple[str, ...]:
 
 def _metrics(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/metrics/test_{name}.py" for name in names)
+
+
+def _cli(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/cli/test_{name}.py" for name in names)
 
 
 def _exposition(*names: str) -> tuple[str, ...]:
@@ -794,6 +803,13 @@ BOUNDED = (
 
 SCRAPES = (
     Safety(
+        "scrapes at the same time render series without an error",
+        EXPORTER + "exposition/text.py",
+        "for columns in list(self._columns.values()):",
+        "for columns in self._columns.values():",
+        _exposition("text"),
+    ),
+    Safety(
         "a collector that raises costs its own metrics alone",
         EXPORTER + "exposition/collection.py",
         """\
@@ -1278,10 +1294,31 @@ SERVER = (
 COMMAND = (
     Safety(
         "control characters do not reach the terminal",
-        EXPORTER + "terminal.py",
+        CORE + "cli/terminal.py",
         "each if each.isprintable() else",
         "each if each else",
-        (*_exporter("cli"), "grafana/test_push.py"),
+        (*_cli("terminal"), "grafana/test_push.py"),
+    ),
+    Safety(
+        "a command that cannot be loaded breaks no other",
+        CORE + "cli/entry_points.py",
+        "except (Exception, SystemExit) as error:",
+        "except () as error:",
+        _cli("entry_points"),
+    ),
+    Safety(
+        "a package with unreadable metadata does not keep commands of others away",
+        CORE + "cli/entry_points.py",
+        "with suppress(Exception):",
+        "with suppress():",
+        _cli("entry_points"),
+    ),
+    Safety(
+        "a command that two packages bring is not run",
+        CORE + "cli/entry_points.py",
+        "if len(self.entries) > 1:",
+        "if False:",
+        _cli("entry_points", "main"),
     ),
     Safety(
         "an address of another server is not shown",
@@ -1299,10 +1336,10 @@ COMMAND = (
     ),
     Safety(
         "a mistyped subcommand writes no folder",
-        EXPORTER + "cli.py",
+        EXPORTER + "dashboards/command.py",
         "    if meant is not None:\n",
         "    if False:\n",
-        _exporter("cli"),
+        ("hypertrace_prometheus/dashboards/test_command.py",),
     ),
 )
 
@@ -1324,8 +1361,8 @@ COMPILED = (
     Safety(
         "compiled: a tracer does not keep its object",
         CORE + "_speedups.c",
-        "reference == NULL ? Py_NewRef(Py_None) : reference",
-        "reference == NULL ? Py_NewRef(Py_None) : Py_NewRef(ctx)",
+        "set_slot(self, state.tracer_ctx, reference_to(ctx));",
+        "set_slot(self, state.tracer_ctx, Py_NewRef(ctx));",
         _core("lifetime"),
     ),
     Safety(
@@ -1415,4 +1452,177 @@ COMPILED = (
     ),
 )
 
-SAFETIES = APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + COMPILED
+PUSHING = (
+    Safety(
+        "push: an error does not end the thread",
+        PUSH + "push.py",
+        "except (Exception, SystemExit) as error:",
+        "except ZeroDivisionError as error:",
+        _push("push"),
+    ),
+    Safety(
+        "push: failures are logged once a minute",
+        PUSH + "push.py",
+        "if self._log_limit.allow():",
+        "if True:",
+        _push("push"),
+    ),
+    Safety(
+        "push: what could not be sent is sent later",
+        PUSH + "push.py",
+        "        untraced(self.send, encoded)\n        self._previous = reading\n",
+        "        self._previous = reading\n        untraced(self.send, encoded)\n",
+        _push("push"),
+    ),
+    Safety(
+        "push: what sending traces is dropped",
+        PUSH + "push.py",
+        "untraced(self.send, encoded)",
+        "self.send(encoded)",
+        _push("push"),
+    ),
+    Safety(
+        "push: what finalizers trace meanwhile is counted",
+        PUSH + "push.py",
+        "self.encode(reading if",
+        "untraced(self.encode, reading if",
+        _push("push"),
+    ),
+    Safety(
+        "push: nothing is sent after stop",
+        PUSH + "push.py",
+        "if self._closed or not sending.acquire",
+        "if not sending.acquire",
+        _push("push"),
+    ),
+    Safety(
+        "push: an exporter does not wait for itself",
+        PUSH + "push.py",
+        " or self._thread.is_current():",
+        ":",
+        _push("push"),
+    ),
+    Safety(
+        "push: a child does not send what its parent counted",
+        PUSH + "push.py",
+        "previous=self.forwards_to.read()",
+        "previous=None",
+        _push("processes"),
+    ),
+    Safety(
+        "push: no thread of a stopped exporter stays after a fork",
+        PUSH + "push.py",
+        "if not processes.is_running(self):  # stopped",
+        "if False:  # stopped",
+        _push("processes"),
+    ),
+    Safety(
+        "push: requests that wait are bounded",
+        PUSH + "periodic.py",
+        "if self._requests.qsize() >= _MOST_WAITING:",
+        "if False:",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: attempts that fail get rarer",
+        PUSH + "periodic.py",
+        "if not self._failed_in_a_row:",
+        "if True:",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: processes do not come back at the same moment",
+        PUSH + "periodic.py",
+        "return uniform(self._interval, back_off)",
+        "return back_off",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: of two threads one ends",
+        PUSH + "periodic.py",
+        "    before.put(None)\n",
+        "",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: who forks all the time still sends",
+        PUSH + "periodic.py",
+        "        before, self._requests = self._requests, requests\n",
+        "        before, self._requests = self._requests, requests\n        self._schedule()\n",
+        _push("periodic", "processes"),
+    ),
+    Safety(
+        "push: a clock that was set back does not silence an exporter",
+        PUSH + "periodic.py",
+        "min(self._due - monotonic(), self._delay)",
+        "self._due - monotonic()",
+        _push("periodic"),
+    ),
+    Safety(
+        "push: threads end before a fork",
+        PUSH + "processes.py",
+        "before=_before_fork,",
+        "before=_watch_multiprocessing,",
+        _push("processes"),
+    ),
+    Safety(
+        "push: a fork does not wait for a thread that hangs",
+        PUSH + "processes.py",
+        "FORK_TIMEOUT = 0.1",
+        "FORK_TIMEOUT = 3600",
+        _push("processes"),
+    ),
+    Safety(
+        "push: a program ends though exporters hang",
+        PUSH + "processes.py",
+        "EXIT_TIMEOUT = 2.0",
+        "EXIT_TIMEOUT = 3600.0",
+        _push("processes"),
+    ),
+    Safety(
+        "push: children of multiprocessing send the rest",
+        PUSH + "processes.py",
+        "util.register_after_fork(util, _finalize)",
+        "pass",
+        _push("processes"),
+    ),
+    Safety(
+        "push: a line without room is taken back",
+        PUSH + "json_lines.py",
+        "os.ftruncate(descriptor, end - written)",
+        "pass",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: half a line does not spoil the next",
+        PUSH + "json_lines.py",
+        'line if _ends_a_line(path) else b"\\n" + line',
+        "line",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: a pipe without a reader is not waited for",
+        PUSH + "json_lines.py",
+        " | _NO_WAITING | _AS_IT_IS",
+        " | _AS_IT_IS",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: every line is JSON",
+        PUSH + "json_lines.py",
+        "return value if isfinite(value) else None",
+        "return value",
+        _push("json_lines"),
+    ),
+    Safety(
+        "push: exporters of the same metrics count once",
+        CORE + "_dispatch.py",
+        "for function in map(receiver_of, functions):",
+        "for function in functions:",
+        _core("dispatch"),
+    ),
+)
+
+SAFETIES = (
+    APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + PUSHING + COMPILED
+)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hypertrace import set_trace_function, swallowed_errors
+import pytest
+
+from hypertrace import Tracer, set_trace_function, swallowed_errors
 from hypertrace.metrics import Metrics
 
 from ...traced_classes import FILE, Network, Swarm
@@ -187,3 +189,43 @@ def test_an_event_counts_like_the_call_it_tells_of(count: Count) -> None:
             swarm.plain()
     assert sorted(samples(metrics), key=str) == sorted(samples(plain), key=str)
     assert total(plain) == 6
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [("/t/ipykernel_7/{}.py", "<notebook>"), ("<stdin-{}>", "<stdin>"), ("<stdin>", "<stdin>")],
+)
+def test_code_that_is_edited_and_run_again_makes_no_new_series(
+    names: str, label: str, count: Count
+) -> None:
+    """However often a cell or an input is edited, its calls are one series of each function."""
+    metrics = count()
+    interactive = {"Tracer": Tracer, "__name__": "__main__"}
+    for number in range(5):
+        source = f"def f(): tracer.trace()\ntracer = Tracer('cell'); f(); version = {number}"
+        exec(compile(source, names.format(number), "exec"), interactive)
+    labels = {"object_classname": "cell", "caller_functionname": "f", "caller_filename": label}
+    assert samples(metrics) == [(labels, 5)]
+
+
+def test_one_code_object_in_two_modules_is_counted_in_the_file_of_each(count: Count) -> None:
+    """Modules that run code of one `compile()` have labels of their own."""
+    metrics = count()
+    source = """
+class Plugin:
+    def __init__(self):
+        self.tracer = Tracer(self)
+    def run(self):
+        self.tracer.trace()
+        with self.tracer.span("span"):
+            pass
+"""
+    compiled = compile(source, "/nowhere/plugins/plugin.py", "exec")
+    for module in ("plugins.plugin", "plugin"):
+        names = {"Tracer": Tracer, "__name__": module}
+        exec(compiled, names)
+        plugin: Any = names["Plugin"]
+        for _ in range(2):
+            plugin().run()
+    files = {"plugins/plugin.py": 4, "plugin.py": 4}
+    assert by("caller_filename", metrics) == files

@@ -76,6 +76,19 @@ def test_errors_and_dropped_events_are_those_of_the_process() -> None:
         assert (labels, value, type(value)) == ((), number, int)
 
 
+def test_silent_tracers_are_reported_by_class() -> None:
+    """Tracers made too early are counted by class; names cut to the same text are one series."""
+    metrics = Metrics(max_label_length=64)
+    family = metrics.read().family(declarations.SILENT.name)
+    assert list(family.points) == []
+    for name in ("Database", "Database", "x" * 70, "x" * 80):
+        Tracer(name)
+    set_trace_function(print)
+    Tracer("enabled")
+    points = list(metrics.read().family(declarations.SILENT.name).points)
+    assert points == [(("Database",), 2), (("x" * 63 + "…",), 2)]
+
+
 def test_the_build_is_reported() -> None:
     """The versions of hypertrace and of Python are labels of the value 1."""
     ((labels, value),) = Metrics().read().family(declarations.BUILD.name).points

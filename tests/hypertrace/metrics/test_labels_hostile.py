@@ -137,7 +137,7 @@ def test_hostile_names_of_files_and_modules_are_taken() -> None:
         ("<eval /srv/app/secret.py>", "<secret.py>"),
         ("</srv/app/template>", "<template>"),
         ("<string>", "<string>"),
-        ("<stdin-7>-1", "<stdin-7>"),
+        ("<stdin-7>-1", "<stdin>"),
         ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap>"),
         ("<", "<>"),
         ("<eval C:\\app\\secret.py>", "<secret.py>"),

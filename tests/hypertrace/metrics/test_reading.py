@@ -78,6 +78,7 @@ def test_a_reading_has_every_family_in_order() -> None:
         ("hypertrace_overflowed_updates_total", "counter", "", ("metric",)),
         ("hypertrace_swallowed_errors_total", "counter", "", ()),
         ("hypertrace_dropped_events_total", "counter", "", ()),
+        ("hypertrace_silent_tracers", "gauge", "", ("object_classname",)),
         ("hypertrace_build_info", "info", "", ("version", "python", "implementation")),
     ]
     declared = {one.name: one for one in (*declarations.BUILT_IN, *declarations.HEALTH)}
@@ -317,7 +318,7 @@ def test_a_difference_of_a_reading_is_that_of_metrics(count: Count) -> None:
 
 def test_a_family_that_is_new_is_whole() -> None:
     """What an earlier reading does not have is all that came in since."""
-    declaration = CounterDeclaration(name="x_total", description="X.")
+    declaration = CounterDeclaration("x_total", description="X.")
     now = Reading(2.0, [Family(declaration, (), [Series(((), ()))], [3])])
     (family,) = now.since(Reading(1.0)).families
     assert [value for _, value in family.points] == [3]

@@ -69,7 +69,7 @@ class Recording:
     def __init__(self, limit: int = 10, max_length: int = 16, *names: str) -> None:
         allowed = {name: name for name in names or ("topic", "peer")}
         self.labeller = Labeller(allowed, max_length, object_ids=False)
-        declaration = Counter(name="x_total", description="How often.")
+        declaration = Counter("x_total", description="How often.")
         label_names = ("class",), self.labeller.prop_names
         self.series = SeriesTable(declaration, limit, label_names, Count)
         self.asked: list[Values] = []

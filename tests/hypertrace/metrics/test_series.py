@@ -32,7 +32,7 @@ Counters = SeriesTable[Count]
 CLASS = "object_classname"
 NAMES = (CLASS,), ("n", "f", "a", "b", "name", "peer", "parity", "ghost")
 OVERFLOW = 'object_classname="<overflow>"'
-X = Counter(name="x_total", description="How often.")
+X = Counter("x_total", description="How often.")
 
 CALLER = Caller("connect", "/srv/app/net/swarm.py", "net.swarm", 7, 9)
 

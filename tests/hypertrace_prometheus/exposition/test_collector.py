@@ -39,7 +39,12 @@ def counted(
 ) -> Metrics:
     """Give metrics that counted so many calls of each id."""
     metrics = Metrics(
-        counter_name=name, max_series=limit, buckets=(1.0, 2.0), exemplar=None, upstream=upstream
+        counter_name=name,
+        max_series=limit,
+        max_label_length=64,
+        buckets=(1.0, 2.0),
+        exemplar=None,
+        upstream=upstream,
     )
     for trace_id, count in counts.items():
         for _ in range(count):

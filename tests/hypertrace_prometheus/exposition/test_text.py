@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace.metrics import Counter, Family, Reading
+from hypertrace.metrics import Counter, Family
 from hypertrace.metrics.series import Series
 from hypertrace_prometheus.exposition import text as module
 from hypertrace_prometheus.exposition.text import TextCache, lines, render
@@ -59,7 +59,7 @@ def test_prometheus_reads_the_labels_back(labels: dict[str, str]) -> None:
 
 # --- texts that are kept ----------------------------------------------------------------
 
-X = Counter(name="x_total", description="Help.")
+X = Counter("x_total", description="Help.")
 NAMES = ("class", "n")
 
 
@@ -112,33 +112,35 @@ def test_a_page_follows_its_series() -> None:
         assert page(cache, family(counted)) == expected(*numbers)
 
 
-def test_texts_of_gone_series_are_forgotten_and_the_page_stays_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """However many series came and went, what is kept is bounded by those there are."""
-    monkeypatch.setattr(module, "_FEW", 10)
+def test_texts_of_gone_series_are_forgotten_and_the_page_stays_whole() -> None:
+    """However many series came and went, the texts that are kept are of those that are there."""
     cache, stays = TextCache(), series(-1)[0]
     for first in range(0, 500, 5):
         numbers = range(first, first + 5)
         now = family([stays, *series(*numbers)])
-        cache.forget_gone(Reading(0.0, [now]))
         assert page(cache, now) == expected(-1, *numbers)
-        assert len(cache.of(now)) <= 2 * 6 + 10 + 6
-        assert len(cache.of(now).common) <= 2 * 6 + 10 + 6
+    (texts,) = cache._texts.values()
+    assert len(texts._commons) == len(texts._columns["x_total"].rests) == 6
 
 
 def test_pages_at_the_same_time_render_the_same_series() -> None:
-    """Threads that make their first pages at once, each of more series, all have whole pages."""
+    """Threads that make their first pages at once, each of more families, all have whole pages."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for _ in range(20):
-            cache, counted = TextCache(), series(*range(400))
+        for _ in range(10):
+            cache, counted = TextCache(), series(*range(200))
 
-            def check(size: int, cache: TextCache = cache, counted: list[Series] = counted) -> None:
-                for end in range(size, 400, 50):
-                    assert page(cache, family(counted[:end])) == expected(*range(end))
+            def check(
+                thread: int, cache: TextCache = cache, counted: list[Series] = counted
+            ) -> None:
+                for end in range(thread, 200, 20):
+                    other = Counter(f"x{thread}_{end}_total", description="Help.")
+                    lines = page(cache, family(counted[:end], other))
+                    assert [line.replace(other.name, "x_total") for line in lines] == expected(
+                        *range(end)
+                    )
 
-            in_threads(*(partial(check, size) for size in (10, 20, 30, 40)))
+            in_threads(*(partial(check, thread) for thread in range(4)))
     finally:
         sys.setswitchinterval(interval)

@@ -430,9 +430,7 @@ def test_a_forwarded_name_changes_nothing(server: MetricsServer) -> None:
     assert exchange(server, request).startswith(b"HTTP/1.1 200 ")
 
 
-def test_beyond_loopback_any_name_will_do(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_beyond_loopback_any_name_will_do(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that listens beyond loopback has names that it does not know."""
 
     def everywhere(*_: object) -> socket.socket:

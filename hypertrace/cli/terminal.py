@@ -11,22 +11,21 @@ class CommandError(Exception):
 
 
 def say(*lines: str) -> None:
-    """Write lines to stdout.
+    """Write lines to stdout, each as `printable` returns it.
 
-    File names and answers of servers may hold any character. So control characters are escaped, an
-    end of line within a line among them, and so are characters that stdout cannot encode.
+    File names and answers of servers may hold any character, also an end of line.
 
     Raises:
         OSError: stdout cannot be written to.
     """
-    sys.stdout.writelines(f"{_printable(line, sys.stdout)}\n" for line in lines)
+    sys.stdout.writelines(f"{printable(line, sys.stdout)}\n" for line in lines)
 
 
 def report_failure(prog: str, reason: object) -> int:
     """Write one line to stderr, where there is one, and return the exit code of a failure."""
     if sys.stderr is not None:
         with suppress(OSError):  # then the exit code has to do
-            sys.stderr.write(f"{prog}: {_printable(str(reason), sys.stderr)}\n")
+            sys.stderr.write(f"{prog}: {printable(str(reason), sys.stderr)}\n")
     return 1
 
 
@@ -36,7 +35,8 @@ def discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _printable(line: str, stream: TextIO) -> str:
+def printable(line: str, stream: TextIO) -> str:
+    """Return a line with escapes for control characters and for what the stream cannot encode."""
     shown = "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in line
     )

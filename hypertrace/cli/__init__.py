@@ -1,0 +1,9 @@
+"""The command `hypertrace`; packages bring its subcommands by entry point.
+
+- `command`: what a package implements to bring one;
+- `terminal`: lines for the person at a terminal;
+- `entry_points`: the commands that the installed packages bring;
+- `main`: the program.
+
+Imports the standard library and the core alone.
+"""

@@ -1,0 +1,133 @@
+"""Processes that fork and end: what becomes of the threads of push exporters."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from contextlib import suppress
+from functools import cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hypertrace.forks import around_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    from .periodic import PeriodicThread
+
+    class Exporting(Protocol):
+        """What has a thread that ends and starts with the process: a push exporter."""
+
+        _thread: PeriodicThread
+        _closed: bool
+
+        def _resume(self) -> None: ...
+        def _restart_in_child(self) -> None: ...
+
+
+EXIT_TIMEOUT = 2.0
+"""Seconds that all last readings together may take when a process ends, or an exporter stops."""
+FORK_TIMEOUT = 0.1
+"""Seconds that a fork waits for threads that are just sending."""
+
+_BEFORE_QUEUES_CLOSE = 100
+"""Priority among the finalizers of `multiprocessing`, whose queues close with 10."""
+
+_finalizer: Any = None
+_running: set[Exporting] = set()
+"""The exporters that were not stopped. They are kept: a program may well hold none of them."""
+
+
+def add(exporter: Exporting) -> None:
+    """Look after the thread of an exporter from now on."""
+    _running.add(exporter)
+    _watch_multiprocessing()
+
+
+def is_running(exporter: Exporting) -> bool:
+    """Return whether an exporter was added and not removed."""
+    return exporter in _running
+
+
+def remove(exporter: Exporting) -> None:
+    """Let an exporter that runs send its last reading and end, within `EXIT_TIMEOUT`."""
+    if exporter in _running:
+        _running.discard(exporter)
+        _finish([exporter])
+
+
+def _finish(exporters: Iterable[Exporting]) -> None:
+    deadline = monotonic() + EXIT_TIMEOUT
+    for exporter in exporters:  # all at the same time: one that hangs costs the others nothing
+        exporter._thread.request()
+        exporter._thread.end()
+    for exporter in exporters:
+        exporter._thread.join(deadline - monotonic())
+        exporter._closed = True
+
+
+def _at_exit() -> None:
+    exporters = list(_running)
+    _running.clear()
+    _finish(exporters)
+
+
+def _flush() -> None:
+    deadline = monotonic() + EXIT_TIMEOUT
+    requests = [exporter._thread.request() for exporter in list(_running)]
+    for request in filter(None, requests):
+        request.wait(deadline - monotonic())
+
+
+def _before_fork() -> None:
+    _watch_multiprocessing()
+    deadline = monotonic() + FORK_TIMEOUT
+    exporters = list(_running)
+    for exporter in exporters:
+        exporter._thread.end()
+    for exporter in exporters:
+        exporter._thread.join(deadline - monotonic())
+
+
+def _after_fork_in_parent() -> None:
+    for exporter in list(_running):
+        exporter._resume()
+
+
+def _after_fork_in_child() -> None:
+    for exporter in list(_running):
+        exporter._restart_in_child()
+
+
+def _watch_multiprocessing() -> None:
+    """Flush when a child of `multiprocessing` ends, if that is loaded.
+
+    Forked by it, a process ends with `os._exit`: only its finalizers run, which the fork clears.
+    """
+    util, process = map(sys.modules.get, ("multiprocessing.util", "multiprocessing.process"))
+    if util is not None and process is not None:
+        with suppress(AttributeError):  # another thread is just importing them
+            _finalize_forked_children(util)
+            if process.parent_process() is not None:
+                _finalize(util)
+
+
+@cache
+def _finalize_forked_children(util: Any) -> None:
+    util.register_after_fork(util, _finalize)
+
+
+def _finalize(util: Any) -> None:
+    global _finalizer  # noqa: PLW0603 -- one for the process
+    if _finalizer is None or not _finalizer.still_active():
+        _finalizer = util.Finalize(None, _flush, exitpriority=_BEFORE_QUEUES_CLOSE)
+
+
+atexit.register(_at_exit)
+around_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

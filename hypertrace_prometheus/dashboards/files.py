@@ -1,0 +1,51 @@
+"""Files of dashboards and rules: what `hypertrace dashboards` writes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypertrace.metrics.declarations import CALLS
+
+from . import objectives, rules
+from .templates import dashboards
+
+
+def files(
+    counter_name: str = CALLS.name,
+    props: Sequence[str] = (),
+    declared: Path | None = None,
+    unsafe_props: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return the text of each file, by its path.
+
+    Args:
+        counter_name: what the exporter calls the counter.
+        props: allowed props of the exporter.
+        declared: a file with objectives.
+        unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
+
+    Raises:
+        OSError: the objectives cannot be read.
+        ValueError: they make no sense, or the exporter would refuse the props.
+    """
+    made = {
+        f"dashboards/{name}.json": json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+        for name, dashboard in dashboards(counter_name, props, unsafe_props).items()
+    }
+    made["rules/hypertrace.yml"] = rules.text(rules.groups(counter_name))
+    if declared is not None:
+        groups = objectives.groups(objectives.read(declared))
+        made["rules/hypertrace-objectives.yml"] = rules.text(groups)
+    return made
+
+
+def write(made: dict[str, str], folder: Path) -> None:
+    """Write files into a folder, over those of an earlier time.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    for name, text in made.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
