@@ -1,4 +1,4 @@
-"""The collectors of a registry, one by one: a bad one costs no more than its own metrics."""
+"""Collection from a registry, collector by collector: one that fails costs only its own metrics."""
 
 from __future__ import annotations
 
@@ -26,37 +26,38 @@ from .registries import held_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Convert: TypeAlias = Callable[[Metric, "CollectorRun[T]"], T]
 
 T = TypeVar("T")
 
-PATIENCE = 4.0
-"""Seconds after which a collector is taken to hang. With it a page is out in time for those who
-scrape with a timeout of 5 seconds or more."""
+Convert: TypeAlias = "Callable[[Metric, CollectorRun[T]], T]"
 
-# After so many seconds without one coming back, the next collectors get a thread of their own.
+PATIENCE = 4.0
+"""Seconds after which a collector is taken to hang. A scrape with a timeout of 5 seconds or more
+still gets its page."""
+
 _STEP = 0.5
+"""Seconds without a result after which the next collectors get another thread."""
 
 _DEFAULT_KINDS = frozenset(map(id, DEFAULTS.values()))
 _failures_of_no_exporter = Failures()
 
 
 class CollectorRun(Generic[T]):
-    """What one collector gives to one page.
+    """One collection from one collector.
 
     Attributes:
-        results: what became of each family, as far as it came in time.
-        collector: who gives them.
-        has_failed: some or all of it is missing.
+        results: of the families, as far as they arrived in time.
+        collector: what is collected from.
+        has_failed: some or all families are missing.
     """
 
     def __init__(self, collector: Collector, convert: Convert[T], failures: Failures) -> None:
         """Start without results.
 
         Args:
-            collector: who gives the families.
-            convert: makes a result of a family.
-            failures: where to count if that fails.
+            collector: what to collect from.
+            convert: returns the result of a family.
+            failures: where a failure is counted.
         """
         self.collector = collector
         self.results: list[T] = []
@@ -69,7 +70,7 @@ class CollectorRun(Generic[T]):
 
     @property
     def is_lost(self) -> bool:
-        """Whether all of it is missing."""
+        """Whether all families are missing."""
         return self.has_failed and not self.results
 
     @property
@@ -80,7 +81,7 @@ class CollectorRun(Generic[T]):
 
     @property
     def is_own(self) -> bool:
-        """Whether the collector is that of an exporter, whose errors are not swallowed."""
+        """Whether the collector is the one of an exporter, whose errors are not swallowed."""
         return type(self.collector) is ExporterCollector
 
     @property
@@ -90,20 +91,21 @@ class CollectorRun(Generic[T]):
 
     @property
     def is_hanging(self) -> bool:
-        """Whether an earlier collection from the same collector has not come to an end."""
+        """Whether an earlier collection from the same collector has not ended in time."""
         earlier = [reference() for reference in _under_way.valuerefs()]
         return any(one and one.collector is self.collector and one.is_late for one in earlier)
 
     @property
     def is_late(self) -> bool:
-        """Whether it has not come to an end in time."""
+        """Whether it has not ended in time."""
         return self._is_given_up or monotonic() - self._started > PATIENCE
 
     def run(self) -> None:
         """Collect, in this thread.
 
         Raises:
-            Exception: what the collector of an exporter raises. Those of others are counted.
+            Exception: the collector of an exporter raised it. Errors of third-party collectors are
+                counted.
         """
         self._started, self._thread = monotonic(), threading.get_ident()
         _under_way[id(self)] = self
@@ -117,26 +119,26 @@ class CollectorRun(Generic[T]):
             _under_way.pop(id(self), None)
 
     def fail(self, error: BaseException) -> None:
-        """Count the collector as failed, once however often it is told."""
+        """Count the collector as failed, once for any number of calls."""
         if not self.has_failed and not self._is_given_up:
             self.has_failed = True
             self._failures.count(self.collector, error)
 
     def give_up(self) -> None:
-        """Take no more results than there are."""
+        """Accept no further results."""
         self.fail(
             TimeoutError(
-                "others took all the time there was"
+                "other collectors took all the time there was"
                 if self._thread is None
-                else "it is not back in time, and is not asked again until it is; it stands at\n"
+                else "it has not returned in time, and is left out until it has; it stands at\n"
                 + _stack(self._thread)
             )
         )
         self._is_given_up = True
 
     def skip(self) -> None:
-        """Leave the collector alone, which hangs since an earlier collection."""
-        self.fail(TimeoutError("it has not come back from an earlier scrape"))
+        """Leave out the collector, which has hung since an earlier collection."""
+        self.fail(TimeoutError("it has not returned from an earlier scrape"))
 
     def _run(self) -> None:
         for family in self.collector.collect():
@@ -160,19 +162,19 @@ def collect(
 ) -> list[CollectorRun[T]]:
     """Collect from all collectors of a registry.
 
-    What a collector does not give, because it raises or hangs, is counted and logged, and nothing
-    else is missing. The exporter's own errors are not swallowed.
+    A collector that raises or hangs is counted and logged, and only what it did not give is
+    missing. Errors of the exporter itself are raised.
 
     Args:
-        registry: whose collectors are asked. One that is not `prometheus_client`'s own is asked
-            itself, as if it were a single collector.
-        convert: makes a result of a family; is given it and what to call with an error that costs
-            a part of it.
-        bounded: let the collectors of others run in daemon threads, and give up those that are
-            not back within 4 seconds. Otherwise all run in the calling thread.
+        registry: has the collectors. One that is not of `prometheus_client` is collected from as if
+            it were a single collector.
+        convert: returns the result of a family, from the family and its run, whose `fail()` it may
+            call with an error that costs a part of the family.
+        bounded: run third-party collectors in daemon threads, and give up those that have not
+            returned within 4 seconds. Otherwise all run in the calling thread.
 
     Returns:
-        What they gave, in the order they were registered in.
+        A run for each collector, in the order in which they were registered.
     """
     held = held_by(registry)
     failures = next(
@@ -181,7 +183,7 @@ def collect(
     )
     runs = [CollectorRun(one, convert, failures) for one in _asked(registry, held)]
     apart = []
-    for run in runs:  # before the first one runs, which may be that of the exporter
+    for run in runs:  # before any of them runs: the first may be the one of the exporter
         if not run.is_own and not run.is_quick:
             failures.expect(run.collector)
     for run in runs:
@@ -208,7 +210,7 @@ def _asked(registry: Any, held: dict[Collector, list[str]] | None) -> Iterator[C
 
 
 class _TargetInfo(Collector):
-    """Gives what the application says of itself, which a registry holds without a collector."""
+    """Gives the target info of the application, which a registry holds without a collector."""
 
     def __init__(self, labels: dict[str, str]) -> None:
         self._labels = labels
@@ -220,7 +222,7 @@ class _TargetInfo(Collector):
 
 
 def _run_apart(runs: list[CollectorRun[T]]) -> None:
-    """Run in daemon threads, of which there is one unless a collector hangs."""
+    """Run in daemon threads: one, and more while a collector hangs."""
     waiting, back = deque(runs), queue.SimpleQueue[CollectorRun[T]]()
     deadline = monotonic() + PATIENCE
     away = dict.fromkeys(runs)
@@ -243,7 +245,7 @@ def _start(waiting: deque[CollectorRun[T]], back: queue.SimpleQueue[CollectorRun
                 run = waiting.popleft()
                 try:
                     run.run()
-                except BaseException as error:  # noqa: BLE001 -- such as SystemExit: not to be lost here
+                except BaseException as error:  # noqa: BLE001 -- such as SystemExit
                     run.fail(error)
                 finally:
                     back.put(run)
@@ -255,11 +257,11 @@ def _start(waiting: deque[CollectorRun[T]], back: queue.SimpleQueue[CollectorRun
 
 
 def _stack(thread: int) -> str:
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 -- documented, and the only way
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 -- it is documented
     return "".join(traceback.format_stack(frame)).rstrip() if frame else "its end"
 
 
 _under_way: WeakValueDictionary[int, CollectorRun[Any]] = WeakValueDictionary()
-"""Those that have not come to an end. One that an interrupt broke off is held by nobody."""
+"""Runs that have not ended. Weak, so that one ended by an interrupt is dropped."""
 
 after_fork_in_child(_under_way.clear)  # their threads are gone there

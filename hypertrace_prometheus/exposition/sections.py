@@ -1,4 +1,4 @@
-"""Metrics of third-party collectors as text that was checked, line by line."""
+"""Sections: metrics of third-party collectors as text, checked line by line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL_NAME = rb"[a-zA-Z_][a-zA-Z0-9_]*"
 _NUMBER = rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?"
 _VALUE = rb"(?:" + _NUMBER + rb"|[-+]Inf|NaN)"
-# Milliseconds: Prometheus takes digits alone, and not more than fit into an int64.
+# Milliseconds: Prometheus reads digits only, and no more than fit into an int64.
 _TEXT_TIME = rb"[0-9]{1,18}"
 # Seconds: no number of these digits is infinite.
 _OPENMETRICS_TIME = rb"-?[0-9]{1,99}(?:\.[0-9]*)?(?:e[-+]?[0-9]{1,2})?"
@@ -64,7 +64,7 @@ _OPENMETRICS = _Format(
     frozenset(b"counter gauge histogram summary unknown info stateset gaugehistogram".split()),
     _sample(_OPENMETRICS_TIME, rb"(?= # |\Z)"),
 )
-# A NUL is read in the labels of a sample, but makes Prometheus refuse the page in an exemplar.
+# Prometheus reads a NUL in the labels of a sample, but refuses the page for one in an exemplar.
 _EXEMPLAR = re.compile(
     rb" # " + _labels(rb'[^"\\\n\0]') + rb" " + _VALUE + rb"(?: " + _OPENMETRICS_TIME + rb")?"
 )
@@ -76,7 +76,7 @@ _PLAIN_HEAD = re.compile(_NAME.decode() + r""" [^\\"\n]*""")
 
 
 class Section:
-    """The lines of one family, under what says its type.
+    """The lines of one family below its head.
 
     Attributes:
         name: of the family, in the format it is written in.
@@ -120,7 +120,7 @@ class Section:
         """Add a line of the head.
 
         Raises:
-            ValueError: it says what the format does not know.
+            ValueError: the format does not have it.
         """
         match = _HEAD.fullmatch(line)
         if match is None:
@@ -141,7 +141,7 @@ class Section:
             fail: receives an error of its exemplar, without which the line is added.
 
         Raises:
-            ValueError: Prometheus cannot read it, or there is a line of this series.
+            ValueError: Prometheus cannot read it, or the series has a line already.
         """
         match = self._format.sample.match(line)
         if match is None or (match[3] and _is_ambiguous(match[3])):
@@ -167,8 +167,8 @@ class Section:
 
         Args:
             other: gives its series.
-            fail: receives an error for each that is here already, and one for a section of another
-                type, of which none are taken.
+            fail: receives an error for each series that is here already, and one for a section of
+                another type, of which no series is added.
         """
         if other.kind != self.kind:
             fail(ValueError(f"it gave {self.name}, which has another type at another collector"))
@@ -228,7 +228,7 @@ def plain_section(family: Metric, *, openmetrics: bool) -> Section | None:
         if name != head.sample_name or timestamp is not None or exemplar is not None:
             return None
         series = f"{name}{_plain_labels(labels)}" if labels else name
-        lines[series.encode()] = f"{series} {floatToGoString(value)}".encode()
+        lines[series.encode()] = f"{series} {floatToGoString(value)}".encode()  # type: ignore[no-untyped-call]
     section.fill(head, lines)
     return section
 
@@ -262,7 +262,7 @@ def _plain_labels(labels: Mapping[str, str]) -> str:
 def _lines(family: Metric, fail: Fail, *, openmetrics: bool) -> list[bytes]:
     try:
         text = _text(family, openmetrics=openmetrics)
-    except Exception:  # noqa: BLE001 -- found again below, with the sample it came from
+    except Exception:  # noqa: BLE001 -- raised again below, for the sample that causes it
         good = with_samples(family, _good(family, fail, openmetrics=openmetrics))
         text = _text(good, openmetrics=openmetrics)
     return text.split(b"\n")[:-1]
@@ -280,7 +280,7 @@ def _good(family: Metric, fail: Fail, *, openmetrics: bool) -> Iterator[Sample]:
 
 
 def _without_exemplar(family: Metric, sample: Sample, *, openmetrics: bool) -> Iterator[Sample]:
-    """Return a sample whose exemplar alone cannot be written, without it."""
+    """Return the sample without its exemplar, if it can be written so."""
     with suppress(Exception):  # its error was counted
         plain = sample._replace(exemplar=None)
         _text(with_samples(family, [plain]), openmetrics=openmetrics)
@@ -302,13 +302,13 @@ def _text(family: Metric, *, openmetrics: bool) -> bytes:
             return text.removesuffix(EOF)
         return generate_latest(alone)
     except Exception as error:
-        # They append the whole family, which the log need not repeat.
+        # `prometheus_client` appends the whole family, which would fill the log.
         error.args = tuple(argument for argument in error.args if argument is not family)
         raise
 
 
 class _Alone(Collector):
-    """Stands for a registry of one family, which was collected already."""
+    """A registry of one family that was collected already."""
 
     def __init__(self, family: Metric) -> None:
         self._family = family
@@ -318,13 +318,13 @@ class _Alone(Collector):
 
 
 def _is_ambiguous(labels: bytes) -> bool:
-    """Whether Prometheus takes labels for twice the same, one of which may be the metric's name."""
+    """Whether a label name comes twice; `__name__` is always there, as the name of the metric."""
     names = _LABEL_NAMES.findall(labels)
     return len({b"__name__", *names}) <= len(names)
 
 
 def _is_exemplar(name: bytes, text: bytes) -> bool:
-    """Whether a text is an exemplar, and may be one of a sample of this name."""
+    """Whether a text is an exemplar, and samples of this name may have one."""
     return name.endswith((b"_total", b"_bucket")) and _EXEMPLAR.fullmatch(text) is not None
 
 

@@ -128,7 +128,7 @@ class _Credential(NamedTuple):
 
 
 class _Failures:
-    """Times of the last failures of each client; the clients that failed longest ago are dropped."""
+    """Times of the last failures of each client; those that failed longest ago are dropped."""
 
     def __init__(self) -> None:
         # Held for a few dictionary operations, and only by threads of the server.

@@ -69,7 +69,7 @@ class Connection:
         self._set_deadline(_REQUEST_TIME)
 
     def notice(self, now: float) -> None:
-        """Remember since when there is something to `receive()`, which may be left for a later turn."""
+        """Remember since when there is something to `receive()`, perhaps in a later turn."""
         self._noticed = min(self._noticed, now)
 
     def receive(self) -> bool:

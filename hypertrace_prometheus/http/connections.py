@@ -119,7 +119,7 @@ class Connections:
             self._loop.join()
 
     def abandon(self) -> None:
-        """Close this process's copy of every socket, which ends no connection of another process."""
+        """Close every socket in this process; connections of other processes stay open."""
         _all.discard(self)
         sockets = (connection.socket for connection in self._open)
         wake_up = (self._wake_receiver, self._wake_sender)
@@ -144,7 +144,7 @@ class Connections:
             self._start_worker(connection)
 
     def _events(self) -> list[Event]:
-        """Return what to do now, for clients with few connections first, and their newest first."""
+        """Return what to do now: clients with few connections first, and of them the newest."""
         seconds = 0 if self._is_behind else _TICK if self._open else None
         try:
             events = [key.data for key, _ in reversed(self._selector.select(seconds))]

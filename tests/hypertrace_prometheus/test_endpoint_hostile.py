@@ -82,7 +82,7 @@ def is_sound(response: Response, request: Request) -> None:
 def test_no_request_is_answered_with_an_error_or_an_echo(
     method: str, query: str, accept: str, encoding: str
 ) -> None:
-    """Whatever a request says, the response is one of those that the endpoint has, and repeats nothing."""
+    """Any request gets one of the responses that the endpoint has, which repeats none of it."""
     headers = {"accept": accept, "accept-encoding": encoding}
     request = Request(method, query=query, headers=headers)
     is_sound(respond(VIEW, request), request)

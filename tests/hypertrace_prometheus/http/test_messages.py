@@ -127,7 +127,7 @@ def parsed_request(head: bytes) -> Request:
 
 
 def test_a_request_has_its_parts_its_client_and_its_time() -> None:
-    """Method, path and query are those of the first line, the path decoded; the rest is as given."""
+    """Method, path and query are those of the first line; the escapes of the path are decoded."""
     request = parsed_request(b"GET /x%20y?a=%20&b HTTP/1.1\r\nAccept: text/plain\r\n\r\n")
     assert request == Request("GET", "/x y", "a=%20&b", {"accept": "text/plain"}, "192.0.2.7", 12.5)
 

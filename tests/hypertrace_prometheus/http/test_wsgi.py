@@ -42,7 +42,7 @@ def test_a_view_gets_the_request() -> None:
 
 
 def test_a_server_gets_the_response() -> None:
-    """Status, headers and body are those of the response, as the standard's validator wants them."""
+    """Status, headers and body are those of the response, in the form that the standard wants."""
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "QUERY_STRING": ""}
     setup_testing_defaults(environ)
     started: list[Any] = []
