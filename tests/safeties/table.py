@@ -208,7 +208,7 @@ APPLICATION = (
     Safety(
         "label values are escaped",
         EXPORTER + "exposition/text.py",
-        "value.translate(_ESCAPES)",
+        "value.translate(ESCAPES)",
         "value",
         _exposition("text"),
     ),
@@ -925,7 +925,7 @@ SCRAPES = (
     Safety(
         "others do not give metrics of ours",
         EXPORTER + "exposition/render.py",
-        "        elif part.name in ours:\n",
+        "        elif title in ours:\n",
         "        elif False:\n",
         _exposition("render", "collection"),
     ),

@@ -362,5 +362,9 @@ def test_a_plain_section_takes_the_series_of_others() -> None:
     assert other is not None
     section.join(other, fail)
     assert section.body == b'depth{of="a\\"\\n\\\\"} 1.0\ndepth{of="b"} 2.0\n'
+    third = GaugeMetricFamily("depth", "Depth.", labels=["of"])
+    third.add_metric(["b"], 3)
+    again = plain_section(third, openmetrics=False)
+    assert again is not None
     with pytest.raises(ValueError, match="given twice"):
-        section.join(other, fail)
+        section.join(again, fail)
