@@ -8,15 +8,19 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from hypertrace_prometheus.http.server import MetricsServer
+from hypertrace_prometheus.routes import routes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace_prometheus.http.server import MetricsServer
+    from prometheus_client import CollectorRegistry
 
 PROC = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(not PROC.is_dir(), reason="needs Linux's /proc")
@@ -35,6 +39,11 @@ class Start(Protocol):
     """Starts a server; the fixture `start` gives one."""
 
     def __call__(self, **arguments: Any) -> MetricsServer: ...
+
+
+def serve(registry: CollectorRegistry, **arguments: Any) -> MetricsServer:
+    """Return a server of the exporter's pages."""
+    return MetricsServer(partial(routes, registry), **arguments)
 
 
 class Gate:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from hypertrace_prometheus.exposition.collection import CollectorRun
+
 WAIT = 10.0
 
 
@@ -76,8 +78,8 @@ def registry_of(*collectors: Any) -> CollectorRegistry:
 
 
 def names_of(registry: Any, **how: Any) -> list[str]:
-    harvests = collect(registry, lambda family, _: family.name, **how)
-    return [name for harvest in harvests for name in harvest.results]
+    runs = collect(registry, lambda family, _: family.name, **how)
+    return [name for run in runs for name in run.results]
 
 
 def fail(name: str) -> None:
@@ -171,14 +173,14 @@ def test_a_family_that_cannot_be_taken_costs_itself(
     """What becomes of a family may fail; the others of the collector are there all the same."""
     exporter.registry.register(Given("a", "b", "c"))
 
-    def convert(family: Metric, fail: Callable[[BaseException], None]) -> str:
+    def convert(family: Metric, run: CollectorRun[str]) -> str:
         if family.name == "c":
-            fail(ValueError("a part is missing"))
+            run.fail(ValueError("a part is missing"))
         fail_at_b(family.name)
         return family.name
 
-    harvests = collect(exporter.registry, convert, bounded=bounded)
-    assert harvests[-1].results == ["a", "c"]
+    runs = collect(exporter.registry, convert, bounded=bounded)
+    assert runs[-1].results == ["a", "c"]
     assert failures(exporter) == {"Given": 1}
 
 
@@ -395,8 +397,8 @@ class Hanging:
         return [GaugeMetricFamily("x", "X.", 1)]
 
 def names():
-    harvests = collection.collect(registry, lambda family, _: family.name, bounded=True)
-    return [name for harvest in harvests for name in harvest.results]
+    runs = collection.collect(registry, lambda family, _: family.name, bounded=True)
+    return [name for run in runs for name in run.results]
 
 forked = False
 registry = CollectorRegistry()

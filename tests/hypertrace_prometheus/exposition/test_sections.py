@@ -18,7 +18,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.samples import Exemplar, Sample
 
-from hypertrace_prometheus.exposition.sections import Section, sections_of, with_samples
+from hypertrace_prometheus.exposition.process import missing_defaults
+from hypertrace_prometheus.exposition.sections import (
+    Section,
+    plain_section,
+    sections_of,
+    with_samples,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,3 +319,52 @@ def test_sections_of_two_types_are_not_joined() -> None:
     assert lines(page_of(first)) == ['depth{pool="a"} 1.0']
     (error,) = errors
     assert "another type" in str(error)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_default_metrics_need_no_check(openmetrics: bool) -> None:
+    """A page without a check of the default metrics is the page with it."""
+    families = [
+        family
+        for collector in missing_defaults(CollectorRegistry())
+        for family in collector.collect()
+    ]
+    assert len(families) > 3
+    for family in families:
+        (checked,) = sections_of(family, fail, openmetrics=openmetrics)
+        plain = plain_section(family, openmetrics=openmetrics)
+        assert plain is not None
+        assert (plain.name, plain.kind, plain.names) == (checked.name, checked.kind, checked.names)
+        assert (plain.head, plain.body) == (checked.head, checked.body)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_a_family_is_plain_or_is_checked(openmetrics: bool) -> None:
+    """Without a check a family has the same text as with it, or none at all."""
+    plain = {}
+    for family in many_kinds().collect():
+        section = plain_section(family, openmetrics=openmetrics)
+        if section is not None:
+            (checked,) = sections_of(family, fail, openmetrics=openmetrics)
+            assert (section.head, section.body) == (checked.head, checked.body)
+            plain[family.name] = section
+    assert set(plain) == {"tiny", "huge", "nan", "low"}
+
+
+def test_a_plain_section_takes_the_series_of_others() -> None:
+    """A family that a third-party collector gives, too, has the series of both."""
+    first, second = (GaugeMetricFamily("depth", "Depth.", labels=["of"]) for _ in range(2))
+    first.add_metric(['a"\n\\'], 1)
+    second.add_metric(["b"], 2)
+    section = plain_section(first, openmetrics=False)
+    other = plain_section(second, openmetrics=False)
+    assert section is not None
+    assert other is not None
+    section.join(other, fail)
+    assert section.body == b'depth{of="a\\"\\n\\\\"} 1.0\ndepth{of="b"} 2.0\n'
+    third = GaugeMetricFamily("depth", "Depth.", labels=["of"])
+    third.add_metric(["b"], 3)
+    again = plain_section(third, openmetrics=False)
+    assert again is not None
+    with pytest.raises(ValueError, match="given twice"):
+        section.join(again, fail)

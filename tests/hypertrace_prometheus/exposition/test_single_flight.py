@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hypertrace_prometheus.exposition import single_flight
-from hypertrace_prometheus.exposition.single_flight import Snapshots
+from hypertrace_prometheus.exposition.single_flight import SingleFlight
 
 from ..wire import needs_fork
 
@@ -50,8 +50,8 @@ class Work:
         return result
 
 
-class Shared(Snapshots[str, int]):
-    """Snapshots that tell how many threads have come, so that no test needs to sleep."""
+class Shared(SingleFlight[str, int]):
+    """SingleFlight that tell how many threads have come, so that no test needs to sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -317,9 +317,9 @@ def test_nobody_waits_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> N
 
 FORK = """
 import faulthandler, os, threading
-from hypertrace_prometheus.exposition.single_flight import Snapshots
+from hypertrace_prometheus.exposition.single_flight import SingleFlight
 
-shared = Snapshots()
+shared = SingleFlight()
 started, proceed = threading.Event(), threading.Event()
 
 def hang(_):

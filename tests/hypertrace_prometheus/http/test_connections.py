@@ -86,9 +86,9 @@ def test_a_request_may_come_in_pieces(request_: bytes) -> None:
         taken = []
         for byte in request_:
             theirs.send(bytes([byte]))
-            taken.append(connection.take())
+            taken.append(connection.receive())
         with pytest.raises(BlockingIOError):
-            connection.take()
+            connection.receive()
     assert taken == [False] * (len(request_) - 1) + [True]
 
 
@@ -195,7 +195,7 @@ def test_all_its_time_is_bounded_whatever_a_client_does(clock: Clock) -> None:
         clock.now += 3.9
         other.sendall(HEALTH)
         connection.notice(clock.now)
-        assert connection.take()
+        assert connection.receive()
 
         def respond(_: bytes, client: str, asked: float) -> bytes:
             assert (client, asked, connection.deadline) == (HERE, 1003.9, float("inf"))
@@ -204,7 +204,7 @@ def test_all_its_time_is_bounded_whatever_a_client_does(clock: Clock) -> None:
 
         connection.wait_for_worker()
         assert connection.deadline == pytest.approx(1006)
-        connection.answer(respond)
+        connection.serve(respond)
         assert connection.deadline == pytest.approx(1106)
 
 
@@ -223,8 +223,8 @@ def test_a_request_was_there_when_it_was_noticed() -> None:
             other.sendall(part)
             for moment in moments:
                 connection.notice(moment)
-            assert connection.take() is (part != HEALTH[:9])
-        connection.answer(respond)
+            assert connection.receive() is (part != HEALTH[:9])
+        connection.serve(respond)
     assert asked == [(HERE, 3.0)]
 
 
@@ -269,16 +269,16 @@ def test_connections_are_bounded(
 @contextmanager
 def standing(server: MetricsServer) -> Iterator[None]:
     """Hold the loop in the middle of a turn while the block runs."""
-    reap = server._connections._reap
+    finish = server._connections._finish_done
     arrived, go = threading.Event(), threading.Event()
 
     def wait() -> None:
         arrived.set()
         assert go.wait(SOON)
-        reap()
+        finish()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server._connections, "_reap", wait)
+        patch.setattr(server._connections, "_finish_done", wait)
         assert arrived.wait(SOON)
         yield
     go.set()
@@ -334,7 +334,7 @@ def test_many_that_dribble_hold_up_nobody(
 ) -> None:
     """A request goes before the bytes of many: of another client, or of the same since longer."""
     opened = server._connections._open
-    seen = looks(server, monkeypatch, lambda: sum(bool(each._known) for each in opened))
+    seen = looks(server, monkeypatch, lambda: sum(bool(each._received) for each in opened))
     with ExitStack() as stack:
         sources = [HERE] * 60
         sources.insert(place, source)
@@ -346,7 +346,7 @@ def test_many_that_dribble_hold_up_nobody(
                 each.sendall(b"G")
             client.sendall(HEALTH)
         assert read_all(client).endswith(b"ok")
-        until(lambda: sum(bool(each._known) for each in tuple(opened)) >= 60)
+        until(lambda: sum(bool(each._received) for each in tuple(opened)) >= 60)
     assert seen[0] < 30
 
 
@@ -439,7 +439,7 @@ def test_an_idle_server_sleeps(server: MetricsServer, monkeypatch: pytest.Monkey
     turns = []
     assert exchange(server, HEALTH).endswith(b"ok")
     until(lambda: held(server) == 0)
-    monkeypatch.setattr(server._connections, "_reap", lambda: turns.append(1))
+    monkeypatch.setattr(server._connections, "_finish_done", lambda: turns.append(1))
     time.sleep(0.5)  # nothing is to happen, so there is nothing to wait for
     assert len(turns) <= 1  # the one that was under way
 
@@ -448,9 +448,9 @@ def test_clients_that_misbehave_cost_neither_threads_nor_time(
     start: Start, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many clients of each bad kind are gone in time; scrapes from elsewhere go on meanwhile."""
-    monkeypatch.setattr("hypertrace_prometheus.http.connection._SENDING", 0.8)
-    monkeypatch.setattr("hypertrace_prometheus.http.connection._TAKING", 0.8)
-    monkeypatch.setattr("hypertrace_prometheus.http.connection._IN_ALL", 1.3)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._REQUEST_TIME", 0.8)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._RESPONSE_TIME", 0.8)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._TOTAL_TIME", 1.3)
     Gauge("large", "x" * 5_000_000, registry=registry)
     server = start()
     most, slowest = 0, 0.0

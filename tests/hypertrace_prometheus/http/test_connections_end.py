@@ -17,7 +17,6 @@ from prometheus_client import Gauge
 
 from hypertrace_prometheus.http import connections as module
 from hypertrace_prometheus.http.connection import Connection
-from hypertrace_prometheus.http.server import MetricsServer
 
 from ..wire import (
     HEALTH,
@@ -34,6 +33,7 @@ from ..wire import (
     needs_proc,
     no_thread_left,
     read_all,
+    serve,
     threads,
     until,
     workers,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prometheus_client import CollectorRegistry
+
+    from hypertrace_prometheus.http.server import MetricsServer
 
 
 def test_a_failing_connection_is_not_news(
@@ -57,7 +59,7 @@ def test_a_failing_connection_is_not_news(
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "answer", fail)
+        patch.setattr(Connection, "serve", fail)
         assert exchange(server, HEALTH) == b""
     assert ask(server, "/metrics")[0] == 200
     assert caplog.messages == []
@@ -97,7 +99,7 @@ def test_start_and_stop_leak_no_descriptor(registry: CollectorRegistry) -> None:
     before = descriptors()
     begin = time.monotonic()
     for _ in range(100):
-        server = MetricsServer(registry)
+        server = serve(registry)
         ask(server, "/-/healthy")
         server.stop()
     assert time.monotonic() - begin < 10
@@ -259,8 +261,8 @@ def test_a_system_without_threads_keeps_the_port_free(
     """When the system refuses a thread, the constructor raises and the port is free again."""
     port = free_port()
     with no_thread_left(), pytest.raises(RuntimeError, match="new thread"):
-        MetricsServer(registry, port=port)
-    MetricsServer(registry, port=port).stop()
+        serve(registry, port=port)
+    serve(registry, port=port).stop()
 
 
 def test_a_system_without_descriptors_keeps_the_port_free(
@@ -275,8 +277,8 @@ def test_a_system_without_descriptors_keeps_the_port_free(
     with monkeypatch.context() as patch:
         patch.setattr("socket.socketpair", refuse)
         with pytest.raises(OSError, match="Too many"):
-            MetricsServer(registry, port=port)
-    MetricsServer(registry, port=port).stop()
+            serve(registry, port=port)
+    serve(registry, port=port).stop()
 
 
 PROGRAM = """\
@@ -285,10 +287,15 @@ faulthandler.dump_traceback_later(20, exit=True)
 warnings.simplefilter("ignore")  # of 3.12, about fork and threads: ours is what is tried
 from prometheus_client import CollectorRegistry
 from hypertrace_prometheus.http.server import MetricsServer
+from hypertrace_prometheus.routes import routes
 
 HEALTH = b"GET /-/healthy HTTP/1.1\\r\\n\\r\\n"
 registry = CollectorRegistry()
-server = MetricsServer(registry)
+
+def serve(port=0):
+    return MetricsServer(lambda address: routes(registry, address), port=port)
+
+server = serve()
 
 def connect(said):
     client = socket.create_connection((server.host, server.port), 5)
@@ -391,7 +398,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
         "    print('child', sockets() - ours, flush=True)\n"
         "    server.stop()\n"
         "    server.stop()\n"
-        "    own = MetricsServer(registry)\n"
+        "    own = serve()\n"
         "    with socket.create_connection((own.host, own.port), 5) as client:\n"
         "        client.sendall(HEALTH)\n"
         "        print('child', client.recv(8), flush=True)\n"
@@ -404,7 +411,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
         "print('parent', half.recv(8))\n"
         "begin = time.monotonic()\n"
         "server.stop()\n"
-        "server = MetricsServer(registry, port=server.port)\n"
+        "server = serve(server.port)\n"
         "print('parent', connect(HEALTH).recv(8), time.monotonic() - begin < 1)\n"
         "os.kill(child, signal.SIGKILL)\n"
         "os.waitpid(child, 0)\n"
@@ -420,7 +427,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
     ]
 
 
-STEPS = ["_watch", "_take", "_next", "_start_worker", "_reap", "_drain"]
+STEPS = ["_watch", "_receive", "_next_waiting", "_start_worker", "_finish_done", "_drain"]
 
 
 @needs_fork
@@ -441,7 +448,7 @@ def test_a_fork_at_any_step_of_the_loop_is_harmless() -> None:
         "                os._exit(sockets() - ours)\n"
         "        return original(self, *arguments)\n"
         "    ours = sockets() + 1\n"  # the client
-        "    server = MetricsServer(registry)\n"
+        "    server = serve()\n"
         "    setattr(Connections, step, forking)\n"
         "    client = connect(HEALTH)\n"
         "    print(step, client.recv(8))\n"

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def test_the_url_leads_to_the_metrics(server: MetricsServer) -> None:
-    """The server listens on loopback, on a port that it tells, and serves the registry."""
+    """The server listens on loopback, on the port that `port` and `url` name."""
     assert server.host == "127.0.0.1"
-    assert server.url == f"http://127.0.0.1:{server.port}/metrics"
+    assert server.url == f"http://127.0.0.1:{server.port}"
     status, headers, body = ask(server, "/metrics")
     assert status == 200
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -92,7 +92,7 @@ def test_head_sends_headers_alone(server: MetricsServer, path: str) -> None:
 
 
 def test_the_server_does_not_tell_its_versions(server: MetricsServer) -> None:
-    """The Server header names neither werkzeug nor Python nor any version."""
+    """The Server header names neither Python nor any version."""
     assert ask(server, "/metrics")[1]["Server"] == "hypertrace"
 
 
@@ -129,7 +129,7 @@ def test_a_server_that_everyone_can_read_warns_once(
     start(host="0.0.0.0")
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("hypertrace_prometheus", logging.WARNING)
-    for word in ("on 0.0.0.0 lets everyone", "auth", "certfile", "host='127.0.0.1'"):
+    for word in ("on 0.0.0.0 is open", "auth", "certfile", "host='127.0.0.1'"):
         assert word in record.getMessage()
     start(host="192.0.2.1")
     assert len(caplog.records) == 2

@@ -87,7 +87,7 @@ def ask(
 def test_a_certificate_makes_it_https(start: Start, ours: Files) -> None:
     """With a certificate and its key the server speaks TLS, and its URL says so."""
     server = start(**secured(ours))
-    assert server.url == f"https://127.0.0.1:{server.port}/metrics"
+    assert server.url == f"https://127.0.0.1:{server.port}"
     status, body = ask(server, trusting(ours))
     assert status == 200
     assert b"jobs_total 3.0" in body
