@@ -84,7 +84,7 @@ IN_PROGRESS = LastValue(
 )
 EDGES = Counter(
     "function_edges_total",
-    description="Spans in other spans: who calls whom.",
+    description="Spans that started in other spans, by both functions.",
     labels=labels.EDGE,
 )
 

@@ -76,7 +76,7 @@ def _http(*names: str) -> tuple[str, ...]:
 APPLICATION = (
     Safety(
         "trace functions that stand for each other do not hang the program",
-        CORE + "_targets.py",
+        CORE + "_trace_functions.py",
         "for _ in range(_MAX_FORWARDS):",
         "while True:",
         _core("dispatch"),
@@ -95,10 +95,36 @@ APPLICATION = (
         _core("failures", "targets"),
     ),
     Safety(
+        "errors of a trace function at the start of a span are swallowed",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._swallow(error, culprit)
+""",
+        """\
+        except ZeroDivisionError as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
         "what ends a program is not swallowed",
         CORE + "_tracer.py",
         """\
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            self._swallow(error, culprit)
+""",
+        """\
+        except BaseException as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
+        "what ends a program is not swallowed at the start of a span",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- as above
             self._swallow(error, culprit)
 """,
         """\
@@ -152,7 +178,7 @@ APPLICATION = (
     Safety(
         "what tracing traces is dropped",
         CORE + "_guard.py",
-        "    _is_untraced.set(True)\n",
+        "    _is_suppressed.set(True)\n",
         "",
         _core("guard"),
     ),
@@ -166,8 +192,8 @@ APPLICATION = (
     Safety(
         "finalizers do not touch the context they interrupt",
         CORE + "_guard.py",
-        "        return copy_context().run(_untraced, function, args)\n",
-        "        return _untraced(function, args)\n",
+        "        return copy_context().run(_run_suppressed, function, args)\n",
+        "        return _run_suppressed(function, args)\n",
         _core("guard"),
     ),
     Safety(
@@ -180,7 +206,7 @@ APPLICATION = (
     Safety(
         "marks of tracing go with it",
         CORE + "_guard.py",
-        "            _nestings.pop(runner, None)\n",
+        "            _recursions.pop(runner, None)\n",
         "            pass\n",
         _core("guard"),
     ),
@@ -256,28 +282,28 @@ APPLICATION = (
     ),
     Safety(
         "a trace function that makes up attributes gets events",
-        CORE + "_targets.py",
+        CORE + "_trace_functions.py",
         "callable(getattr(type(function), name, None))",
         "callable(getattr(function, name, None))",
         _core("protocols"),
     ),
     Safety(
         "trace functions that only start when they are called are refused",
-        CORE + "_dispatch.py",
-        "    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):\n",
+        CORE + "_trace_functions.py",
+        "    if any(is_kind(called) for is_kind in kinds) or _is_marked_as_coroutine(function):\n",
         "    if False:\n",
         _core("dispatch"),
     ),
     Safety(
         "objects that only start when they are called are refused, too",
-        CORE + "_dispatch.py",
+        CORE + "_trace_functions.py",
         "called = function if is_function else type(function).__call__",
         "called = function",
         _core("dispatch"),
     ),
     Safety(
         "classes are refused as trace functions",
-        CORE + "_dispatch.py",
+        CORE + "_trace_functions.py",
         "    if issubclass(type(function), type):\n",
         "    if False:\n",
         _core("dispatch"),
@@ -362,7 +388,7 @@ APPLICATION = (
     Safety(
         "code that replaced a traced function is not replaced by the old",
         CORE + "_instrument.py",
-        "        if not self.stands():\n            return False\n",
+        "        if not self.is_current():\n            return False\n",
         "",
         _core("instrument"),
     ),
@@ -376,8 +402,8 @@ APPLICATION = (
     Safety(
         "tracers of other modules share no recorders",
         CORE + "_targets.py",
-        "        key = share_key, source._class_names(), home\n",
-        "        key = share_key, source._class_names()\n",
+        "        key = share_key, tracer._class_names(), module\n",
+        "        key = share_key, tracer._class_names()\n",
         _core("places"),
     ),
     Safety(
@@ -390,16 +416,16 @@ APPLICATION = (
     Safety(
         "a span that ended in another context is passed over",
         CORE + "_span.py",
-        "                if outer is not None and outer._token is LEFT:\n"
-        "                    outer = outer._not_left()\n",
+        "                if outer is not None and outer._token is ENDED:\n"
+        "                    outer = outer._nearest_open()\n",
         "                if False:\n                    pass\n",
         _core("upstream"),
     ),
     Safety(
         "spans that ended in other contexts hold no chain",
         CORE + "_span.py",
-        "        if outer is not None and outer._token is LEFT:\n"
-        "            outer = outer._not_left()\n        # A finalizer",
+        "        if outer is not None and outer._token is ENDED:\n"
+        "            outer = outer._nearest_open()\n        # A finalizer",
         "        # A finalizer",
         _core("upstream"),
     ),
@@ -535,10 +561,7 @@ COUNTING = (
     Safety(
         "values that say that they are equal are told apart",
         METRICS + "recorders.py",
-        """\
-        is_text = _TEXTS.issuperset(map(id, map(type, values)))
-        found = self.known.get(values) if is_text else None
-""",
+        "        found = self.known.get(values) if are_texts(values) else None\n",
         """\
         try:
             found = self.known.get(values)
@@ -724,10 +747,10 @@ BOUNDED = (
     ),
     Safety(
         "numberings of classes are bounded",
-        CORE + "_numbers.py",
-        "    if len(numbers) >= MAX_NAMES:\n",
+        CORE + "_object_ids.py",
+        "    if len(sequences) >= MAX_NAMES:\n",
         "    if False:\n",
-        _core("numbers"),
+        _core("object_ids"),
     ),
     Safety(
         "a tracer does not keep its object",
@@ -1354,8 +1377,8 @@ COMPILED = (
     Safety(
         "compiled: what tracing traces is dropped",
         CORE + "_speedups.c",
-        "    if (PyList_GET_SIZE(state.marks) == 0)\n        return 0;\n",
-        "    if (PyList_GET_SIZE(state.marks) >= 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.active_suppressions) == 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.active_suppressions) >= 0)\n        return 0;\n",
         _core("guard"),
     ),
     Safety(
@@ -1382,7 +1405,7 @@ COMPILED = (
     Safety(
         "compiled: a span that ended in another context is passed over",
         CORE + "_speedups.c",
-        "|| !is_left(current))",
+        "|| !has_ended(current))",
         "|| 1)",
         _core("upstream"),
     ),
@@ -1470,14 +1493,14 @@ PUSHING = (
     Safety(
         "push: what could not be sent is sent later",
         PUSH + "push.py",
-        "        untraced(self.send, encoded)\n        self._previous = reading\n",
+        "        suppress_tracing(self.send, encoded)\n        self._previous = reading\n",
         "        self._previous = reading\n        untraced(self.send, encoded)\n",
         _push("push"),
     ),
     Safety(
         "push: what sending traces is dropped",
         PUSH + "push.py",
-        "untraced(self.send, encoded)",
+        "suppress_tracing(self.send, encoded)",
         "self.send(encoded)",
         _push("push"),
     ),
@@ -1616,7 +1639,7 @@ PUSHING = (
     ),
     Safety(
         "push: exporters of the same metrics count once",
-        CORE + "_dispatch.py",
+        CORE + "_fan_out.py",
         "for function in map(receiver_of, functions):",
         "for function in functions:",
         _core("dispatch"),

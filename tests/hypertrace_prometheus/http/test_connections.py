@@ -447,7 +447,7 @@ def test_an_idle_server_sleeps(server: MetricsServer, monkeypatch: pytest.Monkey
 def test_clients_that_misbehave_cost_neither_threads_nor_time(
     start: Start, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many clients of each bad kind are disconnected in time; other clients can scrape meanwhile."""
+    """Many clients of each bad kind are disconnected in time; others can scrape meanwhile."""
     monkeypatch.setattr("hypertrace_prometheus.http.connection._REQUEST_TIME", 0.8)
     monkeypatch.setattr("hypertrace_prometheus.http.connection._RESPONSE_TIME", 0.8)
     monkeypatch.setattr("hypertrace_prometheus.http.connection._TOTAL_TIME", 1.3)
