@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from .labels import OBJECT_PROPS, clean
 
 RESERVED = ("le", "quantile", "job", "instance")
-"""Labels that belong to Prometheus, which gives them a meaning or sets them itself, as it does with
-all names that begin with two underscores."""
+"""Labels that belong to Prometheus, which gives them a meaning or sets them itself. So do all that
+begin with two underscores."""
 
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
 
 # For names whose words are lower case and divided by `_`. Words that are written together match as
-# well (`dbpassword`, `clientsecret`), but not inside another word (`tokenizer`, `secretary`, `author`).
+# well (`dbpassword`, `clientsecret`), but not inside another one (`tokenizer`, `secretary`).
 _SECRET = re.compile(
     r"""
       password | passphrase | passcode | passwd | credential

@@ -136,7 +136,7 @@ def values(page: bytes) -> dict[str, float]:
 
 
 def test_without_wishes_the_text_format_is_served(registry: CollectorRegistry) -> None:
-    """A client that states no wishes gets the whole registry in text format 0.0.4."""
+    """A client without an `Accept` header gets the whole registry in text format 0.0.4."""
     reply = call(registry)
     assert reply.status == "200 OK"
     assert reply.headers["Content-Type"] == TEXT

@@ -28,7 +28,7 @@ WAIT = 10.0
 
 
 class Slow:
-    """A collector that waits until it is told to go on, and counts how often it was asked."""
+    """A collector that waits for an event, and counts its calls."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.started = threading.Event()
@@ -133,7 +133,7 @@ def test_requests_at_the_same_time_share_one_collection(
 
 
 def test_requests_after_each_other_are_collected_anew(registry: CollectorRegistry) -> None:
-    """Who counts and then scrapes sees the count, however short ago the last scrape was."""
+    """A scrape shows what was counted before it, however recent the last scrape was."""
     fresh = Counter("fresh", "Fresh.", registry=registry)
     for number, way in enumerate(WAYS * 2, start=1):
         fresh.inc()
@@ -197,7 +197,7 @@ def test_names_that_nothing_has_start_no_collection(
 def test_pages_of_some_names_are_compressed_one_by_one(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that asks for many of them has one core for it, and a scrape does not wait."""
+    """Many pages of some names are compressed on one core, and a whole page does not wait."""
     compress, some, whole = gzip.compress, threading.Semaphore(0), threading.Event()
     at_once, most = [0], [0]
 
@@ -227,7 +227,7 @@ def test_pages_of_some_names_are_compressed_one_by_one(
 def test_a_collector_that_hangs_is_given_up(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bounded view answers in time, without the metrics of who is not back."""
+    """A bounded view responds in time, without the metrics of a collector that has not returned."""
     monkeypatch.setattr(collection, "PATIENCE", 0.2)
     slow = Slow(registry)
     for _ in range(3):

@@ -47,7 +47,7 @@ def serve(registry: CollectorRegistry, **arguments: Any) -> MetricsServer:
 
 
 class Gate:
-    """A collector that stands still in a scrape until the test opens it."""
+    """A collector that waits in a scrape until the test opens it."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -73,14 +73,14 @@ def ask(
 
 
 def connect(server: MetricsServer, said: bytes = b"", source: str = HERE) -> socket.socket:
-    """Return a connection that has said something."""
+    """Return a connection on which some bytes were sent."""
     client = socket.create_connection((server.host, server.port), SOON, (source, 0))
     client.sendall(said)
     return client
 
 
 def read_all(client: socket.socket) -> bytes:
-    """Read until the server hangs up; fails when it does not."""
+    """Read until the server closes the connection; fails when it does not."""
     parts = []
     with suppress(ConnectionError):  # it may hang up on bytes that it never read
         while part := client.recv(65536):

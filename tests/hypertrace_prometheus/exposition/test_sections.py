@@ -114,7 +114,7 @@ def test_what_is_right_is_left_as_it_is(openmetrics: bool) -> None:
     ids=["lone surrogate", "no number", "no text", "no name", "no labels"],
 )
 def test_a_sample_that_cannot_be_written_is_left_out(openmetrics: bool, sample: Any) -> None:
-    """The family is shown with its other samples, and the error is told."""
+    """The family is shown with its other samples, and the error is reported."""
     errors: list[BaseException] = []
     family = gauge(({"a": "1"}, 1), sample, ({"a": "2"}, 2))
     page = text(family, errors, openmetrics=openmetrics)
@@ -252,7 +252,7 @@ def test_each_format_has_its_types(openmetrics: bool, kind: str) -> None:
 
 
 def test_a_series_is_shown_once() -> None:
-    """Of a series that comes twice the first value is shown, and the second told."""
+    """Of a series that comes twice the first value is shown, and the second is reported."""
     errors: list[BaseException] = []
     page = text(gauge(({"a": "1", "b": "2"}, 1), ({"b": "2", "a": "1"}, 2), ({}, 3)), errors)
     assert lines(page) == ['depth{a="1",b="2"} 1.0', "depth 3.0"]
@@ -286,7 +286,7 @@ def test_a_head_that_parsers_refuse_is_an_error(attribute: str, value: Any) -> N
 
 
 def test_what_is_no_family_is_an_error() -> None:
-    """An object that is no metric is told as such."""
+    """An object that is no metric is reported as such."""
     for thing in (None, 7, "depth 1"):
         with pytest.raises(AttributeError):
             sections_of(thing, fail, openmetrics=False)  # type: ignore[arg-type]

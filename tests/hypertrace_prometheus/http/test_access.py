@@ -87,7 +87,7 @@ def status(guard: CredentialsGuard, sent: str | None, client: str = "192.0.2.1")
 
 @pytest.mark.parametrize("sent", GOOD)
 def test_each_credential_lets_in(secrets: str, sent: str) -> None:
-    """Every name with its password, and every token, is let in; schemes in any case."""
+    """Every name with its password, and every token, is accepted; schemes in any case."""
     assert status(CredentialsGuard(secrets), sent) == 200
 
 
@@ -125,7 +125,7 @@ def test_files_of_other_editors_will_do(tmp_path: Path, text: str) -> None:
 
 
 def test_a_file_in_utf_16_is_an_error(tmp_path: Path) -> None:
-    """A file with two bytes a character raises ValueError, instead of letting nobody in."""
+    """A file with two bytes a character raises ValueError, as no line of it would ever match."""
     path = tmp_path / "secrets"
     path.write_bytes("ada:pass".encode("utf-16"))
     with pytest.raises(ValueError, match=r"line 1 of .*neither 'name:password'"):
@@ -177,7 +177,7 @@ def test_a_malformed_line_is_an_error(
 def test_no_credentials_are_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
-    """A file or variable that has none raises ValueError that names it: nobody could come in."""
+    """A file or variable without credentials raises ValueError that names it."""
     path = tmp_path / "secrets"
     path.write_text(text)
     monkeypatch.setenv("METRICS_AUTH", text)
@@ -199,7 +199,7 @@ def test_what_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.mark.parametrize("source", ["ada:s3cret", "s3cret", "", "file:", "env:", "FILE:x"])
 def test_credentials_are_no_argument(source: str) -> None:
-    """An argument that names no place raises ValueError that does not repeat it."""
+    """An argument that is no file and no variable raises ValueError that does not repeat it."""
     with pytest.raises(ValueError, match="'file:PATH' or 'env:NAME'") as caught:
         CredentialsGuard(source)
     assert "s3cret" not in str(caught.value)
@@ -207,7 +207,7 @@ def test_credentials_are_no_argument(source: str) -> None:
 
 @pytest.mark.parametrize("source", [b"s3cret", ("ada", "s3cret"), 1])
 def test_an_argument_of_another_type_is_an_error(source: Any) -> None:
-    """What is no str raises TypeError that does not repeat it."""
+    """An argument that is no str raises TypeError that does not repeat it."""
     with pytest.raises(TypeError, match="auth must be a str") as caught:
         CredentialsGuard(source)
     assert "s3cret" not in str(caught.value)
@@ -224,7 +224,7 @@ def test_nothing_shows_the_credentials(secrets: str, caplog: pytest.LogCaptureFi
 
 
 def test_every_credential_is_compared(secrets: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right or wrong, near or far, digests of one length are compared with all there are."""
+    """A credential is compared with all known ones, as digests of one length, right or wrong."""
     compared: list[tuple[int, int]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -260,7 +260,7 @@ def test_guessing_is_limited(secrets: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_sending_no_credentials_is_no_guess(secrets: str) -> None:
-    """A probe or browser that sends none is refused each time, and shuts nobody out."""
+    """A client that sends no credentials is refused each time, but never blocked."""
     guard = CredentialsGuard(secrets)
     assert {status(guard, None) for _ in range(50)} == {401}
     assert status(guard, GOOD[0]) == 200
@@ -288,7 +288,7 @@ def test_what_is_known_of_failures_is_bounded(secrets: str) -> None:
 
 
 def test_nothing_is_shown_without_credentials(start: Start, secrets: str) -> None:
-    """Every path, there or not, and every method, needs them; with them it is as ever."""
+    """Every path and method needs credentials; with them the response is the usual one."""
     server = start(auth=secrets)
     for path in [*PATHS, "/nothing"]:
         for method in ("GET", "HEAD", "POST"):
@@ -323,7 +323,7 @@ def test_two_headers_are_no_credentials(start: Start, secrets: str) -> None:
 
 
 def test_an_unknown_user_is_as_slow_as_a_known_one(secrets: str) -> None:
-    """How long a response takes tells nothing of whether the name is known."""
+    """The time that a refusal takes does not depend on whether the name is known."""
     guard = CredentialsGuard(secrets)
 
     def took(sent: str) -> float:
@@ -377,13 +377,13 @@ FOREIGN = [
 
 @pytest.mark.parametrize("host", OURS)
 def test_this_machine_may_be_named(host: str) -> None:
-    """Names and addresses of loopback are let in at any port, and the host that was given."""
+    """Names and addresses of loopback are accepted at any port, and so is the given host."""
     assert HostGuard("Box-7.lan")(Request("GET", headers={"host": host})) is None
 
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_another_machine_may_not_be_named(host: str) -> None:
-    """Any other name, and what is none, is refused with status 421 and a constant text."""
+    """Any other name, or malformed one, is refused with status 421 and a constant text."""
     response = HostGuard("127.0.0.1")(Request("GET", headers={"host": host}))
     assert response is not None
     assert response.status == 421
@@ -402,7 +402,7 @@ def test_another_machine_may_not_be_named(host: str) -> None:
     ],
 )
 def test_a_foreign_name_gets_nothing(server: MetricsServer, path: str, headers: bytes) -> None:
-    """On loopback no path answers a page on the web whose name was made to point here."""
+    """On loopback, a web page whose name was made to resolve to this machine gets no page."""
     answer = exchange(server, f"GET {path} HTTP/1.1\r\n".encode() + headers + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 421 ")
     assert b"jobs_total" not in answer
@@ -425,13 +425,13 @@ def test_who_names_no_host_is_let_in(server: MetricsServer) -> None:
 
 
 def test_a_forwarded_name_changes_nothing(server: MetricsServer) -> None:
-    """What a proxy says of the name it was asked by is not looked at."""
+    """The name that a proxy forwards is ignored."""
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Host: evil.example\r\n\r\n"
     assert exchange(server, request).startswith(b"HTTP/1.1 200 ")
 
 
 def test_beyond_loopback_any_name_will_do(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that listens beyond loopback has names that it does not know."""
+    """A server that listens beyond loopback accepts any name, as it cannot know its own."""
 
     def everywhere(*_: object) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))

@@ -98,7 +98,7 @@ def test_a_privileged_port_is_an_error(registry: CollectorRegistry) -> None:
 def test_the_advice_for_a_privileged_port_is_another(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the system reserves a port, the PermissionError says which are free to have."""
+    """Where the system reserves a port, the PermissionError says which ports are not reserved."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -118,7 +118,7 @@ def test_an_address_of_another_machine_is_an_error(registry: CollectorRegistry) 
 def test_an_unknown_host_is_an_error(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that nobody knows raises OSError that names it and the port."""
+    """A name that does not resolve raises OSError that names it and the port."""
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -68,7 +68,7 @@ def test_a_failing_connection_is_not_news(
 
 @needs_proc
 def test_stop_leaves_nothing_behind(start: Start) -> None:
-    """After stop() no thread and no descriptor is left, and nobody answers at the port."""
+    """After stop() no thread and no descriptor is left, and the port refuses connections."""
     before = descriptors()
     server = start()
     with ExitStack() as stack:
@@ -121,7 +121,7 @@ def test_stop_may_be_called_twice_and_from_any_thread(server: MetricsServer) -> 
 def test_a_signal_handler_may_stop_a_server_that_stops(
     server: MetricsServer, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal that comes while stop() waits for a scrape may call stop() itself."""
+    """A signal handler that runs while stop() waits for a scrape may call stop() itself."""
     monkeypatch.setattr(module, "_GRACE", 0.2)
     gate = Gate()
     registry.register(gate)
@@ -149,7 +149,7 @@ def test_a_signal_handler_may_stop_a_server_that_stops(
 def test_stop_lets_a_running_request_finish(
     server: MetricsServer, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A scrape that is under way when the server stops still gets its whole answer."""
+    """A scrape that is running when the server stops still gets its whole response."""
     monkeypatch.setattr(module, "_GRACE", SOON)
     gate = Gate()
     registry.register(gate)
@@ -167,7 +167,7 @@ def test_stop_lets_a_running_request_finish(
 def test_stop_does_not_wait_for_a_collector_that_hangs(
     start: Start, registry: CollectorRegistry
 ) -> None:
-    """A collector that does not return keeps neither stop(), for a second, nor the port."""
+    """A collector that does not return delays stop() by no second, and does not keep the port."""
     gate = Gate()
     registry.register(gate)
     server = start()
@@ -186,7 +186,7 @@ def test_stop_does_not_wait_for_a_collector_that_hangs(
 def test_stop_wakes_a_worker_that_waits_for_a_client(
     server: MetricsServer, registry: CollectorRegistry
 ) -> None:
-    """A client that does not take its answer keeps neither stop(), for a second, nor a thread."""
+    """A client that does not read its response delays stop() by no second, and keeps no thread."""
     Gauge("large", "x" * 20_000_000, registry=registry)
     with connect(server, SCRAPE) as client:
         assert client.recv(1)
@@ -198,7 +198,7 @@ def test_stop_wakes_a_worker_that_waits_for_a_client(
 
 @needs_proc
 def test_another_holder_of_the_socket_does_not_keep_the_port(start: Start) -> None:
-    """Where a copy of the listening socket got into a child, stop() frees the port for all that."""
+    """stop() frees the port also where a child has a copy of the listening socket."""
     server = start()
     copy = os.dup(server._connections._listener.fileno())
     try:
@@ -211,7 +211,7 @@ def test_another_holder_of_the_socket_does_not_keep_the_port(start: Start) -> No
 def test_a_thread_of_the_server_may_stop_it(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """stop() called from a worker, as by an object that dies there, comes back."""
+    """stop() returns when a worker calls it, as a finalizer may do there."""
     respond = server._connections._respond
     stopped = threading.Event()
 
@@ -230,7 +230,7 @@ def test_a_thread_of_the_server_may_stop_it(
 def test_a_collector_may_stop_the_server(
     server: MetricsServer, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """stop() called by a collector comes back, wherever it runs."""
+    """stop() returns when a collector calls it, in whichever thread it runs."""
     monkeypatch.setattr(module, "_GRACE", 0.1)
     stopped = threading.Event()
 
@@ -345,7 +345,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_finished_program_ends_at_once(ending: str, code: int) -> None:
-    """A program ends within a second while a scrape is under way and 20 clients dawdle."""
+    """A program ends within a second while a scrape runs and 20 clients are slow."""
     done = run(
         "def exit(*_):\n"
         "    server.stop()\n"
@@ -469,7 +469,7 @@ def test_a_fork_at_any_step_of_the_loop_is_harmless() -> None:
 
 @needs_fork
 def test_a_forked_child_leaves_the_parents_clients_alone() -> None:
-    """A child that ends, with its copy of the server stopped or not, hangs up on nobody."""
+    """A child that ends, with its copy of the server stopped or not, closes no connection."""
     done = run(
         "half = connect(b'GET /-/healthy HTTP/1.1\\r\\n')\n"
         "connect(HEALTH).recv(8)\n"

@@ -53,7 +53,7 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def check(answer: bytes) -> int:
-    """Check what every answer has, whatever it answers; return its status."""
+    """Check what every response has; return its status."""
     status, headers, body = parsed(answer)
     assert headers["Server"] == "hypertrace"
     assert headers["Connection"] == "close"
@@ -194,7 +194,7 @@ def test_a_response_is_the_last_of_its_connection() -> None:
 
 
 def test_any_bytes_get_a_proper_answer(server: MetricsServer) -> None:
-    """Thousands of odd heads get whole answers: no status from 500 on, no echo, no other path."""
+    """Thousands of odd heads get whole responses: no status from 500 on, no echo, no other path."""
     draw = Random(7)
     respond = server._connections._respond
     seen = set()

@@ -32,7 +32,7 @@ def test_the_url_leads_to_the_metrics(server: MetricsServer) -> None:
 
 
 def test_the_query_and_the_headers_reach_the_endpoint(server: MetricsServer) -> None:
-    """What the client asks for, restriction and format, is what it gets."""
+    """The query and the headers of a request choose the names and the format of the page."""
     answer = exchange(
         server,
         b"GET /metrics?name[]=nothing HTTP/1.1\r\nHost: localhost\r\n"
@@ -99,7 +99,7 @@ def test_the_server_does_not_tell_its_versions(server: MetricsServer) -> None:
 def test_requests_leave_nothing_on_the_terminal(
     server: MetricsServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is printed for a request, well answered, refused, or broken off."""
+    """Nothing is printed for a request, whether it is served, refused or broken off."""
     for path in [*PATHS, "/nothing"]:
         ask(server, path)
         ask(server, path, "POST")
@@ -124,7 +124,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_server_that_everyone_can_read_warns_once(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Beyond loopback, where nobody is refused, one warning an address says how to close it."""
+    """Beyond loopback, a server that accepts every client warns once for each address."""
     start(host="0.0.0.0").stop()
     start(host="0.0.0.0")
     (record,) = caplog.records
@@ -151,7 +151,7 @@ def test_a_server_that_refuses_others_does_not_warn(
     security: dict[str, str],
     warnings: int,
 ) -> None:
-    """Beyond loopback, `auth` or `client_ca` is enough for silence; a certificate alone is not."""
+    """Beyond loopback, `auth` or `client_ca` prevents the warning; a certificate alone does not."""
     monkeypatch.setenv("METRICS_AUTH", "Bearer x")
     monkeypatch.setattr(module, "make_context", lambda *_: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     start(host="0.0.0.0", **security)
@@ -159,7 +159,7 @@ def test_a_server_that_refuses_others_does_not_warn(
 
 
 def test_a_server_on_loopback_does_not_warn(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """On loopback nobody else can read, so that there is nothing to warn of."""
+    """On loopback no other machine can read, and there is no warning."""
     start(host="localhost")
     start(host="127.0.0.3")
     assert caplog.records == []
@@ -182,7 +182,7 @@ def test_counting_goes_on_when_a_port_is_busy() -> None:
 
 @pytest.mark.parametrize("name", ["certfile", "keyfile", "client_ca", "auth"])
 def test_security_without_a_server_is_an_error(name: str) -> None:
-    """An exporter that serves nothing cannot secure it: ValueError names argument and way out."""
+    """Without a server, an argument that would secure it raises ValueError that names it."""
     arguments: dict[str, Any] = {name: "file:x"}
     with pytest.raises(ValueError, match=f"{name} without port: .*pass a port"):
         PrometheusExporter(**arguments)
