@@ -21,7 +21,7 @@ _SECRET = re.compile(
     | (?<![a-z]) pass_(word|phrase|code)
     | (pwd | secret | cookie | csrf | xsrf)s? (?![a-z])
     | token (?![a-z])
-    | (api|access|refresh|auth|bearer|session|id)_?tokens (?![a-z])  # `tokens` alone is a number of them
+    | (api|access|refresh|auth|bearer|session|id)_?tokens (?![a-z])  # `tokens` alone: a number
     | (api|access|private|priv|secret|auth|session|signing|encryption|ssh|master)_?keys? (?![a-z])
     | (?<![a-z]) (rsa|aes|gpg|pgp|hmac)_?keys? (?![a-z])
     | (session | (?<![a-z])(php)?sess)_?ids? (?![a-z])
