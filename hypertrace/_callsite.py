@@ -73,7 +73,7 @@ def resolve(frame: FrameType | None) -> CallSite:
     if frame is None:
         return NOWHERE
     code, offset = frame.f_code, frame.f_lasti
-    module = frame.f_globals.get("__name__")
+    module: Any = frame.f_globals.get("__name__")
     if type(module) is not str:
         module = str.__str__(module) if issubclass(type(module), str) else None
     site = _sites.get((id(code) + offset, module))

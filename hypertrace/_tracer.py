@@ -337,8 +337,8 @@ def _parent(tracer: Tracer | None) -> TracedObject | None:
 
 install_methods(
     globals(),
-    span=vars(_span),
-    dispatch=vars(_dispatch),
-    bindings=vars(_bindings),
-    recorders=vars(_recorders),
+    span=_span.__dict__,
+    dispatch=_dispatch.__dict__,
+    bindings=_bindings.__dict__,
+    recorders=_recorders.__dict__,
 )

@@ -66,7 +66,7 @@ class PushExporter(Exporter):
             RuntimeError: the system has no thread left.
         """
         super().__init__(metrics, counting)
-        self.interval = _checked_interval(interval)
+        self.interval: float = _checked_interval(interval)
         self._sent = Cell()
         self._failures = Cell()
         self._log_limit = RateLimit()

@@ -43,7 +43,7 @@ class Count(Series):
     def __init__(self, key: Key) -> None:
         """Start at 0."""
         self.key = key
-        self.cell = Cell()
+        self.cell: Cell = Cell()
 
     @property
     def value(self) -> int:
@@ -121,8 +121,8 @@ class Spans:
         """
         self._key = key
         self._bounds = bounds
-        self.results = {"ok": self._histogram("ok")}
-        self.started = Cell()
+        self.results: dict[str, Histogram] = {"ok": self._histogram("ok")}
+        self.started: Cell = Cell()
         self._left = Cell()
         self._arrived = Cell()
 
@@ -174,7 +174,7 @@ class Histogram(Series):
     def __init__(self, key: Key, bounds: tuple[float, ...]) -> None:
         """Start empty, with buckets up to each of `bounds` (seconds, ascending) and infinity."""
         self.key = key
-        self.bounds = bounds
+        self.bounds: tuple[float, ...] = bounds
         self.buffer: list[float] = []
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0

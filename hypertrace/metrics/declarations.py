@@ -42,25 +42,25 @@ class Declaration:
 class Counter(Declaration):
     """A count that only rises."""
 
-    kind = "counter"
+    kind: ClassVar[Kind] = "counter"
 
 
 class LastValue(Declaration):
     """A number that rises and falls."""
 
-    kind = "gauge"
+    kind: ClassVar[Kind] = "gauge"
 
 
 class Distribution(Declaration):
     """Values counted in buckets."""
 
-    kind = "histogram"
+    kind: ClassVar[Kind] = "histogram"
 
 
 class Info(Declaration):
     """Facts that do not change while the process lives, as labels of the value 1."""
 
-    kind = "info"
+    kind: ClassVar[Kind] = "info"
 
 
 CALLS = Counter(

@@ -86,13 +86,17 @@ class FunctionSeries:
         names, props = labeller.site_names, labeller.prop_names
         self._trace_id = names.index(labels.TRACE_ID)
         counter = replace(CALLS, name=counter_name)
-        self.calls = SeriesTable(counter, max_series, (names, props), Calls)
+        self.calls: SeriesTable[Calls] = SeriesTable(counter, max_series, (names, props), Calls)
         # Spans are calls: one limit holds for both.
-        self.overflow_spans = self.calls.overflow.spans_in(bounds_of("", ""))
+        self.overflow_spans: Spans = self.calls.overflow.spans_in(bounds_of("", ""))
         exception_names = names, (*props, *EXCEPTIONS.labels)
-        self.exceptions = SeriesTable(EXCEPTIONS, max_series, exception_names, Count)
+        self.exceptions: SeriesTable[Count] = SeriesTable(
+            EXCEPTIONS, max_series, exception_names, Count
+        )
         edge_names = (labels.CLASS,), EDGES.labels
-        self.edges = SeriesTable(EDGES, max_series, edge_names, Count) if upstream else None
+        self.edges: SeriesTable[Count] | None = (
+            SeriesTable(EDGES, max_series, edge_names, Count) if upstream else None
+        )
 
     def site_of(self, event: TraceEvent) -> Site:
         """Return what the events of this one's call site have in common."""

@@ -71,7 +71,7 @@ class Labeller:
             max_length: longer label values are cut to so many characters.
             object_ids: whether the numbers of objects become labels.
         """
-        self.allowed = tuple(allowed)
+        self.allowed: tuple[str, ...] = tuple(allowed)
         self.max_length = max_length
         self._object_ids = object_ids
         cleaned = tuple(allowed.values())

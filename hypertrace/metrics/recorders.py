@@ -45,7 +45,7 @@ class PropsIndex(Generic[T]):
             make: finds or makes what belongs to the texts of the values; it may be slow.
             is_lasting: whether what `make` returned may be remembered.
         """
-        self.names = labeller.allowed
+        self.names: tuple[str, ...] = labeller.allowed
         self.known: dict[tuple[object, ...], T] = {}
         # With the types of the values: 1 and True are equal, but not as texts.
         self._numbers: dict[tuple[tuple[object, ...], tuple[type, ...]], T] = {}
@@ -122,11 +122,11 @@ class SpansRecorder:
             edge: finds what counts the spans inside another one; None if edges are not counted.
             simple: nothing but the duration is wanted of a span that ends well.
         """
-        self.spans = spans
+        self.spans: Spans = spans
         self._ends = ends
-        self.edge = edge
-        self.start = spans.started.increment
-        self.durations = spans.results["ok"].buffer if simple else None
+        self.edge: Callable[[Upstream], Callable[[], object]] | None = edge
+        self.start: Callable[[], object] = spans.started.increment
+        self.durations: list[float] | None = spans.results["ok"].buffer if simple else None
 
     def end(self, event: SpanEvent) -> None:
         """Record the end of a span."""

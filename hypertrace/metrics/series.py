@@ -47,7 +47,7 @@ class Series:
         Args:
             key: its label values.
         """
-        self.key = key
+        self.key: Key = key
 
     @property
     def labels(self) -> Values:
