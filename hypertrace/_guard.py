@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from _thread import get_ident
 from contextvars import ContextVar, copy_context
 
 from .cells import Cell
+from .forks import after_fork_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,5 +145,4 @@ def _forget_other_threads() -> None:
     _recursions.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
+after_fork_in_child(_forget_other_threads)

@@ -141,7 +141,7 @@ class Labeller:
 def import_path(caller: Caller) -> str:
     """Return the file of a caller relative to where it was imported from: `shop/cart.py`.
 
-    So a label is the same on every machine and tells nothing of the host. A file that is under no
+    So a label is the same on every machine and shows nothing of the host. A file that is under no
     import path is named by its last part. Cells of a notebook are `<notebook>` and inputs at a
     prompt `<stdin>`, so that editing them makes no new series; `<string>` and the like stay.
     """
@@ -177,7 +177,7 @@ def _import_path(filename: str, module: str | None) -> str:
 
 
 def _import_roots() -> list[str]:
-    # Python ignores what is no string there, too.
+    # Python ignores other entries, too.
     entries = [_absolute(entry) for entry in sys.path if isinstance(entry, str)]
     return [entry.rstrip("/") for entry in entries if entry]
 

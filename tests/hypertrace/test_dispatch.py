@@ -21,7 +21,7 @@ from hypertrace import (
     set_trace_function,
     swallowed_errors,
 )
-from hypertrace._targets import is_bindable
+from hypertrace._trace_functions import is_bindable
 from hypertrace.testing import capture_events
 from hypertrace_prometheus import PrometheusExporter
 

@@ -14,7 +14,7 @@ from hypertrace import (
     Tracer,
     set_trace_function,
 )
-from hypertrace._targets import is_bindable
+from hypertrace._trace_functions import is_bindable
 
 METHODS = ("share_key", "bind", "bind_props")
 

@@ -130,7 +130,7 @@ def test_the_health_of_the_counting_is_in_each_line(
 
 def reading_of(value: Any, label: str = "x") -> Reading:
     """Give a reading with one gauge."""
-    declaration = LastValue(name="depth", description="", labels=("queue",), of_function=False)
+    declaration = LastValue("depth", description="", labels=("queue",))
     return Reading(1.5, [Family(declaration, ("queue",), [Series(((label,), ()))], [value])])
 
 

@@ -223,3 +223,10 @@ def test_a_family_knows_the_names_of_its_samples(name: str, kind: str, names: se
     """They are known without making a sample."""
     fail: Callable[[], Family] = dict[str, Family]().popitem  # type: ignore[assignment]
     assert FamilyMetric(declared(name, kind), fail, TextCache()).names == names
+
+
+def test_a_histogram_knows_the_names_of_its_samples() -> None:
+    """They are those that its samples, and its lines, have."""
+    shown = durations(timed(0.5))
+    assert shown.names == {sample.name for sample in shown.samples}
+    assert shown.names == {line.split("{")[0] for line in shown.lines(openmetrics=False)}
