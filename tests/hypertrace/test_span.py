@@ -60,24 +60,24 @@ class Recorder:
         self.calls: list[str] = []
         self.ended: list[SpanEvent] = []
 
-    def _tell(self, name: str) -> None:
+    def _record_call(self, name: str) -> None:
         self.calls.append(name)
         if name == self.failing:
             raise LookupError(name)
 
     def start(self) -> None:
-        self._tell("start")
+        self._record_call("start")
 
     def end(self, event: SpanEvent) -> None:
         self.ended.append(event)
-        self._tell("end")
+        self._record_call("end")
 
     def edge(self, upstream: Upstream) -> Callable[[], object]:
-        self._tell("edge")
-        return lambda: self._tell("count edge")
+        self._record_call("edge")
+        return lambda: self._record_call("count edge")
 
     def fold(self) -> None:
-        self._tell("fold")
+        self._record_call("fold")
         if self.durations is not None:
             self.durations.clear()
 
@@ -91,7 +91,7 @@ class Binding:
         self.events: list[TraceEvent] = []
         self.bound: list[str] = []
 
-    def _tell(self, name: str) -> None:
+    def _record_call(self, name: str) -> None:
         self.bound.append(name)
         if name == self.failing:
             raise LookupError(name)
@@ -100,7 +100,7 @@ class Binding:
         self.events.append(event)
 
     def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
-        self._tell("share_key")
+        self._record_call("share_key")
         return traced.class_name
 
     def bind(self, event: TraceEvent) -> Callable[[], object]:
@@ -110,11 +110,11 @@ class Binding:
         return lambda _: None
 
     def bind_span(self, event: TraceEvent) -> Recorder:
-        self._tell("bind_span")
+        self._record_call("bind_span")
         return self.recorder
 
     def bind_span_props(self, event: TraceEvent) -> Callable[[dict[str, object]], Recorder]:
-        self._tell("bind_span_props")
+        self._record_call("bind_span_props")
         return lambda props: self.recorder
 
 
@@ -454,6 +454,22 @@ def test_an_interrupt_in_a_trace_function_passes_on(error: type[BaseException]) 
     set_trace_function(interrupted)
     with pytest.raises(error):
         Swarm().connect()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_at_the_start_of_a_span_passes_on(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exceptions that must end the program also do so while a span is bound."""
+
+    def interrupted(event: TraceEvent) -> None:
+        raise error
+
+    binding = Binding(Recorder(), "")
+    monkeypatch.setattr(binding, "bind_span", interrupted)
+    set_trace_function(binding)
+    with pytest.raises(error):
+        Swarm().tracer.span()
 
 
 def test_a_trace_function_that_opens_spans_is_not_traced(events: list[Any]) -> None:

@@ -509,6 +509,21 @@ def test_a_context_whose_span_was_left_elsewhere_goes_on_outside_of_it(events: l
     assert _edges(events) == {(None, "held"): 1, ("held", "before"): 1, (None, "after"): 2}
 
 
+def test_a_traced_generator_is_not_inside_a_span_left_elsewhere(events: list[Any]) -> None:
+    """A traced generator that starts where an ended span is still the current one is outside it."""
+
+    @traced
+    def steps() -> Iterator[int]:
+        yield 1
+
+    there = contextvars.copy_context()
+    held = _holding("held")
+    there.run(next, held)
+    next(held, None)
+    there.run(list, steps())
+    assert [event.upstream for event in events] == [None, None]
+
+
 def test_the_exporter_counts_no_edge_from_a_span_left_elsewhere() -> None:
     """With `upstream=True` a generator that is abandoned calls nothing afterwards."""
     exporter = PrometheusExporter(collect_defaults=False, upstream=True)

@@ -105,7 +105,7 @@ APPLICATION = (
         except ZeroDivisionError as error:
             self._swallow(error, culprit)
 """,
-        _core("failures", "targets"),
+        _core("span"),
     ),
     Safety(
         "what ends a program is not swallowed",
@@ -131,7 +131,7 @@ APPLICATION = (
         except BaseException as error:
             self._swallow(error, culprit)
 """,
-        _core("failures", "targets"),
+        _core("span"),
     ),
     Safety(
         "what is swallowed is counted",
