@@ -54,9 +54,11 @@ def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None
             ends with this trace function: when another one is set, or none.
 
     Raises:
-        TypeError: `function` is not callable, a class, or a coroutine or generator function.
+        TypeError: `function`, or the one that it stands for, is not callable, a class, or a
+            coroutine or generator function.
     """
     _check_callable(function)
+    _check_callable(receiver_of(function))
     _replace_target(target_for(function), strict=strict)
     _silent.report()
 
@@ -92,6 +94,8 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
     for function in functions:
         _check_callable(function)
     receivers = _receivers(functions)
+    for receiver in receivers:
+        _check_callable(receiver)
     span_bindable = [f for f in receivers if is_span_bindable(f)]
     if len(span_bindable) == len(receivers):
         return _SpanBindableFanOut(span_bindable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
+from types import FunctionType
 from weakref import WeakValueDictionary
 
 from ._bindings import PropsBindings, SpanBinding
@@ -74,14 +75,21 @@ def receiver_of(function: TraceFunction) -> TraceFunction:
     See `ForwardingTraceFunction`.
     """
     for _ in range(_MAX_FORWARDS):
-        # Asked of the class, as in `_offers`.
-        if not hasattr(type(function), "forwards_to"):
+        if not _has(function, "forwards_to"):
             break
         other = function.forwards_to  # type: ignore[attr-defined]  # as was just asked
         if not callable(other):  # an attribute that only has this name
             break
         function = other
     return function
+
+
+def _has(function: TraceFunction, name: str) -> bool:
+    """Whether a trace function has an attribute: not one that is made up, as those of a mock."""
+    if hasattr(type(function), name):
+        return True
+    # Not of a plain function: `functools.wraps` copies the attributes of what it wraps.
+    return not isinstance(function, FunctionType) and name in getattr(function, "__dict__", ())
 
 
 def is_bindable(function: TraceFunction) -> TypeGuard[BindableTraceFunction]:

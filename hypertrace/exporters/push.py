@@ -35,8 +35,9 @@ class PushExporter(Exporter):
 
     An exporter works until `stop()`, also if the program does not hold it. What is left is sent
     when the interpreter exits, or a child of `multiprocessing` does, within 2 seconds for all
-    exporters; a warning is logged if that is too short. A process that is ended at once (`os._exit`, SIGKILL, and SIGTERM unless the program
-    handles it) loses what came in since the last time.
+    exporters; a warning is logged where that is too short. A process that is ended at once
+    (`os._exit`, SIGKILL, and SIGTERM unless the program handles it) loses what came in since the
+    last time.
 
     The thread ends before the process forks, and starts again in parent and child. The child sends
     what it counts itself. A fork waits for a thread that is just sending, for 0.1 seconds.
