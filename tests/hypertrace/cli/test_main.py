@@ -36,7 +36,9 @@ def test_a_command_may_have_more_words(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of the commands that the arguments begin with, the longest one is run."""
-    install("long", {"greet.them.all": "commands_of_long:GREET_ALL"}, {"commands_of_long": COMMANDS})
+    install(
+        "long", {"greet.them.all": "commands_of_long:GREET_ALL"}, {"commands_of_long": COMMANDS}
+    )
     install("short", {"greet": "commands_of_short:GREET"}, {"commands_of_short": COMMANDS})
     assert main(["greet", "them", "all"]) == 0
     assert main(["greet", "them"]) == 0

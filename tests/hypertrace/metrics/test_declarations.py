@@ -37,7 +37,7 @@ def test_no_two_declarations_have_one_name() -> None:
     [(Counter, "counter"), (LastValue, "gauge"), (Distribution, "histogram"), (Info, "info")],
 )
 def test_each_class_declares_its_kind(declaration: type[Declaration], kind: str) -> None:
-    """A declaration is immutable, and without unit and labels unless it says otherwise."""
+    """A declaration is immutable; without more, it has neither a unit nor labels of its own."""
     one = declaration("x", description="X.")
     assert (one.kind, one.unit, one.labels) == (kind, "", ())
     with pytest.raises(AttributeError):
@@ -45,13 +45,13 @@ def test_each_class_declares_its_kind(declaration: type[Declaration], kind: str)
 
 
 def test_the_labels_of_a_family_follow_its_declaration() -> None:
-    """Those of a function come first where it has them; the last ones are the declared ones."""
+    """Those of a function come first where it has them, then the declared ones."""
     reading = Metrics(upstream=True, allowed_props=["topic"]).read()
     of_functions = reading.families[0].label_names
     for family in reading.families:
         own = family.declaration.labels
         assert family.label_names[len(family.label_names) - len(own) :] == own
-        if family.name.startswith("function_") and family.declaration is not declarations.EDGES:
+        if family.declaration in BUILT_IN and family.name != declarations.EDGES.name:
             assert family.label_names == (*of_functions, *own)
 
 
