@@ -38,7 +38,8 @@ def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None
             It ends with this trace function: when another one is set, or none.
 
     Raises:
-        TypeError: `function` is not callable, a class, or a coroutine or generator function.
+        TypeError: `function`, or the one that it forwards to, is not callable, a class, or a
+            coroutine or generator function.
     """
     check_trace_function(function)
     _replace_target(target_for(function), strict=strict)

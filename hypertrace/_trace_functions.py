@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 _MAX_FORWARDS = 10
 
 
-def check_trace_function(function: object) -> None:
-    """Check that an object can be called with an event.
+def check_trace_function(function: TraceFunction) -> None:
+    """Check that an object, and the one that it forwards to, can be called with an event.
 
     Raises:
-        TypeError: it is not callable, a class, or a coroutine or generator function.
+        TypeError: one of them is not callable, a class, or a coroutine or generator function.
     """
+    _check_callable(function)
+    _check_callable(receiver_of(function))
+
+
+def _check_callable(function: object) -> None:
     if not callable(function):
         raise TypeError(f"a trace function must be callable with one event, not {function!r}")
     if issubclass(type(function), type):
@@ -55,14 +60,22 @@ def _is_marked_as_coroutine(function: object) -> bool:
 def receiver_of(function: TraceFunction) -> TraceFunction:
     """Return the trace function that receives the events; see `ForwardingTraceFunction`."""
     for _ in range(_MAX_FORWARDS):
-        # Looked up in the class, as in `_offers`.
-        if not hasattr(type(function), "forwards_to"):
+        if not _has_attribute(function, "forwards_to"):
             break
-        other = function.forwards_to  # type: ignore[attr-defined]  # its class has it
+        other = function.forwards_to  # type: ignore[attr-defined]  # as was just checked
         if not callable(other):  # an unrelated attribute of the same name
             break
         function = other
     return function
+
+
+def _has_attribute(function: TraceFunction, name: str) -> bool:
+    """Whether a trace function or its class has an attribute, other than one that a mock makes."""
+    if hasattr(type(function), name):
+        return True
+    # Not of a plain function: `functools.wraps` copies the attributes of what it wraps.
+    is_function = issubclass(type(function), FunctionType)
+    return not is_function and name in getattr(function, "__dict__", ())
 
 
 def is_bindable(function: TraceFunction) -> TypeGuard[BindableTraceFunction]:

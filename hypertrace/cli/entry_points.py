@@ -60,6 +60,8 @@ def _packages() -> dict[str, EntryPoints]:
 
 
 def _checked(loaded: object) -> Command:
-    if isinstance(loaded, Command):
-        return loaded
-    raise TypeError(f"it is no hypertrace.cli.command.Command, but of {type(loaded).__name__}")
+    if not isinstance(loaded, Command):
+        raise TypeError(f"it is no hypertrace.cli.command.Command, but of {type(loaded).__name__}")
+    if not isinstance(loaded.help, str):
+        raise TypeError(f"its help must be a str, not {loaded.help!r}")
+    return loaded

@@ -72,10 +72,11 @@ def _run(prog: str, words: list[str]) -> int:
         say(f"hypertrace {__version__}")
         return 0
     commands = installed()
-    if " ".join(words[:2]) in commands:
-        words[:2] = [" ".join(words[:2])]
-    if words and words[0] in commands:
-        return _run_command(prog, words[0], commands[words[0]], words[1:])
+    most = max((name.count(" ") + 1 for name in commands), default=0)
+    for count in range(min(most, len(words)), 0, -1):  # `dashboards push` before `dashboards`
+        name = " ".join(words[:count])
+        if name in commands:
+            return _run_command(prog, name, commands[name], words[count:])
     parser = _overview(prog, commands)
     parser.parse_args(words)
     parser.print_help(sys.stderr)

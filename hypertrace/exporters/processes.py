@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
         def _resume(self) -> None: ...
         def _restart_in_child(self) -> None: ...
+        def _report_unsent(self, seconds: float) -> None: ...
 
 
 EXIT_TIMEOUT = 2.0
@@ -64,8 +65,10 @@ def _finish(exporters: Iterable[Exporting]) -> None:
         exporter._thread.request()
         exporter._thread.end()
     for exporter in exporters:
-        exporter._thread.join(deadline - monotonic())
+        has_ended = exporter._thread.join(deadline - monotonic())
         exporter._closed = True
+        if not (has_ended or exporter._thread.is_current()):
+            exporter._report_unsent(EXIT_TIMEOUT)
 
 
 def _at_exit() -> None:

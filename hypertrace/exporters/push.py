@@ -35,8 +35,9 @@ class PushExporter(Exporter):
 
     An exporter works until `stop()`, also if the program does not hold it. What is left is sent
     when the interpreter exits, or a child of `multiprocessing` does, within 2 seconds for all
-    exporters. A process that is ended at once (`os._exit`, SIGKILL, and SIGTERM unless the program
-    handles it) loses what came in since the last time.
+    exporters; a warning is logged where that is too short. A process that is ended at once
+    (`os._exit`, SIGKILL, and SIGTERM unless the program handles it) loses what came in since the
+    last time.
 
     The thread ends before the process forks, and starts again in parent and child. The child sends
     what it counts itself. A fork waits for a thread that is just sending, for 0.1 seconds.
@@ -175,6 +176,17 @@ class PushExporter(Exporter):
             "".join(traceback.format_exception_only(error)).strip(),
             self._log_limit.take_suppressed(),
         )
+
+    def _report_unsent(self, seconds: float) -> None:
+        """Log that the last reading was not sent in time, so that no loss is silent."""
+        with suppress(Exception):  # as above
+            untraced(
+                _logger.warning,
+                "%s did not send its last reading within %g seconds: what came in since the one "
+                "before may be lost",
+                type(self).__name__,
+                seconds,
+            )
 
     def _resume(self) -> None:
         """Start the thread after a fork."""

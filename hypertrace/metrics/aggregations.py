@@ -79,11 +79,17 @@ class Calls(Count):
     def spans_in(self, bounds: tuple[float, ...]) -> Spans:
         """Return the spans, which start empty with buckets up to `bounds` if there are none yet."""
         if self.spans is None:
-            made = Spans(self.key, bounds)
-            # One line that calls nothing between check and assignment, so it is one step to other
-            # threads: of two that are made at the same time, all use the first.
-            self.spans = made if self.spans is None else self.spans
+            # All that get here before the assignment get the same: `setdefault` is one step, and
+            # only after the assignment is the entry removed.
+            made = _being_made.setdefault(self, Spans(self.key, bounds))
+            if self.spans is None:
+                self.spans = made
+            _being_made.pop(self, None)
         return self.spans
+
+
+_being_made: dict[Calls, Spans] = {}
+"""Spans that are not assigned yet, each of which one or several threads are making."""
 
 
 class SpansReading(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from hypertrace import Upstream, suppress_tracing
@@ -192,14 +193,12 @@ class FunctionSeries:
             _usage(self.calls, counts[-1]),
             Usage(DURATIONS.name, len(timed) - 1, self.calls.limit, reading.finished),
         ]
-        # Without calls are the overflow, mostly, and series whose spans are open or ended with
-        # other props. From the end, so that the other indexes stay right.
-        for index in reversed(timed):
-            if not counts[index]:
-                del calls[index], counts[index]
         names = self.calls.label_names
+        # Without calls are the overflow, mostly, and series whose spans are open or ended with
+        # other props, of which there may be as many as of those with calls.
+        called, positive = [*compress(calls, counts)], [*filter(None, counts)]
         families = [
-            Family(self.calls.declaration, names, calls, counts),
+            Family(self.calls.declaration, names, called, positive),
             Family(DURATIONS, (*names, *DURATIONS.labels), *_columns(durations)),
         ]
         # Not by their truth: an empty table is false, and still a family.

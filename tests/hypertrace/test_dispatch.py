@@ -4,9 +4,9 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from functools import partial
+from functools import partial, wraps
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -355,6 +355,60 @@ def test_several_that_stand_for_the_same_one_count_once(make_counting: type[Any]
     swarm.connect()
     swarm.connect()
     assert [sum(f.counts("id").values()) for f in (one, other)] == [8, 8]
+
+
+class Forwarding:
+    """Stands for another trace function by an attribute of its own, not of its class."""
+
+    def __init__(self, forwards_to: Any) -> None:
+        self.forwards_to = forwards_to
+
+    def __call__(self, event: TraceEvent) -> None:
+        self.forwards_to(event)
+
+
+def test_the_one_stood_for_may_be_an_attribute_of_the_object(make_counting: type[Any]) -> None:
+    """A `forwards_to` that is set in `__init__` counts like a property of the class."""
+    counting, other = make_counting(), make_counting()
+    function = fan_out(Forwarding(counting), Standing(counting), Forwarding(fan_out(other)), other)
+    assert is_bindable(function) == is_bindable(counting)
+    set_trace_function(function)
+    Swarm().connect()
+    assert [sum(f.counts("id").values()) for f in (counting, other)] == [4, 4]
+
+
+def test_a_function_that_wraps_one_stands_for_none() -> None:
+    """What `functools.wraps` copies to a function does not send events past it."""
+    seen: list[TraceEvent] = []
+
+    @wraps(Forwarding(print_nothing))
+    def wrapper(event: TraceEvent) -> None:
+        seen.append(event)
+
+    set_trace_function(fan_out(wrapper, seen.append))
+    Tracer("a").trace()
+    assert len(seen) == 2
+
+
+def test_one_that_makes_up_attributes_stands_for_none() -> None:
+    """A mock has any attribute, and gets its events itself."""
+    mock = Mock()
+    set_trace_function(fan_out(mock, print_nothing))
+    Tracer("a").trace()
+    assert mock.call_count == 1
+
+
+async def _awaited(_: TraceEvent) -> None:
+    pass
+
+
+@pytest.mark.parametrize("other", [Tracer, _awaited], ids=["a class", "a coroutine function"])
+@pytest.mark.parametrize("make", [Standing, Forwarding])
+def test_the_one_stood_for_must_be_a_trace_function(make: Any, other: Any) -> None:
+    """What is refused as a trace function is refused behind one that stands for it, too."""
+    for configure in (set_trace_function, fan_out):
+        with pytest.raises(TypeError, match=r"a trace function (is called|runs when)"):
+            configure(make(other))
 
 
 @pytest.mark.parametrize("other", [None, 7, "name"], ids=str)

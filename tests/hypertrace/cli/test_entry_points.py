@@ -43,6 +43,10 @@ def test_a_command_is_imported_when_it_is_loaded() -> None:
         ("", "cannot run: loading {} raised AttributeError: "),
         ("COMMAND = 7", "cannot run: loading {} raised TypeError: it is no hypertrace.cli.command"),
         ("COMMAND", "cannot run: loading {} raised NameError: "),
+        (
+            "from hypertrace.cli.command import Command\nCOMMAND = Command(None, print, print)",
+            "cannot run: loading {} raised TypeError: its help must be a str, not None",
+        ),
         ("no Python", "cannot run: loading {} raised SyntaxError: "),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from hypertrace import __version__
 from hypertrace.cli.main import main
 
-from .conftest import Install
+from .conftest import COMMANDS, Install
 
 NAMES = {"hypertrace": "hypertrace", "hypertrace_prometheus": "hypertrace-prometheus"}
 """The program's names, by the module that `python -m` runs."""
@@ -30,6 +30,19 @@ def test_a_command_may_have_two_words(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["greet", "all"]) == 0
     assert main(["greet", "al"]) == 0
     assert capsys.readouterr().out == "hello, all\nhello, al\n"
+
+
+def test_a_command_may_have_more_words(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the commands that the arguments begin with, the longest one is run."""
+    install(
+        "long", {"greet.them.all": "commands_of_long:GREET_ALL"}, {"commands_of_long": COMMANDS}
+    )
+    install("short", {"greet": "commands_of_short:GREET"}, {"commands_of_short": COMMANDS})
+    assert main(["greet", "them", "all"]) == 0
+    assert main(["greet", "them"]) == 0
+    assert capsys.readouterr().out == "hello, all\nhello, them\n"
 
 
 @pytest.mark.usefixtures("greetings")

@@ -140,6 +140,11 @@ threading.Thread(target=work).start()
 def test_one_that_hangs_costs_the_others_nothing_at_exit(run: Run) -> None:
     """All exporters send at the same time at exit, and the program ends though some hang."""
     program = """
+import logging
+
+logging.disable()  # each that hangs is logged
+
+
 def hang(_):
     threading.Event().wait()
 

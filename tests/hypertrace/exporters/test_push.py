@@ -196,6 +196,21 @@ def test_stop_does_not_wait_for_ever(
     assert (exporter.sent, exporter.failures) == (1, 0)
 
 
+def test_a_last_reading_that_is_not_sent_in_time_is_logged(
+    record: Callable[..., Recording],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What `stop`, or the end of the program, leaves unsent is not lost in silence."""
+    monkeypatch.setattr(processes, "EXIT_TIMEOUT", 0.01)
+    exporter, hanging = record(), Hanging()
+    exporter.on_send = hanging
+    exporter.stop()
+    hanging.released.set()
+    (message,) = [one.getMessage() for one in caplog.records]
+    assert message.startswith("Recording did not send its last reading within 0.01 seconds")
+
+
 @pytest.mark.parametrize("call", [lambda one: one.flush(NEVER), lambda one: one.stop()])
 def test_an_exporter_may_be_used_while_it_sends(
     record: Callable[..., Recording], call: Callable[[Recording], object]

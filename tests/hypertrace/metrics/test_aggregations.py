@@ -22,6 +22,7 @@ from ...running import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 BOUNDS = (0.1, 1.0)
 KEY = ("Cart",), ("a",)
@@ -517,6 +518,45 @@ def test_threads_that_make_the_spans_of_a_series_use_the_same(
     calls = Calls(KEY)
     in_threads(*[lambda: calls.spans_in((1.0,)).end("ok", 0.5)] * 2)
     assert calls.value == 2
+
+
+def test_spans_made_in_the_middle_of_a_call_that_makes_them_are_the_same() -> None:
+    """A tool may run Python between any two instructions, and so let another thread in."""
+    seen = 0
+    for instruction in range(1, 100):
+        calls = Calls(KEY)
+        seen = _interrupted(calls, instruction)
+        assert calls.value == min(seen, instruction) // instruction + 1, instruction
+    assert 10 < seen < 99
+
+
+def _interrupted(calls: Calls, instruction: int) -> int:
+    """Record a span, and another one in front of an instruction of `spans_in`.
+
+    Returns:
+        How many instructions there were.
+    """
+    seen = 0
+
+    def at_instruction(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal seen
+        if frame.f_code is not Calls.spans_in.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        seen += event == "opcode"
+        if event == "opcode" and seen == instruction:
+            # What runs in a trace function is not traced.
+            calls.spans_in((1.0,)).end("ok", 0.5)
+        return at_instruction
+
+    tracing = sys.gettrace()
+    sys.settrace(at_instruction)
+    try:
+        spans = calls.spans_in((1.0,))
+    finally:
+        sys.settrace(tracing)
+    spans.end("ok", 0.5)
+    return seen
 
 
 # --- bounds -----------------------------------------------------------------------------
