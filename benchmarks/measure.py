@@ -22,6 +22,27 @@ _WARM_UP_CALLS = 2_000
 
 
 @dataclass(frozen=True)
+class OnePython:
+    """The figures of one core on one Python, in nanoseconds.
+
+    Attributes:
+        version: of Python.
+        core: a name in `CORES`.
+        trace: a method that traces, counted.
+        idle: a method that does nothing.
+        empty: a method that calls an empty one with the signature of `trace()`.
+        bound: a method that calls a bound `inc()`.
+    """
+
+    version: str
+    core: str
+    trace: float
+    idle: float
+    empty: float
+    bound: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table: our figure, and what it is judged by.
 

@@ -25,7 +25,7 @@ class Idle:
 
 
 def main() -> None:
-    """Print the version, whether the core is compiled, and what `pythons.OnePython` holds."""
+    """Print the version, whether the core is compiled, and what `measure.OnePython` holds."""
     effort = Effort(rounds=int(sys.argv[1]), turn=float(sys.argv[2]), quick=False)
     with exporting(exemplar=None):
         operations = {

@@ -12,14 +12,13 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.metadata import metadata, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from . import report
-from .measure import COMPILED, CORES, FULL, QUICK
+from .measure import COMPILED, CORES, FULL, QUICK, OnePython
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,32 +26,11 @@ if TYPE_CHECKING:
 
     from .measure import Effort
 
-    Found = tuple[list["OnePython"], list[str]]
+    Found = tuple[list[OnePython], list[str]]
     """The figures, and what was not measured."""
 
 _ROOT = Path(__file__).parent.parent
 _CLASSIFIER = "Programming Language :: Python :: "
-
-
-@dataclass(frozen=True)
-class OnePython:
-    """The figures of one core on one Python, in nanoseconds.
-
-    Attributes:
-        version: of Python.
-        core: a name in `CORES`.
-        trace: a method that traces, counted.
-        idle: a method that does nothing.
-        empty: a method that calls an empty one with the signature of `trace()`.
-        bound: a method that calls a bound `inc()`.
-    """
-
-    version: str
-    core: str
-    trace: float
-    idle: float
-    empty: float
-    bound: float
 
 
 def main() -> None:

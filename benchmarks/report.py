@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from .growth import Figure
-    from .measure import Row
-    from .pythons import OnePython
+    from .measure import OnePython, Row
 
     Rows = Mapping[str, Sequence[Row]]
     """The rows of each core."""
