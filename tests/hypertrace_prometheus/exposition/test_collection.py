@@ -417,6 +417,7 @@ GREENLETS = """
 import faulthandler, time
 faulthandler.dump_traceback_later(50, exit=True)
 from hypertrace_prometheus import PrometheusExporter
+import hypertrace_prometheus.http.server  # which otherwise loads when an exporter is made
 from gevent import monkey
 monkey.patch_all()
 import gevent
