@@ -26,8 +26,8 @@ from hypertrace.testing import reset
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.dashboards import objectives, rules
 from hypertrace_prometheus.dashboards.templates import dashboards
-from hypertrace_prometheus.demo.session import ALLOWED_PROPS, make_exporter
 from hypertrace_prometheus.demo.library import Library
+from hypertrace_prometheus.demo.session import ALLOWED_PROPS, make_exporter
 from hypertrace_prometheus.demo.workload import Workload
 
 OBJECTIVES = Path(__file__).parent.parent.parent / "grafana" / "objectives.toml"

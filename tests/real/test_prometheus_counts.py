@@ -15,9 +15,9 @@ import pytest
 
 from hypertrace import TraceEvent, fan_out, set_trace_function
 from hypertrace.testing import reset
-from hypertrace_prometheus.demo.session import make_exporter
 from hypertrace_prometheus.demo.ledger import Ledger
 from hypertrace_prometheus.demo.library import Library
+from hypertrace_prometheus.demo.session import make_exporter
 from hypertrace_prometheus.demo.workload import Workload
 
 
