@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .measure import Effort
 
 ROUNDS = 15
-HEAVY = ("wrapt", "asyncio", "werkzeug", "prometheus_client")
+HEAVY = ("wrapt", "asyncio", "http.client", "prometheus_client")
 
 _PROGRAM = """
 import sys, time

@@ -27,7 +27,6 @@ PACKAGES = (
     "blinker",
     "goblinfish-metrics-trackers",
     "wrapt",
-    "werkzeug",
 )
 ALLOWANCE = 1.3
 """What a quick run may be past a promise by."""

@@ -1,5 +1,6 @@
 """Timing a library that knows nothing of hypertrace: werkzeug's URL routing.
 
+    pip install werkzeug                            gets the library
     python examples/other_peoples_code.py           serves http://127.0.0.1:4347/metrics
     python examples/other_peoples_code.py --once    prints the metrics and ends
 

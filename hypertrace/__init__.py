@@ -1,17 +1,18 @@
-"""See what an application does: hold a tracer in a class, count its calls by caller and props.
+"""Tracing of what an application does: classes hold tracers, calls are counted by caller and props.
 
-Importing this package loads nothing else; each public name is loaded when first used.
+Importing this package loads none of its modules; each public name is loaded on first use.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._compiled import COMPILED as COMPILED
     from ._dispatch import clear_trace_function as clear_trace_function
-    from ._dispatch import fan_out as fan_out
     from ._dispatch import get_trace_function as get_trace_function
     from ._dispatch import set_trace_function as set_trace_function
     from ._failures import swallowed_errors as swallowed_errors
+    from ._fan_out import fan_out as fan_out
     from ._guard import dropped_events as dropped_events
+    from ._guard import suppress_tracing as suppress_tracing
     from ._guard import untraced as untraced
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
@@ -54,6 +55,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "instrument",
     "set_trace_function",
     "silent_tracers",
+    "suppress_tracing",
     "swallowed_errors",
     "traced",
     "untraced",
@@ -79,13 +81,14 @@ _HOME = {
     "Upstream": "events",
     "clear_trace_function": "_dispatch",
     "dropped_events": "_guard",
-    "fan_out": "_dispatch",
+    "fan_out": "_fan_out",
     "get_trace_function": "_dispatch",
     "set_trace_function": "_dispatch",
     "silent_tracers": "_silent",
     "instrument": "_instrument",
     "swallowed_errors": "_failures",
     "traced": "decorators",
+    "suppress_tracing": "_guard",
     "untraced": "_guard",
 }
 

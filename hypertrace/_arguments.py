@@ -1,13 +1,13 @@
-"""The arguments of tracers, and of their `trace()` and `span()`: the forms they may have."""
+"""Arguments of `Tracer`, `trace()` and `span()`: checks, and the forms they may have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ._base import TracerBase
 from ._failures import misuse, swallow
-from ._guard import untraced
-from ._naming import type_name
-from ._source import Source
+from ._guard import suppress_tracing
+from .inspection import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(ctx: object, props: object, parent: object) -> None:
-    """Raise a TypeError that tells what is wrong with the arguments of a tracer."""
+    """Raise a TypeError that says which argument of a tracer is wrong."""
     if ctx is None:
         raise TypeError(
             "Tracer(None): give the object to trace, usually self; "
@@ -25,7 +25,7 @@ def check(ctx: object, props: object, parent: object) -> None:
         raise TypeError(
             f"props must be a mapping of names to values or None, not {type(props).__name__}"
         )
-    if parent is not None and not isinstance(parent, Source):
+    if parent is not None and not isinstance(parent, TracerBase):
         raise TypeError(
             f"parent must be a Tracer or None, not {type(parent).__name__}; "
             "give the tracer of the other object: parent=other.tracer"
@@ -35,13 +35,13 @@ def check(ctx: object, props: object, parent: object) -> None:
 def call_arguments(
     id: Any, props: Any, kwargs: dict[str, object], *, copy: bool
 ) -> tuple[Any, dict[str, object] | None]:
-    """Return the id and the props of a call; what is wrong is logged and left out.
+    """Return the id and the props of a call; wrong ones are logged and left out.
 
     Args:
         id: the id, or a mapping of props.
-        props: a mapping of props, None, or anything else by mistake.
-        kwargs: props that win over those.
-        copy: the props are kept; if not, a dict given alone is returned as it is, however large.
+        props: a mapping of props, None, or by mistake any other object.
+        kwargs: props that win over those in `props`.
+        copy: whether the props will be kept. If not, a dict without `kwargs` is not copied.
     """
     if props is None and id is not None and type(id) is not str and _is_mapping(id):
         id, props = None, id
@@ -49,7 +49,7 @@ def call_arguments(
         return id, kwargs or None
     if not _is_mapping(props):
         misuse(
-            f"trace() got props of type {type_name(type(props))} and goes without them; "
+            f"trace() got props of type {type_name(type(props))} and ignores them; "
             "give a mapping, or keyword arguments"
         )
         return id, kwargs or None
@@ -58,16 +58,16 @@ def call_arguments(
     try:
         if type(props) is dict:
             return id, {**props, **kwargs} or None
-        return id, {**untraced(dict, props), **kwargs} or None
+        return id, {**suppress_tracing(dict, props), **kwargs} or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
         swallow(error, type(props))
         return id, kwargs or None
 
 
 def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:
-    """Return a copy of the props of a tracer; None if there are none, or they cannot be read."""
+    """Return a copy of the props of a tracer; None if there are none, or reading them fails."""
     try:
-        return (props.copy() if type(props) is dict else untraced(dict, props)) or None
+        return (props.copy() if type(props) is dict else suppress_tracing(dict, props)) or None
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
         swallow(error, type(props))
         return None
@@ -76,6 +76,6 @@ def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:
 def _is_mapping(value: object) -> bool:
     try:
         return isinstance(value, Mapping)
-    except Exception as error:  # noqa: BLE001 -- a proxy may have nothing behind it
+    except Exception as error:  # noqa: BLE001 -- a proxy may have no object behind it yet
         swallow(error, type(value))
         return False

@@ -1,8 +1,8 @@
-"""What the spans of a call site have in common: found once, then kept."""
+"""Bindings: the recorder of the spans at one call site, and the facts these spans share."""
 
 from __future__ import annotations
 
-from ._guard import nested
+from ._guard import limit_recursion
 from ._recorders import guarded
 
 TYPE_CHECKING = False
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from .protocols import SpanRecorder
 
 MAX_KNOWN = 1_000
-"""Enclosing call sites, or recorders for props, that a call site remembers; then it starts anew."""
+"""Enclosing call sites, or recorders for props, that a binding remembers. Beyond it, it forgets all
+and starts again."""
 
 
 class SpanBinding:
-    """What the spans of one call site have in common, for tracers with equal labels."""
+    """The binding of the spans at one call site, for tracers with equal labels."""
 
     __slots__ = ("durations", "edges", "id", "recorder", "site", "start", "upstream")
 
     def __init__(
         self, recorder: SpanRecorder, site: CallSite, id: str | None, upstream: Upstream
     ) -> None:
-        """Bind the recorder for spans at `site` with `id`, which are upstream to those inside."""
+        """Bind the recorder for spans at `site` with `id`; inner spans get `upstream`."""
         self.recorder: SpanRecorder = recorder
         self.site: CallSite = site
         self.id: str | None = id
@@ -37,20 +38,20 @@ class SpanBinding:
         self.upstream: Upstream = upstream
 
     def count_edge(self, outer: SpanBinding) -> None:
-        """Count that a span of this binding ran inside one of another."""
+        """Count that a span of this binding ran inside a span of another binding."""
         if self.edges is None or self.recorder.edge is None:
             return
         count = self.edges.get(outer)
         if count is None:
             if len(self.edges) >= MAX_KNOWN:
                 self.edges.clear()
-            edge = nested(self.recorder.edge, outer.upstream)
+            edge = limit_recursion(self.recorder.edge, outer.upstream)
             count = self.edges[outer] = guarded(edge, droppable=False)
         count()
 
 
 class PropsBindings:
-    """The bindings of one call site whose spans start with props, by their recorders."""
+    """The bindings of one call site whose spans start with props, by recorder."""
 
     __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_upstream")
 
@@ -61,7 +62,7 @@ class PropsBindings:
         id: str | None,
         upstream: Upstream,
     ) -> None:
-        """Bind what `recorder_for` finds for props; the rest is as in `SpanBinding`."""
+        """Bind the recorders that `recorder_for` returns; the rest is as in `SpanBinding`."""
         self._recorder_for = recorder_for
         self._site = site
         self._id = id
@@ -69,9 +70,9 @@ class PropsBindings:
         self._bindings: dict[int, SpanBinding] = {}
 
     def find(self, props: dict[str, object]) -> SpanBinding:
-        """Return the binding for spans that start with some props."""
+        """Return the binding for spans that start with these props."""
         recorder = self._recorder_for(props)
-        binding = self._bindings.get(id(recorder))  # held by the binding
+        binding = self._bindings.get(id(recorder))  # the binding keeps the recorder alive
         if binding is None:
             if len(self._bindings) >= MAX_KNOWN:
                 self._bindings.clear()

@@ -1,4 +1,4 @@
-"""The calls of one function, each with a span; and what object they are traced for."""
+"""Calls of one traced function: a span for each call, with the tracer of its object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from weakref import ref
 from . import _dispatch
 from ._callsite import of_function
 from ._failures import swallow
-from ._guard import is_dropped, marks, untraced
+from ._guard import active_suppressions, drop_if_suppressed, suppress_tracing
 from ._naming import class_names
 from ._paths import PropPaths
 from ._span import NO_SPAN, Span
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from ._targets import Target
 
 _HELD_AS = ("tracer", "_tracer")
-"""Attributes in which an object's own tracer is looked for."""
+"""Attributes in which an object may hold its tracer."""
 
 
 class TracedCalls:
     """Opens a span for each call of one function.
 
-    A method is traced for the object it is called on: with the object's own tracer, if it holds an
-    enabled one as `tracer` or `_tracer`, else by its class. A function is traced for its module.
+    A call of a method is traced with the tracer that the object holds as `tracer` or `_tracer`, if
+    it is enabled, or else for the object's class. A call of a function is traced for its module.
     """
 
-    # Held by the class: when the interpreter goes down, the names of modules go first.
+    # Attributes of the class, since an interpreter that shuts down clears the globals first.
     _no_span = NO_SPAN
     _swallow = staticmethod(swallow)
 
@@ -68,8 +68,8 @@ class TracedCalls:
         self._own_tracer = implicit_tracer(name, class_names=(self._owner,))
 
     def span(self, args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Span] = Span) -> Span:
-        """Return the span of one call; one that does nothing while tracing is off."""
-        if marks and is_dropped():
+        """Return the span of one call; it does nothing while tracing is off."""
+        if active_suppressions and drop_if_suppressed():
             return self._no_span
         culprit: object = self._site
         try:
@@ -79,16 +79,16 @@ class TracedCalls:
             culprit = target.function
             tracer = self._tracer_of(args) if args and self._has_self else self._own_tracer
             if not self._has_props:
-                binding = tracer._recorders.get(self._key)
+                binding = tracer._table.get(self._key)
                 if binding is not None:
                     return kind(binding, tracer)
-            if not is_dropped():
-                return self._made_span(target, tracer, args, kwargs, kind)
+            if not drop_if_suppressed():
+                return self._new_span(target, tracer, args, kwargs, kind)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             self._swallow(error, culprit)
         return self._no_span
 
-    def _made_span(
+    def _new_span(
         self,
         target: Target,
         tracer: Tracer,
@@ -98,7 +98,7 @@ class TracedCalls:
     ) -> Span:
         props = self._props
         if self._paths:
-            props = {**props, **untraced(self._paths.from_args, args, kwargs)}
+            props = {**props, **suppress_tracing(self._paths.from_args, args, kwargs)}
         binding = target.bind_span(tracer, self._site, self._id, props or None)
         return kind(binding, tracer, props or None)
 
@@ -108,32 +108,32 @@ class TracedCalls:
         kwargs: dict[str, Any],
         kind: type[SteppedSpan] = SteppedSpan,
     ) -> SteppedSpan | None:
-        """Return the span of one call that runs in steps; None while tracing is off."""
+        """Return the span of one call of a generator or coroutine; None while tracing is off."""
         span = self.span(args, kwargs, kind)
         return span if isinstance(span, kind) else None
 
     @property
     def needs_result(self) -> bool:
-        """Whether spans are to be told the result."""
+        """Whether some props come from the result."""
         return self._paths.needs_result
 
-    def tell_result(self, span: Span, result: object) -> None:
-        """Set the props that come from the result."""
+    def set_result_props(self, span: Span, result: object) -> None:
+        """Set the props of a span that come from the result."""
         if not self.needs_result or span is self._no_span:
             return
         try:
-            span.set(untraced(self._paths.from_result, result))
-        except Exception as error:  # noqa: BLE001 -- the interpreter goes down
+            span.set(suppress_tracing(self._paths.from_result, result))
+        except Exception as error:  # noqa: BLE001 -- the interpreter shuts down
             self._swallow(error, self)
 
     def _tracer_of(self, args: tuple[Any, ...]) -> Tracer:
         first = args[0]
         cls = type(first)
-        if issubclass(cls, type):  # isinstance() may run code of the class
+        if issubclass(cls, type):  # isinstance() could run code of the class
             cls = first
         traced_class = _classes.get(id(cls)) or _TracedClass.of(cls)
         if self._owner not in traced_class.names:
-            return self._own_tracer  # a static method, whatever its first argument is
+            return self._own_tracer  # a static method: its first argument is no `self`
         if not traced_class.is_plain or cls is first:
             return traced_class.tracer_held_by(first) or traced_class.tracer
         tracer = getattr(first, "tracer", None)
@@ -143,7 +143,7 @@ class TracedCalls:
 
 
 class _TracedClass:
-    """What is known of a class whose methods are traced; it does not keep the class alive."""
+    """Cached facts about a class whose methods are traced; it does not keep the class alive."""
 
     __slots__ = ("_reference", "_slots", "is_plain", "names", "tracer")
 
@@ -152,7 +152,7 @@ class _TracedClass:
         self.tracer = implicit_tracer(cls)
         static = [inspect.getattr_static(cls, name, None) for name in _HELD_AS]
         self._slots = [s for s in static if isinstance(s, MemberDescriptorType | Tracer)]
-        # Whether reading the attributes of an object runs no code of the class.
+        # Whether reading these attributes of an object runs no code of the class.
         self.is_plain = (
             all(s is None or s in self._slots for s in static)
             and inspect.getattr_static(cls, "__getattribute__") is object.__getattribute__
@@ -166,7 +166,7 @@ class _TracedClass:
         return _classes.setdefault(id(traced), cls(traced))
 
     def tracer_held_by(self, holder: Any) -> Tracer | None:
-        """Return the enabled tracer that an object holds, without running code of its class."""
+        """Return the enabled tracer that an object holds; runs no code of its class."""
         try:
             attributes = object.__getattribute__(holder, "__dict__")
         except AttributeError:
@@ -183,6 +183,12 @@ class _TracedClass:
 
 
 _classes: dict[int, _TracedClass] = {}
+"""By the id of the class."""
+
+
+def reset() -> None:
+    """Forget all classes."""
+    _classes.clear()
 
 
 def _site_of(function: Any) -> CallSite:

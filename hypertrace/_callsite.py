@@ -1,4 +1,4 @@
-"""From a frame to the place in the source that traces, resolved once and cached."""
+"""Call sites: the places in the source that trace, found from frames once and cached."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_SITES = 16_384
-"""Call sites kept. Past it the cache starts anew, so code made by `exec` does not pile up."""
+"""Call sites kept. Beyond it the cache is emptied, so code made by `exec` does not accumulate."""
 
 
 class CallSite:
     """One place in the code that traces.
 
     Attributes:
-        address: where the instruction of the call lies in memory; its key.
-        anchor: the code object the address lies in: as long as it lives, no other place has it.
-        qualname, filename, module, line, column: as in `Caller`, the name with the class.
+        address: memory address of the call's instruction; the key of the call site.
+        anchor: the code object that contains the address, which is unique while it exists.
+        qualname: name of the function, with the class.
+        filename, module, line, column: as in `Caller`.
     """
 
     __slots__ = ("address", "anchor", "column", "filename", "line", "module", "qualname")
@@ -39,7 +40,7 @@ class CallSite:
         line: int = 0,
         column: int = 0,
     ) -> None:
-        """Make a call site of its parts; it lies `offset` bytes into its anchor."""
+        """Make a call site; its address is `offset` bytes into its anchor."""
         self.address: int = id(anchor) + offset
         self.anchor: object = anchor
         self.qualname: str = qualname
@@ -49,11 +50,11 @@ class CallSite:
         self.column: int = column
 
     def caller(self, class_names: Iterable[str], props: dict[str, object] | None = None) -> Caller:
-        """Return this place as an event tells of it.
+        """Return this call site as the caller of an event.
 
         Args:
-            class_names: qualified names of the classes of the traced object; the first that is a
-                prefix of the function's qualified name is left out of it.
+            class_names: qualified names of the classes of the traced object. The first one that is
+                a prefix of the function's qualified name is removed from it.
             props: props of the call.
         """
         name = without_class(self.qualname, class_names)
@@ -61,14 +62,14 @@ class CallSite:
 
 
 NOWHERE = CallSite(None, 0, "<unknown>", "<unknown>", None)
-"""Stands for a call that no Python code contains, as from `atexit` or an embedding program."""
+"""The call site of calls without a Python frame, as from `atexit` or an embedding program."""
 
 _sites: dict[tuple[int, str | None], CallSite] = {}
-"""By address and module: one code object may run in several modules."""
+"""By address and module, since one code object may run in several modules."""
 
 
 def resolve(frame: FrameType | None) -> CallSite:
-    """Return the call site a frame is at; cached. Any thread may call it."""
+    """Return the call site of a frame; cached. Any thread may call it."""
     if frame is None:
         return NOWHERE
     code, offset = frame.f_code, frame.f_lasti
@@ -86,15 +87,15 @@ def resolve(frame: FrameType | None) -> CallSite:
 
 
 def of_function(function: Any, code: object) -> CallSite:
-    """Return the place of a function itself, for what traces all its calls; not cached.
+    """Return the call site that stands for all calls of a function; not cached.
 
     Args:
-        function: a callable, named as it names itself.
-        code: its code object; anything else if it has none.
+        function: a callable.
+        code: its code object; any other object if it has none.
     """
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None)
-    # Functions that one decorator made have their code in common, so that is no anchor.
+    # Not the anchor: functions made by one decorator share their code object.
     if not isinstance(code, CodeType):
         return CallSite(object(), 0, name, "<unknown>", module)
     return CallSite(object(), 0, name, code.co_filename, module, code.co_firstlineno)

@@ -1,10 +1,10 @@
-"""What happens to errors inside tracing: counted, logged, swallowed; or raised, if strict."""
+"""Errors raised while tracing: counted, logged and swallowed, or raised if strict."""
 
 from __future__ import annotations
 
 from sys import is_finalizing
 
-from ._guard import untraced
+from ._guard import suppress_tracing
 from .cells import Cell
 from .rate_limit import RateLimit
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from logging import Logger
 
 MAX_KINDS = 100
-"""Kinds that are told apart; all others count as one."""
+"""Kinds of errors that are distinguished; all others count as one."""
 
 strict = False
-"""Whether errors and misuse are raised instead; set with the trace function."""
+"""Whether errors and wrong calls are raised instead; set with the trace function."""
 
 
 def swallowed_errors() -> int:
-    """Return how many errors tracing has swallowed in this process. Any thread may ask."""
+    """Return how many errors tracing has swallowed in this process. Any thread may call it."""
     return _swallowed.value
 
 
@@ -33,41 +33,44 @@ def logger() -> Logger:
 
 
 def swallow(error: Exception, culprit: object) -> None:
-    """Count an error that tracing raised, and log it with its traceback.
+    """Count an error that was raised while tracing, and log it with its traceback.
 
-    The same kind of error (its type and what raised it) is logged once a minute at the most, with
-    the number of those left out; nothing is logged while the interpreter goes down. What the log
-    traces is dropped. Raises nothing; but where the trace function was set as strict, the error.
+    The same kind of error (its type and what raised it) is logged at most once a minute, with the
+    number of errors not logged; nothing is logged while the interpreter shuts down. Events that
+    logging causes are dropped.
 
     Args:
-        error: what was raised.
-        culprit: the trace function, or what else failed; named in the log.
+        error: the exception.
+        culprit: the object that raised it, such as the trace function; named in the log.
+
+    Raises:
+        Exception: the error, if the trace function was set as strict; nothing otherwise.
     """
     if strict:
         raise error
     try:
         _swallowed.increment()
         _report(error, culprit)
-    except Exception:  # noqa: BLE001, S110 -- the interpreter goes down, and our globals are gone
+    except Exception:  # noqa: BLE001, S110 -- the interpreter shuts down; our globals are gone
         pass
 
 
 def misuse(message: str) -> None:
-    """Log a call that is wrong, each message once a minute at the most.
+    """Log a wrong call, each message at most once a minute.
 
     Raises:
         TypeError: the trace function was set as strict.
     """
     if strict:
         raise TypeError(message)
-    try:  # noqa: SIM105 -- that name could be gone, too
+    try:  # noqa: SIM105 -- `suppress` could be gone, too
         _warn(message)
     except Exception:  # noqa: BLE001, S110 -- as above
         pass
 
 
 def reset() -> None:
-    """Forget what was logged and counted, and be strict no more."""
+    """Count from 0 again, forget the kinds of errors logged, and end strictness."""
     global _others, _swallowed, strict  # noqa: PLW0603 -- the state of the process
     _swallowed = Cell()
     _others = RateLimit()
@@ -86,17 +89,17 @@ def _report(error: Exception, culprit: object) -> None:
         key = type(error).__name__, module, name
         kind = _kinds.get(key) or _new_kind(key)
         if kind.allow() and not is_finalizing():
-            untraced(_log_error, error, culprit, kind.take_suppressed())
+            suppress_tracing(_log_error, error, culprit, kind.take_suppressed())
     except Exception:  # noqa: BLE001 -- a broken log handler must not reach the application
         _swallowed.increment()
 
 
-def _log_error(error: Exception, culprit: object, left_out: int) -> None:
+def _log_error(error: Exception, culprit: object, not_logged: int) -> None:
     logger().error(
         "swallowed %s in %s; the application goes on (%d more of this kind not logged)",
         type(error).__name__,
         ".".join(_names(culprit)),
-        left_out,
+        not_logged,
         exc_info=error,
     )
 
@@ -105,9 +108,9 @@ def _warn(message: str) -> None:
     try:
         kind = _kinds.get(message) or _new_kind(message)
         if kind.allow() and not is_finalizing():
-            left_out = kind.take_suppressed()
-            more = f" ({left_out} more of this kind not logged)" if left_out else ""
-            untraced(logger().warning, "%s%s", message, more)
+            not_logged = kind.take_suppressed()
+            more = f" ({not_logged} more of this kind not logged)" if not_logged else ""
+            suppress_tracing(logger().warning, "%s%s", message, more)
     except Exception:  # noqa: BLE001 -- as above
         _swallowed.increment()
 

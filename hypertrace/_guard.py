@@ -1,13 +1,13 @@
-"""What tracing itself traces: dropped, and counted."""
+"""Suppression of events that tracing itself would cause: they are dropped and counted."""
 
 from __future__ import annotations
 
-import os
 import sys
 from _thread import get_ident
 from contextvars import ContextVar, copy_context
 
 from .cells import Cell
+from .forks import after_fork_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,93 +17,97 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 MAX_DEPTH = 8
-"""Calls of `nested` inside each other; what they trace in a deeper one is dropped."""
+"""Depth of nested `limit_recursion` calls from which on events are dropped."""
 
-marks: list[None] = []
-"""One for each call of any thread in which things are dropped. Nearly always empty: who traces
-looks here first, so that he need not ask where he is."""
+active_suppressions: list[None] = []
+"""One entry for each call, in any thread, that suppresses events now. It is almost always empty, so
+the fast paths look here first and need not find out which thread or task they run in."""
 
-_is_untraced: ContextVar[bool] = ContextVar("hypertrace_is_untraced", default=False)
-"""Whether this thread, task or greenlet is inside `untraced`. Tasks inherit it: one that a trace
-function starts, to ship what it got, is its own doing for as long as it lives."""
+_is_suppressed: ContextVar[bool] = ContextVar("hypertrace_is_suppressed", default=False)
+"""Whether this thread, task or greenlet is inside `suppress_tracing`. Tasks inherit it: a task that
+a trace function starts, for example to send events, stays suppressed until it ends."""
 
 _dropped = Cell()
 
 
 def dropped_events() -> int:
-    """Return how many events were dropped because tracing itself traced them. Any thread may ask.
+    """Return how many events were dropped because tracing itself caused them.
 
-    A trace function that traces, or the text of a prop that does, would be counted for what the
-    application did not do, or would never end.
+    Such events would count what the application did not do, or never end: for example a trace
+    function that traces, or a prop whose `__str__` does. Any thread may call it.
     """
     return _dropped.value
 
 
-def is_dropped() -> bool:
-    """Whether what is traced here and now is to be dropped; if so, it is counted."""
-    if not _is_untraced.get():
-        nesting = _nestings.get(_runner()) if _nestings else None
-        if nesting is None or not nesting.is_too_deep:
+def drop_if_suppressed() -> bool:
+    """Count an event as dropped if tracing is suppressed here; return whether it is."""
+    if not _is_suppressed.get():
+        recursion = _recursions.get(_runner()) if _recursions else None
+        if recursion is None or not recursion.is_too_deep:
             return False
     _dropped.increment()
     return True
 
 
-def untraced(function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function; what it traces is dropped, and counted in `dropped_events()`.
+def suppress_tracing(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function; events that it causes are dropped and counted in `dropped_events()`.
 
-    For trace functions that run code of the application, such as the `__str__` of a value. What
-    else runs in this thread or task meanwhile, as a signal handler does, is dropped as well, so it
-    is not for what takes long. What other threads and tasks trace is not. The function runs in a
-    copy of the context: what it sets there does not stay.
+    For trace functions that run code of the application, such as the `__str__` of a value. Other
+    code that runs in this thread or task during the call, such as a signal handler, is suppressed
+    too, so do not use it for long calls. Other threads and tasks are not affected. The function
+    runs in a copy of the context: context variables that it sets keep their old values outside.
 
     Args:
-        function: what to call.
+        function: the function to call.
         args: its arguments.
 
     Returns:
-        What the function returns; what it raises passes.
+        The function's result. Its exceptions propagate.
     """
     try:
-        marks.append(None)
-        # Nothing is set in the context itself, so nothing stays set. Nor may it be: on CPython
-        # 3.11 a finalizer may run inside of another ContextVar.set(), which does not survive it.
-        return copy_context().run(_untraced, function, args)
+        active_suppressions.append(None)
+        # The context itself is not changed, so nothing has to be changed back. Nor may it be: on
+        # CPython 3.11 a finalizer may run inside another ContextVar.set(), which would crash.
+        return copy_context().run(_run_suppressed, function, args)
     finally:
-        del marks[-1:]
+        del active_suppressions[-1:]
 
 
-def nested(function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function of a trace function that creates what it counts in.
+untraced = suppress_tracing
+"""The former name of `suppress_tracing`."""
 
-    A finalizer or a signal handler that comes in meanwhile is heard. Where the function traces
-    itself, that ends: past a small depth all is dropped, up to the end of the outermost call, since
-    it would not only go deep, but multiply.
+
+def limit_recursion(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function of a trace function, and suppress tracing if it recurses too deeply.
+
+    Events of a finalizer or signal handler that runs during the call are still recorded. If the
+    function traces itself, each event may cause several more: beyond a small depth all events are
+    dropped, until the outermost call returns.
     """
     runner = _runner()
-    nesting = _nestings.get(runner)
-    if nesting is not None:
-        return nesting.call(function, args)
-    nesting = _Nesting()
+    recursion = _recursions.get(runner)
+    if recursion is not None:
+        return recursion.call(function, args)
+    recursion = _Recursion()
     try:
-        _nestings[runner] = nesting
+        _recursions[runner] = recursion
         return function(*args)
     finally:
         try:
-            _nestings.pop(runner, None)
+            _recursions.pop(runner, None)
         finally:
-            if nesting.is_too_deep:
-                del marks[-1:]
+            if recursion.is_too_deep:
+                del active_suppressions[-1:]
 
 
 def reset() -> None:
     """Count from 0 again."""
-    global _dropped  # noqa: PLW0603 -- the one counter of the process
+    global _dropped  # noqa: PLW0603 -- the state of the process
     _dropped = Cell()
 
 
-class _Nesting:
-    """Calls of `nested` inside each other, by one thread or greenlet."""
+class _Recursion:
+    """Calls of `limit_recursion` inside each other, in one thread or greenlet."""
 
     __slots__ = ("depth", "is_too_deep")
 
@@ -116,14 +120,14 @@ class _Nesting:
         try:
             if self.depth >= MAX_DEPTH and not self.is_too_deep:
                 self.is_too_deep = True
-                marks.append(None)
+                active_suppressions.append(None)
             return function(*args)
         finally:
             self.depth -= 1
 
 
-_nestings: dict[int, _Nesting] = {}
-"""By who runs them. Nothing is awaited inside of them, so that tasks need not be told apart."""
+_recursions: dict[int, _Recursion] = {}
+"""By thread or greenlet. The calls contain no `await`, so tasks need not be distinguished."""
 
 
 def _runner() -> int:
@@ -131,15 +135,14 @@ def _runner() -> int:
     return get_ident() if greenlet is None else id(greenlet.getcurrent())
 
 
-def _untraced(function: Callable[..., _T], args: tuple[Any, ...]) -> _T:
-    _is_untraced.set(True)
+def _run_suppressed(function: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+    _is_suppressed.set(True)
     return function(*args)
 
 
 def _forget_other_threads() -> None:
-    marks.clear()
-    _nestings.clear()
+    active_suppressions.clear()
+    _recursions.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
+after_fork_in_child(_forget_other_threads)

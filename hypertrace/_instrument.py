@@ -1,4 +1,4 @@
-"""Tracing code one does not own: functions and methods named as `package.module:Class.method`."""
+"""Instrumentation: spans for third-party functions, named `package.module:Class.method`."""
 
 from __future__ import annotations
 
@@ -30,72 +30,73 @@ def instrument(
     props: Mapping[str, Any] | None = None,
     prop_from: Mapping[str, str] | None = None,
 ) -> Instrumentation:
-    """Make each call of functions or methods a span, wherever they come from.
+    """Make each call of functions or methods a span, without changing their source.
 
-    The module may be imported already, or later: then its functions are traced as soon as it is.
-    Who imported a function by name before (`from module import function`) keeps the original.
-    What is instrumented already is not instrumented again. After `importlib.reload` call it again.
+    The module may be imported already, or later: then its functions are traced after the import.
+    Code that has imported a function by name before (`from module import function`) still calls the
+    original. A function that is already instrumented is not instrumented again. After
+    `importlib.reload` call it again.
 
     Args:
         target: `package.module:function` or `package.module:Class.method`; with shell-style
-            patterns in what follows the colon, such as `shop.cart:Cart.*` or `shop.cart:load_*`.
-            A pattern leaves out what begins with an underscore, unless it does so itself.
+            patterns after the colon, such as `shop.cart:Cart.*` or `shop.cart:load_*`. A pattern
+            matches names that begin with an underscore only if it begins with one.
         id: the id of the spans.
         props: names and values that each span starts with.
         prop_from: as in `hypertrace.traced`.
 
     Returns:
-        A handle; its `undo()` puts back what was there before, wherever no other code replaced it.
+        A handle; its `undo()` restores the originals, unless other code has replaced them since.
 
     Raises:
-        ValueError: `target` has another form, names nothing there is, or `prop_from` is wrong. The
-            message says what there is. For a module that is imported later it is logged instead.
-        ModuleNotFoundError: there is no such package.
-        TypeError: what is named cannot be replaced, as a method of a type written in C.
+        ValueError: `target` has another form or matches nothing, or `prop_from` is wrong. The
+            message lists the names that exist. For a module that is imported later it is logged.
+        ModuleNotFoundError: the module does not exist.
+        TypeError: the target cannot be replaced, such as a method of a type written in C.
     """
     module, _, path = target.partition(":")
     if not module or not path or _GLOB & set(module):
         raise ValueError(
             f"instrument({target!r}): write 'package.module:function' or "
-            "'package.module:Class.method'; patterns go behind the colon"
+            "'package.module:Class.method'; patterns go after the colon"
         )
     return Instrumentation(module, path, {"id": id, "props": props, "prop_from": prop_from})
 
 
 class Instrumentation:
-    """What `instrument` did; `with instrument(...):` undoes it at the end of the block."""
+    """Handle of what `instrument` replaced; `with instrument(...):` undoes it after the block."""
 
     def __init__(self, module: str, path: str, options: Mapping[str, Any]) -> None:
         self._module = module
         self._path = path
         self._options = options
-        self._places: list[_Place] = []
+        self._attributes: list[_Attribute] = []
         self._undone = False
         if module in sys.modules:
             self._apply(sys.modules[module])
         else:
-            _check_is_there(module)
+            _check_exists(module)
             wrapt.register_post_import_hook(self._apply_later, module)
 
     @property
     def names(self) -> list[str]:
-        """What is traced, as `package.module:Class.method`; empty until the module is imported."""
-        return [f"{self._module}:{place.path}" for place in self._places]
+        """Names of what is traced, as `package.module:Class.method`; empty before the import."""
+        return [f"{self._module}:{attribute.path}" for attribute in self._attributes]
 
     def undo(self) -> None:
-        """Put back what was there before, and forget a module that is not imported yet.
+        """Restore the originals; a module that is not imported yet will not be instrumented.
 
-        What other code replaced meanwhile, such as a reload of the module, is left as it is, and
-        logged at WARNING.
+        Attributes that other code has replaced since, such as a reload of the module, are not
+        changed, and logged at WARNING.
         """
         self._undone = True
-        while self._places:
-            place = self._places.pop()
-            if not place.release():
+        while self._attributes:
+            attribute = self._attributes.pop()
+            if not attribute.release():
                 logger().warning(
-                    "%s:%s was replaced after it was instrumented; undo() leaves it as it is",
+                    "%s:%s was replaced after it was instrumented; undo() does not change it",
                     self._module,
-                    place.path,
+                    attribute.path,
                 )
 
     def __enter__(self) -> Self:
@@ -110,16 +111,16 @@ class Instrumentation:
         self.undo()
 
     def __repr__(self) -> str:
-        return f"<instrumented {self._module}:{self._path}, {len(self._places)} callables>"
+        return f"<instrumented {self._module}:{self._path}, {len(self._attributes)} callables>"
 
     def _apply(self, module: ModuleType) -> None:
         found = _find(module, self._path.split("."), [])
-        for place in found:
-            place.check()
+        for attribute in found:
+            attribute.check()
         try:
-            for place in found:
-                place.hold(self._options)
-                self._places.append(place)
+            for attribute in found:
+                attribute.hold(self._options)
+                self._attributes.append(attribute)
         except BaseException:
             self.undo()
             raise
@@ -129,12 +130,12 @@ class Instrumentation:
             return
         try:
             self._apply(module)
-        except Exception as error:  # noqa: BLE001 -- who imports the module must see nothing
+        except Exception as error:  # noqa: BLE001 -- code that imports the module must see nothing
             logger().error("%s; nothing of it is traced", error)
 
 
-class _Place:
-    """An attribute that is traced as long as somebody holds it."""
+class _Attribute:
+    """An attribute of a module or class, traced until each handle that named it is undone."""
 
     _replacement: _Replacement
     """Set by `hold`."""
@@ -153,25 +154,25 @@ class _Place:
             )
 
     def hold(self, options: Mapping[str, Any]) -> None:
-        """Trace the attribute, unless it is traced already."""
+        """Trace the attribute for one more handle."""
         replacement = _replacements.get((id(self._owner), self._name))
-        if replacement is None or not replacement.stands():
+        if replacement is None or not replacement.is_current():
             replacement = _Replacement(self._owner, self._name, options)
         replacement.holders += 1
         self._replacement = replacement
 
     def release(self) -> bool:
-        """Put the attribute back if no other place holds it.
+        """Restore the attribute if no other handle needs it traced.
 
         Returns:
-            False if other code replaced it, which leaves it as it is.
+            False if other code has replaced it, so that it was not changed.
         """
         self._replacement.holders -= 1
         return self._replacement.holders > 0 or self._replacement.undo()
 
 
 class _Replacement:
-    """What stands for an attribute, and what the owner's own attribute was before."""
+    """The traced wrapper that replaces an attribute, and the original."""
 
     def __init__(self, owner: Any, name: str, options: Mapping[str, Any]) -> None:
         self.holders = 0
@@ -183,16 +184,16 @@ class _Replacement:
         self._after = vars(owner).get(name, _ABSENT)
         _replacements[id(owner), name] = self
 
-    def stands(self) -> bool:
-        """Whether it was not replaced in turn, as by a reload of the module or by a test."""
+    def is_current(self) -> bool:
+        """Whether no other code, such as a reload of the module or a test, has replaced it."""
         return vars(self._owner).get(self._name, _ABSENT) is self._after
 
     def undo(self) -> bool:
-        """Put back what was there before; return False if this replacement does not stand."""
+        """Restore the original; return False if other code has replaced the wrapper."""
         key = id(self._owner), self._name
         if _replacements.get(key) is self:
             del _replacements[key]
-        if not self.stands():
+        if not self.is_current():
             return False
         if self._before is _ABSENT:
             delattr(self._owner, self._name)
@@ -203,20 +204,20 @@ class _Replacement:
 
 _ABSENT = object()
 _IMMUTABLE_TYPE = 1 << 8
-"""Py_TPFLAGS_IMMUTABLETYPE: set on the types whose attributes cannot be replaced."""
+"""Py_TPFLAGS_IMMUTABLETYPE: set on types whose attributes cannot be replaced."""
 
 _replacements: dict[tuple[int, str], _Replacement] = {}
-"""The latest by owner, which it holds, and name."""
+"""The latest replacement, by the owner's id and the name. It keeps the owner alive."""
 
 
-def _find(owner: Any, path: list[str], above: list[str]) -> list[_Place]:
+def _find(owner: Any, path: list[str], above: list[str]) -> list[_Attribute]:
     pattern, *rest = path
     chosen = _matching(owner, pattern, classes=bool(rest))
     if not chosen:
         raise ValueError(_missing(owner, pattern, above, classes=bool(rest)))
     if not rest:
-        return [_Place(owner, name, ".".join([*above, name])) for name in chosen]
-    found: list[_Place] = []
+        return [_Attribute(owner, name, ".".join([*above, name])) for name in chosen]
+    found: list[_Attribute] = []
     missing: list[ValueError] = []
     for name in chosen:
         try:
@@ -237,7 +238,7 @@ def _matching(owner: Any, pattern: str, *, classes: bool) -> list[str]:
 
 
 def _own_names(owner: Any, *, classes: bool) -> list[str]:
-    """Return what a class or module defines itself, not what it inherits or imports."""
+    """Return the names that a class or module defines, without inherited and imported ones."""
     names = []
     for name, value in vars(owner).items():
         if not _is_wanted(value, classes=classes):
@@ -260,15 +261,15 @@ def _missing(owner: Any, pattern: str, above: list[str], *, classes: bool) -> st
     hint = ""
     if not classes and isinstance(inspect.getattr_static(owner, pattern, None), type):
         hint = f"; {pattern} is a class, its methods are {pattern}.*"
-    return f"{where} has no {kind} {pattern!r}{hint}; there is: {names or 'none'}"
+    return f"{where} has no {kind} {pattern!r}{hint}; it has: {names or 'none'}"
 
 
-def _check_is_there(module: str) -> None:
-    """Raise ModuleNotFoundError if a module cannot be there; nothing is imported to find out."""
+def _check_exists(module: str) -> None:
+    """Raise ModuleNotFoundError if a module or package does not exist. Imports nothing."""
     for name in accumulate(module.split("."), "{}.{}".format):
         if name in sys.modules:
             continue
-        # Its package is imported already, so that this only looks for a file.
+        # Its package is imported already, so this only searches for a file.
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"instrument(): there is no module {name!r}", name=name)
         return

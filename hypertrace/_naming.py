@@ -1,8 +1,10 @@
-"""What traced objects and functions are called in events."""
+"""Names of traced objects, classes and functions in events."""
 
 from __future__ import annotations
 
 from types import ModuleType
+
+from .inspection import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ _mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
 def class_name_of(ctx: Any) -> str:
-    """Return what an object is counted under: a class by itself, a string by its value.
+    """Return the class name that an object is counted under.
 
-    Never raises, whatever the object pretends to be: a proxy may have nothing behind it yet.
+    A class is counted under its own name, a string under its value, a module under its name. Never
+    raises and runs no code of the object: a proxy may have no object behind it yet.
     """
     cls = type(ctx)
     if issubclass(cls, type):
@@ -28,12 +31,7 @@ def class_name_of(ctx: Any) -> str:
     if issubclass(cls, ModuleType):
         name = ModuleType.__getattribute__(ctx, "__dict__").get("__name__")
         return name if type(name) is str else type_name(cls)
-    return type_name(cls)
-
-
-def type_name(cls: type) -> str:
-    """Return the name of a class, whatever its metaclass says."""
-    return str.__str__(_name_of(cls))
+    return str.__str__(_name_of(cls))  # type_name(cls), inline: each new tracer gets here
 
 
 def class_names(cls: type | None) -> tuple[str, ...]:
@@ -42,10 +40,10 @@ def class_names(cls: type | None) -> tuple[str, ...]:
 
 
 def module_of(cls: type) -> str | None:
-    """Return the module that a class says it is defined in; None if it does not say."""
+    """Return the name of the module that defines a class; None if the class does not have it."""
     try:
         module = _module_of(cls)
-    except AttributeError:  # it was made where no module has a name
+    except AttributeError:  # made where `__name__` is not defined
         return None
     return module if type(module) is str else None
 

@@ -1,4 +1,4 @@
-"""Props taken from the arguments and from the result of a call."""
+"""Paths of props: their values come from the arguments or the result of a call."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 class PropPaths:
     """Finds the values of props in calls of one function.
 
-    A path is `args.NAME` for an argument or `result` for the result, and may go on with attributes:
-    `args.peer.host`, `result.status`. What a path does not find is no prop of that call.
+    A path is `args.NAME` for an argument or `result` for the result, followed by attributes if
+    needed: `args.peer.host`, `result.status`. A call without such a value does not get the prop.
     """
 
     def __init__(self, function: Callable[..., Any], paths: Mapping[str, str]) -> None:
         """Check the paths.
 
         Raises:
-            ValueError: a path begins otherwise, or names no parameter of `function`.
+            ValueError: a path has another form, or names no parameter of `function`.
         """
         self._of_args: dict[str, Callable[[Args, Kwargs], object]] = {}
         self._of_result: dict[str, Callable[[object], object]] = {}
@@ -91,12 +91,12 @@ def _of_argument(
         possible = ", ".join(p.name for p in parameters.values() if p.kind not in _VARIADIC)
         raise ValueError(
             f"prop_from: {prop!r} is to come from the argument {name!r}, which is no single "
-            f"parameter of {function.__qualname__}(); there are: {possible or 'none'}"
+            f"parameter of {function.__qualname__}(); it has: {possible or 'none'}"
         )
     get = _getter(rest)
     position = None
     if parameter.kind in _POSITIONAL:
-        # The arguments of a bound method begin with what it is bound to.
+        # The arguments of a bound method begin with its object.
         position = list(parameters).index(name) + inspect.ismethod(function)
 
     def value(args: Args, kwargs: Kwargs) -> object:

@@ -1,9 +1,9 @@
-"""What counts without an event: recorders, and how those of others are called."""
+"""Recorders: callables that count without an event, and how the core calls third-party ones."""
 
 from __future__ import annotations
 
 from ._failures import swallow
-from ._guard import is_dropped, nested, untraced
+from ._guard import drop_if_suppressed, limit_recursion, suppress_tracing
 from .cells import Cell
 
 TYPE_CHECKING = False
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class PropsRecorder:
     """Counts calls by the values of some of their props.
 
-    Its method `record` is what `BindableTraceFunction.bind_props` may return. The compiled core
-    does not even call it for values that are in `known`.
+    `BindableTraceFunction.bind_props` may return its method `record`. The compiled core does not
+    even call it for values that are in `known`.
 
     Attributes:
-        names: of the props that matter.
-        known: for values that were seen, in the order of the names with None for what is left
-            out: what counts them, such as `Cell.increment`.
+        names: names of the props that it counts by.
+        known: a callable that counts, such as `Cell.increment`, for each combination of values
+            seen before. The values are in the order of the names, None for a missing one.
     """
 
     __slots__ = ("_first", "_make", "_only", "_rest", "_second", "known", "names")
@@ -36,11 +36,11 @@ class PropsRecorder:
         """Count by the values of `names`.
 
         Args:
-            names: of the props that matter.
-            known: what counts the values that were seen: callables without parameters that trace
-                nothing.
-            make: given values and props that are not known, returns what counts them; may add it
-                to `known`, where a value must be its own text: a str, or None.
+            names: names of the props to count by.
+            known: callables that count, by values; without parameters, and they trace nothing.
+            make: returns the callable for values that are not in `known`, given the values and all
+                props. It may add the callable to `known` if each value is an exact `str` or None;
+                see `hypertrace.inspection.are_texts`.
         """
         self.names: tuple[str, ...] = names
         self.known: dict[tuple[object, ...], Callable[[], object]] = known
@@ -52,9 +52,8 @@ class PropsRecorder:
 
     def record(self, props: Mapping[str, object]) -> None:
         """Count one call with these props."""
-        # One and two names are spelled out, and types are compared one by one: `map` and sets cost
-        # several times as much as the look-up. Only exact texts are looked up, and types are
-        # compared by identity: anything else would run code of the value or of its class.
+        # Spells out `are_texts`, one value at a time: that call, `map` and sets would cost several
+        # times as much as the look-up.
         values: tuple[object, ...]
         if self._only is not None:
             value = props.get(self._only)
@@ -74,12 +73,12 @@ class PropsRecorder:
             values, is_text = (), True
         increment = self.known.get(values) if is_text else None
         if increment is None:
-            increment = nested(self._make, values, props)
+            increment = limit_recursion(self._make, values, props)
         increment()
 
 
-class Together:
-    """Calls the recorders of several trace functions; each is guarded by itself."""
+class FanOutRecorder:
+    """Calls the recorders of several trace functions, each of them guarded."""
 
     __slots__ = ("_recorders",)
 
@@ -93,31 +92,32 @@ class Together:
         self._recorders = [(f, guarded(r, droppable=droppable)) for f, r in recorders]
 
     def record(self, *props: object) -> None:
-        """Call them all; one that raises does not stop the others."""
+        """Call all recorders; an exception of one does not stop the others."""
         for function, recorder in self._recorders:
             try:
                 recorder(*props)
-            except Exception as error:  # noqa: BLE001 -- the others must get it too
+            except Exception as error:  # noqa: BLE001 -- the others must still be called
                 swallow(error, function)
 
 
 def guarded(recorder: Callable[..., object], *, droppable: bool) -> Callable[..., object]:
-    """Return what calls a recorder: what it traces is dropped, what it raises is swallowed.
+    """Return a callable that runs a recorder, drops its events and swallows its exceptions.
 
     Args:
-        recorder: of a trace function. Those that can do neither are returned as they are.
-        droppable: calls inside tracing are dropped, as in a task that the recorder starts; not to
-            be used for what belongs together, as start and end of a span do.
+        recorder: of a trace function. One that can neither trace nor raise is returned unchanged.
+        droppable: calls made while tracing is suppressed, such as by a task that the recorder
+            started, are dropped. Must be false for calls that belong together, such as start and
+            end of a span.
     """
     owner = type(getattr(recorder, "__self__", None))
-    if owner is Cell or owner is PropsRecorder or owner is Together:
+    if owner is Cell or owner is PropsRecorder or owner is FanOutRecorder:
         return recorder
 
     def record(*props: object) -> None:
         try:
-            if not (droppable and is_dropped()):
-                untraced(recorder, *props)
+            if not (droppable and drop_if_suppressed()):
+                suppress_tracing(recorder, *props)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, recorder)  # here: who calls knows this closure, not what failed
+            swallow(error, recorder)  # here, since the caller knows only this closure
 
     return record

@@ -1,4 +1,4 @@
-"""Tracers that were made while no trace function was set: counted, and reported when one is."""
+"""Silent tracers, made while no trace function was set: their counts, and a log line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import ModuleType
 from weakref import ref
 
 from ._failures import logger, swallow
-from ._guard import untraced
+from ._guard import suppress_tracing
 from ._naming import class_name_of
 from .cells import Cell
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_NAMES = 100
-"""Class names whose tracers are counted separately; all others count as one."""
+"""Class names that are counted separately; all others count as one."""
 
 MAX_CLASSES = 1_000
-"""Classes whose names are remembered. Past it all are forgotten, and asked again."""
+"""Classes whose names are cached. Beyond it the cache is emptied."""
 
 _NAMES_LOGGED = 5
 _OTHERS = "<other>"
@@ -26,16 +26,16 @@ _OTHERS = "<other>"
 _counts: dict[str, Cell] = {}
 _others = Cell()
 _by_class: dict[int, tuple[ref[type], Callable[[], object]]] = {}
-"""By the id of a class: itself, and what counts it. To ask for its name takes longer."""
+"""By the id of a class: the class, and the callable that counts it. A cache of look-ups by name."""
 
-_reported: dict[str, int] = {}  # the counts when they were logged last
+_reported: dict[str, int] = {}  # the counts at the last log line
 _is_warned = False
 
 
 def silent_tracers() -> dict[str, int]:
     """Return how many tracers were made while no trace function was set, by class name.
 
-    They are disabled for good. Those of objects that are gone count as well. The first 100 class
+    They are disabled permanently. Tracers that no longer exist are included. The first 100 class
     names are counted separately, all others as `<other>`. Any thread may call it.
     """
     counts = {name: cell.value for name, cell in list(_counts.items())}
@@ -43,8 +43,8 @@ def silent_tracers() -> dict[str, int]:
     return {**counts, _OTHERS: others + counts.get(_OTHERS, 0)} if others else counts
 
 
-def note(ctx: object) -> None:
-    """Count a tracer of `ctx` that is disabled."""
+def count_tracer(ctx: object) -> None:
+    """Count a disabled tracer of `ctx`."""
     known = _by_class.get(id(type(ctx)))
     if known is not None and known[0]() is type(ctx):
         known[1]()
@@ -56,7 +56,7 @@ def report() -> None:
     """Log the tracers that were counted since the last report, if there are any.
 
     At WARNING the first time in this process, at INFO later: an application that turns tracing off
-    and on makes objects in between.
+    and on may make objects in between on purpose.
     """
     global _reported
     before, _reported = _reported, silent_tracers()
@@ -64,13 +64,13 @@ def report() -> None:
     new = {name: count for name, count in risen.items() if count > 0}
     if new:
         try:
-            untraced(_log, new)
+            suppress_tracing(_log, new)
         except Exception as error:  # noqa: BLE001 -- a log handler may raise anything
             swallow(error, _log)
 
 
 def reset() -> None:
-    """Forget what was counted and reported; for tests."""
+    """Count from 0 again, and report at WARNING again."""
     global _is_warned, _others, _reported  # noqa: PLW0603 -- the state of the process
     _by_class.clear()
     _counts.clear()
@@ -84,7 +84,7 @@ def _cell_of(ctx: object) -> Cell:
     cell = _counts.get(name)
     if cell is None:
         cell = _counts.setdefault(name, Cell()) if len(_counts) < MAX_NAMES else _others
-    if not issubclass(cls, (type, str, ModuleType)):  # these have names of their own
+    if not issubclass(cls, (type, str, ModuleType)):  # these are not named by their class
         if len(_by_class) >= MAX_CLASSES:
             _by_class.clear()
         _by_class[id(cls)] = ref(cls), cell.increment

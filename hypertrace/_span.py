@@ -1,4 +1,4 @@
-"""Spans: how long something took, and how it ended."""
+"""Spans: durations of blocks, and how they ended."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from math import nan
 from time import perf_counter
 from types import SimpleNamespace
 
-from ._endings import ending
 from ._failures import misuse, swallow
-from ._guard import nested, untraced
-from ._naming import type_name
+from ._guard import limit_recursion, suppress_tracing
 from .events import SpanEvent
+from .inspection import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,52 +22,58 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from ._base import TracerBase
     from ._bindings import SpanBinding
-    from ._source import Source
+    from .events import Result
 
 
 MAX_BUFFERED = 128
-"""Durations that wait in a recorder's list before it is told to fold them."""
+"""Durations in a recorder's list; beyond it the recorder's `fold` is called."""
 
 MAX_DEPTH = 1_000
-"""Spans that ended and are passed over, at most, to find one that did not."""
+"""Ended spans that are skipped, at most, in the search for an open one."""
 
-LEFT = object()
-"""The token of a span that ended and may still be the current one of a context."""
+ENDED = object()
+"""The token of a span that ended, but may still be the current span of a context."""
 
 clock = perf_counter
-"""Seconds; what all spans measure with."""
+"""The clock of all spans, in seconds."""
 
 _current: ContextVar[Span | None] = ContextVar("hypertrace_span", default=None)
 """The innermost open span of this thread or task."""
 
 
 _collections: dict[str, object] = {}
-"""Phases of the garbage collector and what it told with each, the latest last; empty where they do
-not matter."""
+"""Phases of the garbage collector and the info passed with each, latest last. Empty on Pythons on
+which collections do not matter."""
 
-# That of gevent runs code of its own; its greenlets are mostly those of one thread.
+# gevent replaces thread-local data by a Python class; its greenlets are mostly of one thread.
 _collecting = local() if local.__module__ == "_thread" else SimpleNamespace()
-"""What it told this thread: a finalizer may let other threads run in the midst of a collection."""
+"""The same for this thread: a finalizer may let other threads run during a collection."""
 
 if sys.version_info < (3, 12):
-    # There the collector may run in the middle of ContextVar.set(), which does not survive that a
-    # finalizer calls it, too. No Python code: it would be where interrupts get lost.
+    # Here the collector may run inside ContextVar.set(), which crashes if a finalizer calls it.
+    # The callbacks are no Python code, in which a KeyboardInterrupt would be lost.
     _collections.update(start=None, stop=None)
     gc.callbacks += [_collections.pop, _collections.__setitem__, _collecting.__setattr__]
 
 
+def reset() -> None:
+    """Leave no span open in this context."""
+    _current.set(None)
+
+
 def is_collecting() -> bool:
     """Whether this thread may be in a finalizer that must not set the current span."""
-    # A signal handler or another thread may let a whole collection come in between: then there is
-    # no next one, and none is under way here.
+    # A signal handler or another thread may run a whole collection between two steps here: then the
+    # iterator has no item, and this thread is in no collection.
     if not _collections or next(reversed(_collections), None) != "start":
         return False
     return getattr(_collecting, "start", None) is _collections["start"]
 
 
 class _Details:
-    """What few spans have: props that were set, and a failure that was handled."""
+    """Attributes that few spans need: props set later, and a failure that the block handled."""
 
     __slots__ = ("exception", "failed", "props")
 
@@ -79,58 +84,58 @@ class _Details:
 
 
 class Span:
-    """One run of a `with tracer.span():` block, timed until it is left.
+    """A span: one run of a `with tracer.span():` block, timed until its end.
 
-    Not to be used twice, nor by several threads. It never holds back what the block raises, and
-    raises nothing itself, unless the trace function was set as strict.
+    Use it once, and in one thread. It never suppresses an exception of the block, and raises none
+    itself, unless the trace function was set as strict.
 
-    A copy of a span, or one that was pickled, does nothing: only the original ends.
+    A copy of a span, or one loaded from a pickle, does nothing: only the original ends.
     """
 
-    __slots__ = ("_began", "_binding", "_details", "_outer", "_props", "_source", "_token")
+    __slots__ = ("_began", "_binding", "_details", "_outer", "_props", "_token", "_tracer")
 
     _outer: Span | None
     _token: object
 
-    # Held by the class: when the interpreter goes down, the names of modules go first.
+    # Attributes of the class, since an interpreter that shuts down clears the globals first.
     _misuse = staticmethod(misuse)
     _swallow = staticmethod(swallow)
 
     def __init__(
-        self, binding: SpanBinding, source: Source, props: dict[str, object] | None = None
+        self, binding: SpanBinding, tracer: TracerBase, props: dict[str, object] | None = None
     ) -> None:
         self._binding = binding
-        self._source = source
+        self._tracer = tracer
         self._props = props
         self._details: _Details | None = None
 
     def set(self, props: Mapping[str, Any] | None = None, /, **kwargs: Any) -> None:
-        """Add props before the span ends; they win over those it has.
+        """Add props before the span ends; they replace earlier ones of the same names.
 
         Args:
-            props: names and values, where names are no identifiers.
+            props: names and values, for names that are no identifiers.
             kwargs: names and values; they win over those in `props`.
         """
         try:
             if props is not None and not isinstance(props, Mapping):
                 kind = type_name(type(props))
-                misuse(f"span.set() got props of type {kind} and goes without them")
+                misuse(f"span.set() got props of type {kind} and ignores them")
                 props = None
-            more = self._more().props
+            current = self._get_details().props
             if props:
-                untraced(more.update, props)
-            more.update(kwargs)
+                suppress_tracing(current.update, props)
+            current.update(kwargs)
         except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
             self._swallow(error, self)
 
     def fail(self, error: BaseException | None = None) -> None:
-        """Let the span end as an error, though the block handles it.
+        """Let the span end as an error, although the block handles the exception.
 
         Args:
             error: what happened; its class becomes the event's `exception`.
         """
         try:
-            details = self._more()
+            details = self._get_details()
             details.failed = True
             if error is None or issubclass(type(error), BaseException):
                 details.exception = None if error is None else type(error)
@@ -151,18 +156,18 @@ class Span:
             self._began = nan
             self._swallow(error, clock)
         try:
-            # Who does not want to know of enclosing spans does not pay for it.
+            # The current span is only set if the recorder counts edges.
             if binding.edges is None or is_collecting():
                 self._outer = None
             else:
                 outer = _current.get()
-                if outer is not None and outer._token is LEFT:
-                    outer = outer._not_left()
+                if outer is not None and outer._token is ENDED:
+                    outer = outer._nearest_open()
                     _current.set(outer)
                 self._outer = outer
-                self._token = None  # an interrupt may come before it is stored
+                self._token = None  # an interrupt may come before the next line has stored it
                 self._token = _current.set(self)
-        except Exception as error:  # noqa: BLE001 -- the interpreter goes down
+        except Exception as error:  # noqa: BLE001 -- the interpreter shuts down
             self._outer = None
             self._swallow(error, self)
         return self
@@ -185,68 +190,68 @@ class Span:
                 swallow(failure, clock)
             finally:
                 if binding.edges is not None:
-                    outer = self._leave(outer, error)
+                    outer = self._close(outer, error)
             durations = binding.durations
             if error is not None or self._details is not None or durations is None:
                 self._end(duration, error, outer)
                 return
             durations.append(duration)
             if outer is not None or len(durations) > MAX_BUFFERED:
-                self._tell(outer)
+                self._fold_and_count_edge(outer)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
-            self._failed(failure)
+            self._exit_failed(failure)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _no_span, ()
 
-    def _failed(self, failure: Exception) -> None:
+    def _exit_failed(self, failure: Exception) -> None:
         if hasattr(self, "_began"):
             self._swallow(failure, self)
         else:
             self._misuse("a span ended that had not started: use it as `with tracer.span():`")
 
-    def _leave(self, outer: Span | None, error: BaseException | None) -> Span | None:
-        """Make the span around this one the current one again, and return it.
+    def _close(self, outer: Span | None, error: BaseException | None) -> Span | None:
+        """Make the enclosing span the current one again, and return it.
 
-        In generators the spans of a context may end in another order than they started; and a
-        generator may be finalized in another context than it ran in, which is out of reach here.
-        There the span stays the current one, until the next span passes over it.
+        In generators the spans of a context may end in another order than they started. A generator
+        may also be finalized in another context than the one it ran in, which cannot be changed
+        from here. There the span stays the current one, until the next span skips it.
         """
-        if outer is not None and outer._token is LEFT:
-            outer = outer._not_left()
-        # A finalizer ends a generator with an error.
+        if outer is not None and outer._token is ENDED:
+            outer = outer._nearest_open()
+        # A finalizer ends a generator with an exception.
         if _current.get() is self and (error is None or not is_collecting()):
             try:
                 _current.reset(self._token)  # type: ignore[arg-type]  # entered, it has one
-            except Exception:  # noqa: BLE001, S110 -- in another context, or not for the first time
+            except Exception:  # noqa: BLE001, S110 -- in another context, or a second time
                 pass
             else:
-                # Tasks may keep their copy of the context, and so this span, for long.
+                # Tasks may keep their copy of the context, and so this span, for a long time.
                 self._token = self._outer = None
                 return outer
-        self._token, self._outer = LEFT, outer
+        self._token, self._outer = ENDED, outer
         return outer
 
-    def _not_left(self) -> Span | None:
-        """Return the innermost of this span and those around it that is not left."""
+    def _nearest_open(self) -> Span | None:
+        """Return the innermost open span, out of this span and those that enclose it."""
         span: Span | None = self
         for _ in range(MAX_DEPTH):  # a span that is used twice may be inside itself
-            if span is None or span._token is not LEFT:
+            if span is None or span._token is not ENDED:
                 return span
             span = span._outer
         return None
 
-    def _more(self) -> _Details:
+    def _get_details(self) -> _Details:
         if self._details is None:
             self._details = _Details(dict(self._props or {}))
         return self._details
 
-    def _tell(self, outer: Span | None) -> None:
-        """Tell what there may be to tell of a span whose duration was appended."""
+    def _fold_and_count_edge(self, outer: Span | None) -> None:
+        """Do the rare steps after a duration was appended: fold a long list, count an edge."""
         binding = self._binding
         try:
             if binding.durations is not None and len(binding.durations) > MAX_BUFFERED:
-                nested(binding.recorder.fold)
+                limit_recursion(binding.recorder.fold)
             if outer is not None:
                 binding.count_edge(outer._binding)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
@@ -262,7 +267,7 @@ class Span:
         end: object = self
         try:
             end = self._binding.recorder.end
-            nested(self._record_end, end, duration, error, outer, busy)
+            limit_recursion(self._record_end, end, duration, error, outer, busy)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             self._swallow(failure, end)
 
@@ -283,10 +288,10 @@ class Span:
     ) -> SpanEvent:
         binding, details = self._binding, self._details
         props = details.props or None if details else self._props
-        result, exception = ending(error)
+        result, exception = _ending(error)
         if error is None and details is not None and details.failed:
             result, exception = "error", details.exception
-        event = self._source._event(binding.site, binding.id, props)
+        event = self._tracer._event(binding.site, binding.id, props)
         upstream = None if outer is None else outer._binding.upstream
         return SpanEvent(
             event.id,
@@ -302,7 +307,7 @@ class Span:
 
 
 class _NoSpan(Span):
-    """Stands for all spans while tracing is off."""
+    """The span that does nothing; the only one while tracing is off."""
 
     __slots__ = ()
 
@@ -335,3 +340,20 @@ NO_SPAN = _NoSpan()
 
 def _no_span() -> Span:
     return NO_SPAN
+
+
+def _ending(error: BaseException | None) -> tuple[Result, type[BaseException] | None]:
+    """Return the result of a span that an exception, or none, ended; and the exception's class."""
+    if error is None:
+        return "ok", None
+    return "cancelled" if isinstance(error, _cancellations()) else "error", type(error)
+
+
+def _cancellations() -> tuple[type[BaseException], ...]:
+    """Return the exceptions that cancel a task in the event loops that are loaded."""
+    found: list[type[BaseException]] = [GeneratorExit]
+    for module, name in (("asyncio", "CancelledError"), ("trio", "Cancelled")):
+        kind = getattr(sys.modules.get(module), name, None)
+        if isinstance(kind, type):
+            found.append(kind)
+    return tuple(found)

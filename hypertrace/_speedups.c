@@ -1,33 +1,34 @@
-/* The hot path of hypertrace in C.
+/* Hot path of hypertrace in C.
 
-   The Python modules are the specification: every function here has the name of one of theirs and
-   does the same. What happens once per call site, and every unusual case, stays in Python.
+   The Python modules are the specification: the functions here do the same as those of the same
+   names there. Work done once per call site, and all unusual cases, stay in Python.
 
-   Two types: Cell, for cells.CountCell, and Table, for the dict of a tracer's recorders; and methods
-   that speed_up() puts into the Python classes. Known recorders are not even called.
+   There are two types, Cell, which replaces cells.CountCell, and Table, which replaces the dict of a
+   tracer's recorders, and methods that speed_up() puts into the Python classes. Recorders of known
+   kinds are not even called.
 
-   A call site's key is the address of its instruction, as in Python; that of recorders with props is
-   negative. The C API is the public one, but for call_address() on CPython 3.11.
+   The key of a call site is the address of its instruction, as in Python; keys of recorders with
+   props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
 
    A finalizer may run at any allocation up to CPython 3.11, and at any release and call later. It
-   may replace the trace function, which empties tables, and change any slot. So a reference that is
-   used after an allocation, a release or a call is a strong one. Of the arguments of a call the
-   caller holds strong ones. */
+   may replace the trace function, which empties tables, and change any slot. So each reference that
+   is used after an allocation, a release or a call must be strong. The caller of a function holds
+   strong references to its arguments. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #if PY_VERSION_HEX < 0x030C0000
 #define Py_BUILD_CORE_MODULE
-#include <internal/pycore_frame.h> /* of 3.11, which does not change any more */
+#include <internal/pycore_frame.h> /* of 3.11, which no longer changes */
 #undef Py_BUILD_CORE_MODULE
 #endif
 #include <structmember.h>
 #include <time.h>
 
-/* ---- what differs between builds ------------------------------------------------------------- */
+/* ---- Differences between builds -------------------------------------------------------------- */
 
-/* Without a GIL, an object's lock guards its slots and entries; CPython takes the same lock to set a
-   slot. With a GIL, nothing between the two macros gives it up. They make a block. */
+/* Without a GIL, an object's lock protects its slots and entries; CPython takes the same lock to set
+   a slot. With a GIL, no code between the two macros releases it. The macros form a block. */
 #ifndef Py_BEGIN_CRITICAL_SECTION /* before CPython 3.13 */
 #define Py_BEGIN_CRITICAL_SECTION(object) {
 #define Py_END_CRITICAL_SECTION() }
@@ -50,46 +51,46 @@ dict_find(PyObject *dict, PyObject *key)
 {
 #ifdef Py_GIL_DISABLED
     PyObject *value;
-    PyDict_GetItemRef(dict, key, &value); /* NULL, too, with an exception */
+    PyDict_GetItemRef(dict, key, &value); /* also NULL with an exception */
     return value;
 #else
     return Py_XNewRef(PyDict_GetItemWithError(dict, key));
 #endif
 }
 
-/* ---- what the module holds ------------------------------------------------------------------ */
+/* ---- State of the module -------------------------------------------------------------------- */
 
 typedef struct {
     PyTypeObject *cell_type, *table_type;
-    /* Of the Python modules: */
+    /* Objects of the Python modules: */
     PyTypeObject *tracer_type, *disabled_type, *span_type, *binding_type;
     PyObject *dispatch;      /* namespace of _dispatch, for `target` */
-    PyObject *numbers;       /* class name -> iterator of numbers */
-    PyObject *not_bound;     /* the table of a tracer that has not traced */
+    PyObject *sequences;     /* class name -> iterator of object ids */
+    PyObject *not_bound;     /* the table of tracers that have not traced */
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
-    PyObject *left;          /* the token of a span that ended elsewhere */
-    PyObject *collections, *collecting; /* of _span: what the collector is at */
+    PyObject *ended;         /* the token of a span that ended, but may still be current */
+    PyObject *collections, *collecting; /* of _span: phases of the collector */
     PyObject *span_module;   /* namespace of _span, for `clock` */
     PyObject *native_clock;  /* time.perf_counter */
     PyObject *record_props;  /* PropsRecorder.record */
     PyObject *enter_in_python, *exit_in_python; /* Span.__enter__ and __exit__ in Python */
-    PyObject *marks, *is_dropped; /* of _guard: a list, empty if nothing is; and whether this is */
-    PyObject *buffered;      /* _span.MAX_BUFFERED, and as a number: */
+    PyObject *active_suppressions, *drop_if_suppressed; /* of _guard: a list; a function */
+    PyObject *buffered;      /* _span.MAX_BUFFERED, and its value: */
     Py_ssize_t max_buffered;
     PyObject *str_target, *str_clock, *str_deliver, *str_open_span;
-    PyObject *str_end, *str_tell, *str_not_left;
+    PyObject *str_end, *str_fold_and_count_edge, *str_nearest_open;
     /* Offsets of slots. */
-    Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_recorders;
+    Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_table;
     Py_ssize_t tracer_class_name, tracer_object_id;
-    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_source, span_token;
+    Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_tracer, span_token;
     Py_ssize_t binding_start, binding_durations, binding_edges;
     Py_ssize_t recorder_names, recorder_known;
 } State;
 
-/* Methods in Python's classes have no way to the state of a module, so it stands here; a second
-   interpreter of the process falls back to Python. */
+/* Global, since methods of Python classes cannot reach the state of a module; a second interpreter of
+   the process uses the Python code. */
 static State state;
 
 static inline PyObject **
@@ -98,14 +99,14 @@ slot(PyObject *object, Py_ssize_t offset)
     return (PyObject **)((char *)object + offset);
 }
 
-/* Return what a slot holds, borrowed, to be compared with and no more; NULL if it is not set. */
+/* Return the object in a slot, borrowed, only for comparison; NULL if it is not set. */
 static inline PyObject *
 peek_slot(PyObject *object, Py_ssize_t offset)
 {
     return ATOMIC_LOAD(slot(object, offset));
 }
 
-/* Return what a slot holds, as a strong reference; NULL if it is not set. */
+/* Return the object in a slot, as a strong reference; NULL if it is not set. */
 static inline PyObject *
 get_slot(PyObject *object, Py_ssize_t offset)
 {
@@ -133,7 +134,7 @@ same_text(PyObject *one, PyObject *other)
     return one == other || PyUnicode_Compare(one, other) == 0;
 }
 
-/* Give an exception to swallow(error, culprit), unless it is to pass. Return 0 if swallowed. */
+/* Call swallow(error, culprit) if the exception is an `Exception`. Return 0 if it was swallowed. */
 static int
 swallow(PyObject *culprit)
 {
@@ -186,7 +187,7 @@ static PyMethodDef cell_methods[] = {
 };
 
 static PyGetSetDef cell_getset[] = {
-    {"value", cell_value, NULL, "How often `increment` was called.", NULL},
+    {"value", cell_value, NULL, "Number of calls of `increment`.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -206,7 +207,7 @@ static PyType_Spec cell_spec = {
     .slots = cell_slots,
 };
 
-/* The cell that a callable increments, or NULL if it does anything else. */
+/* Return the cell that a callable increments; NULL if it is any other callable. */
 static inline Cell *
 cell_of(PyObject *callable)
 {
@@ -216,8 +217,8 @@ cell_of(PyObject *callable)
     return Py_IS_TYPE(callable, state.cell_type) ? (Cell *)callable : NULL;
 }
 
-/* Call a callable without arguments, of which the caller has a strong reference; if it increments a
-   cell, without calling it. */
+/* Call a callable without arguments; a cell is incremented without a call. The caller holds a strong
+   reference to the callable. */
 static inline int
 run(PyObject *callable)
 {
@@ -233,7 +234,7 @@ run(PyObject *callable)
 
 /* ---- PropsRecorder.record() ------------------------------------------------------------------ */
 
-/* Among keyword arguments, the value of a name; None if it is not there. */
+/* Return the value of a keyword argument; None if it was not given. */
 static inline PyObject *
 value_among(PyObject *name, PyObject *kwnames, PyObject *const *values)
 {
@@ -253,8 +254,8 @@ dict_of(PyObject *kwnames, PyObject *const *values)
     return props;
 }
 
-/* The values of some names among keyword arguments; NULL if one is not plain, since to look it up
-   would run code of its own, or with an exception. */
+/* Return the values of some keyword arguments; NULL, maybe with an exception, if one is no exact text:
+   looking it up could run its code. */
 static inline PyObject *
 plain_values(PyObject *names, PyObject *kwnames, PyObject *const *kwvalues)
 {
@@ -270,7 +271,7 @@ plain_values(PyObject *names, PyObject *kwnames, PyObject *const *kwvalues)
     return values;
 }
 
-/* Count for keyword arguments whose values are known. Return 0 if they are not. */
+/* Count keyword arguments whose values are known. Return 0 if they are not. */
 static int
 record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
 {
@@ -288,7 +289,7 @@ record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
     Py_XDECREF(known);
     Py_XDECREF(values);
     Py_XDECREF(increment);
-    PyErr_Clear(); /* no memory: Python meets it again */
+    PyErr_Clear(); /* out of memory: the Python code raises it again */
     return cell != NULL;
 }
 
@@ -307,13 +308,13 @@ typedef struct {
     PyObject *weakrefs;
 } Table;
 
-/* Return the entry of a key, or the free one where it belongs. There always is a free one. */
+/* Return the entry of a key, or the free entry to use for it. There is always a free entry. */
 static inline Entry *
 table_entry(const Table *self, Py_ssize_t address, PyObject *id)
 {
     size_t hash = (size_t)address * (size_t)0x9E3779B97F4A7C15u;
     if (id != NULL)
-        hash += (size_t)PyObject_Hash(id); /* of a str it cannot fail */
+        hash += (size_t)PyObject_Hash(id); /* cannot fail for a str */
     for (size_t i = hash >> 24;; i++) {
         Entry *entry = &self->entries[i & (size_t)(self->size - 1)];
         if (entry->address == 0)
@@ -357,7 +358,7 @@ table_grow(Table *self)
     return 0;
 }
 
-/* Take a key apart: an address, or a tuple of an id and an address. */
+/* Parse a key: an address, or a tuple of an id and an address. */
 static int
 table_key(PyObject *key, Py_ssize_t *address, PyObject **id)
 {
@@ -376,7 +377,7 @@ table_key(PyObject *key, Py_ssize_t *address, PyObject **id)
     return 0;
 }
 
-/* Put a recorder at a key, in a critical section; `replaced` is for the caller to release. */
+/* Set the recorder of a key, in a critical section; the caller releases `replaced`. */
 static int
 table_put(Table *self, Py_ssize_t address, PyObject *id, PyObject *recorder, PyObject **replaced)
 {
@@ -433,7 +434,7 @@ table_clear(PyObject *object)
     self->entries = NULL;
     self->size = self->used = 0;
     Py_END_CRITICAL_SECTION();
-    for (Py_ssize_t i = 0; i < size; i++) { /* which may run finalizers that use the table */
+    for (Py_ssize_t i = 0; i < size; i++) { /* may run finalizers that use the table */
         Py_XDECREF(entries[i].id);
         Py_XDECREF(entries[i].recorder);
     }
@@ -506,11 +507,11 @@ static PyType_Spec table_spec = {
     .slots = table_slots,
 };
 
-/* ---- Tracer: trace(), span() and making one -------------------------------------------------- */
+/* ---- Tracer: trace(), span() and construction ------------------------------------------------ */
 
 /* The address of the instruction that the calling Python code is at, or 0 if there is none.
 
-   PyEval_GetFrame() would do, but makes a frame object, which costs as much as all the rest. */
+   PyEval_GetFrame() makes a frame object, which would double the cost. */
 static inline Py_ssize_t
 call_address(void)
 {
@@ -536,7 +537,7 @@ call_address(void)
 #endif
 }
 
-/* What a call gives as id: a str, NULL for none. Return 0 if the Python code is to look at it. */
+/* Get the id of a call: a str, or NULL for none. Return 0 if the Python code must handle the call. */
 static inline int
 simple_id(PyObject *const *args, Py_ssize_t nargs, PyObject **id)
 {
@@ -547,11 +548,11 @@ simple_id(PyObject *const *args, Py_ssize_t nargs, PyObject **id)
     return nargs == 1 && PyUnicode_CheckExact(args[0]);
 }
 
-/* Return what a tracer's table has at a key, as a strong reference, or NULL. */
+/* Return the recorder at a key of a tracer's table, as a strong reference, or NULL. */
 static inline PyObject *
 find_recorder(PyObject *tracer, Py_ssize_t address, PyObject *id)
 {
-    PyObject *table = get_slot(tracer, state.tracer_recorders), *recorder = NULL;
+    PyObject *table = get_slot(tracer, state.tracer_table), *recorder = NULL;
     if (table != NULL && Py_IS_TYPE(table, state.table_type))
         recorder = table_find((Table *)table, address, id);
     Py_XDECREF(table);
@@ -560,9 +561,9 @@ find_recorder(PyObject *tracer, Py_ssize_t address, PyObject *id)
 
 static const char too_many[] = "takes at most 2 positional arguments (%zd given)";
 
-/* Let Python deliver: tracer.method(frame, id, props, kwargs). */
+/* Let the Python code deliver: tracer.method(frame, id, props, kwargs). */
 static PyObject *
-slow(PyObject *tracer, PyObject *method, PyObject *const *args, Py_ssize_t nargs,
+call_python(PyObject *tracer, PyObject *method, PyObject *const *args, Py_ssize_t nargs,
      PyObject *kwnames)
 {
     PyFrameObject *frame = PyEval_GetFrame(); /* borrowed: it outlives this call */
@@ -578,7 +579,7 @@ slow(PyObject *tracer, PyObject *method, PyObject *const *args, Py_ssize_t nargs
     return result;
 }
 
-/* Record one call with a recorder that was found. */
+/* Record one call with the recorder of its call site. */
 static int
 record(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
 {
@@ -594,29 +595,29 @@ record(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
     return result == NULL ? swallow(recorder) : 0;
 }
 
-/* Whether a call is dropped, since tracing itself makes it; -1 with an exception that passes. */
+/* Drop an event if tracing is suppressed here. Return 1 if so, 0 if not, -1 with an exception. */
 static inline int
-drop(void)
+drop_if_suppressed(void)
 {
-    if (PyList_GET_SIZE(state.marks) == 0)
+    if (PyList_GET_SIZE(state.active_suppressions) == 0)
         return 0;
-    PyObject *dropped = PyObject_CallNoArgs(state.is_dropped);
+    PyObject *dropped = PyObject_CallNoArgs(state.drop_if_suppressed);
     Py_XDECREF(dropped); /* a bool */
-    return dropped == NULL ? swallow(state.is_dropped) : dropped == Py_True;
+    return dropped == NULL ? swallow(state.drop_if_suppressed) : dropped == Py_True;
 }
 
 static PyObject *
 tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *id, *recorder = NULL;
-    int dropped = drop();
+    int dropped = drop_if_suppressed();
     if (dropped != 0)
         return dropped < 0 ? NULL : Py_NewRef(Py_None);
     Py_ssize_t address = call_address();
     if (address != 0 && simple_id(args, nargs, &id))
         recorder = find_recorder(self, kwnames == NULL ? address : -address, id);
     if (recorder == NULL)
-        return slow(self, state.str_deliver, args, nargs, kwnames);
+        return call_python(self, state.str_deliver, args, nargs, kwnames);
     int status = record(recorder, kwnames, args + nargs);
     Py_DECREF(recorder);
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -636,7 +637,7 @@ new_span(PyObject *binding, PyObject *tracer)
     if (span == NULL)
         return NULL;
     set_slot(span, state.span_binding, Py_NewRef(binding));
-    set_slot(span, state.span_source, Py_NewRef(tracer));
+    set_slot(span, state.span_tracer, Py_NewRef(tracer));
     set_slot(span, state.span_props, Py_NewRef(Py_None));
     set_slot(span, state.span_details, Py_NewRef(Py_None));
     return span;
@@ -647,24 +648,24 @@ tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
 {
     PyObject *id, *binding = NULL, *span = NULL;
     Py_ssize_t address = call_address();
-    if (PyList_GET_SIZE(state.marks) == 0 && address != 0 && kwnames == NULL &&
+    if (PyList_GET_SIZE(state.active_suppressions) == 0 && address != 0 && kwnames == NULL &&
         simple_id(args, nargs, &id))
         binding = find_recorder(self, address + 1, id);
     int found = binding != NULL && Py_IS_TYPE(binding, state.binding_type);
     if (found)
         span = new_span(binding, self);
     Py_XDECREF(binding);
-    return found ? span : slow(self, state.str_open_span, args, nargs, kwnames);
+    return found ? span : call_python(self, state.str_open_span, args, nargs, kwnames);
 }
 
-/* The next number of a class name; NULL without an exception if it has none yet. */
+/* The next id of a class name; NULL without an exception if it has no sequence yet. */
 static PyObject *
-next_number(PyObject *class_name)
+next_id(PyObject *class_name)
 {
-    PyObject *numbers = dict_find(state.numbers, class_name);
-    PyObject *number = numbers == NULL ? NULL : PyIter_Next(numbers);
-    Py_XDECREF(numbers);
-    return number;
+    PyObject *sequence = dict_find(state.sequences, class_name);
+    PyObject *id = sequence == NULL ? NULL : PyIter_Next(sequence);
+    Py_XDECREF(sequence);
+    return id;
 }
 
 /* A weak reference to an object; None if it allows none. */
@@ -678,21 +679,21 @@ reference_to(PyObject *object)
     return Py_NewRef(Py_None);
 }
 
-/* Make a tracer without props and parent; it takes over the references to name and number. */
+/* Make a tracer without props and parent. Steals the references to name and id. */
 static PyObject *
-new_tracer(PyObject *ctx, PyObject *type, PyObject *class_name, PyObject *number)
+new_tracer(PyObject *ctx, PyObject *type, PyObject *class_name, PyObject *object_id)
 {
     PyObject *self = state.tracer_type->tp_alloc(state.tracer_type, 0);
     if (self == NULL) {
         Py_DECREF(class_name);
-        Py_DECREF(number);
+        Py_DECREF(object_id);
         return NULL;
     }
     set_slot(self, state.tracer_class_name, class_name);
-    set_slot(self, state.tracer_object_id, number);
+    set_slot(self, state.tracer_object_id, object_id);
     set_slot(self, state.tracer_props, Py_NewRef(Py_None));
     set_slot(self, state.tracer_parent, Py_NewRef(Py_None));
-    set_slot(self, state.tracer_recorders, Py_NewRef(state.not_bound));
+    set_slot(self, state.tracer_table, Py_NewRef(state.not_bound));
     set_slot(self, state.tracer_class, PyWeakref_NewRef(type, NULL));
     if (peek_slot(self, state.tracer_class) != NULL)
         set_slot(self, state.tracer_ctx, reference_to(ctx));
@@ -701,23 +702,23 @@ new_tracer(PyObject *ctx, PyObject *type, PyObject *class_name, PyObject *number
     return self;
 }
 
-/* Tracer(ctx) of an ordinary object; NULL without an exception: let Python do it. */
+/* Make Tracer(ctx) of an ordinary object; NULL without an exception if Python must make it. */
 static PyObject *
 plain_tracer(PyObject *ctx)
 {
     if (ctx == Py_None || PyType_Check(ctx) || PyUnicode_Check(ctx) || PyModule_Check(ctx))
         return NULL;
-    /* Borrowed, and only compared. */
+    /* Borrowed, only for comparison. */
     PyObject *target = PyDict_GetItemWithError(state.dispatch, state.str_target);
     if (target == NULL || target == Py_None)
         return NULL;
     PyObject *type = Py_NewRef(Py_TYPE(ctx)); /* objects may change their class */
     PyObject *name = PyType_GetName((PyTypeObject *)type), *self = NULL;
-    /* The name of a class that was made oddly may be of a subclass of str. */
+    /* The name of a class made by calling type() may be of a subclass of str. */
     int is_simple = name != NULL && PyUnicode_CheckExact(name);
-    PyObject *number = is_simple ? next_number(name) : NULL;
-    if (number != NULL)
-        self = new_tracer(ctx, type, name, number);
+    PyObject *object_id = is_simple ? next_id(name) : NULL;
+    if (object_id != NULL)
+        self = new_tracer(ctx, type, name, object_id);
     else
         Py_XDECREF(name);
     Py_DECREF(type);
@@ -746,7 +747,7 @@ tracer_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject
 
 /* ---- Span: enter and exit -------------------------------------------------------------------- */
 
-/* Seconds by the clock of _span; without a call as long as it is the usual one. */
+/* Return seconds by the clock of _span; without a Python call unless the clock was replaced. */
 static PyObject *
 seconds(void)
 {
@@ -767,25 +768,25 @@ static inline int
 is_collecting(void)
 {
 #if PY_VERSION_HEX < 0x030C0000
-    PyObject *phase = NULL, *told = NULL, *mine = NULL;
-    for (Py_ssize_t i = 0; PyDict_Next(state.collections, &i, &phase, &told);) /* the latest */;
+    PyObject *phase = NULL, *info = NULL, *own = NULL;
+    for (Py_ssize_t i = 0; PyDict_Next(state.collections, &i, &phase, &info);) /* the latest */;
     Py_XINCREF(phase);
-    Py_XINCREF(told);
+    Py_XINCREF(info);
     if (phase != NULL && PyUnicode_Check(phase) &&
         PyUnicode_CompareWithASCIIString(phase, "start") == 0)
-        mine = PyObject_GetAttr(state.collecting, phase);
-    PyErr_Clear(); /* it told this thread nothing */
-    int collecting = mine != NULL && mine == told;
+        own = PyObject_GetAttr(state.collecting, phase);
+    PyErr_Clear(); /* no collection began in this thread */
+    int collecting = own != NULL && own == info;
     Py_XDECREF(phase);
-    Py_XDECREF(told);
-    Py_XDECREF(mine);
+    Py_XDECREF(info);
+    Py_XDECREF(own);
     return collecting;
 #else
     return 0; /* finalizers run between instructions */
 #endif
 }
 
-/* The binding of a span, as a strong reference; NULL if the slot holds none. */
+/* Return the binding of a span, as a strong reference; NULL if it has none. */
 static inline PyObject *
 binding_of(PyObject *span)
 {
@@ -802,7 +803,7 @@ tracks_edges(PyObject *binding)
     return edges != NULL && edges != Py_None;
 }
 
-/* Remember when a span began. */
+/* Store the start time of a span. */
 static inline int
 set_began(PyObject *self)
 {
@@ -816,22 +817,22 @@ set_began(PyObject *self)
 }
 
 static inline int
-is_left(PyObject *span)
+has_ended(PyObject *span)
 {
     return span != NULL && span != Py_None && PyObject_TypeCheck(span, state.span_type) &&
-           peek_slot(span, state.span_token) == state.left;
+           peek_slot(span, state.span_token) == state.ended;
 }
 
-/* Return the current span, a new reference. One that is left is passed over, and is so no more. */
+/* Return the current span, a new reference. If it has ended, make an enclosing open one current. */
 static PyObject *
 current_span(PyObject *self)
 {
-    PyObject *current = NULL, *left, *token = NULL;
-    if (PyContextVar_Get(state.current_span, NULL, &current) < 0 || !is_left(current))
+    PyObject *current = NULL, *ended, *token = NULL;
+    if (PyContextVar_Get(state.current_span, NULL, &current) < 0 || !has_ended(current))
         return current;
-    left = current;
-    current = PyObject_CallMethodNoArgs(left, state.str_not_left);
-    Py_DECREF(left);
+    ended = current;
+    current = PyObject_CallMethodNoArgs(ended, state.str_nearest_open);
+    Py_DECREF(ended);
     if (current != NULL)
         Py_XDECREF(token = PyContextVar_Set(state.current_span, current));
     if (token == NULL) {
@@ -841,7 +842,7 @@ current_span(PyObject *self)
     return current;
 }
 
-/* Make a span the current one if its binding keeps track of edges; remember the one before. */
+/* Make a span the current one if its binding counts edges; store the enclosing one. */
 static int
 open_span(PyObject *self, PyObject *binding)
 {
@@ -859,22 +860,22 @@ open_span(PyObject *self, PyObject *binding)
     return 0;
 }
 
-/* Span._leave(), where edges are kept track of; `outer` becomes the span around that is not left. */
+/* Span._close(), if edges are counted; sets `outer` to the innermost enclosing open span. */
 static int
 close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 {
     PyObject *found;
     if (!tracks_edges(binding))
         return 0;
-    if (is_left(*outer)) {
-        if ((found = PyObject_CallMethodNoArgs(*outer, state.str_not_left)) == NULL)
+    if (has_ended(*outer)) {
+        if ((found = PyObject_CallMethodNoArgs(*outer, state.str_nearest_open)) == NULL)
             return -1;
         Py_SETREF(*outer, found);
     }
     if (PyContextVar_Get(state.current_span, NULL, &found) < 0)
         return -1;
-    Py_XDECREF(found); /* only to compare */
-    PyObject *token = NULL; /* held: a finalizer may end the span, too */
+    Py_XDECREF(found); /* only for comparison */
+    PyObject *token = NULL; /* strong: a finalizer may end the span, too */
     if (found == self && (error == Py_None || !is_collecting()))
         token = get_slot(self, state.span_token);
     if (token != NULL) {
@@ -887,9 +888,9 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
         }
         if (!PyErr_ExceptionMatches(PyExc_Exception))
             return -1;
-        PyErr_Clear(); /* in another context, or not for the first time */
+        PyErr_Clear(); /* in another context, or a second time */
     }
-    set_slot(self, state.span_token, Py_NewRef(state.left));
+    set_slot(self, state.span_token, Py_NewRef(state.ended));
     set_slot(self, state.span_outer, Py_NewRef(*outer));
     return 0;
 }
@@ -927,7 +928,7 @@ duration_of(PyObject *span)
     return duration;
 }
 
-/* Whether the end of a span is its duration and nothing else. */
+/* Whether the end of a span only appends its duration. */
 static inline int
 is_plain_end(PyObject *self, PyObject *durations, PyObject *error)
 {
@@ -935,7 +936,7 @@ is_plain_end(PyObject *self, PyObject *durations, PyObject *error)
            durations != NULL && PyList_CheckExact(durations);
 }
 
-/* Take the end of a span: append its duration where that is all there is to it. */
+/* Record the end of a span: append its duration, or let the Python code do more. */
 static int
 end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error, PyObject *outer)
 {
@@ -945,7 +946,7 @@ end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error,
     else if (PyList_Append(durations, duration) == 0)
         result = outer == Py_None && PyList_GET_SIZE(durations) <= state.max_buffered
                      ? Py_NewRef(Py_None)
-                     : PyObject_CallMethodOneArg(self, state.str_tell, outer);
+                     : PyObject_CallMethodOneArg(self, state.str_fold_and_count_edge, outer);
     Py_XDECREF(durations);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -976,7 +977,7 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     return result;
 }
 
-/* ---- the module ------------------------------------------------------------------------------ */
+/* ---- Module ---------------------------------------------------------------------------------- */
 
 #define FAST(function) (PyCFunction)(void (*)(void))function
 
@@ -1023,21 +1024,22 @@ typedef struct {
 static const Named strings[] = {
     {"target", &state.str_target},      {"clock", &state.str_clock},
     {"_deliver", &state.str_deliver},   {"_open_span", &state.str_open_span},
-    {"_end", &state.str_end},           {"_tell", &state.str_tell},
-    {"_not_left", &state.str_not_left}};
+    {"_end", &state.str_end},           {"_fold_and_count_edge", &state.str_fold_and_count_edge},
+    {"_nearest_open", &state.str_nearest_open}};
 
-/* What speed_up() takes from the namespace it is given, and where it goes. */
+/* Objects that speed_up() takes from its namespace, and where it stores them. */
 static const Named objects[] = {
     {"Tracer", (PyObject **)&state.tracer_type}, {"Span", (PyObject **)&state.span_type},
     {"_DisabledTracer", (PyObject **)&state.disabled_type},
     {"SpanBinding", (PyObject **)&state.binding_type},
-    {"dispatch", &state.dispatch}, {"numbers", &state.numbers}, {"_collecting", &state.collecting},
+    {"dispatch", &state.dispatch}, {"sequences", &state.sequences}, {"_collecting", &state.collecting},
     {"_NOT_BOUND", &state.not_bound},   {"make_tracer", &state.make_tracer},
-    {"swallow", &state.swallow},        {"_current", &state.current_span}, {"LEFT", &state.left},
+    {"swallow", &state.swallow},        {"_current", &state.current_span}, {"ENDED", &state.ended},
     {"span_module", &state.span_module}, {"native_clock", &state.native_clock},
     {"record_props", &state.record_props},
     {"enter_in_python", &state.enter_in_python}, {"exit_in_python", &state.exit_in_python},
-    {"marks", &state.marks},            {"is_dropped", &state.is_dropped},
+    {"active_suppressions", &state.active_suppressions},
+    {"drop_if_suppressed", &state.drop_if_suppressed},
     {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
 static const struct {
@@ -1046,12 +1048,12 @@ static const struct {
 } offsets[] = {
     {"Tracer", "_class", &state.tracer_class},  {"Tracer", "_ctx", &state.tracer_ctx},
     {"Tracer", "_props", &state.tracer_props},  {"Tracer", "_parent_object", &state.tracer_parent},
-    {"Tracer", "_recorders", &state.tracer_recorders},
+    {"Tracer", "_table", &state.tracer_table},
     {"Tracer", "class_name", &state.tracer_class_name},
     {"Tracer", "object_id", &state.tracer_object_id},
     {"Span", "_began", &state.span_began},      {"Span", "_binding", &state.span_binding},
     {"Span", "_details", &state.span_details},  {"Span", "_outer", &state.span_outer},
-    {"Span", "_props", &state.span_props},      {"Span", "_source", &state.span_source},
+    {"Span", "_props", &state.span_props},      {"Span", "_tracer", &state.span_tracer},
     {"Span", "_token", &state.span_token},
     {"SpanBinding", "start", &state.binding_start},
     {"SpanBinding", "durations", &state.binding_durations},
@@ -1059,10 +1061,10 @@ static const struct {
     {"PropsRecorder", "names", &state.recorder_names},
     {"PropsRecorder", "known", &state.recorder_known}};
 
-/* speed_up(namespace): take what is needed from a dict, and put the methods into the classes.
+/* speed_up(namespace): take the objects of the Python modules, and put the methods into the classes.
 
-   After a reload of the Python modules it is called again. What it replaces then is never released,
-   since other threads may be using it. */
+   It is called again after a reload of the Python modules. The old objects are then not released,
+   since other threads may still use them. */
 static PyObject *
 speed_up(PyObject *Py_UNUSED(module), PyObject *names)
 {
@@ -1076,7 +1078,7 @@ speed_up(PyObject *Py_UNUSED(module), PyObject *names)
         PyObject *owner = PyMapping_GetItemString(names, offsets[i].owner);
         if (owner == NULL || find_offset(owner, offsets[i].name, offsets[i].place) < 0)
             return NULL;
-        Py_DECREF(owner); /* the names hold it */
+        Py_DECREF(owner); /* the namespace holds it */
     }
     state.max_buffered = PyLong_AsSsize_t(state.buffered);
     if (PyErr_Occurred())

@@ -1,7 +1,7 @@
-"""Spans of what runs in steps: generators, coroutines and asynchronous generators.
+"""Spans of generators, coroutines and asynchronous generators, which run in steps.
 
-Each step is one resumption. Between steps the span is not open, so whoever runs meanwhile in the
-same thread or task is not inside it.
+Each step is one resumption. Between steps the span is not open: other code that runs meanwhile in
+the same thread or task is not inside it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
     from typing import Any, TypeVar
 
+    from ._base import TracerBase
     from ._bindings import SpanBinding
-    from ._source import Source
 
-    Tell = Callable[["SteppedSpan", object], None]
+    SetResultProps = Callable[["SteppedSpan", object], None]
     Outer = TypeVar("Outer", bound=Any)
 
 
@@ -31,22 +31,22 @@ class SteppedSpan(Span):
     __slots__ = ("_busy", "_ended", "_inner", "_resumed", "_upstream")
 
     def __init__(
-        self, binding: SpanBinding, source: Source, props: dict[str, object] | None = None
+        self, binding: SpanBinding, tracer: TracerBase, props: dict[str, object] | None = None
     ) -> None:
-        super().__init__(binding, source, props)
+        super().__init__(binding, tracer, props)
         self._busy: float | None = None
         self._inner: Span | None = None
         self._upstream: Span | None = None
 
     def resume(self) -> None:
-        """Start a step; with the first one the span starts."""
+        """Start a step; the first one starts the span."""
         try:
             if self._busy is None:
                 self.__enter__()
                 self._upstream = self._outer
-                self._token = None  # each step sets the current span, and sets it back
+                self._token = None  # each step sets and restores the current span
                 if self._binding.edges is not None and _current.get() is not self:
-                    self._outer = self  # which is not open then, as below
+                    self._outer = self  # not the current span in this step, as below
                 self._resumed = self._began
                 self._busy = 0.0
                 return
@@ -72,12 +72,12 @@ class SteppedSpan(Span):
             self._step_out()
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the span, with what ended its last step."""
+        """End the span, with the exception that ended its last step, if any."""
         upstream, self._upstream = self._upstream, None
         self._inner = None
         try:
             duration = float(self._ended - self._began)
-        except Exception:  # noqa: BLE001 -- the clock was replaced, and the step has told it
+        except Exception:  # noqa: BLE001 -- the clock was replaced; already swallowed in suspend()
             duration = nan
         self._end(duration, error, upstream, self._busy)
 
@@ -85,40 +85,44 @@ class SteppedSpan(Span):
         try:
             if self._binding.edges is not None:
                 if self._outer is not self:
-                    # A span inside that is open still goes on with the next step.
+                    # An inner span that is still open continues in the next step.
                     self._inner = _current.get()
                     _current.set(self._outer)
                 self._outer = None
-        except Exception as error:  # noqa: BLE001 -- the interpreter goes down
+        except Exception as error:  # noqa: BLE001 -- the interpreter shuts down
             self._swallow(error, self)
 
 
 def generator(
-    inner: Generator[Any, Any, Any], span: SteppedSpan, tell_result: Tell
+    inner: Generator[Any, Any, Any], span: SteppedSpan, set_result_props: SetResultProps
 ) -> Generator[Any, Any, Any]:
-    """Return what runs a generator inside a span, from its first step to its end."""
+    """Return a generator that runs another one inside a span, from its first step to its end."""
     try:
-        return _named_like(inner, _steps(inner, span, tell_result))
-    except TypeError:  # the interpreter goes down, and has taken these names
+        return _named_like(inner, _steps(inner, span, set_result_props))
+    except TypeError:  # the interpreter shuts down, and has cleared these globals
         return inner
 
 
 def coroutine(
-    inner: Awaitable[Any], span: SteppedSpan, tell_result: Tell
+    inner: Awaitable[Any], span: SteppedSpan, set_result_props: SetResultProps
 ) -> Coroutine[Any, Any, Any]:
-    """Return what runs a coroutine inside a span, from its first step to its end.
+    """Return a coroutine that runs another one inside a span, from its first step to its end.
 
-    `inner` may be any awaitable: a function can be marked as a coroutine function.
+    `inner` may be any awaitable: a function may be marked as a coroutine function.
     """
     try:
         started: Any = inner if hasattr(inner, "send") else _awaiting(inner)
-        return _named_like(started, _run_coroutine(_Closed(started), span, tell_result))
+        return _named_like(started, _run_coroutine(_Closed(started), span, set_result_props))
     except TypeError:  # as above
-        return inner  # type: ignore[return-value]  # as a coroutine function returned it
+        return inner  # type: ignore[return-value]  # a coroutine function returned it
 
 
-def async_generator(inner: AsyncGenerator[Any, Any], span: SteppedSpan) -> AsyncGenerator[Any, Any]:
-    """Return what runs an asynchronous generator inside a span, from its first step to its end."""
+def async_generator(
+    inner: AsyncGenerator[Any, Any],
+    span: SteppedSpan,
+    _: SetResultProps,  # it has no result
+) -> AsyncGenerator[Any, Any]:
+    """Return an asynchronous generator that runs another one inside a span, as `generator` does."""
     try:
         return _named_like(inner, _run_async_generator(inner, span))
     except TypeError:  # as above
@@ -134,7 +138,7 @@ def _named_like(inner: Any, outer: Outer) -> Outer:
 
 
 class _Closed:
-    """Closes a coroutine with its stand-in: never started, it would warn besides that one."""
+    """Closes a coroutine with its wrapper: if neither was started, only the wrapper may warn."""
 
     __slots__ = ("coroutine",)
 
@@ -149,17 +153,19 @@ async def _awaiting(awaitable: Awaitable[Any]) -> object:
     return await awaitable
 
 
-async def _run_coroutine(inner: _Closed, span: SteppedSpan, tell_result: Tell) -> object:
-    return await _awaited(inner.coroutine, span, tell_result)
+async def _run_coroutine(
+    inner: _Closed, span: SteppedSpan, set_result_props: SetResultProps
+) -> object:
+    return await _awaited(inner.coroutine, span, set_result_props)
 
 
 async def _run_async_generator(
     inner: AsyncGenerator[Any, Any], span: SteppedSpan
 ) -> AsyncGenerator[Any, Any]:
-    coming = [_unknown_to_the_loop(inner)]
+    next_step = [_first_step_without_hooks(inner)]
     while True:
         try:
-            yielded = await _awaited(coming.pop().__await__(), span)
+            yielded = await _awaited(next_step.pop().__await__(), span)
         except StopAsyncIteration:
             span.end()
             return
@@ -167,16 +173,16 @@ async def _run_async_generator(
             span.end(error)
             raise
         try:
-            coming.append(inner.asend((yield yielded)))
-        except BaseException as error:  # noqa: BLE001 -- thrown into this one, for the inner one
-            coming.append(inner.athrow(error))
+            next_step.append(inner.asend((yield yielded)))
+        except BaseException as error:  # noqa: BLE001 -- passed on to the inner generator
+            next_step.append(inner.athrow(error))
 
 
-def _unknown_to_the_loop(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
-    """Return the first step, without telling the event loop of another asynchronous generator.
+def _first_step_without_hooks(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Return the first step of a generator, which the event loop does not register.
 
-    A loop that shuts down closes all that it knows of, at the same time, and the garbage collector
-    finalizes all in a cycle, in any order: this one is for its stand-in to close.
+    An event loop that shuts down closes all generators it has registered, at the same time, and the
+    garbage collector finalizes those of a cycle in any order. Only the wrapper may close this one.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, lambda _: None)
@@ -187,15 +193,15 @@ def _unknown_to_the_loop(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
 
 
 def _steps(
-    inner: Any, span: SteppedSpan, tell_result: Tell | None = None
+    inner: Any, span: SteppedSpan, set_result_props: SetResultProps | None = None
 ) -> Generator[Any, Any, Any]:
     """Delegate to `inner` like `yield from`, with the span open during each step.
 
-    With `tell_result` the span ends with the last step, and is told the result.
+    With `set_result_props` the last step ends the span, after the props of the result are set.
     """
     step: Callable[[Any], Any] = inner.send
-    # What is sent or thrown stands in a list, not in a local variable: an exception that refers to
-    # this frame must not be referred to by it.
+    # Values and exceptions are kept in a list, not in a local variable: an exception refers to this
+    # frame, so a reference back would form a cycle.
     sent: list[Any] = [None]
     while True:
         span.resume()
@@ -203,20 +209,20 @@ def _steps(
             yielded = step(sent.pop())
         except StopIteration as stop:
             span.suspend()
-            if tell_result is not None:
-                tell_result(span, stop.value)
+            if set_result_props is not None:
+                set_result_props(span, stop.value)
                 span.end()
             return stop.value
         except BaseException as error:
             span.suspend()
-            if tell_result is not None:
+            if set_result_props is not None:
                 span.end(error)
             raise
         span.suspend()
         try:
             sent.append((yield yielded))
             step = inner.send
-        except BaseException as error:  # noqa: BLE001 -- thrown into this one, for the inner one
+        except BaseException as error:  # noqa: BLE001 -- passed on to the inner generator
             sent.append(error)
             step = inner.throw
 

@@ -1,4 +1,4 @@
-"""Where events go: to a plain trace function as events, to a bindable one through recorders."""
+"""Targets: delivery of events to one trace function, as events or through recorders."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from ._bindings import PropsBindings, SpanBinding
 from ._callsite import MAX_SITES
 from ._compiled import speedups
 from ._failures import swallow
-from ._guard import nested, untraced
+from ._guard import limit_recursion, suppress_tracing
 from ._recorders import guarded
+from ._trace_functions import is_bindable, is_span_bindable, receiver_of
 from .cells import Cell
 from .events import Upstream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from typing import Any, Protocol, TypeGuard
+    from typing import Any, Protocol
 
+    from ._base import Table, TracerBase
     from ._callsite import CallSite
-    from ._source import Recorders, Source
     from .events import SpanEvent, TraceEvent
-    from .protocols import (
-        BindableTraceFunction,
-        SpanBindableTraceFunction,
-        TraceFunction,
-    )
+    from .protocols import BindableTraceFunction, SpanBindableTraceFunction, TraceFunction
 
     class Target(Protocol):
-        """What delivers for one trace function; what it raises is swallowed by the caller."""
+        """Delivers to one trace function. The caller swallows what its methods raise."""
 
         @property
         def function(self) -> TraceFunction: ...
@@ -39,14 +36,14 @@ if TYPE_CHECKING:
 
         def deliver(
             self,
-            source: Source,
+            tracer: TracerBase,
             site: CallSite,
             id: Any,
             props: dict[str, object] | None,
         ) -> None: ...
         def bind_span(
             self,
-            source: Source,
+            tracer: TracerBase,
             site: CallSite,
             id: Any,
             props: dict[str, object] | None,
@@ -54,49 +51,16 @@ if TYPE_CHECKING:
         def retire(self) -> None: ...
 
 
-_MAX_FORWARDS = 10
-
 MAX_RECORDERS = 131_072
-"""Recorders kept for one trace function. Past it all are dropped, and bound again when used."""
+"""Recorders kept for one trace function. Beyond it all are dropped, and bound again when used."""
 
 
 def target_for(function: TraceFunction) -> Target:
-    """Return what delivers to a trace function in the cheapest way it can take."""
+    """Return the target that delivers to a trace function in the fastest way it supports."""
     receiver = receiver_of(function)
     if is_bindable(receiver):
         return RecorderTarget(function, receiver)
     return EventTarget(function)
-
-
-def receiver_of(function: TraceFunction) -> TraceFunction:
-    """Return the trace function that events are for: the one that is given, or stands for it.
-
-    See `ForwardingTraceFunction`.
-    """
-    for _ in range(_MAX_FORWARDS):
-        # Asked of the class, as in `_offers`.
-        if not hasattr(type(function), "forwards_to"):
-            break
-        other = function.forwards_to  # type: ignore[attr-defined]  # as was just asked
-        if not callable(other):  # an attribute that only has this name
-            break
-        function = other
-    return function
-
-
-def is_bindable(function: TraceFunction) -> TypeGuard[BindableTraceFunction]:
-    """Whether a trace function offers all methods of `BindableTraceFunction`."""
-    return _offers(function, "share_key", "bind", "bind_props")
-
-
-def is_span_bindable(function: TraceFunction) -> TypeGuard[SpanBindableTraceFunction]:
-    """Whether a trace function offers all methods of `SpanBindableTraceFunction`."""
-    return is_bindable(function) and _offers(function, "bind_span", "bind_span_props")
-
-
-def _offers(function: TraceFunction, *methods: str) -> bool:
-    # Asked of the class, as Python does: a mock, and what else makes up attributes, has any.
-    return all(callable(getattr(type(function), name, None)) for name in methods)
 
 
 class EventTarget:
@@ -111,47 +75,47 @@ class EventTarget:
 
     def deliver(
         self,
-        source: Source,
+        tracer: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,
     ) -> None:
         """Call the trace function with an event."""
-        untraced(self.function, source._event(site, id, props))
+        suppress_tracing(self.function, tracer._event(site, id, props))
 
     def bind_span(
         self,
-        source: Source,
+        tracer: TracerBase,
         site: CallSite,
         id: Any,
-        props: dict[str, object] | None,  # noqa: ARG002 -- they travel with the event
+        props: dict[str, object] | None,  # noqa: ARG002 -- the span itself has them
     ) -> SpanBinding:
-        """Return what lets a span build an event when it ends."""
-        upstream = _upstream_of(source._event(site, id, None))
+        """Return a binding with which a span builds an event when it ends."""
+        upstream = _upstream_of(tracer._event(site, id, None))
         return SpanBinding(EventRecorder(self.function), site, id, upstream)
 
     def retire(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no recorders are kept."""
 
 
 class EventRecorder:
-    """Records a span as the event it ends with."""
+    """Records each span by calling the trace function with its event."""
 
     durations = None
 
     def __init__(self, call: Callable[[SpanEvent], object]) -> None:
         self._call = call
 
-        # What nobody reads: cells are called without further ado.
+        # The count is not used: a cell is the cheapest callable, since it is never guarded.
         self.start = Cell().increment
 
     def end(self, event: SpanEvent) -> None:
         try:
-            untraced(self._call, event)
+            suppress_tracing(self._call, event)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self._call)
 
-    def edge(self, upstream: Upstream) -> Callable[[], object]:  # noqa: ARG002 -- the event tells
+    def edge(self, upstream: Upstream) -> Callable[[], object]:  # noqa: ARG002 -- the event has it
         return self.start
 
     def fold(self) -> None:
@@ -159,42 +123,43 @@ class EventRecorder:
 
 
 class _Cache:
-    """The recorders bound for one trace function, and what their keys depend on.
+    """The recorders bound for one trace function, in tables by call site.
 
-    A key holds the address of an instruction, which is unique while its code object lives: so the
-    call sites, which hold the code objects, live at least as long as the tables.
+    A key contains the address of an instruction, which is unique while its code object lives. So
+    the cache holds the call sites, which hold the code objects, at least as long as the tables.
     """
 
-    __slots__ = ("given_up", "homes", "own", "shared", "sites", "size")
+    __slots__ = ("modules", "own", "shared", "sites", "size", "was_replaced")
 
     def __init__(self) -> None:
-        self.given_up = allocate_lock()
-        self.shared: dict[Hashable, Recorders] = {}
-        self.homes: dict[int, str | None] = {}  # of shared tables, by their ids
+        self.was_replaced = allocate_lock()
+        self.shared: dict[Hashable, Table] = {}
+        self.modules: dict[int, str | None] = {}  # of shared tables, by the ids of the tables
         self.own: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.sites: dict[int, CallSite] = {}
-        self.size = Cell()  # how many recorders and tables were made
+        self.size = Cell()  # number of recorders and tables made
 
-    def table_for(self, source: Source, share_key: Hashable, site: CallSite) -> Recorders:
-        """Return the table of a tracer that traces at `site`, which is made if there is none.
+    def table_for(self, tracer: TracerBase, share_key: Hashable, site: CallSite) -> Table:
+        """Return the table of a tracer that traces at `site`; it is made if there is none.
 
-        Tracers of different modules share none: one code object, so one address, may run in both.
+        Tracers of different modules share no table: one code object, and so one address, may run
+        in both.
         """
         if share_key is None:
-            own = self.own.get(id(source._recorders))
-            return self._made_own_table() if own is None else own
-        home = source._home()
-        if home is None:  # the module where the tracer traced first
-            home = self.homes.get(id(source._recorders), site.module)
-        key = share_key, source._class_names(), home
+            own = self.own.get(id(tracer._table))
+            return self._new_own_table() if own is None else own
+        module = tracer._module()
+        if module is None:  # the module where the tracer traced first
+            module = self.modules.get(id(tracer._table), site.module)
+        key = share_key, tracer._class_names(), module
         found = self.shared.get(key)
         if found is None:
             self.size.increment()
             found = self.shared.setdefault(key, new_table())
-            self.homes[id(found)] = home
+            self.modules[id(found)] = module
         return found
 
-    def _made_own_table(self) -> Recorders:
+    def _new_own_table(self) -> Table:
         self.size.increment()
         table = _new_own_table()
         self.own[id(table)] = table
@@ -212,23 +177,24 @@ class _Cache:
                 own.clear()
 
 
-class _OwnTable(dict):  # type: ignore[type-arg]  # as Recorders, but loaded at run time
-    """A table of one tracer alone; unlike a plain dict, it can be referred to weakly."""
+class _OwnTable(dict):  # type: ignore[type-arg]  # as Table, but loaded at run time
+    """A table that only one tracer uses; unlike a plain dict, it supports weak references."""
 
     __slots__ = ("__weakref__",)
 
 
 # The compiled table looks a call site up without making a Python object of its address.
-new_table: Callable[[], Recorders] = speedups.Table if speedups else dict
-_new_own_table: Callable[[], Recorders] = speedups.Table if speedups else _OwnTable
+new_table: Callable[[], Table] = speedups.Table if speedups else dict
+_new_own_table: Callable[[], Table] = speedups.Table if speedups else _OwnTable
 
 
 class RecorderTarget:
     """Binds each call site once, and shares the recorders of tracers with equal labels.
 
-    Nobody waits for a lock: a cache that is given up is emptied afterwards, and who adds to a cache
-    looks afterwards whether it was given up. So no table in use holds a recorder of a trace
-    function that was replaced, nor one whose code object is gone, nor one of another parent.
+    No thread waits for a lock. A full cache is first replaced and then emptied, and a thread that
+    has added to a cache checks afterwards whether it was replaced. So no table in use holds a
+    recorder of a trace function that was replaced, of a code object that no longer exists, or of
+    another parent.
     """
 
     __slots__ = ("_cache", "_receiver", "_retired", "_spans", "function")
@@ -244,75 +210,79 @@ class RecorderTarget:
 
     def deliver(
         self,
-        source: Source,
+        tracer: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,
     ) -> None:
-        """Record one `trace()` that met no recorder in the tracer's table."""
+        """Record one `trace()` for which the tracer's table had no recorder."""
         key = recorder_key(site.address, id, with_props=props is not None)
         bind = self._receiver.bind if props is None else self._receiver.bind_props
-        record = nested(self._bound, source, site, id, key, _guarding(bind))
+        record = limit_recursion(self._find_or_bind, tracer, site, id, key, _guarding(bind))
         record() if props is None else record(props)
 
     def bind_span(
         self,
-        source: Source,
+        tracer: TracerBase,
         site: CallSite,
         id: Any,
         props: dict[str, object] | None,
     ) -> SpanBinding:
-        """Return the recorder of spans at a call site, and what goes with it."""
+        """Return the binding of spans at a call site that start with these props."""
         if self._spans is None:
-            return EventTarget(self._receiver).bind_span(source, site, id, props)
-        # One byte further than a trace() of the same instruction, where nothing else can lie.
+            return EventTarget(self._receiver).bind_span(tracer, site, id, props)
+        # One byte after the key of a trace() of the same instruction, which no other key uses.
         key = recorder_key(site.address + 1, id, with_props=props is not None)
         if props is None:
             binder = _binder(self._spans, site)
-            binding: SpanBinding = nested(self._bound, source, site, id, key, binder)
+            binding: SpanBinding = limit_recursion(
+                self._find_or_bind, tracer, site, id, key, binder
+            )
             return binding
         props_binder = _props_binder(self._spans, site)
-        bindings: PropsBindings = nested(self._bound, source, site, id, key, props_binder)
-        return nested(bindings.find, props)
+        bindings: PropsBindings = limit_recursion(
+            self._find_or_bind, tracer, site, id, key, props_binder
+        )
+        return limit_recursion(bindings.find, props)
 
-    def _bound(
+    def _find_or_bind(
         self,
-        source: Source,
+        tracer: TracerBase,
         site: CallSite,
         id: Any,
         key: Hashable,
         bind: Callable[[TraceEvent], Any],
     ) -> Any:
-        """Return what stands at a key of the tracer's table; if nothing does, what `bind` makes."""
-        found = source._recorders.get(key) if _is_plain(id) else None
+        """Return the entry of the tracer's table at a key; `bind` makes it if there is none."""
+        found = tracer._table.get(key) if _is_plain_id(id) else None
         if found is not None:
             return found
-        event = source._event(site, id, None)
-        if self._retired or not _is_plain(id):
+        event = tracer._event(site, id, None)
+        if self._retired or not _is_plain_id(id):
             return bind(event)
         share_key = self._receiver.share_key(event.object, event.parent_object)
         cache = self._cache_with_room()
-        source._recorders = table = cache.table_for(source, share_key, site)
+        tracer._table = table = cache.table_for(tracer, share_key, site)
         found = table.get(key)
         if found is None:
             found = bind(event)
-            self._keep(cache, table, key, found, site)
-        if source._parent_object is not event.parent_object:  # set_parent() came in between
+            self._store(cache, table, key, found, site)
+        if tracer._parent_object is not event.parent_object:  # set_parent() ran meanwhile
             table.clear()
-            source._recorders = new_table()
+            tracer._table = new_table()
         return found
 
     def _cache_with_room(self) -> _Cache:
         cache = self._cache
-        if cache.is_full() and cache.given_up.acquire(blocking=False):
+        if cache.is_full() and cache.was_replaced.acquire(blocking=False):
             self._cache = _Cache()
             cache.empty()
         return self._cache
 
-    def _keep(
+    def _store(
         self,
         cache: _Cache,
-        table: Recorders,
+        table: Table,
         key: Hashable,
         recorder: object,
         site: CallSite,
@@ -324,7 +294,7 @@ class RecorderTarget:
             table.clear()
 
     def retire(self) -> None:
-        """Drop all recorders: each tracer finds its table empty and looks for the next target."""
+        """Drop all recorders: each tracer finds its table empty and uses the next target."""
         self._retired = True
         self._cache.empty()
 
@@ -353,13 +323,13 @@ def _upstream_of(event: TraceEvent) -> Upstream:
     return Upstream(event.object.class_name, event.caller.function_name)
 
 
-def _is_plain(id: object) -> bool:
-    """Whether equal ids are the same id: 1, True and 1.0 are not, and some cannot be hashed."""
+def _is_plain_id(id: object) -> bool:
+    """Whether an id can be part of a key: 1, True and 1.0 are equal, and some are unhashable."""
     return id is None or type(id) is str
 
 
 def recorder_key(address: int, id: str | None, *, with_props: bool) -> Hashable:
-    """Return the key of a recorder in a table; `Tracer.trace` spells the same out in its fast path.
+    """Return the key of a recorder in a table; the fast path of `Tracer.trace` has it inline.
 
     Args:
         address: of the call's instruction.

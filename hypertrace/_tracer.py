@@ -1,4 +1,4 @@
-"""The tracer an object holds, and the one that stands for all that are disabled."""
+"""Tracers: `Tracer`, which an object holds, and the one disabled tracer of the process."""
 
 from __future__ import annotations
 
@@ -7,55 +7,53 @@ from weakref import ref
 
 from . import _bindings, _dispatch, _recorders, _silent, _span
 from ._arguments import call_arguments, check, copied_props
+from ._base import TracerBase
 from ._callsite import resolve
-from ._compiled import speedups
+from ._compiled import install_methods
 from ._failures import swallow
-from ._guard import is_dropped, marks
+from ._guard import active_suppressions, drop_if_suppressed
 from ._naming import class_name_of
-from ._numbers import numbers, numbers_for
+from ._object_ids import sequence_for, sequences
 from ._plain import plain_props
-from ._source import Source
 from ._span import NO_SPAN, Span
 from ._targets import new_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import FrameType
     from typing import Any, ClassVar, Self, TypeVar
 
-    from ._source import Recorders
-    from ._targets import Target
+    from ._base import Table
     from .events import TracedObject
 
-    _T = TypeVar("_T")
     _Kind = TypeVar("_Kind", bound="Tracer")
 
 _address_of = id  # the parameter `id` of trace() hides the built-in function
 
-_NOT_BOUND: Recorders = new_table()
-"""Stands for the table of a tracer that has not traced yet; never filled."""
+_NOT_BOUND: Table = new_table()
+"""The empty table of all tracers that have not traced yet; nothing is ever added."""
 
 
-class Tracer(Source):
-    """Held by an object to tell when, where and with which props its methods run.
+class Tracer(TracerBase):
+    """A tracer, held by an object to report when, where and with which props its methods run.
 
-    Made while no trace function is set, a tracer is disabled for good: it does nothing, and one
-    shared object serves all of them.
+    A tracer made while no trace function is set is disabled permanently: it does nothing, and all
+    disabled tracers are one shared object.
 
-    Making and using tracers is safe from any thread. `trace()` never raises for what the trace
-    function or the props do, unless the trace function was set as strict.
+    Any thread may make and use tracers. `trace()` never raises an exception of the trace function
+    or of a prop, unless the trace function was set as strict.
 
-    A copy of a tracer is a tracer of its own, with a number of its own, and disabled if no trace
-    function is set. Copied with its object (`copy.deepcopy`), it belongs to the copy; `copy.copy`
-    of an object shares its tracer, like all that the object holds. Pickled, a tracer is its class
-    name, props and parent as plain data, and brings along neither its object nor the class: the
-    `ctx` of the one that is loaded is None, and a value of a prop that is no plain text, number,
-    bytes or None is its text.
+    A copy of a tracer has its own object id, and is disabled if no trace function is set. Copied
+    with its object (`copy.deepcopy`), it belongs to the copy; `copy.copy` of an object shares its
+    tracer, like all attributes of the object. A pickle of a tracer contains its class name, props
+    and parent as plain data, but neither its object nor the class: the loaded tracer's `ctx` is
+    None, and a value of a prop that is no plain text, number, bytes or None is replaced by its
+    text.
 
     Attributes:
         enabled: whether the tracer was made while a trace function was set.
-        class_name: what the object is counted under; None if disabled.
+        class_name: class name that the object is counted under; None if disabled.
         object_id: number of the object among those of its class name, from 1; None if disabled.
     """
 
@@ -63,7 +61,7 @@ class Tracer(Source):
 
     enabled = True
 
-    # Held by the class: when the interpreter goes down, the names of modules go first.
+    # Attributes of the class, since an interpreter that shuts down clears the globals first.
     _disabled: ClassVar[_DisabledTracer]
     _is_finalizing = staticmethod(is_finalizing)
     _no_span = NO_SPAN
@@ -82,8 +80,8 @@ class Tracer(Source):
             ctx: the traced object, not kept alive by its tracer. A class is named by itself, a
                 module by its `__name__`, a `str` by its value, anything else by the name of its
                 class.
-            props: names and values that travel with each event; copied.
-            parent: tracer of another object, whose class, number and props travel with each event.
+            props: names and values that each event has; copied.
+            parent: tracer of another object, whose class, id and props each event has, too.
 
         Raises:
             TypeError: `ctx` is None, `props` is no mapping, or `parent` is no tracer; also while
@@ -92,9 +90,9 @@ class Tracer(Source):
         try:
             if ctx is None or props is not None or parent is not None:
                 check(ctx, props, parent)
-            return _tracer_of(cls, ctx, props, parent)
+            return _make_tracer(cls, ctx, props, parent)
         except Exception:
-            if cls._is_finalizing():  # and has taken the names of this module
+            if cls._is_finalizing():  # the globals of this module are gone
                 return cls._disabled  # type: ignore[return-value]  # a final class
             raise
 
@@ -105,34 +103,33 @@ class Tracer(Source):
         /,
         **kwargs: Any,
     ) -> None:
-        """Tell that this line runs: one event.
+        """Report that this line runs: one event.
 
-        A wrong argument is logged, and the event goes without it. Nothing is raised but
-        `KeyboardInterrupt` and the like, unless the trace function was set as strict.
+        A wrong argument is logged, and left out of the event. Nothing is raised but exceptions such
+        as `KeyboardInterrupt`, unless the trace function was set as strict.
 
         Args:
-            id: tells this call from others in the same function; one of few values.
-            props: names and values of this call, where names are no identifiers. May stand first:
-                `trace({"peer-id": 1})`. To change them later changes no event.
+            id: distinguishes this call from others in the same function; one of few values.
+            props: names and values of this call, for names that are no identifiers. May be the
+                first argument: `trace({"peer-id": 1})`. Later changes of it change no event.
             kwargs: names and values of this call; they win over those in `props`.
         """
         try:
-            if marks and is_dropped():
+            if active_suppressions and drop_if_suppressed():
                 return None
             frame = _getframe(1)
-        except Exception:  # noqa: BLE001 -- there is none; or the interpreter goes down
+        except Exception:  # noqa: BLE001 -- no frame, or the interpreter shuts down
             return self._deliver(None, id, props, kwargs)
         if props is None:
-            # The keys are those of _targets.recorder_key(). No helper: a call costs what all the
-            # rest does.
+            # The keys are those of _targets.recorder_key(), inline: a call would double the cost.
             try:
                 if kwargs:
                     address = -_address_of(frame.f_code) - frame.f_lasti
-                    recorder = self._recorders[address if id is None else (id, address)]
+                    recorder = self._table[address if id is None else (id, address)]
                 elif id is None:
-                    recorder = self._recorders[_address_of(frame.f_code) + frame.f_lasti]
+                    recorder = self._table[_address_of(frame.f_code) + frame.f_lasti]
                 else:
-                    recorder = self._recorders[id, _address_of(frame.f_code) + frame.f_lasti]
+                    recorder = self._table[id, _address_of(frame.f_code) + frame.f_lasti]
             except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
                 pass
             else:
@@ -150,26 +147,26 @@ class Tracer(Source):
         /,
         **kwargs: Any,
     ) -> Span:
-        """Return a span: `with tracer.span():` times its block, and tells how it ended.
+        """Return a span: `with tracer.span():` times its block, and records how it ended.
 
-        One event when the block is left, which counts like a `trace()`. The arguments are those of
-        `trace()`, and what is wrong with them is dealt with in the same way.
+        The end of the block is one event, which counts like a `trace()`. The arguments are those of
+        `trace()`, and wrong ones are handled in the same way.
         """
         try:
             frame = _getframe(1)
         except Exception:  # noqa: BLE001 -- as in trace()
             return self._open_span(None, id, props, kwargs)
-        if props is None and not kwargs and not marks:
+        if props is None and not kwargs and not active_suppressions:
             # The keys are those of RecorderTarget.bind_span().
             try:
                 address = _address_of(frame.f_code) + frame.f_lasti + 1
-                return Span(self._recorders[address if id is None else (id, address)], self)
+                return Span(self._table[address if id is None else (id, address)], self)
             except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
                 pass
         return self._open_span(frame, id, props, kwargs)
 
     def set_parent(self, parent: Tracer | None) -> None:
-        """Let later events carry another parent, or none.
+        """Change the parent that later events have.
 
         Args:
             parent: a tracer, or None.
@@ -179,38 +176,38 @@ class Tracer(Source):
         """
         check(self, None, parent)
         self._parent_object = _parent(parent)
-        self._recorders = _NOT_BOUND
+        self._table = _NOT_BOUND
 
     def __repr__(self) -> str:
         return f"<Tracer of {self.class_name} {self.object_id}>"
 
-    def _deliver(self, frame: FrameType | None, *call: Any) -> None:
-        self._reach_target(self._send, frame, *call)
-
-    def _open_span(self, frame: FrameType | None, *call: Any) -> Span:
-        return self._reach_target(self._made_span, frame, *call) or self._no_span
-
-    def _reach_target(
-        self, method: Callable[..., _T], frame: FrameType | None, *call: Any
-    ) -> _T | None:
+    def _deliver(
+        self, frame: FrameType | None, id: Any, props: Any, kwargs: dict[str, object]
+    ) -> None:
         culprit: object = self
         try:
             target = _dispatch.target
-            # Asked in any case: tasks that were started inside tracing leave no mark.
-            if target is not None and not is_dropped():
+            # Checked in any case: a suppressed task may run while `active_suppressions` is empty.
+            if target is not None and not drop_if_suppressed():
                 culprit = target.function
-                return method(target, frame, *call)
+                id, given = call_arguments(id, props, kwargs, copy=target.keeps_props)
+                target.deliver(self, resolve(frame), id, given)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             self._swallow(error, culprit)
-        return None
 
-    def _send(self, target: Target, frame: FrameType | None, *call: Any) -> None:
-        id, props = call_arguments(*call, copy=target.keeps_props)
-        target.deliver(self, resolve(frame), id, props)
-
-    def _made_span(self, target: Target, frame: FrameType | None, *call: Any) -> Span:
-        id, props = call_arguments(*call, copy=True)
-        return Span(target.bind_span(self, resolve(frame), id, props), self, props)
+    def _open_span(
+        self, frame: FrameType | None, id: Any, props: Any, kwargs: dict[str, object]
+    ) -> Span:
+        culprit: object = self
+        try:
+            target = _dispatch.target
+            if target is not None and not drop_if_suppressed():
+                culprit = target.function
+                id, given = call_arguments(id, props, kwargs, copy=True)
+                return Span(target.bind_span(self, resolve(frame), id, given), self, given)
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._swallow(error, culprit)
+        return self._no_span
 
     def __copy__(self) -> Tracer:
         return self._copied(self.ctx)
@@ -221,16 +218,16 @@ class Tracer(Source):
 
     def _copied(self, ctx: object) -> Tracer:
         others = self._props, self._parent_object
-        return _again(type(self), self.class_name, self._class, ctx, *others)
+        return _copy_of(type(self), self.class_name, self._class, ctx, *others)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         ctx = self._ctx if type(self._ctx) is str else None
         others = plain_props(self._props), self._parent_object
-        return _again, (type(self), self.class_name, self._class_names(), ctx, *others)
+        return _copy_of, (type(self), self.class_name, self._class_names(), ctx, *others)
 
 
 class _DisabledTracer(Tracer):
-    """Does nothing."""
+    """The tracer that does nothing."""
 
     __slots__ = ()
 
@@ -275,75 +272,73 @@ _DISABLED = object.__new__(_DisabledTracer)
 _DISABLED.class_name = _DISABLED.object_id = None
 _DISABLED._ctx = _DISABLED._props = _DISABLED._parent_object = None
 _DISABLED._class = ()
-_DISABLED._recorders = _NOT_BOUND
+_DISABLED._table = _NOT_BOUND
 Tracer._disabled = _DISABLED
 
 
 def implicit_tracer(ctx: type | str, class_names: tuple[str, ...] = ()) -> Tracer:
-    """Return a tracer for code that holds none itself; it is enabled, and numbers no object.
+    """Return a tracer for code that holds none itself; it is enabled, and its object id is 0.
 
     Args:
         ctx: a class, or the name to count under.
         class_names: qualified names to leave out of a function's name, if `ctx` is no class.
     """
     class_ = ref(ctx) if isinstance(ctx, type) else class_names
-    return _made(Tracer, class_name_of(ctx), 0, class_, ctx)
+    return _new_tracer(Tracer, class_name_of(ctx), 0, class_, ctx)
 
 
-def _tracer_of(
+def _make_tracer(
     cls: type[_Kind], ctx: object, props: Mapping[str, Any] | None, parent: Tracer | None
 ) -> _Kind:
     if _dispatch.target is None:
-        _silent.note(ctx)
+        _silent.count_tracer(ctx)
         return _DISABLED  # type: ignore[return-value]  # a final class
     name = class_name_of(ctx)
     class_: Any = ctx if issubclass(type(ctx), type) else type(ctx)
-    tracer = _made(cls, name, _number(name), ref(class_), ctx)
+    tracer = _new_tracer(cls, name, _next_id(name), ref(class_), ctx)
     if props is not None:
         tracer._props = copied_props(props)
     tracer._parent_object = _parent(parent)
     return tracer
 
 
-def _again(cls: type[Tracer], name: Any, class_: Any, ctx: object, *others: Any) -> Tracer:
-    """Return a tracer like another one, with a number of its own."""
+def _copy_of(cls: type[Tracer], name: Any, class_: Any, ctx: object, *others: Any) -> Tracer:
+    """Return a copy of a tracer; it has another object id."""
     if _dispatch.target is None:
-        _silent.note(name)
+        _silent.count_tracer(name)
         return _DISABLED
-    tracer = _made(cls, name, _number(name), class_, ctx)
+    tracer = _new_tracer(cls, name, _next_id(name), class_, ctx)
     tracer._props, tracer._parent_object = others
     return tracer
 
 
-def _made(
-    cls: type[_Kind], name: str, number: int, class_: ref[type] | tuple[str, ...], ctx: object
+def _new_tracer(
+    cls: type[_Kind], name: str, object_id: int, class_: ref[type] | tuple[str, ...], ctx: object
 ) -> _Kind:
     tracer = object.__new__(cls)
-    tracer.class_name, tracer.object_id, tracer._class = name, number, class_
+    tracer.class_name, tracer.object_id, tracer._class = name, object_id, class_
     try:
         tracer._ctx = ref(ctx)
     except TypeError:
-        # Kept only where it can refer to nothing: holding the object would make a cycle.
+        # Kept only if it refers to no other object: otherwise the two would form a cycle.
         tracer._ctx = ctx if type(ctx) is str else None
     tracer._props = tracer._parent_object = None
-    tracer._recorders = _NOT_BOUND
+    tracer._table = _NOT_BOUND
     return tracer
 
 
-def _number(class_name: str) -> int:
-    return next(numbers.get(class_name) or numbers_for(class_name))
+def _next_id(class_name: str) -> int:
+    return next(sequences.get(class_name) or sequence_for(class_name))
 
 
 def _parent(tracer: Tracer | None) -> TracedObject | None:
     return tracer._traced_object() if tracer is not None and tracer.enabled else None
 
 
-if speedups is not None:
-    # The compiled module takes over the methods that run at each event.
-    recorder, binding = _recorders.PropsRecorder, _bindings.SpanBinding
-    names = {**vars(_span), **globals(), "PropsRecorder": recorder, "SpanBinding": binding}
-    names |= {"dispatch": vars(_dispatch), "span_module": vars(_span), "native_clock": _span.clock}
-    names |= {"record_props": recorder.record, "make_tracer": Tracer.__new__}
-    names |= {"enter_in_python": Span.__enter__, "exit_in_python": Span.__exit__}
-    speedups.speed_up(names)
-    del names, recorder, binding
+install_methods(
+    globals(),
+    span=vars(_span),
+    dispatch=vars(_dispatch),
+    bindings=vars(_bindings),
+    recorders=vars(_recorders),
+)

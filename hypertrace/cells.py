@@ -1,4 +1,4 @@
-"""Cells: numbers that many threads count up without a lock."""
+"""Cells: counters that many threads increment without a lock."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
     _Count = count[int]
 else:
-    _Count = count  # generic for type checkers alone
+    _Count = count  # generic for type checkers only
 
 
 class CountCell(_Count):
     """A count that starts at 0 and goes up by one, also when it is called.
 
-    `increment` is the iterator's own `__next__`, which runs in C without giving up the GIL: it is
-    exact under threads, signal handlers and `__del__`, cannot deadlock, and survives a fork.
+    `increment` is the iterator's `__next__`, which runs in C without releasing the GIL: it is exact
+    with threads, signal handlers and `__del__`, cannot deadlock, and works after a fork.
     """
 
     __slots__ = ()
 
-    __call__ = count.__next__  # which `increment` does quicker, and a cell in a third of the memory
+    __call__ = count.__next__  # slower than `increment`, but that is another object in memory
 
     @property
     def increment(self) -> Callable[[], object]:
@@ -34,13 +34,13 @@ class CountCell(_Count):
 
     @property
     def value(self) -> int:
-        """How often `increment` was called. Reading changes nothing and takes no lock."""
-        # The text of a count is the one way to read it without advancing it.
+        """Number of calls of `increment`. Reading changes nothing and takes no lock."""
+        # Only the repr of an `itertools.count` reads it without advancing it.
         return int(count.__repr__(self)[len("CountCell(") : -1])
 
 
 class LockedCell:
-    """The same for builds without a GIL, where no increment is atomic by itself."""
+    """The same for builds without a GIL, in which no increment is atomic without a lock."""
 
     __slots__ = ("_lock", "_value")
 
@@ -58,11 +58,11 @@ class LockedCell:
 
     @property
     def value(self) -> int:
-        """How often `increment` was called."""
+        """Number of calls of `increment`."""
         return self._value
 
 
 if TYPE_CHECKING:
-    Cell = LockedCell  # both have its members, and its types are plain
+    Cell = LockedCell  # all three have these members
 else:
     Cell = speedups.Cell if speedups else CountCell if gil_enabled() else LockedCell

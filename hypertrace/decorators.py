@@ -1,4 +1,4 @@
-"""`@traced`: a span around each call of a function, a method, or the public methods of a class."""
+"""Decorator `@traced`: a span for each call of a function, or of the methods of a class."""
 
 from __future__ import annotations
 
@@ -55,25 +55,24 @@ def traced(
 
     For functions, methods, static and class methods, properties, coroutines, generators,
     asynchronous generators, other callables, and classes: each of a class's own methods that is
-    included and not excluded. A class is changed in place and stays the class it is; everything
-    else keeps its signature, name, docstring, kind and pickling. What is traced already is left as
-    it is.
+    included and not excluded. A class is changed in place; everything else keeps its signature,
+    name, docstring, kind and pickling. A function that is already traced is not changed.
 
-    A method is traced for its object: with the tracer that the object holds as `tracer` or
-    `_tracer` if that is enabled, else by its class alone. A function is traced for its module. The
-    trace function is looked up at each call, so decorated code falls silent and speaks with it.
+    A call of a method is traced with the tracer that the object holds as `tracer` or `_tracer`, if
+    it is enabled, or else for the object's class. A call of a function is traced for its module.
+    The trace function is looked up at each call, so setting or clearing it takes effect at once.
 
-    A generator or coroutine is timed from its first resumption to the end of its last, and its
-    event tells as `busy` how long it was running meanwhile.
+    A generator or coroutine is timed from its first resumption to the end of its last; the `busy`
+    of its event is the time in which it was running.
 
     Args:
-        target: what to trace, if there are no other arguments; otherwise the id of the spans.
+        target: the object to trace, if there are no other arguments; otherwise the id of the spans.
         props: names and values that each span starts with.
-        prop_from: names of props, and where in each call their values come from: `args.NAME` for
-            an argument, `result` for the result, with attributes as needed:
-            `{"peer": "args.peer.host", "status": "result.status"}`. What is not there is left out.
-        include: of a class: shell-style patterns of the methods to trace.
-        exclude: of a class: patterns of those not to trace.
+        prop_from: names of props, and for each the path of its value in a call: `args.NAME` for an
+            argument, `result` for the result, with attributes as needed:
+            `{"peer": "args.peer.host", "status": "result.status"}`. Missing values are left out.
+        include: for a class: shell-style patterns of the methods to trace.
+        exclude: for a class: shell-style patterns of the methods not to trace.
 
     Raises:
         TypeError: `target` cannot be traced.
@@ -87,12 +86,12 @@ def traced(
 
 
 def traced_callable(function: Any, options: _Options, *, static: bool = False) -> Any:
-    """Return what stands for one function, descriptor or other callable, with spans.
+    """Return a traced wrapper of one function, descriptor or other callable.
 
     Args:
-        function: what to trace.
+        function: the object to trace.
         options: `id`, `props` and `prop_from`, as in `traced`.
-        static: it is a static method, whose first argument is no `self`.
+        static: whether it is a static method, whose first argument is no `self`.
 
     Raises:
         TypeError: it cannot be called.
@@ -107,9 +106,9 @@ def traced_callable(function: Any, options: _Options, *, static: bool = False) -
     calls = TracedCalls(
         function, options["id"], options["props"], options["prop_from"], static=static
     )
-    for is_kind, wrapper in _STEPPING.items():
+    for is_kind, run in _RUN_IN_STEPS.items():
         if is_kind(function) or is_kind(type(function).__call__):
-            return _Proxy(function, wrapper(calls))
+            return _Proxy(function, _stepped(calls, run))
     if type(function) is FunctionType:
         return _closure(function, calls)
     return _Proxy(function, _plain(calls))
@@ -134,12 +133,12 @@ def _traced(
 
 
 def is_traceable(value: object) -> bool:
-    """Whether an attribute of a class is a method or something like it."""
+    """Whether an attribute of a class is a function, or a descriptor that wraps functions."""
     return isinstance(value, (FunctionType, *_REBUILT))
 
 
 def _is_traced(function: object) -> bool:
-    # By its number: other decorators may copy the attribute to what they make of it.
+    # The attribute is the function's id, since other decorators copy attributes to their wrappers.
     return type(function) is _Proxy or getattr(function, _TRACED, None) == id(function)
 
 
@@ -156,7 +155,7 @@ def _rebuilt(descriptor: Any, options: _Options) -> Any:
         static = isinstance(descriptor, staticmethod)
         return type(descriptor)(traced_callable(descriptor.__func__, options, static=static))
     if isinstance(descriptor, cached_property):
-        # A copy knows the name that it got when its class was made.
+        # A copy keeps the name that the original got when its class was made.
         rebuilt = copy(descriptor)
         rebuilt.func = traced_callable(descriptor.func, options)
         return rebuilt
@@ -166,8 +165,8 @@ def _rebuilt(descriptor: Any, options: _Options) -> Any:
 
 
 def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., Any]:
-    """Return a plain function: it costs a third of a proxy."""
-    dispatch = _dispatch  # when the interpreter goes down, the names of modules go first
+    """Return a wrapper that is a plain function, at a third of the cost of a proxy."""
+    dispatch = _dispatch  # an interpreter that shuts down clears the globals first
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -180,7 +179,7 @@ def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., 
     def with_result(*args: Any, **kwargs: Any) -> Any:
         with calls.span(args, kwargs) as span:
             result = function(*args, **kwargs)
-            calls.tell_result(span, result)
+            calls.set_result_props(span, result)
             return result
 
     chosen = with_result if calls.needs_result else wrapper
@@ -189,7 +188,7 @@ def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., 
 
 
 class _BoundProxy(wrapt.BoundFunctionWrapper[..., Any]):
-    """Stands for a bound method, and is copied and pickled as one."""
+    """Proxy of a bound method; copied and pickled as one."""
 
     def __copy__(self) -> Any:
         return self
@@ -206,9 +205,9 @@ class _BoundProxy(wrapt.BoundFunctionWrapper[..., Any]):
 
 
 class _Proxy(wrapt.FunctionWrapper[..., Any]):
-    """Stands for what a plain function cannot: it is of the same kind.
+    """Proxy of a callable whose kind a plain function would not preserve.
 
-    It is copied and pickled as what it wraps: functions by their names, others without the spans.
+    It is copied and pickled as the wrapped object: functions by their names, others without spans.
     """
 
     __bound_function_wrapper__ = _BoundProxy
@@ -232,47 +231,24 @@ def _plain(calls: TracedCalls) -> Any:
         with calls.span(args if instance is None else (instance, *args), kwargs) as span:
             result = wrapped(*args, **kwargs)
             if calls.needs_result:
-                calls.tell_result(span, result)
+                calls.set_result_props(span, result)
             return result
 
     return wrapper
 
 
-def _generator(calls: TracedCalls) -> Any:
-    run = _stepping.generator
-
+def _stepped(calls: TracedCalls, run: Callable[..., Any]) -> Any:
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         inner = wrapped(*args, **kwargs)
         span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
-        return inner if span is None else run(inner, span, calls.tell_result)
+        return inner if span is None else run(inner, span, calls.set_result_props)
 
     return wrapper
 
 
-def _coroutine(calls: TracedCalls) -> Any:
-    run = _stepping.coroutine
-
-    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        inner = wrapped(*args, **kwargs)
-        span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
-        return inner if span is None else run(inner, span, calls.tell_result)
-
-    return wrapper
-
-
-def _async_generator(calls: TracedCalls) -> Any:
-    run = _stepping.async_generator
-
-    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        inner = wrapped(*args, **kwargs)
-        span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
-        return inner if span is None else run(inner, span)
-
-    return wrapper
-
-
-_STEPPING = {
-    inspect.isgeneratorfunction: _generator,
-    inspect.iscoroutinefunction: _coroutine,
-    inspect.isasyncgenfunction: _async_generator,
+_RUN_IN_STEPS: dict[Callable[[object], bool], Callable[..., Any]] = {
+    inspect.isgeneratorfunction: _stepping.generator,
+    inspect.iscoroutinefunction: _stepping.coroutine,
+    inspect.isasyncgenfunction: _stepping.async_generator,
 }
+"""Functions that run the result of a call inside its span, by the kind of the called function."""

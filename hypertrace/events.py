@@ -1,9 +1,9 @@
-"""What a trace function receives.
+"""Events, with which trace functions are called.
 
-Events, and what they consist of, can be pickled and copied deeply whatever they tell of. What comes
-of it is plain data: it refers to no tracer and no traced object; a value of a prop that is no plain
-text, number, bytes or None becomes its text, cut at 256 characters, or `<unprintable T>`; and a
-class of exceptions that cannot be found by its name becomes the nearest base that can.
+Events and their parts can always be pickled and deeply copied. The result is plain data: it refers
+to no tracer and no traced object; a value of a prop that is no plain text, number, bytes or None is
+replaced by its text, cut at 256 characters, or by `<unprintable T>`; and an exception class that
+cannot be imported by its name is replaced by its nearest base that can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TracedObject:
-    """An object that holds a tracer, as an event tells of it.
+    """The part of an event that describes the object that holds the tracer.
 
     It refers to the object and to its tracer weakly: keeping an event keeps neither alive.
 
@@ -45,7 +45,7 @@ class TracedObject:
         """Make a traced object of its parts.
 
         Args:
-            class_name: what the object is counted under.
+            class_name: class name that the object is counted under.
             id: number of the object.
             props: the tracer's props; not copied.
             ctx: the object, or a weak reference to it.
@@ -64,12 +64,12 @@ class TracedObject:
 
     @property
     def ctx(self) -> object:
-        """The traced object; None once it is gone, or if its type allows no weak references."""
+        """The traced object; None if it no longer exists, or its type allows no weak references."""
         return self._ctx() if isinstance(self._ctx, ref) else self._ctx
 
     @property
     def tracer(self) -> object:
-        """The `hypertrace.Tracer`, None once it is gone: nothing can be traced through it then."""
+        """The `hypertrace.Tracer`; None if it no longer exists."""
         return None if self._tracer is None else self._tracer()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -80,12 +80,12 @@ class TracedObject:
 
 
 class Caller:
-    """Where a `trace()` stands.
+    """The place of a `trace()` call in the source, and the props of the call.
 
     Attributes:
         function_name: qualified name of the function that contains the call, without the prefix
             of the traced object's class; `<module>` at module level.
-        filename: name of the source file as the code object has it; may be no file (`<stdin>`).
+        filename: name of the source file as in the code object; may be no file (`<stdin>`).
         module: `__name__` of the globals the function runs in, None if they have none.
         line: line of the call, from 1; 0 if Python does not know it.
         column: column of the call, from 1, in UTF-8 bytes; 0 if Python does not know it
@@ -104,7 +104,7 @@ class Caller:
         column: int = 0,
         props: Mapping[str, object] | None = None,
     ) -> None:
-        """Make a caller of its parts; see the class for what they mean."""
+        """Make a caller of its parts; the class describes them."""
         self.function_name: str = function_name
         self.filename: str = filename
         self.module: str | None = module
@@ -128,7 +128,7 @@ class TraceEvent:
         id: the id given to the call, None if none was given.
         object: the object whose tracer was called.
         parent_object: the object of the tracer's parent, None without a parent.
-        caller: where the call stands.
+        caller: the place and props of the call.
     """
 
     __slots__ = ("caller", "id", "object", "parent_object")
@@ -140,7 +140,7 @@ class TraceEvent:
         parent_object: TracedObject | None,
         caller: Caller,
     ) -> None:
-        """Make an event of its parts; see the class for what they mean."""
+        """Make an event of its parts; the class describes them."""
         self.id: str | None = id
         self.object: TracedObject = object
         self.parent_object: TracedObject | None = parent_object
@@ -181,7 +181,7 @@ class SpanEvent(TraceEvent):
         duration: seconds from its start to its end, by a monotonic clock. Of a generator or
             coroutine: from the first resumption to the end of the last.
         busy: seconds of it that a generator or coroutine was running, not suspended; None for
-            spans that cannot tell.
+            other spans.
         result: `ok`, `error` or `cancelled`.
         exception: class of the exception that ended it or that it was failed with, None if none.
         upstream: the span that was open in this thread or task when it started, None if none was.
@@ -201,7 +201,7 @@ class SpanEvent(TraceEvent):
         upstream: Upstream | None = None,
         busy: float | None = None,
     ) -> None:
-        """Make an event of its parts; see the class for what they mean."""
+        """Make an event of its parts; the class describes them."""
         super().__init__(id, object, parent_object, caller)
         self.duration: float = duration
         self.result: Result = result

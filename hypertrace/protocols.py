@@ -1,7 +1,7 @@
-"""What a trace function is, for type checkers and for those who write one.
+"""Protocols of trace functions and recorders, for type checkers and authors of exporters.
 
-A module of its own, since `typing` takes longer to load than all the rest. Arguments of the methods
-are positional, so an implementation may name them as it likes.
+A separate module, since `typing` takes longer to load than the rest of the core. Arguments of the
+methods are positional, so an implementation may choose their names.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 class TraceFunction(Protocol):
     """Any callable that takes an event.
 
-    It is called in the thread that traces, before `trace()` returns, in a copy of the context, and
-    under whatever locks the application holds there: it is not to wait for one of them, as a line
-    of log does where handlers are traced. What it raises is counted, logged and swallowed; its
-    result is ignored, so it is not to be a coroutine function. What it traces itself is dropped,
-    and counted in `hypertrace.dropped_events()`.
+    It is called in the thread that traces, before `trace()` returns, in a copy of the context. The
+    application may hold locks there, for which it must not wait; logging does wait if log handlers
+    are traced. Its exceptions are counted, logged and swallowed. Its result is ignored, so it must
+    not be a coroutine function. Events that it causes itself are dropped, and counted in
+    `hypertrace.dropped_events()`.
     """
 
     def __call__(self, event: TraceEvent, /) -> object:
-        """Take one event."""
+        """Handle one event."""
 
 
 class ForwardingTraceFunction(Protocol):
-    """A trace function that stands for another one, as an exporter does for its metrics.
+    """A trace function that forwards events to another one, as an exporter does to its metrics.
 
-    Events go straight to the other one. Several that stand for the same one count once in
-    `fan_out`.
+    The core sends events directly to the other one. If several in a `fan_out` forward to the same
+    one, it gets each event once.
 
     Attributes:
-        forwards_to: the other trace function; never another one later.
+        forwards_to: the other trace function; it must not change later.
     """
 
     @property
@@ -43,56 +43,56 @@ class ForwardingTraceFunction(Protocol):
         """See the class."""
 
     def __call__(self, event: TraceEvent, /) -> object:
-        """Give one event to the other trace function."""
+        """Forward one event to the other trace function."""
 
 
 class BindableTraceFunction(Protocol):
-    """A trace function that turns each call site into a recorder once.
+    """A trace function that binds each call site to a recorder once.
 
-    From then on a `trace()` there costs one dictionary look-up and one call of the recorder, and
-    no event is built. The methods may be called from several threads at once, and again for a
-    call site that was bound before: a recorder for the same labels must count the same thing. They
-    are not to trace, nor to run code that may; for that there is `hypertrace.untraced`.
+    After that a `trace()` there costs one dictionary look-up and one call of the recorder, and no
+    event is built. The methods may be called from several threads at once, and again for a call
+    site that was bound before: recorders for the same labels must count into the same series. They
+    must not trace; code that may trace is to be called with `hypertrace.suppress_tracing`.
     """
 
     def __call__(self, event: TraceEvent, /) -> object:
-        """Take one event, where recorders cannot be used."""
+        """Handle one event in cases where recorders cannot be used."""
 
     def share_key(self, object: TracedObject, parent_object: TracedObject | None, /) -> Hashable:
-        """Return what makes recorders differ between objects.
+        """Return a key that is equal for objects with the same labels.
 
-        Tracers with equal keys share their recorders, which stay while this trace function is set,
-        unless their classes have other names or stand in other modules.
-        With None they are the tracer's own and go with it. A key must not hold the traced object.
+        Tracers with equal keys share their recorders, which exist while this trace function is set,
+        unless their classes have different names or modules. With None as key, the recorders belong
+        to one tracer and are released with it. A key must not refer to the traced object.
         """
 
     def bind(self, event: TraceEvent, /) -> Callable[[], object]:
         """Return the recorder for `trace()` calls like this event's, without props.
 
-        Where one code object runs in several modules and they use the same tracer, or tracers of
-        one class that share recorders, the event's `caller.module` is the module that came first.
+        If one code object runs in several modules, which use the same tracer or tracers of one
+        class that share recorders, the event's `caller.module` is the module that traced first.
         """
 
     def bind_props(self, event: TraceEvent, /) -> Callable[[dict[str, object]], object]:
-        """Return the recorder for `trace()` calls like this event's, which takes their props.
+        """Return the recorder for `trace()` calls like this event's, called with their props.
 
-        The event's own `caller.props` are None. The recorder must not keep or change the dict.
+        The event's `caller.props` are None. The recorder must not keep or change the dict.
         """
 
 
 class SpanBindableTraceFunction(BindableTraceFunction, Protocol):
     """A bindable trace function that has recorders for spans, too.
 
-    Without these methods each finished span is given to it as an event.
+    A trace function without these methods is called with the event of each finished span.
     """
 
     def bind_span(self, event: TraceEvent, /) -> SpanRecorder:
         """Return the recorder for spans like this event's, that start without props."""
 
     def bind_span_props(self, event: TraceEvent, /) -> Callable[[dict[str, object]], SpanRecorder]:
-        """Return what finds the recorder for spans like this event's by the props they start with.
+        """Return a callable that finds the recorder of a span by the props it starts with.
 
-        It must not keep or change the props.
+        The callable must not keep or change the props.
         """
 
 
@@ -100,12 +100,12 @@ class SpanRecorder(Protocol):
     """Records the spans of a call site.
 
     Attributes:
-        durations: a list, to which the seconds of spans that ended well are appended without any
-            other call, if no props were set and `busy` was not measured; None if `end` is to be
-            called for them, too. Never another list.
-        edge: given an enclosing span, returns what counts the spans inside it, which is kept and
-            called as each of them ends. None if enclosing spans do not matter: then nobody keeps
-            track of them, and events have no `upstream`.
+        durations: a list, to which the durations in seconds of successful spans are appended
+            without any call, if no props were set later and `busy` was not measured. None if `end`
+            is to be called for them, too. It must always be the same list.
+        edge: given an enclosing span, returns a callable, which is kept and called at the end of
+            each span inside that one. None if enclosing spans are not needed: then they are not
+            recorded, and events have no `upstream`.
     """
 
     @property
@@ -117,10 +117,10 @@ class SpanRecorder(Protocol):
         """See the class."""
 
     def start(self) -> object:
-        """Take the start of a span."""
+        """Record the start of a span."""
 
     def end(self, event: SpanEvent, /) -> object:
-        """Take the end of a span whose start was taken."""
+        """Record the end of a span whose start was recorded."""
 
     def fold(self) -> object:
-        """Make room in `durations`: called when there are more than some hundred."""
+        """Process and remove `durations`; called when there are more than about a hundred."""

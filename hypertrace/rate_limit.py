@@ -1,4 +1,4 @@
-"""Rate limit: how often lines of one kind may be logged."""
+"""Rate limit of log lines of one kind."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LOG_INTERVAL = 60.0
 
 
 class RateLimit:
-    """Allows one log line in each interval, and counts those it does not allow.
+    """Allows one log line in each interval, and counts the others as suppressed.
 
-    Any thread may ask, also a signal handler; no thread waits for another.
+    Any thread or signal handler may use it; no thread waits for another.
     """
 
     __slots__ = ("_pause", "_reported", "_suppressed")
@@ -29,9 +29,9 @@ class RateLimit:
         """Return whether a line is due; if not, count it as suppressed."""
         now, pause = monotonic(), self._pause
         elapsed = now - pause.since
-        # A clock that was set back ends the pause; one that gives no numbers keeps it.
+        # A clock that was set back ends the pause; one that returns NaN does not.
         if elapsed >= LOG_INTERVAL or elapsed < 0:
-            # In this order: an interrupt in between costs one line, not all that follow.
+            # In this order, an interrupt between the two loses one line, not all later ones.
             self._pause = _Pause(now)
             if pause.turn.acquire(blocking=False):
                 return True
@@ -39,13 +39,13 @@ class RateLimit:
         return False
 
     def take_suppressed(self) -> int:
-        """Return how many lines were not allowed since the last call."""
+        """Return how many lines were suppressed since the last call."""
         before, self._reported = self._reported, self._suppressed.value
         return self._reported - before
 
 
 class _Pause:
-    """The time after a line; the first thread to take the `turn` when it is over logs the next."""
+    """The time after a line. The first thread that acquires `turn` after it logs the next line."""
 
     __slots__ = ("since", "turn")
 

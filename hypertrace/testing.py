@@ -1,10 +1,10 @@
-"""For tests: see what is traced, and start each test from a clean state."""
+"""Helpers for tests: capture of events, and reset of the state of the process."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 
-from . import _dispatch, _failures, _numbers
+from . import _calls, _callsite, _failures, _guard, _object_ids, _silent, _span
 from ._dispatch import clear_trace_function, get_trace_function, set_trace_function
 
 TYPE_CHECKING = False
@@ -17,24 +17,26 @@ __all__ = ["capture_events", "reset"]
 
 
 def reset() -> None:
-    """Bring the state of this package in this process back to how it was at import.
+    """Restore the state that this package had in this process after its import.
 
-    Clears the trace function, and forgets counted errors and dropped events, cached call sites and
-    the numbers of objects. For a fixture that runs around each test.
+    Clears the trace function, forgets counted errors, dropped events and silent tracers, cached
+    call sites and classes, and the current span of this context, and starts the ids of objects from
+    1 again. What `instrument` replaced stays replaced. For a fixture that runs around each test.
     """
-    _dispatch.reset()
-    _numbers.reset()
+    clear_trace_function()
+    for module in (_calls, _callsite, _failures, _guard, _object_ids, _silent, _span):
+        module.reset()
 
 
 @contextmanager
 def capture_events(*, strict: bool = False) -> Iterator[list[TraceEvent]]:
     """Collect all events of this process in a list, instead of sending them to the trace function.
 
-    Objects have to be made inside the block, or while another trace function was set: tracers made
-    before are disabled for good. Afterwards the trace function that was set before is set again.
+    Make objects inside the block, or while another trace function is set: tracers made before are
+    disabled permanently. The end of the block restores the former trace function.
 
     Args:
-        strict: wrong calls raise, as in `set_trace_function`.
+        strict: whether wrong calls raise, as in `set_trace_function`.
 
     Yields:
         The list, to which each event is added as it happens, from any thread.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from hypertrace.exporters.exporter import Exporter
@@ -13,6 +14,7 @@ from hypertrace.exporters.exporter import Exporter
 from .options import check_absent, checked_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Unpack
     from wsgiref.types import WSGIApplication
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from hypertrace.metrics import CountingOptions, Metrics
 
-    from .endpoint import ASGIApp
+    from .http.asgi import ASGIApp
     from .http.server import MetricsServer
     from .http.tls import File
 
@@ -35,8 +37,6 @@ class PrometheusExporter(Exporter):
 
     Attributes:
         registry: the registry its metrics are on.
-        wsgi_app: the metrics as a WSGI application, to be mounted in one's own server.
-        asgi_app: the same for ASGI.
     """
 
     def __init__(  # noqa: PLR0913 -- a setting each
@@ -89,7 +89,6 @@ class PrometheusExporter(Exporter):
         }
         if port is None:
             check_absent(security)
-        from .endpoint import make_asgi_app, make_wsgi_app
         from .exposition.collector import ExporterCollector
         from .exposition.process import missing_defaults
         from .exposition.registries import watch
@@ -98,17 +97,13 @@ class PrometheusExporter(Exporter):
         super().__init__(metrics, counting)
         self._collectors: list[Collector] = []
         self._server: MetricsServer | None = None
-        self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
-        self.asgi_app: ASGIApp = make_asgi_app(self.registry)
         watch(self.registry)
         try:
             self._register(ExporterCollector(self.forwards_to))
             for collector in missing_defaults(self.registry) if collect_defaults else ():
                 self._register(collector)
             if port is not None:
-                from .http.server import MetricsServer
-
-                self._server = MetricsServer(self.registry, host=host, port=port, **security)
+                self._server = self._served(host, port, security)
         except BaseException:
             self.stop()
             raise
@@ -121,7 +116,21 @@ class PrometheusExporter(Exporter):
     @property
     def url(self) -> str | None:
         """Where the metrics server shows the metrics, None without one."""
-        return None if self._server is None else self._server.url
+        return None if self._server is None else f"{self._server.url}/metrics"
+
+    @cached_property
+    def wsgi_app(self) -> WSGIApplication:
+        """The metrics as a WSGI application, to be mounted in another server."""
+        from .endpoint import make_wsgi_app
+
+        return make_wsgi_app(self.registry)
+
+    @cached_property
+    def asgi_app(self) -> ASGIApp:
+        """The metrics as an ASGI application, to be mounted in another server."""
+        from .endpoint import make_asgi_app
+
+        return make_asgi_app(self.registry)
 
     def metrics(self) -> str:
         """Return all metrics of the registry in the text format 0.0.4."""
@@ -138,6 +147,12 @@ class PrometheusExporter(Exporter):
         for collector in collectors:
             with suppress(KeyError):  # another thread, or the application, did it
                 self.registry.unregister(collector)
+
+    def _served(self, host: str, port: int, security: Mapping[str, Any]) -> MetricsServer:
+        from .http.server import MetricsServer
+        from .routes import routes
+
+        return MetricsServer(partial(routes, self.registry), host=host, port=port, **security)
 
     def _register(self, collector: Collector) -> None:
         self._collectors.append(collector)  # first: an interrupt must leave none that stays

@@ -1,6 +1,6 @@
-"""The page at `/` of the metrics server: what this is, and how to scrape it.
+"""The index page of the metrics server: what is served, and how to scrape it.
 
-It loads nothing, from here or elsewhere, and its policy header forbids that it could.
+The page loads no other file, and its policy header forbids it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from html import escape
 from http import HTTPStatus
 from string import Template
 
-from .endpoint import Answer
+from .http.views import Response
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --ink: #22201d; --dim: #6a655e;
@@ -81,9 +81,9 @@ _POLICY = (
 )
 
 
-def index_page(target: str) -> Answer:
+def index_page(target: str) -> Response:
     """Return the page for a server that Prometheus reaches at `target` (`host:port`)."""
-    return Answer(
+    return Response(
         HTTPStatus.OK,
         [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", _POLICY)],
         _PAGE.substitute(style=_STYLE, target=escape(target)).encode(),

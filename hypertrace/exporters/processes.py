@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 from contextlib import suppress
 from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from hypertrace.forks import around_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,9 +126,8 @@ def _finalize(util: Any) -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+around_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

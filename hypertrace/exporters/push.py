@@ -8,7 +8,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hypertrace import Cell, untraced
+from hypertrace import Cell, suppress_tracing
 from hypertrace.rate_limit import RateLimit
 
 from . import processes
@@ -158,14 +158,14 @@ class PushExporter(Exporter):
         reading, previous = self.forwards_to.read(), self._previous
         # Finalizers of the application may run while this is made, and what they trace counts.
         encoded = self.encode(reading if previous is None else reading.since(previous))
-        untraced(self.send, encoded)
+        suppress_tracing(self.send, encoded)
         self._previous = reading
 
     def _fail(self, error: BaseException) -> None:
         self._failures.increment()
         if self._log_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
-                untraced(self._log_failure, error)
+                suppress_tracing(self._log_failure, error)
 
     def _log_failure(self, error: BaseException) -> None:
         _logger.warning(

@@ -1,4 +1,4 @@
-"""Which props may become labels: each as a name of its own, and none that looks like a secret."""
+"""Allow-list: the props that become labels, each by its own name; secrets are refused."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ begin with two underscores."""
 
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
 
-# Of names whose words are lower case and divided by `_`. Written together, words are found as well:
-# `dbpassword`, `clientsecret`; but not in the midst of another: `tokenizer`, `secretary`, `author`.
+# For names whose words are lower case and divided by `_`. Words that are written together match as
+# well (`dbpassword`, `clientsecret`), but not inside another one (`tokenizer`, `secretary`).
 _SECRET = re.compile(
     r"""
       password | passphrase | passcode | passwd | credential
     | (?<![a-z]) pass_(word|phrase|code)
     | (pwd | secret | cookie | csrf | xsrf)s? (?![a-z])
     | token (?![a-z])
-    | (api|access|refresh|auth|bearer|session|id)_?tokens (?![a-z])  # tokens alone are counted
+    | (api|access|refresh|auth|bearer|session|id)_?tokens (?![a-z])  # `tokens` alone: a number
     | (api|access|private|priv|secret|auth|session|signing|encryption|ssh|master)_?keys? (?![a-z])
     | (?<![a-z]) (rsa|aes|gpg|pgp|hmac)_?keys? (?![a-z])
     | (session | (?<![a-z])(php)?sess)_?ids? (?![a-z])
@@ -32,7 +32,7 @@ _SECRET = re.compile(
     | (?<![a-z]) (auth|mfa|2fa|verification|security|recovery|backup)_?codes? (?![a-z])
     | (?<![a-z]) (seed|recovery)_?phrases? (?![a-z])
     | (?<![a-z]) card_?numbers? (?![a-z])
-    | (?<![a-z]) conn(ection)?_?str(ing)?s? (?![a-z])  # with name and password, mostly, as have:
+    | (?<![a-z]) conn(ection)?_?str(ing)?s? (?![a-z])  # mostly with name and password, as the next
     | (?<![a-z]) (database|db|redis|mongo|mongodb|amqp|broker)_?ur[il]s? (?![a-z])
     | ^ (x_)? auth $
     """,
@@ -42,7 +42,7 @@ _ABOUT_IT = re.compile(
     r"_(age|count|enabled|expired|expires|expiry|kind|len|length|name|policy|present|required|"
     r"result|scheme|size|state|status|strength|ttl|type|valid|version)$"
 )
-"""Last words of names that tell something about a secret, not the secret: `token_count`."""
+"""Last words of names whose values describe a secret and are none: `token_count`."""
 
 
 def label_names(allowed_props: Iterable[str], unsafe_props: Iterable[str] = ()) -> dict[str, str]:
@@ -56,8 +56,7 @@ def label_names(allowed_props: Iterable[str], unsafe_props: Iterable[str] = ()) 
     Raises:
         TypeError: a name is no string.
         ValueError: a name is empty, two names become the same label, a name is refused, or an
-            unsafe prop is not among the allowed ones. The message names what is wrong, and the way
-            out.
+            unsafe prop is not among the allowed ones. The message says which, and what to do.
     """
     allowed = _checked("allowed_props", allowed_props)
     unsafe = _checked("unsafe_props", unsafe_props)
@@ -86,18 +85,18 @@ def label_names(allowed_props: Iterable[str], unsafe_props: Iterable[str] = ()) 
 
 
 def looks_secret(prop: str) -> bool:
-    """Whether the name of a prop says that its values are secrets."""
+    """Return whether the name of a prop says that its values are secrets."""
     name = _WORD_ENDS.sub("_", prop).strip("_").lower()
     if _ABOUT_IT.search(name):
         return False
-    # Also without a look at the capitals: those of `APIkey` mislead.
+    # Also without splitting at capitals, which is wrong for names such as `APIkey`.
     as_written = re.sub(r"[\W_]+", "_", prop).strip("_").lower()
     return any(_SECRET.search(form) for form in (name, as_written))
 
 
 def _reason_against(prop: str) -> str | None:
     if looks_secret(prop):
-        return "looks like a secret, and whoever reads the metrics would read its values"
+        return "looks like a secret, and its values would be on the page"
     name = clean(prop)
     if name.startswith("__"):
         return f"is called like {name!r}, a label that Prometheus keeps for itself"

@@ -27,7 +27,7 @@ class Declaration:
         name: of the metric, as Prometheus shows it.
         description: one sentence for people who read the metric.
         unit: of its values, as `seconds`; empty if they are counts.
-        labels: names of its own labels. A metric of traced functions has those of the function, too.
+        labels: names of its own labels; a metric of functions has those of the function, too.
     """
 
     kind: ClassVar[Kind]
@@ -84,7 +84,7 @@ IN_PROGRESS = LastValue(
 )
 EDGES = Counter(
     "function_edges_total",
-    description="Spans in other spans: who calls whom.",
+    description="Spans that started in other spans, by both functions.",
     labels=labels.EDGE,
 )
 

@@ -1,4 +1,4 @@
-"""Exemplars: what leads from a bucket of a histogram to the trace of a span in it."""
+"""Exemplars: labels that lead from a bucket of a histogram to the trace of a span in it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def opentelemetry_exemplar() -> Mapping[str, str] | None:
 
 
 def is_never(function: ExemplarFunction | None) -> bool:
-    """Whether there will be no exemplars, as far as one can tell now."""
+    """Return whether there are no exemplars, as far as is known now."""
     if function is opentelemetry_exemplar:
         return "opentelemetry.trace" not in sys.modules
     return function is None
 
 
 def ask(function: ExemplarFunction) -> Mapping[str, str] | None:
-    """Return what a function names for the span that ends now, as it may be shown.
+    """Return the exemplar that a function gives to the span that ends now, as it may be shown.
 
     Raises:
         Exception: whatever the function raises, and what `checked()` does.

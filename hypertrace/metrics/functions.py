@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from hypertrace import Upstream, untraced
+from hypertrace import Upstream, suppress_tracing
+from hypertrace.inspection import type_name
 
 from . import exemplars, labels
 from .aggregations import NO_SPANS, Calls, Count
@@ -134,7 +135,7 @@ class FunctionSeries:
         """Count the exception that ended a span, if there is one."""
         if event.exception is not None:
             values, caller, owner = self.site_of(event)
-            exception = self.labeller.text(labels.type_name(event.exception))
+            exception = self.labeller.text(type_name(event.exception))
             others = (*self.labeller.of_props(event.caller.props), exception)
             self.exceptions.get((values, others), caller, owner).cell.increment()
 
@@ -160,10 +161,10 @@ class FunctionSeries:
                 cannot be shown.
         """
         function = self._exemplar
-        # In `untraced` what a signal handler traces is dropped: so only where it is needed.
+        # In `suppress_tracing` what a signal handler traces is dropped: so only where it is needed.
         if function is None or exemplars.is_never(function):
             return None
-        return untraced(exemplars.ask, function)
+        return suppress_tracing(exemplars.ask, function)
 
     def read(self) -> tuple[list[Family], list[Usage]]:
         """Return the families of this moment, and how much room each metric takes.

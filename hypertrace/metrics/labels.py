@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace import untraced
+from hypertrace import suppress_tracing
+from hypertrace.inspection import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,6 @@ CALLER_PROPS = "caller_props_"
 
 Values: TypeAlias = "tuple[str, ...]"
 """Values of some labels in the order of their names; empty where a label has no value."""
-
-_TYPE_NAME = type.__dict__["__name__"].__get__
 
 _FOREIGN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|\\\\")
 """Beginning of a URL or of a path of Windows: not to be found here, and often absolute."""
@@ -139,17 +138,10 @@ class Labeller:
         return (self.text(traced.class_name), *numbers, *self.of_props(traced.props))
 
 
-def type_name(value: object) -> str:
-    """Return the name of a type, or of the type of what is none. Never raises."""
-    kind = value if issubclass(type(value), type) else type(value)
-    # A metaclass may have a `__name__` of its own, and the name may be a str of any kind.
-    return str.__str__(_TYPE_NAME(kind))
-
-
 def import_path(caller: Caller) -> str:
     """Return the file of a caller relative to where it was imported from: `shop/cart.py`.
 
-    So a label is the same on every machine and tells nothing of the host. A file that is under no
+    So a label is the same on every machine and shows nothing of the host. A file that is under no
     import path is named by its last part. Cells of a notebook are `<notebook>` and inputs at a
     prompt `<stdin>`, so that editing them makes no new series; `<string>` and the like stay.
     """
@@ -185,7 +177,7 @@ def _import_path(filename: str, module: str | None) -> str:
 
 
 def _import_roots() -> list[str]:
-    # Python ignores what is no string there, too.
+    # Python ignores other entries, too.
     entries = [_absolute(entry) for entry in sys.path if isinstance(entry, str)]
     return [entry.rstrip("/") for entry in entries if entry]
 
@@ -210,7 +202,7 @@ def _as_text(value: Any, limit: int) -> str:
     if issubclass(kind, bytes | bytearray | memoryview):
         return _cut_bytes(value, 4 * limit + 4).decode("utf-8", "backslashreplace")
     plain = kind is int or kind is float or kind is bool
-    return str.__getitem__(str(value) if plain else untraced(str, value), slice(limit + 1))
+    return str.__getitem__(str(value) if plain else suppress_tracing(str, value), slice(limit + 1))
 
 
 def _cut_bytes(value: bytes | bytearray | memoryview, size: int) -> bytes:

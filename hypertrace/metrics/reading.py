@@ -75,7 +75,7 @@ class Family:
     Attributes:
         declaration: what the metric is.
         label_names: of all its labels.
-        series: what tells the series apart; the same objects in every reading.
+        series: an object for each series, the same one in every reading.
         values: a number or a `HistogramReading` for each series.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from hypertrace import PropsRecorder
+from hypertrace.inspection import are_texts
 
 from .aggregations import RESULTS, duration
 
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TEXTS = frozenset(map(id, (str, type(None))))
+_PLAIN = frozenset(map(id, (str, type(None), int, bool)))
 """Types by their ids: a metaclass may hash and compare as it likes."""
-
-_PLAIN = _TEXTS | set(map(id, (int, bool)))
 
 _LARGE = 10**15
 """Smaller integers have texts that no limit cuts."""
@@ -58,8 +57,7 @@ class PropsIndex(Generic[T]):
         """Return what belongs to some props."""
         values = tuple(map(props.get, self.names))
         # Looking other types up would run their code, which may say that they equal a text.
-        is_text = _TEXTS.issuperset(map(id, map(type, values)))
-        found = self.known.get(values) if is_text else None
+        found = self.known.get(values) if are_texts(values) else None
         return self.made(values, props) if found is None else found
 
     def made(self, values: tuple[object, ...], props: Props) -> T:

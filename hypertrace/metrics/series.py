@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 from weakref import ref
 
-from hypertrace import untraced
+from hypertrace import suppress_tracing
 
 from . import labels
 
@@ -179,7 +179,7 @@ class SeriesTable(Generic[S]):
         examined = list(self._held)[-_EXAMINED:]
         name, values = self._widest_label(examined)
         # What is traced in here is dropped: so nothing but the log handlers of the application.
-        untraced(
+        suppress_tracing(
             _logger.warning,
             "%s holds %d series, its limit; further ones are counted in {%s=%r}. The label with "
             "the most values is %s (%d values in the last %d series), traced last at %s:%d: allow "

@@ -1,4 +1,4 @@
-"""Bringing dashboards into a Grafana that runs, through its HTTP API."""
+"""Client of Grafana's HTTP API: brings dashboards into a Grafana that runs."""
 
 import json
 import re

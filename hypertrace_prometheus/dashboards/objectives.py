@@ -1,4 +1,4 @@
-"""Service level objectives: a small file, and the alerts that tell when a budget burns.
+"""Service level objectives: a small file, and alerts for budgets that burn.
 
     [[objective]]
     name = "search"
@@ -27,7 +27,7 @@ from .rules import Group, Rule
 
 
 class _Burn(NamedTuple):
-    """How fast a budget may burn, over which two windows, and who is to know."""
+    """Speed at which a budget may burn over two windows, and the severity of its alert."""
 
     factor: float
     long: str

@@ -96,7 +96,7 @@ def _alerts(counter_name: str) -> list[Rule]:
             "HypertraceFunctionSilent",
             f"({regular}) unless (max_over_time({calls}[15m]) > 0) and on (job) ({alive})",
             "5m",
-            f"{_NAME} was called regularly, and is not any more",
+            f"{_NAME} was called regularly, and no longer is",
             "Nothing has called it for 15 minutes, while other functions of the job are called.",
         ),
         _alert(
@@ -119,14 +119,14 @@ def _alerts(counter_name: str) -> list[Rule]:
             f"increase({SWALLOWED.name}[10m]) > 0",
             "0m",
             f"{_PROCESS} has errors inside tracing",
-            "The application was spared them; its log tells them (logger hypertrace).",
+            "The application goes on as if nothing happened; its log has them (logger hypertrace).",
         ),
         _alert(
             "HypertraceFailedCollections",
             f"changes({FAILED.name}[10m]) > 1",  # once may be chance
             "0m",
             f"{_PROCESS} lacks metrics of {{{{ $labels.{FAILED.labels[0]} }}}}",
-            "This collector of its registry raises, hangs or repeats a series; the log tells where "
+            "This collector of its registry raises, hangs or repeats a series; the log says where "
             "(logger hypertrace_prometheus).",
         ),
         _alert(

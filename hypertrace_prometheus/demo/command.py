@@ -73,8 +73,6 @@ def _run(arguments: argparse.Namespace) -> None:
 def _exporter(host: str, port: int) -> PrometheusExporter:
     try:
         return session.make_exporter(port, host)
-    except ModuleNotFoundError as error:
-        raise CommandError(f'{error}; pip install "hypertrace[prometheus]"') from error
     except ValueError as error:
         raise CommandError(str(error)) from error
     except OSError as error:

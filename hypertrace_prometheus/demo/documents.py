@@ -1,4 +1,4 @@
-"""Source files of the standard library, and the docstrings in them."""
+"""Documents: source files of the standard library, and the docstrings in them."""
 
 import ast
 import itertools

@@ -1,4 +1,4 @@
-"""Which word occurs in which document."""
+"""Index: the documents in which each word occurs."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""The application's own books, independent of tracing."""
+"""Ledger: what the application counts itself, independent of tracing."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The root of the application."""
+"""Library: the root of the application."""
 
 from pathlib import Path
 

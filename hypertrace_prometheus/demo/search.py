@@ -1,4 +1,4 @@
-"""From a question to its answers."""
+"""Search: from a question to its answers."""
 
 import heapq
 import math

@@ -1,4 +1,4 @@
-"""What keeps the library busy: visitors with questions, and a librarian who reads the volumes."""
+"""Workload: visitors with questions, and a librarian who reads the volumes."""
 
 import math
 import random

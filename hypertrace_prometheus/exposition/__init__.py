@@ -1,0 +1,1 @@
+"""Exposition: readings and third-party collectors as the text that Prometheus scrapes."""

@@ -1,8 +1,7 @@
-"""The collectors of a registry, one by one: a bad one costs no more than its own metrics."""
+"""Collection from a registry, collector by collector: one that fails costs only its own metrics."""
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -10,12 +9,14 @@ import traceback
 from collections import deque
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from hypertrace.forks import after_fork_in_child
 
 from .collector import ExporterCollector
 from .failures import Failures
@@ -25,38 +26,38 @@ from .registries import held_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .failures import Fail
 
 T = TypeVar("T")
 
+Convert: TypeAlias = "Callable[[Metric, CollectorRun[T]], T]"
+
 PATIENCE = 4.0
-"""Seconds after which a collector is taken to hang. With it a page is out in time for those who
-scrape with a timeout of 5 seconds or more."""
+"""Seconds after which a collector is taken to hang. A scrape with a timeout of 5 seconds or more
+still gets its page."""
 
-# After so many seconds without one coming back, the next collectors get a thread of their own.
 _STEP = 0.5
+"""Seconds without a result after which the next collectors get another thread."""
 
+_DEFAULT_KINDS = frozenset(map(id, DEFAULTS.values()))
 _failures_of_no_exporter = Failures()
 
 
-class Harvest(Generic[T]):
-    """What one collector gives to one page.
+class CollectorRun(Generic[T]):
+    """One collection from one collector.
 
     Attributes:
-        results: what became of each family, as far as it came in time.
-        collector: who gives them.
-        has_failed: some or all of it is missing.
+        results: of the families, as far as they arrived in time.
+        collector: what is collected from.
+        has_failed: some or all families are missing.
     """
 
-    def __init__(
-        self, collector: Collector, convert: Callable[[Metric, Fail], T], failures: Failures
-    ) -> None:
+    def __init__(self, collector: Collector, convert: Convert[T], failures: Failures) -> None:
         """Start without results.
 
         Args:
-            collector: who gives the families.
-            convert: makes a result of a family.
-            failures: where to count if that fails.
+            collector: what to collect from.
+            convert: returns the result of a family.
+            failures: where a failure is counted.
         """
         self.collector = collector
         self.results: list[T] = []
@@ -69,35 +70,42 @@ class Harvest(Generic[T]):
 
     @property
     def is_lost(self) -> bool:
-        """Whether all of it is missing."""
+        """Whether all families are missing."""
         return self.has_failed and not self.results
 
     @property
+    def is_default(self) -> bool:
+        """Whether the collector is one of the default metrics."""
+        # By identity: the metaclass of a collector may compare as it likes.
+        return id(type(self.collector)) in _DEFAULT_KINDS
+
+    @property
     def is_own(self) -> bool:
-        """Whether the collector is that of an exporter, whose errors are not swallowed."""
+        """Whether the collector is the one of an exporter, whose errors are not swallowed."""
         return type(self.collector) is ExporterCollector
 
     @property
     def is_quick(self) -> bool:
-        """Whether it needs no thread of its own: no code of the application runs in it."""
-        return any(type(self.collector) is kind for kind in (*DEFAULTS.values(), _TargetInfo))
+        """Whether it needs no separate thread, because no code of the application runs in it."""
+        return self.is_default or type(self.collector) is _TargetInfo
 
     @property
     def is_hanging(self) -> bool:
-        """Whether an earlier collection from the same collector has not come to an end."""
+        """Whether an earlier collection from the same collector has not ended in time."""
         earlier = [reference() for reference in _under_way.valuerefs()]
         return any(one and one.collector is self.collector and one.is_late for one in earlier)
 
     @property
     def is_late(self) -> bool:
-        """Whether it has not come to an end in time."""
+        """Whether it has not ended in time."""
         return self._is_given_up or monotonic() - self._started > PATIENCE
 
     def run(self) -> None:
         """Collect, in this thread.
 
         Raises:
-            Exception: what the collector of an exporter raises. Those of others are counted.
+            Exception: the collector of an exporter raised it. Errors of third-party collectors are
+                counted.
         """
         self._started, self._thread = monotonic(), threading.get_ident()
         _under_way[id(self)] = self
@@ -111,33 +119,33 @@ class Harvest(Generic[T]):
             _under_way.pop(id(self), None)
 
     def fail(self, error: BaseException) -> None:
-        """Count the collector as failed, once however often it is told."""
+        """Count the collector as failed, once for any number of calls."""
         if not self.has_failed and not self._is_given_up:
             self.has_failed = True
             self._failures.count(self.collector, error)
 
     def give_up(self) -> None:
-        """Take no more results than there are."""
+        """Accept no further results."""
         self.fail(
             TimeoutError(
-                "others took all the time there was"
+                "other collectors took all the time there was"
                 if self._thread is None
-                else "it is not back in time, and is not asked again until it is; it stands at\n"
+                else "it has not returned in time, and is left out until it has; it stands at\n"
                 + _stack(self._thread)
             )
         )
         self._is_given_up = True
 
     def skip(self) -> None:
-        """Leave the collector alone, which hangs since an earlier collection."""
-        self.fail(TimeoutError("it has not come back from an earlier scrape"))
+        """Leave out the collector, which has hung since an earlier collection."""
+        self.fail(TimeoutError("it has not returned from an earlier scrape"))
 
     def _run(self) -> None:
         for family in self.collector.collect():
             if self._is_given_up:
                 break
             try:
-                result = self._convert(family, self.fail)
+                result = self._convert(family, self)
             except Exception as error:
                 if self.is_own:
                     raise
@@ -148,46 +156,46 @@ class Harvest(Generic[T]):
 
 def collect(
     registry: Collector,
-    convert: Callable[[Metric, Fail], T],
+    convert: Convert[T],
     *,
     bounded: bool = False,
-) -> list[Harvest[T]]:
+) -> list[CollectorRun[T]]:
     """Collect from all collectors of a registry.
 
-    What a collector does not give, because it raises or hangs, is counted and logged, and nothing
-    else is missing. The exporter's own errors are not swallowed.
+    A collector that raises or hangs is counted and logged, and only what it did not give is
+    missing. Errors of the exporter itself are raised.
 
     Args:
-        registry: whose collectors are asked. One that is not `prometheus_client`'s own is asked
-            itself, as if it were a single collector.
-        convert: makes a result of a family; is given it and what to call with an error that costs
-            a part of it.
-        bounded: let the collectors of others run in daemon threads, and give up those that are
-            not back within 4 seconds. Otherwise all run in the calling thread.
+        registry: has the collectors. One that is not of `prometheus_client` is collected from as if
+            it were a single collector.
+        convert: returns the result of a family, from the family and its run, whose `fail()` it may
+            call with an error that costs a part of the family.
+        bounded: run third-party collectors in daemon threads, and give up those that have not
+            returned within 4 seconds. Otherwise all run in the calling thread.
 
     Returns:
-        What they gave, in the order they were registered in.
+        A run for each collector, in the order in which they were registered.
     """
     held = held_by(registry)
     failures = next(
         (one.failures for one in held or () if type(one) is ExporterCollector),
         _failures_of_no_exporter,
     )
-    harvests = [Harvest(one, convert, failures) for one in _asked(registry, held)]
+    runs = [CollectorRun(one, convert, failures) for one in _asked(registry, held)]
     apart = []
-    for harvest in harvests:  # before the first one runs, which may be that of the exporter
-        if not harvest.is_own and not harvest.is_quick:
-            failures.expect(harvest.collector)
-    for harvest in harvests:
-        if not harvest.is_own and harvest.is_hanging:
-            harvest.skip()
-        elif bounded and not harvest.is_own and not harvest.is_quick:
-            apart.append(harvest)
+    for run in runs:  # before any of them runs: the first may be the one of the exporter
+        if not run.is_own and not run.is_quick:
+            failures.expect(run.collector)
+    for run in runs:
+        if not run.is_own and run.is_hanging:
+            run.skip()
+        elif bounded and not run.is_own and not run.is_quick:
+            apart.append(run)
         else:
-            harvest.run()
+            run.run()
     if apart:
         _run_apart(apart)
-    return harvests
+    return runs
 
 
 def _asked(registry: Any, held: dict[Collector, list[str]] | None) -> Iterator[Collector]:
@@ -202,7 +210,7 @@ def _asked(registry: Any, held: dict[Collector, list[str]] | None) -> Iterator[C
 
 
 class _TargetInfo(Collector):
-    """Gives what the application says of itself, which a registry holds without a collector."""
+    """Gives the target info of the application, which a registry holds without a collector."""
 
     def __init__(self, labels: dict[str, str]) -> None:
         self._labels = labels
@@ -213,11 +221,11 @@ class _TargetInfo(Collector):
         yield family
 
 
-def _run_apart(harvests: list[Harvest[T]]) -> None:
-    """Run in daemon threads, of which there is one unless a collector hangs."""
-    waiting, back = deque(harvests), queue.SimpleQueue[Harvest[T]]()
+def _run_apart(runs: list[CollectorRun[T]]) -> None:
+    """Run in daemon threads: one, and more while a collector hangs."""
+    waiting, back = deque(runs), queue.SimpleQueue[CollectorRun[T]]()
     deadline = monotonic() + PATIENCE
-    away = dict.fromkeys(harvests)
+    away = dict.fromkeys(runs)
     _start(waiting, back)
     while away and (left := deadline - monotonic()) > 0:
         try:
@@ -226,21 +234,21 @@ def _run_apart(harvests: list[Harvest[T]]) -> None:
             if waiting:
                 _start(waiting, back)
     waiting.clear()
-    for harvest in away:
-        harvest.give_up()
+    for run in away:
+        run.give_up()
 
 
-def _start(waiting: deque[Harvest[T]], back: queue.SimpleQueue[Harvest[T]]) -> None:
+def _start(waiting: deque[CollectorRun[T]], back: queue.SimpleQueue[CollectorRun[T]]) -> None:
     def work() -> None:
         with suppress(IndexError):  # none is left
             while True:
-                harvest = waiting.popleft()
+                run = waiting.popleft()
                 try:
-                    harvest.run()
-                except BaseException as error:  # noqa: BLE001 -- such as SystemExit: not to be lost here
-                    harvest.fail(error)
+                    run.run()
+                except BaseException as error:  # noqa: BLE001 -- such as SystemExit
+                    run.fail(error)
                 finally:
-                    back.put(harvest)
+                    back.put(run)
 
     try:
         threading.Thread(target=work, name="hypertrace-metrics-collectors", daemon=True).start()
@@ -249,12 +257,11 @@ def _start(waiting: deque[Harvest[T]], back: queue.SimpleQueue[Harvest[T]]) -> N
 
 
 def _stack(thread: int) -> str:
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 -- documented, and the only way
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 -- it is documented
     return "".join(traceback.format_stack(frame)).rstrip() if frame else "its end"
 
 
-_under_way: WeakValueDictionary[int, Harvest[Any]] = WeakValueDictionary()
-"""Those that have not come to an end. One that an interrupt broke off is held by nobody."""
+_under_way: WeakValueDictionary[int, CollectorRun[Any]] = WeakValueDictionary()
+"""Runs that have not ended. Weak, so that one ended by an interrupt is dropped."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_under_way.clear)  # their threads are not in the child
+after_fork_in_child(_under_way.clear)  # their threads are gone there

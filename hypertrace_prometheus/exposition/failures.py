@@ -6,9 +6,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
+from hypertrace.inspection import type_name
 from hypertrace.metrics import Counter, Family
 from hypertrace.metrics.aggregations import Count
-from hypertrace.metrics.labels import type_name
 from hypertrace.rate_limit import RateLimit
 
 if TYPE_CHECKING:

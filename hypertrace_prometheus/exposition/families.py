@@ -1,4 +1,4 @@
-"""Families of hypertrace's own metrics, as `prometheus_client` and the page take them."""
+"""Families of hypertrace's own metrics, as objects of `prometheus_client` and as text."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
 class FamilyMetric(Metric):
-    """A family whose samples are made only for those who ask for them.
+    """A family of `prometheus_client` that makes its samples only when they are read.
 
-    `lines()` gives the same without making them.
+    `lines()` returns their text without making them.
     """
 
     def __init__(
         self, declaration: Declaration, read: Callable[[], Family], texts: TextCache
     ) -> None:
-        """Show a family as it is when the samples or the lines are asked for.
+        """Show a family as it is when the samples or the lines are read.
 
         A counter whose name does not end in `_total` is no counter to OpenMetrics: there its type
         is unknown, so that the name stays the same.
@@ -47,22 +47,19 @@ class FamilyMetric(Metric):
         self._declaration = declaration
         self._read = read
         self._texts = texts
+        # Set here and not by the constructor of Metric, which would check the name at every scrape.
         name, kind = declaration.name, declaration.kind
         suffix = _SUFFIXES.get(kind, "")
         is_unknown = kind == "counter" and not name.endswith(suffix)
-        super().__init__(
-            name.removesuffix(suffix), declaration.description, "unknown" if is_unknown else kind
-        )
+        self.name: str = name.removesuffix(suffix)
+        self.documentation: str = declaration.description
+        self.unit: str = ""
+        self.type: str = "unknown" if is_unknown else kind
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[Sample]:  # type: ignore[override]  # nothing sets it
         """All samples."""
         return list(_samples(self._read()))
-
-    @samples.setter
-    def samples(self, samples: list[Sample]) -> None:
-        # The constructor of Metric starts with an empty list.
-        pass
 
     @property
     def names(self) -> frozenset[str]:
@@ -77,7 +74,7 @@ class FamilyMetric(Metric):
         return self.name if openmetrics else self._declaration.name
 
     def head(self, *, openmetrics: bool) -> str:
-        """Return the lines that say what it is."""
+        """Return the lines with the help text and the type."""
         name, kind = self.title(openmetrics=openmetrics), self.type
         if not openmetrics:
             kind = {"info": "gauge"}.get(self._declaration.kind, self._declaration.kind)

@@ -1,4 +1,4 @@
-"""Process metrics: the collectors of `prometheus_client`, and one for threads, which it lacks."""
+"""Process metrics: the default collectors of `prometheus_client`, and one for threads."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _TASKS = "/proc/self/task"
 
 
 class ThreadsCollector(Collector):
-    """Counts the threads of this process: those of Python only, where there is no Linux to ask."""
+    """Counts the threads of this process; on systems other than Linux, those of Python only."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with a registry, as the collectors of `prometheus_client` do."""
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """Return the number of this moment."""
+        """Return the current number."""
         yield GaugeMetricFamily(THREADS, "Threads of the process.", value=_count())
 
 
@@ -59,7 +59,7 @@ DEFAULTS = {
 def missing_defaults(registry: CollectorRegistry) -> list[Collector]:
     """Return collectors of the default metrics that a registry does not have.
 
-    No other collector is asked for what it gives: one that hangs must not hold up the start.
+    Nothing is collected from any other collector: one that hangs must not block the start.
     """
     held = held_by(registry) or {}
     present = {name for names in held.values() for name in names}
@@ -68,6 +68,6 @@ def missing_defaults(registry: CollectorRegistry) -> list[Collector]:
         if any(type(collector) is kind for kind in DEFAULTS.values()):
             # Those of `prometheus_client` declare no names.
             present |= {family.name for family in collector.collect()}
-    # Each registers itself somewhere: in a registry that nothing reads.
+    # Each registers itself at once, so it gets a registry that is dropped.
     aside = CollectorRegistry()
     return [kind(registry=aside) for name, kind in DEFAULTS.items() if name not in present]

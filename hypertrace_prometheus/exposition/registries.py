@@ -1,11 +1,12 @@
-"""Registries of `prometheus_client`: what they hold, and locks that a forked child can take."""
+"""Registries of `prometheus_client`: their collectors, and their locks in a forked child."""
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
+
+from hypertrace.forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -18,17 +19,17 @@ _LockType = type(Lock())
 def watch(registry: CollectorRegistry) -> None:
     """Give the registry a lock that is free, in each child that is forked from now on.
 
-    `prometheus_client` takes it to register, to unregister and to collect. Another thread may hold
-    it at the moment of the fork, and no thread of the child would ever give it back.
+    `prometheus_client` locks it to register, to unregister and to collect. If another thread holds
+    it at the moment of the fork, it would stay locked in the child for ever.
     """
     _watched.add(registry)
 
 
 def held_by(registry: object) -> dict[Collector, list[str]] | None:
-    """Return the collectors of a registry with the names they told, None if it keeps none."""
+    """Return the collectors of a registry with their declared names, None if it has no table."""
     held = getattr(registry, "_collector_to_names", None)
-    # The registry's own lock is not needed for a copy, which no other thread interrupts; in a
-    # forked child it may be held for ever.
+    # A copy needs no lock, as no other thread interrupts it; in a forked child, the lock of the
+    # registry may be locked for ever.
     return held.copy() if isinstance(held, dict) else None
 
 
@@ -39,5 +40,4 @@ def _renew_locks() -> None:
             registry._lock = Lock()  # noqa: SLF001 -- as above
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+after_fork_in_child(_renew_locks)

@@ -1,4 +1,4 @@
-"""The text that Prometheus scrapes."""
+"""Exposition: one collection from a registry as the text that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .collection import collect
 from .families import FamilyMetric
-from .sections import EOF, Section, sections_of
+from .sections import EOF, Section, plain_section, sections_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
 
-    from .collection import Harvest
-    from .failures import Fail
+    from .collection import CollectorRun
 
 Part: TypeAlias = "FamilyMetric | Section"
 
 _LINES_AT_ONCE = 5_000
-# Lines that follow each other and have the same name. What matched once is not tried again.
+# Consecutive lines with the same name; possessive, so that it never backtracks.
 _RUN = re.compile(rb"([a-zA-Z0-9_:]+)[{ ].*\n(?:\1[{ ].*\n)*+")
 
 
@@ -58,27 +57,27 @@ def expose(registry: Collector, *, openmetrics: bool = False, bounded: bool = Fa
         RuntimeError: all collectors failed; the log has what each raised.
     """
 
-    def convert(family: Metric, fail: Fail) -> Sequence[Part]:
+    def convert(family: Metric, run: CollectorRun[Sequence[Part]]) -> Sequence[Part]:
         if isinstance(family, FamilyMetric):
             return [family]
-        return sections_of(family, fail, openmetrics=openmetrics)
+        plain = plain_section(family, openmetrics=openmetrics) if run.is_default else None
+        return [plain] if plain else sections_of(family, run.fail, openmetrics=openmetrics)
 
-    harvests = collect(registry, convert, bounded=bounded)
-    if harvests and all(harvest.is_lost for harvest in harvests):
+    runs = collect(registry, convert, bounded=bounded)
+    if runs and all(run.is_lost for run in runs):
         raise RuntimeError("every collector of the registry failed; the log says why")
-    return Exposition(_joined(harvests, openmetrics=openmetrics), openmetrics=openmetrics)
+    return Exposition(_joined(runs, openmetrics=openmetrics), openmetrics=openmetrics)
 
 
 class Exposition:
-    """What one collection gave, as text for any number of requests.
+    """The result of one collection, as text for any number of requests.
 
-    A request costs the families that it asks for, each of which is written once. Requests that
-    differ only in names that no sample has get the same page. Not for several threads at the same
-    time.
+    Only the families that a request asks for are written, each once for all requests. Requests that
+    differ only in names that no sample has get the same page. Not for several threads at once.
     """
 
     def __init__(self, parts: Iterable[Part], *, openmetrics: bool) -> None:
-        """Hold these parts, in their order."""
+        """Start with these parts, in their order."""
         self._end = EOF if openmetrics else b""
         self._parts = [_FamilyText(part, openmetrics=openmetrics) for part in parts]
         self._pages: dict[AbstractSet[str], bytes] = {}
@@ -87,7 +86,7 @@ class Exposition:
         """Return the page.
 
         Args:
-            names: of the samples on it; a family without any of them is left out. Empty stands for
+            names: of the samples to show; a family without any of them is left out. Empty means
                 all.
 
         Raises:
@@ -106,7 +105,7 @@ class Exposition:
 
 
 class _FamilyText:
-    """The text of a family, which is written when it is asked for."""
+    """The text of a family, written when it is first asked for."""
 
     def __init__(self, part: Part, *, openmetrics: bool) -> None:
         self._part = part
@@ -120,9 +119,9 @@ class _FamilyText:
         return self._part.names
 
     def pieces(self, names: AbstractSet[str]) -> tuple[bytes, ...]:
-        """Return head and lines; of some names their lines, and nothing if there are none."""
+        """Return the head and the lines of these names, or nothing if there are none."""
         if not names:
-            return self._written()
+            return self._text or self._written()
         shown = self.names & names
         if not shown:
             return ()
@@ -141,49 +140,45 @@ class _FamilyText:
         part = self._part
         if isinstance(part, Section):
             return part.head, part.body
-        # After all collectors have run, so that failures of this very collection are counted.
+        # After all collectors have run, so that it includes the failures of this collection.
         lines = part.lines(openmetrics=self._openmetrics)
         return part.head(openmetrics=self._openmetrics).encode(), b"".join(_encoded(lines))
 
     def _places(self) -> list[tuple[bytes, int, int]]:
-        """Return the places of lines that follow each other and have the same name."""
+        """Return name, start and end of each run of lines with the same name."""
         if self._runs is None:
             _, body = self._written()
             self._runs = [(run[1], *run.span()) for run in _RUN.finditer(body)]
         return self._runs
 
 
-def _joined(harvests: list[Harvest[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:
-    """Return the parts of the page in the order they were given in, each family once."""
+def _joined(runs: list[CollectorRun[Sequence[Part]]], *, openmetrics: bool) -> Iterable[Part]:
+    """Return the parts of the page in the order of the collectors, each family once."""
     given = [
-        (part, harvest.fail)
-        for harvest in harvests
-        for parts in harvest.results.copy()
+        (part.title(openmetrics=openmetrics), part, run)
+        for run in runs
+        for parts in run.results.copy()
         for part in parts
     ]
-    ours = {
-        part.title(openmetrics=openmetrics): part
-        for part, _ in given
-        if isinstance(part, FamilyMetric)
-    }
+    ours = {title for title, part, _ in given if isinstance(part, FamilyMetric)}
     page: dict[str, Part] = {}
-    for part, fail in given:
+    for title, part, run in given:
         if isinstance(part, FamilyMetric):
-            page[part.title(openmetrics=openmetrics)] = part
-        elif part.name in ours:
-            fail(ValueError(f"it gave {part.name}, which is a metric of hypertrace"))
+            page[title] = part
+        elif title in ours:
+            run.fail(ValueError(f"it gave {title}, which is a metric of hypertrace"))
         else:
-            first = page.setdefault(part.name, part)
+            first = page.setdefault(title, part)
             if first is not part and isinstance(first, Section):
-                first.join(part, fail)
+                first.join(part, run.fail)
     return page.values()
 
 
 def _encoded(lines: list[str]) -> Iterator[bytes]:
     """Return the lines as bytes, and empty the list."""
-    # Piece by piece: other threads wait as long as a single step takes.
+    # In pieces: other threads wait for as long as a single step takes.
     while lines:
         piece = lines[:_LINES_AT_ONCE]
         del lines[:_LINES_AT_ONCE]
-        # One value that is no Unicode, such as an exemplar's, must not cost the page.
+        # A value that is no valid Unicode, as in an exemplar, must not cost the page.
         yield "".join(piece).encode(errors="replace")

@@ -1,18 +1,22 @@
-"""Metrics of third-party collectors as text that was checked, line by line."""
+"""Sections: metrics of third-party collectors as text, checked line by line."""
 
 from __future__ import annotations
 
 import copy
 import re
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from .text import ESCAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
     from prometheus_client.samples import Sample
@@ -25,7 +29,7 @@ _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL_NAME = rb"[a-zA-Z_][a-zA-Z0-9_]*"
 _NUMBER = rb"[-+]?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?"
 _VALUE = rb"(?:" + _NUMBER + rb"|[-+]Inf|NaN)"
-# Milliseconds: Prometheus takes digits alone, and not more than fit into an int64.
+# Milliseconds: Prometheus reads digits only, and no more than fit into an int64.
 _TEXT_TIME = rb"[0-9]{1,18}"
 # Seconds: no number of these digits is infinite.
 _OPENMETRICS_TIME = rb"-?[0-9]{1,99}(?:\.[0-9]*)?(?:e[-+]?[0-9]{1,2})?"
@@ -60,14 +64,19 @@ _OPENMETRICS = _Format(
     frozenset(b"counter gauge histogram summary unknown info stateset gaugehistogram".split()),
     _sample(_OPENMETRICS_TIME, rb"(?= # |\Z)"),
 )
-# A NUL is read in the labels of a sample, but makes Prometheus refuse the page in an exemplar.
+# Prometheus reads a NUL in the labels of a sample, but refuses the page for one in an exemplar.
 _EXEMPLAR = re.compile(
     rb" # " + _labels(rb'[^"\\\n\0]') + rb" " + _VALUE + rb"(?: " + _OPENMETRICS_TIME + rb")?"
 )
 
 
+_PLAIN_TYPES = frozenset({"counter", "gauge"})
+_PLAIN_HEAD = re.compile(_NAME.decode() + r""" [^\\"\n]*""")
+"""Name and help text that are the same in both formats."""
+
+
 class Section:
-    """The lines of one family, under what says its type.
+    """The lines of one family below its head.
 
     Attributes:
         name: of the family, in the format it is written in.
@@ -88,6 +97,10 @@ class Section:
         self._head: list[bytes] = []
         self._series: dict[bytes, bytes] = {}
 
+    def title(self, *, openmetrics: bool) -> str:  # noqa: ARG002 -- it is of one format
+        """Return the name in the head of the text."""
+        return self.name
+
     @property
     def names(self) -> frozenset[str]:
         """The names of its samples."""
@@ -107,7 +120,7 @@ class Section:
         """Add a line of the head.
 
         Raises:
-            ValueError: it says what the format does not know.
+            ValueError: the format does not have it.
         """
         match = _HEAD.fullmatch(line)
         if match is None:
@@ -128,7 +141,7 @@ class Section:
             fail: receives an error of its exemplar, without which the line is added.
 
         Raises:
-            ValueError: Prometheus cannot read it, or there is a line of this series.
+            ValueError: Prometheus cannot read it, or the series has a line already.
         """
         match = self._format.sample.match(line)
         if match is None or (match[3] and _is_ambiguous(match[3])):
@@ -141,13 +154,21 @@ class Section:
         self._put(series + time, line)
         self._names.add(name)
 
+    def fill(self, head: PlainHead, lines: dict[bytes, bytes]) -> None:
+        """Set what is known to be right: the head, and the lines by their series."""
+        self.kind = head.kind
+        self._head = [head.text]
+        self._series = lines
+        if lines:
+            self._names.add(head.sample_name.encode())
+
     def join(self, other: Section, fail: Fail) -> None:
         """Add the series of another section of this name.
 
         Args:
             other: gives its series.
-            fail: receives an error for each that is here already, and one for a section of another
-                type, of which none are taken.
+            fail: receives an error for each series that is here already, and one for a section of
+                another type, of which no series is added.
         """
         if other.kind != self.kind:
             fail(ValueError(f"it gave {self.name}, which has another type at another collector"))
@@ -190,10 +211,58 @@ def sections_of(family: Metric, fail: Fail, *, openmetrics: bool) -> list[Sectio
     return list(sections.values())
 
 
+def plain_section(family: Metric, *, openmetrics: bool) -> Section | None:
+    """Return a family of gauges or counters as text, without a check of its lines.
+
+    It is for the default collectors, whose samples are known to be right.
+
+    Returns:
+        The same section as from `sections_of()`, or None for a family that needs that function.
+    """
+    head = _plain_head(family.name, family.type, family.documentation, openmetrics)
+    if head is None or family.unit:
+        return None
+    section = Section(head.title, openmetrics=openmetrics)
+    lines = {}
+    for name, labels, value, timestamp, exemplar, *_ in family.samples:
+        if name != head.sample_name or timestamp is not None or exemplar is not None:
+            return None
+        series = f"{name}{_plain_labels(labels)}" if labels else name
+        lines[series.encode()] = f"{series} {floatToGoString(value)}".encode()  # type: ignore[no-untyped-call]
+    section.fill(head, lines)
+    return section
+
+
+class PlainHead(NamedTuple):
+    """The head of a family of gauges or counters."""
+
+    title: str
+    kind: bytes
+    text: bytes
+    """All lines, without the end of the last one."""
+    sample_name: str
+    """Of all samples."""
+
+
+@lru_cache(maxsize=64)
+def _plain_head(name: str, kind: str, help_text: str, openmetrics: bool) -> PlainHead | None:  # noqa: FBT001
+    if kind not in _PLAIN_TYPES or not _PLAIN_HEAD.fullmatch(f"{name} {help_text}"):
+        return None
+    sample_name = f"{name}_total" if kind == "counter" else name
+    title = name if openmetrics else sample_name
+    text = f"# HELP {title} {help_text}\n# TYPE {title} {kind}"
+    return PlainHead(title, kind.encode(), text.encode(), sample_name)
+
+
+def _plain_labels(labels: Mapping[str, str]) -> str:
+    pairs = [f'{name}="{value.translate(ESCAPES)}"' for name, value in sorted(labels.items())]
+    return f"{{{','.join(pairs)}}}"
+
+
 def _lines(family: Metric, fail: Fail, *, openmetrics: bool) -> list[bytes]:
     try:
         text = _text(family, openmetrics=openmetrics)
-    except Exception:  # noqa: BLE001 -- found again below, with the sample it came from
+    except Exception:  # noqa: BLE001 -- raised again below, for the sample that causes it
         good = with_samples(family, _good(family, fail, openmetrics=openmetrics))
         text = _text(good, openmetrics=openmetrics)
     return text.split(b"\n")[:-1]
@@ -211,7 +280,7 @@ def _good(family: Metric, fail: Fail, *, openmetrics: bool) -> Iterator[Sample]:
 
 
 def _without_exemplar(family: Metric, sample: Sample, *, openmetrics: bool) -> Iterator[Sample]:
-    """Return a sample whose exemplar alone cannot be written, without it."""
+    """Return the sample without its exemplar, if it can be written so."""
     with suppress(Exception):  # its error was counted
         plain = sample._replace(exemplar=None)
         _text(with_samples(family, [plain]), openmetrics=openmetrics)
@@ -233,13 +302,13 @@ def _text(family: Metric, *, openmetrics: bool) -> bytes:
             return text.removesuffix(EOF)
         return generate_latest(alone)
     except Exception as error:
-        # They append the whole family, which the log need not repeat.
+        # `prometheus_client` appends the whole family, which would fill the log.
         error.args = tuple(argument for argument in error.args if argument is not family)
         raise
 
 
 class _Alone(Collector):
-    """Stands for a registry of one family, which was collected already."""
+    """A registry of one family that was collected already."""
 
     def __init__(self, family: Metric) -> None:
         self._family = family
@@ -249,13 +318,13 @@ class _Alone(Collector):
 
 
 def _is_ambiguous(labels: bytes) -> bool:
-    """Whether Prometheus takes labels for twice the same, one of which may be the metric's name."""
+    """Whether a label name comes twice; `__name__` is always there, as the name of the metric."""
     names = _LABEL_NAMES.findall(labels)
     return len({b"__name__", *names}) <= len(names)
 
 
 def _is_exemplar(name: bytes, text: bytes) -> bool:
-    """Whether a text is an exemplar, and may be one of a sample of this name."""
+    """Whether a text is an exemplar, and samples of this name may have one."""
     return name.endswith((b"_total", b"_bucket")) and _EXEMPLAR.fullmatch(text) is not None
 
 

@@ -1,13 +1,14 @@
-"""Work that is done once for all threads that ask for it at the same time."""
+"""Single flight: work that is done once for all threads that ask for it at the same time."""
 
 from __future__ import annotations
 
-import os
 import threading
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
+
+from hypertrace.forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -16,35 +17,35 @@ W = TypeVar("W", bound="Hashable")
 R = TypeVar("R")
 
 SHARED_FOR = 1.0
-"""Seconds from the start of some work in which threads that come still share its result."""
+"""Seconds from the start of a run in which other threads may still join it."""
 
 _PATIENCE = 5.0
 _SHORTEST_WAIT = 0.05
-# Each time the work that was waited for hung, or broke off.
 _MOST_WAITS = 3
+"""Attempts, each of which ends when the run that a thread waits for hangs or fails."""
 
 
-class Snapshots(Generic[W, R]):
-    """The results of work that any number of threads ask for, done one at a time.
+class SingleFlight(Generic[W, R]):
+    """Work that any number of threads ask for, done by one thread at a time.
 
-    A thread that finds the work under way adds what it wants and waits for its result, unless the
-    work began more than a second before. One that finds it done takes its result only if the work
-    began, less than a second ago, after the thread asked. Any other thread does the work, so that
-    the result is of now; it waits for its turn behind those that came before. One result is kept,
-    the last that came with the time it was asked for.
+    A thread that finds the work in progress adds what it wants and waits for the result, unless the
+    work began more than a second before. One that finds it done takes the result only if the work
+    began less than a second ago, and after the thread asked. Any other thread does the work, so
+    that its result is current, and waits for its turn behind those that asked before. One result is
+    kept: the last one that was asked for with a time.
 
-    No thread waits without limit: work that has been under way for 5 seconds is taken to hang, and
-    no longer keeps others from doing it, too. Waiting for a turn is no hang, however many turns
-    come before. A forked child waits for no thread of its parent.
+    No thread waits without limit: work that has been in progress for 5 seconds is taken to hang,
+    and no longer keeps other threads from doing it. The wait for a turn does not count as a hang,
+    however many turns come before. A forked child waits for no thread of its parent.
     """
 
     def __init__(self) -> None:
-        """Start with no work under way."""
+        """Start with no work in progress."""
         self.renew()
-        _all_snapshots.add(self)
+        _all.add(self)
 
     def renew(self) -> None:
-        """Forget all work under way: in a forked child its threads are gone."""
+        """Drop all work in progress: in a forked child its threads are gone."""
         self._changed = threading.Condition(threading.RLock())
         self._waiting: dict[Hashable, _Run[W, R]] = {}
         self._current: _Run[W, R] | None = None
@@ -53,19 +54,19 @@ class Snapshots(Generic[W, R]):
     def get(
         self, key: Hashable, want: W, start: Callable[[], Callable[[W], R]], *, asked: float = inf
     ) -> R:
-        """Return what is wanted, made here or by another thread that gave the same key.
+        """Return what is wanted, made here or by another thread with the same key.
 
         Args:
-            key: what the work depends on. Keys must be few: the wait for a turn is as long as there
-                are keys to wait for.
-            want: what is wanted of the work, of which there may be any number.
-            start: does the part of the work that all have in common, and returns what makes each
-                result. Only one thread at a time calls that.
+            key: what the work depends on. There must be few keys, as each may have to wait for a
+                turn of every other.
+            want: what is wanted of the work; there may be any number of different ones.
+            start: does the part of the work that is the same for all, and returns the function
+                that makes each result. One thread at a time calls that function.
             asked: when it was asked for, by `time.monotonic()`, if that is known.
 
         Raises:
-            BaseException: what is raised here. Where it is raised in another thread, the work is
-                done again.
+            BaseException: the work raised it in this thread. When it fails in another thread, it is
+                done again here.
         """
         for _ in range(_MOST_WAITS):
             mine: _Run[W, R] = _Run(key, want)
@@ -83,7 +84,7 @@ class Snapshots(Generic[W, R]):
         return start()(want)
 
     def _join(self, mine: _Run[W, R], asked: float) -> _Run[W, R]:
-        """Return the run that makes what is wanted; `mine` is then one that waits for its turn."""
+        """Return the run that makes what is wanted; if it is `mine`, it now waits for its turn."""
         with self._changed:
             last = self._last
             if last is not None and last.is_kept_for(mine, asked):
@@ -105,7 +106,7 @@ class Snapshots(Generic[W, R]):
                 mine.results[want] = make(want)
 
     def _wants_of(self, mine: _Run[W, R]) -> Iterator[W]:
-        """Return what is wanted of a run, also by threads that come meanwhile."""
+        """Return what is wanted of a run, also by threads that join meanwhile."""
         while True:
             with self._changed:
                 if not mine.wants:
@@ -147,14 +148,14 @@ class Snapshots(Generic[W, R]):
 
 
 class _Run(Generic[W, R]):
-    """Work that waits for its turn, is under way, or has ended.
+    """Work that waits for its turn, is in progress, or has ended.
 
     Attributes:
         key: what it depends on.
         wants: what is wanted of it and not made yet.
         results: what was made, by what was wanted.
         is_complete: all that was wanted is made, and no more will be.
-        has_ended: it is complete, or broke off.
+        has_ended: it is complete, or has failed.
         began: when its turn came, by `time.monotonic()`.
         due: when its turn should have come, or, once it has begun, when it should have ended.
     """
@@ -170,7 +171,7 @@ class _Run(Generic[W, R]):
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it hangs, or has lost its thread while it waited."""
+        """Whether it hangs, or lost its thread while it waited."""
         return monotonic() > self.due
 
     @property
@@ -179,17 +180,17 @@ class _Run(Generic[W, R]):
         return max(_SHORTEST_WAIT, self.due - monotonic())
 
     def is_open_to(self, other: _Run[W, R]) -> bool:
-        """Whether a thread that comes now may add what it wants."""
+        """Whether another run may join: a thread adds what it wants."""
         is_new = self.began == -inf or monotonic() <= self.began + SHARED_FOR
         return self.key == other.key and is_new and not self.is_complete and not self.is_overdue
 
     def is_kept_for(self, other: _Run[W, R], asked: float) -> bool:
-        """Whether it has what is wanted, of a moment that is after it was asked for."""
+        """Whether it has what is wanted, and began after that was asked for."""
         is_new = asked <= self.began and monotonic() <= self.began + SHARED_FOR
         return self.key == other.key and is_new and all(w in self.results for w in other.wants)
 
     def wait_behind(self, others: int) -> None:
-        """Start to wait for its turn behind the work under way and some others."""
+        """Start to wait for its turn, behind the work in progress and some other runs."""
         self.due = monotonic() + _PATIENCE * (others + 1)
 
     def begin(self) -> None:
@@ -198,20 +199,19 @@ class _Run(Generic[W, R]):
         self.due = self.began + _PATIENCE
 
     def with_only(self, want: W) -> _Run[W, R]:
-        """Return the same, complete, with one result."""
+        """Return a complete copy with one result."""
         other = _Run[W, R](self.key, want)
         other.began, other.results = self.began, {want: self.results[want]}
         other.is_complete = other.has_ended = True
         return other
 
 
-_all_snapshots: WeakSet[Snapshots[Any, Any]] = WeakSet()
+_all: WeakSet[SingleFlight[Any, Any]] = WeakSet()
 
 
 def _renew() -> None:
-    for snapshots in _all_snapshots:
-        snapshots.renew()
+    for flight in _all:
+        flight.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+after_fork_in_child(_renew)

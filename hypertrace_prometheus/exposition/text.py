@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.series import Series
 
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+"""Characters of a label value that are written in another way."""
 
 
 class TextCache:
@@ -99,7 +100,7 @@ class Columns(NamedTuple):
 def render(names: Sequence[str], values: Sequence[str]) -> str:
     """Return labels as they stand between braces, sorted by name; those without value left out."""
     pairs = sorted(zip(names, values, strict=True))
-    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs if value)
+    return ",".join(f'{name}="{value.translate(ESCAPES)}"' for name, value in pairs if value)
 
 
 def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
@@ -110,6 +111,8 @@ def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
         texts: of its series.
         openmetrics: write the exemplars, too, which only OpenMetrics has.
     """
+    if not family.series:
+        return []
     if family.kind == "histogram":
         return _histograms(family, texts, openmetrics=openmetrics)
     name = family.name

@@ -1,4 +1,4 @@
-"""Network addresses: the one the metrics server listens on, and those of its clients."""
+"""Network addresses: of the metrics server, and of its clients."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 _MAX_PORT = 65535
-# Many may come at once while the application keeps the interpreter busy. The system has a bound
-# of its own.
 _BACKLOG = 1024
-# Where a server that listens everywhere is reached from this machine.
+"""Connections that the system accepts while the application keeps the interpreter busy."""
+# The address at which this machine reaches a server that listens on every interface.
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing is bound here
 _ADVICE = {
     errno.EADDRINUSE: "the port is in use; stop the program that has it, or pass another port"
@@ -25,7 +24,12 @@ _ADVICE = {
 
 
 def check_address(host: object, port: object) -> None:
-    """Raise a ValueError or TypeError that tells why nobody could listen there."""
+    """Check that a server may be asked to listen there.
+
+    Raises:
+        ValueError: the host is empty, or the port is out of range.
+        TypeError: one of them is of another type.
+    """
     if not isinstance(host, str):
         raise TypeError(f"host must be a str such as '127.0.0.1', not {host!r}")
     if not host:
@@ -37,11 +41,11 @@ def check_address(host: object, port: object) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; programs that the application starts do not get it.
+    """Return a socket that listens there; programs that the application starts do not inherit it.
 
     Raises:
-        OSError: the port is busy or reserved, or the host is not one of this machine. The
-            message names both and says what to do; `errno` is the system's.
+        OSError: the port is in use or reserved, or the host is not one of this machine. The message
+            names both and says what to do; `errno` is the system's.
     """
     family, address = _resolve(host, port)
     dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
@@ -55,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Tell whether only programs of this machine reach `listener`."""
+    """Whether only programs of this machine reach a listening socket."""
     return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
@@ -70,12 +74,12 @@ def joined(host: str, port: int) -> str:
 
 
 def client_of(address: Any) -> str:
-    """Return what tells clients apart: the address, or of an IPv6 one the first 64 bits.
+    """Return what a client is identified by: its address, of an IPv6 one the first 64 bits.
+
+    A client can choose the other 64 bits.
 
     Args:
-        address: what `accept()` gave.
-
-    The other 64 bits are the client's own choice.
+        address: what `accept()` returned.
     """
     ip = ip_address(address[0].partition("%")[0])
     if ip.version == 4:  # noqa: PLR2004

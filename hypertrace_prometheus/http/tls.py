@@ -1,4 +1,4 @@
-"""TLS for the metrics server: its certificate, those it asks of clients, and the way over it."""
+"""TLS of the metrics server: its context, and a channel over a socket."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _HANDSHAKE = 0x16
 def make_context(
     certfile: File | None, keyfile: File | None, client_ca: File | None
 ) -> ssl.SSLContext | None:
-    """Return the TLS of a server, or None if no file is given.
+    """Return the TLS context of a server, or None if no file is given.
 
     Args:
         certfile: PEM file with the certificate, and those between it and its authority.
         keyfile: PEM file with the key of the certificate, not encrypted.
-        client_ca: PEM file with the certificates of the authorities that clients must show a
-            certificate of. No other authority is trusted, those of the system least of all.
+        client_ca: PEM file with the certificates of the authorities; a client must show a
+            certificate of one of them. No other authority is trusted, nor those of the system.
 
     Raises:
-        ValueError: a file is missing from the configuration, is not what it should be, or the
-            key is that of another certificate. The message names the argument and the file.
+        ValueError: an argument is missing, a file has wrong content, or the key belongs to another
+            certificate. The message names the argument and the file.
         OSError: a file cannot be read; its `filename` says which.
         TypeError: an argument is no path.
     """
@@ -48,7 +48,7 @@ def make_context(
         missing = " and ".join(name for name in ("certfile", "keyfile") if files[name] is None)
         raise ValueError(f"{given} without {missing}: TLS needs both certfile and keyfile")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # Whatever the system's own configuration of OpenSSL allows.
+    # Not left to the OpenSSL configuration of the system.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     _load_pair(context, certfile, keyfile)
@@ -65,7 +65,7 @@ def _check_path(name: str, file: object) -> None:
 def _load_pair(context: ssl.SSLContext, certfile: File, keyfile: File) -> None:
     encrypted = f"keyfile {os.fspath(keyfile)!r} is encrypted; give a key without a passphrase"
 
-    def refuse() -> str:  # without it OpenSSL asks on the terminal
+    def refuse() -> str:  # without it, OpenSSL would ask on the terminal
         raise ValueError(encrypted)
 
     for file in (certfile, keyfile):
@@ -92,30 +92,37 @@ def _require_client_certificates(context: ssl.SSLContext, client_ca: File) -> No
 
 
 def _check_readable(file: File) -> None:
-    """Raise the system's OSError, which names the file; that of OpenSSL does not."""
+    """Raise the OSError of the system, which names the file; the one of OpenSSL does not."""
     with Path(file).open("rb"):
         pass
 
 
 class Channel:
-    """TLS over a socket from which something was read already. Its methods wait.
+    """TLS over a socket from which bytes were read already. Its methods block.
 
-    A socket of `ssl` cannot be told what was read before, and once it is shut down by another
-    thread it sends the rest in the clear.
-
-    Raises:
-        OSError: here and from each method: the client hung up, or has no part in TLS.
+    An `ssl.SSLSocket` cannot be given bytes that were read before, and after another thread shuts
+    it down, it sends the rest unencrypted.
     """
 
-    def __init__(self, context: ssl.SSLContext, sock: socket.socket, known: bytearray) -> None:
+    def __init__(self, context: ssl.SSLContext, sock: socket.socket, received: bytearray) -> None:
+        """Do the handshake.
+
+        Args:
+            context: of the server.
+            sock: where to read and write.
+            received: what was read from it before.
+
+        Raises:
+            OSError: the client hung up, or does not speak TLS. So do all methods.
+        """
         self._socket = sock
-        self._come, self._go = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._come.write(known)
-        self._tls = context.wrap_bio(self._come, self._go, server_side=True)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming.write(received)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._do(self._tls.do_handshake)
 
     def recv(self, size: int) -> bytes:
-        """Return what came next, at most so many bytes."""
+        """Return the next bytes, at most so many."""
         return self._do(partial(self._tls.read, size))
 
     def sendall(self, data: bytes) -> None:
@@ -130,21 +137,21 @@ class Channel:
                 return step()
             except ssl.SSLWantReadError:
                 pass
-            finally:  # where it fails, what goes out says why
-                self._socket.sendall(self._go.read())
-            come = self._socket.recv(_PIECE)
-            if not come:
+            finally:  # after a failure it holds the alert that says why
+                self._socket.sendall(self._outgoing.read())
+            received = self._socket.recv(_PIECE)
+            if not received:
                 raise ConnectionAbortedError("the client hung up")
-            self._come.write(come)
+            self._incoming.write(received)
 
 
-def begins_with_a_record(known: bytearray) -> bool:
-    """Tell whether a client has said its first piece of TLS.
+def begins_with_a_record(received: bytearray) -> bool:
+    """Whether the first TLS record of a client has arrived.
 
     Raises:
-        ConnectionAbortedError: what it says is no TLS.
+        ConnectionAbortedError: it is no TLS.
     """
-    if known[0] != _HANDSHAKE:
+    if received[0] != _HANDSHAKE:
         raise ConnectionAbortedError("the client does not speak TLS")
-    length = int.from_bytes(known[3:_RECORD_HEAD], "big")
-    return len(known) >= _RECORD_HEAD + length
+    length = int.from_bytes(received[3:_RECORD_HEAD], "big")
+    return len(received) >= _RECORD_HEAD + length

@@ -1,4 +1,4 @@
-"""Trace functions of every kind that the core serves in a way of its own, and subprocesses."""
+"""Trace functions of each kind that the core handles differently, and subprocesses."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def make_counting(request: pytest.FixtureRequest) -> type[Any]:
 
 @pytest.fixture(params=["plain", "own"])
 def make_numbering(request: pytest.FixtureRequest) -> type[Any]:
-    """Give a class of trace functions that tell objects of a class apart, one of each kind."""
+    """Give a class of trace functions that distinguish objects of a class, one of each kind."""
     return KINDS[request.param]
 
 

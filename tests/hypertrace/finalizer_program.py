@@ -1,4 +1,4 @@
-"""A program in which finalizers and callbacks replace all that the core is using.
+"""Program in which finalizers and callbacks replace all that the core is using.
 
 `python finalizer_program.py ENTRY` uses one entry point of the core. At each allocation in turn,
 and in each call that the core makes, the trace function is replaced, and everything that the entry
@@ -155,7 +155,7 @@ class Failing(Counting):
 
 
 class Seconds(float):
-    """A number in memory of its own: CPython keeps that of plain ones for the next."""
+    """A number whose memory is freed: CPython keeps the memory of plain ones for reuse."""
 
 
 def set_clock() -> None:
@@ -196,7 +196,7 @@ class Entry:
 
 
 class Subject:
-    """What is traced: each method is an entry point, called when the collector is armed."""
+    """Traced calls: each method is an entry point, called when the collector is armed."""
 
     def __init__(self) -> None:
         self.tracer = Tracer(self)

@@ -1,4 +1,4 @@
-"""A program that does what tracing allows in an order drawn from a seed; prints what was told.
+"""Random program: traces in ways drawn from a seed, and prints what was recorded.
 
 `python random_program.py SEED STEPS` prints one JSON object: whether the core is compiled, the
 events that plain trace functions got, and what an exporter counted.
@@ -17,10 +17,10 @@ from hypertrace_prometheus import PrometheusExporter
 IDS: list[Any] = [None, "dial", "hang up", 7, True, ["unhashable"]]
 PROPS: list[Any] = ["a", "b", "x" * 300, 1, 1.0, True, None, b"\xff", ["list"], object, "\ud800"]
 
-told: list[Any] = []
+recorded: list[Any] = []
 
 
-def tell(event: TraceEvent) -> None:
+def record(event: TraceEvent) -> None:
     """Keep what an event says, but for times and addresses."""
     caller, parent = event.caller, event.parent_object
     line: list[Any] = [event.id, event.object.class_name, event.object.id, event.object.props]
@@ -29,7 +29,7 @@ def tell(event: TraceEvent) -> None:
     if isinstance(event, SpanEvent):
         upstream = event.upstream and event.upstream.function_name
         line += [event.result, event.exception and event.exception.__name__, upstream]
-    told.append(repr(line))
+    recorded.append(repr(line))
 
 
 class Swarm:
@@ -106,7 +106,7 @@ METHODS = [name for name, value in vars(Swarm).items() if callable(value) and na
 
 
 def main(seed: int, steps: int) -> None:
-    """Run the program and print what was told."""
+    """Run the program and print what was recorded."""
     draw = random.Random(seed)
     exporter = PrometheusExporter(
         allowed_props=["peer", "topic"],
@@ -114,7 +114,13 @@ def main(seed: int, steps: int) -> None:
         upstream=seed % 2 == 1,
         max_series=80,
     )
-    functions: list[Any] = [exporter, exporter, exporter, tell, hypertrace.fan_out(exporter, tell)]
+    functions: list[Any] = [
+        exporter,
+        exporter,
+        exporter,
+        record,
+        hypertrace.fan_out(exporter, record),
+    ]
     set_trace_function(functions[-1])
     swarms = [Swarm(None, None)]
     for _ in range(steps):
@@ -138,7 +144,7 @@ def main(seed: int, steps: int) -> None:
         for line in exporter.metrics().splitlines()
         if line[0] != "#" and "_bucket" not in line and "_sum" not in line and "build" not in line
     )
-    json.dump({"compiled": hypertrace.COMPILED, "events": told, "counts": counts}, sys.stdout)
+    json.dump({"compiled": hypertrace.COMPILED, "events": recorded, "counts": counts}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The arguments of `trace()` and `span()`, in all their forms."""
+"""Arguments of `trace()` and `span()`, in all their forms."""
 
 from collections import OrderedDict, UserDict
 from types import MappingProxyType
@@ -54,13 +54,13 @@ def test_props_are_copied() -> None:
 def test_props_that_are_no_mapping_are_left_out(
     kwargs: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is no mapping is logged, and the call goes on with what is left."""
+    """Props that are no mapping are logged, and the call goes on with the other arguments."""
     assert call_arguments("id", 7, kwargs, copy=False) == ("id", kwargs or None)
     assert "trace() got props of type int" in caplog.text
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"a": 1}])
 def test_a_mapping_that_raises_is_left_out(kwargs: dict[str, object]) -> None:
-    """What raises when it is read is swallowed, and the call goes on with what is left."""
+    """Errors of reading props are swallowed, and the call goes on with the other arguments."""
     assert call_arguments("id", Broken(b=1), kwargs, copy=False) == ("id", kwargs or None)
     assert swallowed_errors() == 1

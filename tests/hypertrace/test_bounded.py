@@ -1,4 +1,4 @@
-"""What is kept is bounded, however much there is of what is made at run time."""
+"""Bounds of memory, however many classes and functions are made at run time."""
 
 import gc
 import logging
@@ -16,7 +16,7 @@ from hypertrace import (
     _bindings,
     _callsite,
     _dispatch,
-    _numbers,
+    _object_ids,
     _targets,
     set_trace_function,
     traced,
@@ -103,7 +103,7 @@ def test_what_is_made_at_run_time_is_bounded(what: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(_targets, "MAX_RECORDERS", 10_000 if what == "code" else 200)
     monkeypatch.setattr(_targets, "MAX_SITES", 200)
     monkeypatch.setattr(_callsite, "MAX_SITES", 200)
-    monkeypatch.setattr(_numbers, "MAX_NAMES", 200)
+    monkeypatch.setattr(_object_ids, "MAX_NAMES", 200)
     monkeypatch.setattr(logging.getLogger("hypertrace"), "disabled", True)
     set_trace_function(Forgetting(fails=what == "keys"))
     swarm = Swarm()
@@ -128,7 +128,7 @@ def test_what_is_made_at_run_time_is_bounded(what: str, monkeypatch: pytest.Monk
     assert last - first < 150_000  # the bounds allow some hundred of each
     cache: Any = _dispatch.target._cache  # type: ignore[union-attr]
     assert len(_callsite._sites) <= 200
-    assert len(_numbers.numbers) <= 200
+    assert len(_object_ids.sequences) <= 200
     assert len(cache.sites) <= 201
     assert len(cache.shared) <= 201
 

@@ -1,4 +1,4 @@
-"""Every place that Python runs code from is told as caller: its function, file, line, column."""
+"""Callers: function, file, line and column of each place that Python runs code from."""
 
 import asyncio
 import contextlib
@@ -211,7 +211,7 @@ def test_every_kind_of_callable_is_named(kind: str, class_: type[Swarm], counts:
 
 
 def test_an_extended_method_and_its_base_are_two_places(counts: Counts) -> None:
-    """A method and the one it extends have the same name, and lines of their own."""
+    """A method and the one it extends have the same name, and different lines."""
     swarm = Derived()
     swarm.extended()
     swarm.extended()

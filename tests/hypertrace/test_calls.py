@@ -1,4 +1,4 @@
-"""For which object the calls of a function are traced, and with whose tracer."""
+"""Objects and tracers for which the calls of a traced function are recorded."""
 
 import functools
 import gc
@@ -71,7 +71,7 @@ class SlottedPrivate:
 
 
 class SlottedProxy(SlottedPrivate):
-    """Has no `__dict__`, and code of its own for what it does not have."""
+    """Has no `__dict__`, and a `__getattr__` for missing attributes."""
 
     __slots__ = ("tracer",)
 
@@ -170,7 +170,7 @@ def test_a_tracer_of_the_class_is_used(events: list[Any]) -> None:
 
 
 def test_a_tracer_that_is_another_library_s_is_left_alone(events: list[Any]) -> None:
-    """What is called `tracer` and is none of ours is ignored; `_tracer` is looked at next."""
+    """An attribute `tracer` that is no tracer of hypertrace is ignored; `_tracer` is used next."""
 
     class Swarm(Plain):
         def __init__(self) -> None:
@@ -361,7 +361,7 @@ def test_switched_on_and_off_calls_follow(events: list[Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "exporter", "object ids"])
 def test_a_traced_class_is_freed_with_its_last_user(kind: str) -> None:
-    """What is known of a class goes with the class."""
+    """Cached facts about a class are released with the class."""
     set_trace_function(
         (lambda _: None)
         if kind == "plain"
@@ -378,6 +378,6 @@ def test_a_traced_class_is_freed_with_its_last_user(kind: str) -> None:
 
     before = len(_calls._classes)
     gone = make()
-    gc.collect()  # a class is a cycle of its own
+    gc.collect()  # a class is part of a reference cycle
     assert gone() is None
     assert len(_calls._classes) <= before

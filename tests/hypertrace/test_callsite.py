@@ -1,4 +1,4 @@
-"""From a frame to the place in the source, resolved once."""
+"""Call sites: found from frames, once."""
 
 import sys
 import weakref
@@ -31,7 +31,7 @@ def test_a_call_site_is_resolved_once() -> None:
 
 
 def test_a_call_site_tells_its_place() -> None:
-    """A call site tells function, file, module, line and column, and the props it is given."""
+    """A call site has function, file, module, line and column, and the props it is given."""
     caller = resolve(_here()).caller(())
     assert caller.function_name == "test_a_call_site_tells_its_place"
     assert (caller.filename, caller.module) == (__file__, __name__)
@@ -71,7 +71,7 @@ def test_a_function_is_a_call_site_without_a_call() -> None:
 
 
 def test_a_callable_without_code_has_no_file() -> None:
-    """What has no code object, name or module is named by its type."""
+    """A callable without code object, name or module is named by its type."""
 
     class Nameless:
         __module__ = None  # type: ignore[assignment]
@@ -82,14 +82,14 @@ def test_a_callable_without_code_has_no_file() -> None:
 
 
 def test_functions_with_their_code_in_common_are_other_places() -> None:
-    """Each place of a function has an address of its own, which is that of no call either."""
+    """Each call site of a function has its own address, which no call of another has."""
     sites = [of_function(_here, _here.__code__) for _ in range(3)]
     assert len({site.address for site in sites}) == 3
     assert not any(0 <= s.address - id(_here.__code__) <= sys.getsizeof(s.anchor) for s in sites)
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the bound the cache starts anew, and code objects that only it held go."""
+    """Beyond the limit the cache is emptied, and code objects that only it held are released."""
     monkeypatch.setattr(_callsite, "MAX_SITES", 10)
     _callsite.reset()
     codes = []

@@ -1,4 +1,4 @@
-"""Numbers that threads count up."""
+"""Cells: counters that many threads increment."""
 
 import sys
 import threading
@@ -35,7 +35,7 @@ def test_a_cell_counts_from_zero(cell_type: type[CountCell | LockedCell]) -> Non
 
 @pytest.mark.parametrize("cell_type", CELLS)
 def test_increment_can_be_kept(cell_type: type[CountCell | LockedCell]) -> None:
-    """The increment of a cell is a callable of its own, for recorders, that keeps the cell."""
+    """The increment of a cell is a separate callable, for recorders, that keeps the cell alive."""
     cell = cell_type()
     increment = cell.increment
     increment()

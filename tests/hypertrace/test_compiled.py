@@ -1,4 +1,4 @@
-"""The compiled core does what the Python code says."""
+"""Compiled core: it does the same as the Python code."""
 
 import gc
 import json
@@ -48,8 +48,8 @@ def test_both_cores_tell_the_same_of_the_same_program(seed: int) -> None:
     ("setting", "pure"), [("1", True), ("yes", True), ("0", False), ("", False)]
 )
 def test_the_environment_can_keep_the_core_in_python(setting: str, pure: bool) -> None:
-    """HYPERTRACE_PURE_PYTHON chooses the Python code; COMPILED tells which is loaded."""
-    told = subprocess.run(
+    """HYPERTRACE_PURE_PYTHON selects the Python code; COMPILED says which is loaded."""
+    printed = subprocess.run(
         [sys.executable, "-c", "import hypertrace; print(hypertrace.COMPILED)"],
         env={**os.environ, "HYPERTRACE_PURE_PYTHON": setting},
         capture_output=True,
@@ -57,7 +57,7 @@ def test_the_environment_can_keep_the_core_in_python(setting: str, pure: bool) -
         check=True,
     ).stdout.strip()
     built = speedups is not None or os.environ.get("HYPERTRACE_PURE_PYTHON", "0") not in {"", "0"}
-    assert told == str(not pure and built and gil_enabled())
+    assert printed == str(not pure and built and gil_enabled())
 
 
 @pytest.mark.parametrize("build", ["sys._is_gil_enabled = lambda: False", "sys.abiflags = 't'"])

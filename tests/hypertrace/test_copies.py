@@ -91,7 +91,7 @@ def _pickled(obj: Any) -> Any:
 def test_the_copy_of_an_object_has_a_tracer_of_its_own(
     class_: Any, copied: Callable[[Any], Any], counts: Counts
 ) -> None:
-    """What else the object holds is copied as ever; the copy's tracer has a number of its own."""
+    """Other attributes of the object are copied as usual; the copy's tracer has its own id."""
     original = class_()
     other = copied(original)
     assert type(other) is type(original)
@@ -119,7 +119,7 @@ def test_a_deep_copy_belongs_to_the_copied_object(counts: Counts) -> None:
 
 
 def test_a_copy_of_an_object_shares_its_tracer(counts: Counts) -> None:
-    """`copy.copy` shares all that an object holds; a copied tracer is one of its own."""
+    """`copy.copy` shares all that an object holds; a copied tracer is another tracer."""
     original = Swarm()
     assert copy.copy(original).tracer is original.tracer
     other = copy.copy(original.tracer)
@@ -129,7 +129,7 @@ def test_a_copy_of_an_object_shares_its_tracer(counts: Counts) -> None:
 
 
 def test_replace_makes_a_tracer_like_any_other(counts: Counts) -> None:
-    """`dataclasses.replace` makes a new object, whose tracer has a number of its own."""
+    """`dataclasses.replace` makes a new object, whose tracer has its own id."""
     other = dataclasses.replace(Data("one"), name="two")
     assert (other.name, other.tracer.object_id, other.tracer.ctx) == ("two", 2, other)
 
@@ -234,7 +234,7 @@ def test_copies_of_spans_do_nothing(make_counting: type[Any]) -> None:
 
 
 def test_events_can_be_sent() -> None:
-    """Events are pickled and copied whatever they tell of, as plain data."""
+    """All events can be pickled and copied, as plain data."""
 
     class OddError(ValueError):
         """Not to be found by its name."""

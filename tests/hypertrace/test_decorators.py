@@ -1,4 +1,4 @@
-"""`@traced` leaves everything as it was but the spans."""
+"""Decorator `@traced`: it adds spans and changes nothing else."""
 
 import abc
 import asyncio
@@ -86,7 +86,7 @@ class Swarm:
 
     @property
     def size(self) -> str:
-        """Tell the size."""
+        """Return the size."""
         return self.topic
 
     @size.setter
@@ -218,7 +218,7 @@ def test_wrong_arguments_raise_as_without(
 
 
 def test_attributes_of_a_function_stay() -> None:
-    """What others put on a function is found on the traced one."""
+    """Attributes that other code sets on a function exist on the traced one."""
 
     def marked() -> None:
         pass
@@ -361,7 +361,7 @@ def test_a_property_is_read_written_and_deleted(events: list[Any]) -> None:
     del swarm.size
     assert swarm.topic == ""
     assert _names(events) == ["size"] * 3
-    assert Swarm.size.__doc__ == "Tell the size."
+    assert Swarm.size.__doc__ == "Return the size."
     assert isinstance(vars(Swarm)["size"], property)
 
 
@@ -549,7 +549,7 @@ def test_a_class_without_a_method_to_trace_is_refused() -> None:
 
 
 def test_a_class_is_traced_wholly_or_not_at_all() -> None:
-    """Where one method cannot be traced as told, none is."""
+    """If one method cannot be traced as requested, none is."""
 
     class Own:
         def has(self, peer: str) -> None: ...
@@ -562,7 +562,7 @@ def test_a_class_is_traced_wholly_or_not_at_all() -> None:
 
 
 def test_what_is_traced_already_is_left_alone(events: list[Any]) -> None:
-    """A method with a span of its own keeps it, and nothing is traced twice."""
+    """A method that is already traced keeps its span, and nothing is traced twice."""
 
     @traced
     class Own:
@@ -811,7 +811,7 @@ def test_props_of_the_result_of_every_kind(events: list[Any]) -> None:
 
 def test_a_mistake_in_the_arguments_is_told_at_once() -> None:
     """A wrong path raises where it is written."""
-    with pytest.raises(ValueError, match="there are: a, b"):
+    with pytest.raises(ValueError, match="it has: a, b"):
         traced(prop_from={"x": "args.pear"})(coroutine)
 
 

@@ -1,4 +1,4 @@
-"""The one global slot: set, clear, get, fan out, and what was made too early."""
+"""Slot of the trace function: set, clear, get and fan out; and tracers made too early."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ from hypertrace import (
     set_trace_function,
     swallowed_errors,
 )
-from hypertrace._targets import is_bindable
+from hypertrace._trace_functions import is_bindable
 from hypertrace.testing import capture_events
 from hypertrace_prometheus import PrometheusExporter
 
@@ -53,7 +53,7 @@ def test_the_slot_holds_what_was_set() -> None:
 
 @pytest.mark.parametrize("function", [None, "print", 1])
 def test_only_callables_are_trace_functions(function: Any) -> None:
-    """What is not callable raises at once, and the slot stays as it was."""
+    """An object that is not callable raises at once, and the slot does not change."""
     set_trace_function(print)
     with pytest.raises(TypeError, match="must be callable with one event"):
         set_trace_function(function)
@@ -119,7 +119,7 @@ class _Coroutine:
     ],
 )
 def test_what_only_starts_when_called_is_no_trace_function(function: Any) -> None:
-    """Coroutine and generator functions raise at once: nobody would await or iterate them."""
+    """Coroutine and generator functions raise at once: no code would await or iterate them."""
     for setter in (set_trace_function, fan_out):
         with pytest.raises(TypeError, match="has to be awaited or iterated"):
             setter(function)
@@ -134,7 +134,7 @@ def test_an_object_that_is_marked_as_a_coroutine_function_is_no_trace_function()
 
 
 def test_clear_silences_and_set_revives(make_counting: type[Any]) -> None:
-    """Cleared, all enabled tracers fall silent at once; set again, all speak again."""
+    """After clearing, all enabled tracers stop at once; after setting again, all work again."""
     counting = make_counting()
     set_trace_function(counting)
     swarms = [Swarm() for _ in range(3)]
@@ -267,7 +267,7 @@ def test_fan_out_serves_all(count: int, make_counting: type[Any]) -> None:
 
 
 def test_fan_out_to_one_that_tells_objects_apart(make_numbering: type[Any]) -> None:
-    """One that tells objects apart does so beside one that does not."""
+    """One that distinguishes objects still does so beside one that does not."""
     apart = make_numbering()
     set_trace_function(fan_out(Failing(), apart))
     swarms = [Swarm() for _ in range(3)]
@@ -293,7 +293,7 @@ def test_fan_out_can_be_bound_if_all_can(make_counting: type[Any]) -> None:
 
 
 def test_fan_out_within_fan_out(make_counting: type[Any]) -> None:
-    """What was made of several is one trace function like any other."""
+    """A fan-out is a trace function like any other."""
     one, two, three = make_counting(), make_counting(), make_counting()
     set_trace_function(fan_out(fan_out(one, two), three))
     swarm = Swarm()
@@ -468,5 +468,5 @@ def test_the_last_that_is_set_by_threads_at_once_is_the_only_one_called(
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(_dispatch._in_use) == 1
-        assert _dispatch._in_use == [_dispatch.target]
+        assert len(_dispatch._active_targets) == 1
+        assert _dispatch._active_targets == [_dispatch.target]

@@ -82,7 +82,7 @@ def test_a_span_without_a_binding_is_an_ordinary_error(tracer: Tracer) -> None:
 
 
 def test_a_span_of_something_else_is_an_ordinary_error(tracer: Tracer) -> None:
-    """What is no binding is not taken for one."""
+    """Objects that are no bindings are not used as bindings."""
     span, opened = tracer.span(), _opened(tracer)
     span._binding = opened._binding = None  # type: ignore[assignment]
     with pytest.raises(AttributeError, match="start"):
@@ -125,7 +125,7 @@ def test_a_span_around_one_that_lost_its_place_ends(tracer: Tracer) -> None:
 
 def test_a_tracer_with_empty_slots_raises_nothing(tracer: Tracer) -> None:
     """A tracer that was made without its constructor, or lost a slot, does what it can."""
-    for slot in (None, "_recorders", "_class", "_ctx", "_props", "_parent_object", "class_name"):
+    for slot in (None, "_table", "_class", "_ctx", "_props", "_parent_object", "class_name"):
         empty = object.__new__(Tracer) if slot is None else Tracer("a")
         for _ in range(2):
             if slot is not None:

@@ -1,4 +1,4 @@
-"""Every kind of callable, however it ends, and however it is traced: one span, told truly."""
+"""Ends of spans: every kind of callable, ended and traced in every way, has one correct span."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ RUNS, WAITS = 0.25, 8.0
 
 
 class Clock:
-    """Stands still unless told to go on."""
+    """Stands still unless advanced."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -36,7 +36,7 @@ class Untraced:
 
 
 class Ending(NamedTuple):
-    """What the traced code raises, what is thrown into it, and what is to be told of it."""
+    """An ending: what the traced code raises, what is thrown into it, and the expected event."""
 
     result: str
     raised: type[BaseException] | None = None
@@ -65,7 +65,7 @@ STEPPED_ENDINGS = {
 
 
 class Script:
-    """What the traced code does: it runs for a while, and ends as told."""
+    """A script of the traced code: it runs for a while, and ends as given."""
 
     def __init__(self, clock: Clock, ending: Ending) -> None:
         self._clock = clock
@@ -405,7 +405,7 @@ def test_one_span_is_counted_and_none_stays_in_progress(
     [(f, k) for f, (_, kinds) in FORMS.items() for k in STEPPED + STEPPED_FUNCTIONS if k in kinds],
 )
 def test_what_never_starts_is_no_event(form: str, kind: str, leave: str, clock: Clock) -> None:
-    """A generator or coroutine that is made and never run tells nothing."""
+    """A generator or coroutine that is made and never run causes no event."""
     events: list[TraceEvent] = []
     set_trace_function(events.append)
     script = Script(clock, ENDINGS["returns"])

@@ -1,4 +1,4 @@
-"""What a trace function receives."""
+"""Events, with which trace functions are called."""
 
 import copy
 import weakref
@@ -24,7 +24,7 @@ def _event() -> TraceEvent:
 
 
 def test_events_can_be_made_by_hand() -> None:
-    """Whoever tests a trace function makes events of their parts."""
+    """Events can be made of their parts, as for tests of a trace function."""
     event = _event()
     assert (event.id, event.object.class_name, event.object.id) == ("connect", "Swarm", 1)
     assert event.object.props == {"topic": "a"}
@@ -52,7 +52,7 @@ def test_the_text_of_an_event_tells_everything() -> None:
 
 
 def test_props_of_an_object_are_read_only() -> None:
-    """Nobody changes an object's props through an event."""
+    """An object's props cannot be changed through an event."""
     props = _event().object.props
     assert props is not None
     with pytest.raises(TypeError):
@@ -90,7 +90,7 @@ def test_an_event_keeps_nothing_alive() -> None:
 
 
 def test_a_string_stays_the_object_of_its_tracer() -> None:
-    """A name that is traced has no life of its own, and stays."""
+    """A traced name is kept, since it is not released like an object."""
     with capture_events() as captured:
         Tracer("startup").trace()
     assert captured[0].object.ctx == "startup"

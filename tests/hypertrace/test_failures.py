@@ -1,4 +1,4 @@
-"""Errors inside tracing: counted, logged once a while, and never seen by the application."""
+"""Errors raised while tracing: counted, logged at intervals, and never seen by the application."""
 
 import gc
 import itertools
@@ -138,7 +138,7 @@ def test_misuse_is_logged_once_a_minute(clock: _Clock, caplog: pytest.LogCapture
 
 
 def test_a_percent_sign_in_a_message_is_no_format(caplog: pytest.LogCaptureFixture) -> None:
-    """What is logged is not taken for a format."""
+    """A logged text is not used as a format."""
     misuse("100 % wrong %s")
     assert caplog.messages == ["100 % wrong %s"]
 
@@ -153,7 +153,7 @@ def test_reset_starts_anew(clock: _Clock, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_kinds_past_the_bound_share_a_line(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Errors of ever new kinds do not flood the log, and all that were left out are told of."""
+    """Errors of more and more kinds do not flood the log, and the number not logged is reported."""
     for i in range(_failures.MAX_KINDS + 50):
         swallow(type(f"Error{i}", (Exception,), {})(), print)
     assert len(caplog.records) == _failures.MAX_KINDS + 1
@@ -163,7 +163,7 @@ def test_kinds_past_the_bound_share_a_line(clock: _Clock, caplog: pytest.LogCapt
 
 
 def test_no_class_of_errors_is_kept(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was swallowed keeps neither its class nor what raised it."""
+    """A swallowed error keeps neither its class alive nor the object that raised it."""
     monkeypatch.setattr(logging.getLogger("hypertrace"), "disabled", True)
     kind: type[Exception] = type("Local", (Exception,), {})
     culprit = _raise(ValueError())
@@ -247,7 +247,7 @@ def test_a_clock_that_is_set_back_does_not_silence(
 def test_a_clock_that_jumps_neither_floods_nor_silences(
     moment: float, clock: _Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a jump of the clock and back, the next line comes within the interval as ever."""
+    """After a jump of the clock and back, the next line comes within the interval."""
     for now in (0.0, 1.0, moment, moment, 1.0, 2.0, LOG_INTERVAL + 2.0):
         clock.now = now
         swallow(LookupError(), print)
@@ -257,7 +257,7 @@ def test_a_clock_that_jumps_neither_floods_nor_silences(
 
 @pytest.mark.usefixtures("_broken_log")
 def test_a_broken_log_does_not_keep_the_trace_function_from_being_set() -> None:
-    """What is told when it is set is no reason to fail."""
+    """A failing log handler does not stop a trace function from being set."""
     Tracer("early")
     with _info():
         set_trace_function(print)

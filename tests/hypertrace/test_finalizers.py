@@ -49,12 +49,12 @@ def test_nothing_that_is_in_use_goes(entry: str) -> None:
 
 
 def test_a_finalizer_between_two_frames_has_a_caller() -> None:
-    """Where C called Python, what goes with the frame that returns traces for the one before."""
+    """A finalizer that runs between two frames, called by C, has the outer frame as its caller."""
     with capture_events() as events:
         tracer = Tracer("a")
 
         class Last:
-            __del__ = tracer.trace  # called by C, without a frame of its own
+            __del__ = tracer.trace  # called by C, without a Python frame
 
         def run(_: int) -> None:
             last = Last()

@@ -117,7 +117,7 @@ PATCH = "from gevent import monkey; monkey.patch_all()"
 )
 @pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
 def test_greenlets_are_counted_exactly(when: str) -> None:
-    """Greenlets that switch inside trace functions are heard, patched before import or after."""
+    """Greenlets that switch inside trace functions lose no event, with any order of patching."""
     program = PROGRAM.replace(when, PATCH, 1).replace("BEFORE", "").replace("AFTER", "", 1)
     ended = subprocess.run(
         [sys.executable, "-c", program],
@@ -207,7 +207,7 @@ def test_the_collector_may_end_a_span_anywhere() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
 
 
-@pytest.mark.skipif(hypertrace.COMPILED, reason="the compiled core has a look of its own")
+@pytest.mark.skipif(hypertrace.COMPILED, reason="the compiled core has its own check")
 def test_a_span_that_the_collector_ends_leaves_the_context_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -266,7 +266,7 @@ def test_the_collector_in_one_thread_leaves_the_spans_of_others_alone() -> None:
 def test_a_collection_while_a_span_asks_for_it_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A collection that comes in while a span looks whether one is under way is none of its own."""
+    """A collection that runs while a span checks for one is not taken for one of its thread."""
 
     def collected_meanwhile(phases: dict[str, object]) -> Iterator[str]:
         found = reversed(phases)

@@ -1,4 +1,4 @@
-"""What tracing itself traces is dropped and counted, and nothing else is."""
+"""Suppression: events that tracing itself causes are dropped and counted, and no others."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import hypertrace
 from hypertrace import (
     Cell,
     PropsRecorder,
@@ -24,9 +25,9 @@ from hypertrace import (
     dropped_events,
     fan_out,
     set_trace_function,
+    suppress_tracing,
     swallowed_errors,
     traced,
-    untraced,
 )
 from hypertrace.testing import reset
 
@@ -34,7 +35,7 @@ from .conftest import needs_fork
 
 
 class Inner:
-    """What is traced inside tracing, by each kind of call, bound before and not."""
+    """Events caused inside tracing, by each kind of call, bound before and not."""
 
     def __init__(self) -> None:
         self.tracer = Tracer(self)
@@ -58,7 +59,7 @@ class Inner:
 
 
 class Recorder:
-    """Of spans; each of its methods runs what it is told to."""
+    """A recorder of spans, each method of which runs a given callable."""
 
     durations = None
 
@@ -80,7 +81,7 @@ class Recorder:
 
 
 class Folding(Recorder):
-    """Tells durations in a list."""
+    """Keeps durations in a list."""
 
     def __init__(self, counting: "Counting") -> None:
         super().__init__(counting)
@@ -92,7 +93,7 @@ class Folding(Recorder):
 
 
 class Counting:
-    """Counts in cells, and in each of its methods runs what it is told to."""
+    """Counts in cells, and runs a given callable in each method."""
 
     def __init__(self, where: str = "", run: Callable[[], object] = int) -> None:
         self.cell, self.known = Cell(), {}  # type: ignore[var-annotated]
@@ -135,7 +136,7 @@ class Counting:
     def _make(self, values: Any, props: Any) -> Callable[[], object]:
         self.at("make")
         for value in values:
-            untraced(str, value)
+            suppress_tracing(str, value)
         return self.cell.increment
 
 
@@ -150,7 +151,7 @@ class InPython(Counting):
 
 
 class Outer:
-    """What the application does: an event of each kind, and one span inside another."""
+    """Events of the application: one of each kind, and one span inside another."""
 
     def __init__(self) -> None:
         self.tracer = Tracer(self)
@@ -184,14 +185,14 @@ NESTING = (
     "edge",
     "fold",
 )
-"""Where it may create things; finalizers and signal handlers that come in there are heard."""
+"""Methods that may create objects; events of finalizers and signal handlers there are recorded."""
 
 PLACES = (*DROPPING, *NESTING)
 
 
 @pytest.mark.parametrize("where", DROPPING)
 def test_what_a_trace_function_traces_is_dropped(where: str) -> None:
-    """What a recorder traces, in each kind of call, bound before or not, is dropped and counted."""
+    """Events of a recorder, in each kind of call, bound before or not, are dropped and counted."""
     counting = (InPython if where == "call" else Counting)()
     set_trace_function(counting)
     inner = Inner()
@@ -235,7 +236,7 @@ def test_a_trace_function_that_traces_while_it_binds_ends(where: str) -> None:
     assert swallowed_errors() == 0
     assert (dropped_events() > 0) == (where != "fold")  # which is called again much later
     assert counting.runs < 100
-    assert _guard.marks == []
+    assert _guard.active_suppressions == []
 
 
 def test_what_is_bound_already_ends_as_well() -> None:
@@ -256,7 +257,7 @@ def test_what_is_bound_already_ends_as_well() -> None:
 
 
 def test_a_recorder_that_never_folds_ends_as_well() -> None:
-    """A buffer that stays full, and is told of spans while it is folded, is no endless loop."""
+    """A buffer that stays full, and gets spans while it is folded, is no endless loop."""
     counting = Counting("fold")
     set_trace_function(counting)
     tracer = Tracer("a")
@@ -279,7 +280,7 @@ def test_a_recorder_that_never_folds_ends_as_well() -> None:
 
 
 def test_a_signal_or_finalizer_while_binding_is_heard() -> None:
-    """What comes in while a call site is bound is counted, if it does not go on and on."""
+    """Events during the binding of a call site are counted, unless they recurse without end."""
     counting = Counting()
     set_trace_function(counting)
     finalizer = Tracer("finalizer")
@@ -323,7 +324,7 @@ def test_events_of_the_application_are_all_counted(wrap: Callable[[Counting], An
     assert dropped_events() == calls * Inner.CALLS
 
 
-def test_what_is_untraced_is_dropped() -> None:
+def test_what_is_suppressed_is_dropped() -> None:
     """A trace function that runs code of the application may say so: what that traces is dropped.
 
     Such as values of props, whose `__hash__` and `__eq__` are not even asked.
@@ -458,10 +459,10 @@ def test_other_threads_are_heard_through_what_is_bound() -> None:
         for _ in range(5):
             inner.tracer.trace()
 
-    untraced(run_in_a_thread)
+    suppress_tracing(run_in_a_thread)
     assert counting.cell.value == 6
     assert dropped_events() == 0
-    untraced(work)
+    suppress_tracing(work)
     assert counting.cell.value == 6
     assert dropped_events() == 5
 
@@ -475,41 +476,46 @@ def test_a_child_process_is_not_inside_what_other_threads_were() -> None:
         inside.set()
         done.wait(timeout=60)
 
-    thread = threading.Thread(target=untraced, args=(_guard.nested, wait))
+    thread = threading.Thread(target=suppress_tracing, args=(_guard.limit_recursion, wait))
     thread.start()
     inside.wait(timeout=60)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which is the point
         pid = os.fork()
     if pid == 0:
-        os._exit(len(_guard.marks) + len(_guard._nestings))
+        os._exit(len(_guard.active_suppressions) + len(_guard._recursions))
     _, status = os.waitpid(pid, 0)
-    left = len(_guard.marks), len(_guard._nestings)
+    left = len(_guard.active_suppressions), len(_guard._recursions)
     done.set()
     thread.join()
     assert (status, left) == (0, (1, 1))
 
 
-def test_untraced_passes_on_what_comes_of_it() -> None:
-    """It returns what the function returns, and raises what that raises."""
-    assert untraced(divmod, 7, 2) == (3, 1)
+def test_suppress_tracing_has_a_former_name() -> None:
+    """`hypertrace.untraced` still is `hypertrace.suppress_tracing`."""
+    assert hypertrace.untraced is hypertrace.suppress_tracing
+
+
+def test_suppress_tracing_is_transparent() -> None:
+    """The result of the function is returned, and its exceptions propagate."""
+    assert suppress_tracing(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        untraced(divmod, 7, 0)
-    assert _guard.marks == []
+        suppress_tracing(divmod, 7, 0)
+    assert _guard.active_suppressions == []
 
 
 def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
-    """What a task traces that a recorder started is dropped; the tasks of others are heard."""
+    """Events of a task that a recorder started are dropped; those of other tasks are recorded."""
     counting = InPython("call")
     tasks = set()
 
-    def tell() -> None:
+    def trace() -> None:
         shipping.trace()
         shipping.trace(a="b")
 
     async def ship() -> None:
         await asyncio.sleep(0)
-        tell()
+        trace()
         Tracer("shipping").trace()
 
     async def work() -> None:
@@ -525,7 +531,7 @@ def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
 
     set_trace_function(counting)
     shipping = Tracer("shipping")
-    tell()  # which binds it
+    trace()  # binds it
     asyncio.run(run())
     assert counting.cell.value == 12
     assert dropped_events() == 30
@@ -534,7 +540,7 @@ def test_tasks_that_tracing_starts_are_its_own_doing() -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, OSError])
 @pytest.mark.parametrize("where", PLACES)
 def test_nothing_stays_set_after_an_error(where: str, error: type[BaseException]) -> None:
-    """Whatever ends a trace function, the next events are heard, and no span stays open."""
+    """Whatever ends a trace function, the next events are recorded, and no span stays open."""
 
     def fail() -> None:
         raise error
@@ -551,9 +557,9 @@ def test_nothing_stays_set_after_an_error(where: str, error: type[BaseException]
     finally:
         logging.getLogger("hypertrace").disabled = False
     assert counting.runs > 0
-    assert _guard.marks == []
-    assert _guard._nestings == {}
-    assert not _guard._is_untraced.get()
+    assert _guard.active_suppressions == []
+    assert _guard._recursions == {}
+    assert not _guard._is_suppressed.get()
     assert (swallowed_errors() > 0) == (error is OSError)
     uppers: list[object] = []
     set_trace_function(lambda event: uppers.append(getattr(event, "upstream", 0)))
@@ -577,7 +583,7 @@ def test_a_span_that_is_dropped_does_nothing() -> None:
             span.fail()
         return span
 
-    assert untraced(run) is untraced(tracer.span) is not run()
+    assert suppress_tracing(run) is suppress_tracing(tracer.span) is not run()
     assert dropped_events() == 2
 
 
@@ -599,12 +605,12 @@ def test_generators_that_are_resumed_inside_tracing_end_well() -> None:
     set_trace_function(counting)
     outside, fresh = numbers(), numbers()
     next(outside)
-    untraced(lambda: (list(outside), list(fresh)))
+    suppress_tracing(lambda: (list(outside), list(fresh)))
     assert sorted(places) == ["end", "end", "start", "start"]
 
 
 def test_a_copied_context_stays_inside() -> None:
-    """What runs in a copy of the context is inside as long as it runs there."""
+    """Code in a copy of the context is inside the span as long as it runs there."""
     events: list[TraceEvent] = []
     contexts = []
 

@@ -165,7 +165,7 @@ def test_names_are_text(counts: Counts) -> None:
 
 
 def test_an_id_that_cannot_be_compared_is_not_taken_for_another(counts: Counts) -> None:
-    """What is bound for an id serves no other that only pretends to be equal."""
+    """A recorder bound for an id is not used for an id that only pretends to be equal."""
 
     class Liar(str):
         __slots__ = ()
@@ -183,7 +183,7 @@ def test_an_id_that_cannot_be_compared_is_not_taken_for_another(counts: Counts) 
 
 
 def test_too_many_arguments_are_an_error_tracing_on_or_off() -> None:
-    """What the signature does not allow raises in the same way, so tracing changes nothing."""
+    """Arguments that the signature does not allow raise the same error, tracing on or off."""
     for _ in range(2):
         tracer = Tracer("a")
         with pytest.raises(TypeError):
@@ -223,7 +223,7 @@ def test_a_mapping_that_changes_meanwhile_raises_nothing(counts: Counts) -> None
 
 
 def test_many_props_cost_what_the_wanted_ones_cost() -> None:
-    """A recorder gets a dict as it is, without a copy; an event gets a copy of its own."""
+    """A recorder gets a dict as it is, without a copy; an event gets a copy."""
     seen: list[int] = []
 
     class Recording:
@@ -337,14 +337,14 @@ def test_an_odd_clock_raises_nothing(
 
 
 def test_a_span_that_ends_before_it_starts_raises_nothing(counts: Counts) -> None:
-    """It is a wrong call, and told as one; nothing is counted."""
+    """It is a wrong call, and logged as one; nothing is counted."""
     span = Tracer("a").span()
     span.__exit__(None, None, None)
     assert sum(counts("id").values()) == swallowed_errors() == 0
 
 
 def test_a_span_fails_with_exceptions_alone() -> None:
-    """What is no exception fails a span as well, and is not taken for one."""
+    """An object that is no exception also fails a span, and does not become its exception."""
     with capture_events() as events:
         for wrong in ("no", KeyError, 7):
             with Tracer("a").span() as span:
@@ -356,7 +356,7 @@ def test_a_span_fails_with_exceptions_alone() -> None:
 
 def test_a_generator_starts_once_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its span starts and ends once, though the clock fails in the middle of a step."""
-    told: list[str] = []
+    recorded: list[str] = []
 
     class Recording:
         durations = edge = None
@@ -373,10 +373,10 @@ def test_a_generator_starts_once_whatever_the_clock_does(monkeypatch: pytest.Mon
         bind_props = bind_span = bind_span_props = bind
 
         def start(self) -> None:
-            told.append("start")
+            recorded.append("start")
 
         def end(self, event: SpanEvent) -> None:
-            told.append("end")
+            recorded.append("end")
 
         def fold(self) -> None:
             raise NotImplementedError
@@ -391,4 +391,4 @@ def test_a_generator_starts_once_whatever_the_clock_does(monkeypatch: pytest.Mon
 
     set_trace_function(Recording())
     assert list(numbers()) == [1, 2, 3]
-    assert told == ["start", "end"]
+    assert recorded == ["start", "end"]

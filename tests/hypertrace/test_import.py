@@ -1,4 +1,4 @@
-"""Importing hypertrace is cheap, and without side effects."""
+"""Import of hypertrace: cheap, and without side effects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ BEFORE = f"import sys; sys.path.insert(0, {str(Path(hypertrace.__file__).parent.
 
 @pytest.mark.parametrize("what", ["import hypertrace", "from hypertrace import Tracer"])
 def test_importing_loads_no_heavy_module(what: str, python: Callable[..., str]) -> None:
-    """Whoever holds a tracer pays for none of the modules that take long to load."""
+    """Using a tracer loads none of the modules that take long to load."""
     program = f"{BEFORE}{what}; print(*[name for name in {HEAVY} if name in sys.modules])"
     assert python(program, "-I", "-S") == "\n"
 
@@ -42,7 +42,7 @@ def test_the_package_loads_a_name_when_it_is_used(python: Callable[..., str]) ->
 
 
 def test_all_names_are_listed() -> None:
-    """What is public is seen in a listing of the package, loaded or not."""
+    """All public names are in a listing of the package, loaded or not."""
     assert {*hypertrace.__all__} <= {*dir(hypertrace)}
 
 

@@ -1,4 +1,4 @@
-"""`instrument`: spans for code one does not own, and back again."""
+"""Instrumentation: spans for third-party code, and undoing it."""
 
 import asyncio
 import importlib
@@ -230,7 +230,7 @@ def test_options_are_those_of_traced(shop: Any, events: list[Any]) -> None:
 
 
 def test_a_third_party_library_is_traced(events: list[Any]) -> None:
-    """What others wrote in Python works as it did."""
+    """Third-party Python code works as before."""
     with instrument("json.encoder:JSONEncoder.*"):
         assert json.dumps({"a": 1}, indent=1) == '{\n "a": 1\n}'
     assert "JSONEncoder.encode" in _names(events)
@@ -355,7 +355,7 @@ def test_a_reloaded_module_is_instrumented_again(
 
 
 def test_undone_after_a_reload_the_new_code_stays(shop: Any) -> None:
-    """What a reload put there is not replaced by code of before."""
+    """Attributes that a reload has replaced are not overwritten with old code."""
     handle = instrument("shop_x:*")
     importlib.reload(shop)
     reloaded = _state(shop)
@@ -376,7 +376,7 @@ def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -
 
 
 def test_a_module_can_be_imported_later(write: Callable[..., None], events: list[Any]) -> None:
-    """What is not imported yet is traced as soon as it is, and can be undone then."""
+    """Functions of a module that is imported later are traced after the import, until undone."""
     write("shop_y")
     handle = instrument("shop_y:Cart.*")
     assert handle.names == []
@@ -420,7 +420,7 @@ def test_undone_before_the_import_it_is_forgotten(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("lod", "no function or method 'lod'; there is: "),
+        ("lod", "no function or method 'lod'; it has: "),
         ("Closed.method", "closed"),
     ],
 )
@@ -431,7 +431,7 @@ def test_a_mistake_in_a_later_import_is_logged(
     caplog: pytest.LogCaptureFixture,
     events: list[Any],
 ) -> None:
-    """Who imports the module sees nothing; the log tells what is wrong."""
+    """Code that imports the module sees nothing; the log says what is wrong."""
     write("shop_late")
     handle = instrument(f"shop_late:{target}")
     shop: Any = importlib.import_module("shop_late")
@@ -458,17 +458,17 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
     [
         (
             "lod",
-            "shop_x has no function or method 'lod'; there is: _hidden, callable_object, fetch",
+            "shop_x has no function or method 'lod'; it has: _hidden, callable_object, fetch",
         ),
         ("lod*", "shop_x has no function or method 'lod\\*'"),
         ("limit", "shop_x has no function or method 'limit'"),
         ("Cart", "Cart is a class, its methods are Cart.\\*"),
-        ("Car.add", "shop_x has no class 'Car'; there is: Base, Cart, Closed, Meta"),
+        ("Car.add", "shop_x has no class 'Car'; it has: Base, Cart, Closed, Meta"),
         ("load.add", "shop_x has no class 'load'"),
-        ("Cart.ad", "Cart has no function or method 'ad'; there is: .*_hidden, add, fetch"),
-        ("Cart.Itm.price", "Cart has no class 'Itm'; there is: Discount, Item"),
+        ("Cart.ad", "Cart has no function or method 'ad'; it has: .*_hidden, add, fetch"),
+        ("Cart.Itm.price", "Cart has no class 'Itm'; it has: Discount, Item"),
         ("C*.ad", "Cart has no function or method 'ad'"),
-        ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; there is: price"),
+        ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; it has: price"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(target: str, message: str, shop: Any) -> None:
@@ -479,7 +479,7 @@ def test_what_is_not_there_is_refused_with_what_is(target: str, message: str, sh
 
 @pytest.mark.parametrize("module", ["no_such_module", "json.no_such_module", "no.such.module"])
 def test_a_module_that_cannot_be_there_is_refused(module: str) -> None:
-    """A module that nobody can import later is a mistake now."""
+    """A module that does not exist is an error at once."""
     name = "no" if module.startswith("no.") else module
     with pytest.raises(ModuleNotFoundError, match=f"there is no module '{name}'") as raised:
         instrument(f"{module}:load")

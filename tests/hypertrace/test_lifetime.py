@@ -1,4 +1,4 @@
-"""No object, class, code or frame lives longer because it is traced."""
+"""Lifetimes: no object, class, code or frame lives longer because it is traced."""
 
 import gc
 import logging
@@ -58,7 +58,7 @@ class Slotted:
 
 
 class Bare:
-    """Has slots, and takes no weak references: it tells its death itself."""
+    """Has slots, and allows no weak references: its finalizer reports its end."""
 
     __slots__ = ("died", "tracer")
 
@@ -130,7 +130,7 @@ def test_a_bare_tracer_does_not_keep_its_object(counts: Counts) -> None:
 
 @pytest.mark.parametrize("class_", [Traced, Slotted, Bare])
 def test_a_child_does_not_keep_its_parent(class_: Any, counts: Counts) -> None:
-    """A parent goes with its last reference; the child's events still name it."""
+    """A parent is released with its last reference; the child's events still name it."""
     parent = class_()
     died = _watch(parent)
     children = [Traced(parent.tracer), Traced()]
@@ -203,7 +203,7 @@ def test_no_frame_is_kept(counts: Counts) -> None:
 
 
 def test_props_of_a_call_are_not_kept(make_counting: type[Any]) -> None:
-    """What a trace function does not keep of the props goes after the call."""
+    """Props that a trace function does not keep are released after the call."""
 
     class Value: ...
 
@@ -226,7 +226,7 @@ def test_props_of_a_call_are_not_kept(make_counting: type[Any]) -> None:
 
 
 def test_classes_made_at_run_time_can_be_collected(counts: Counts) -> None:
-    """A class goes with its objects, though they traced, and though the class itself is traced."""
+    """A class is released with its objects, although they traced and the class itself is traced."""
     classes = []
     for number in range(20):
 

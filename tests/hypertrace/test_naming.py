@@ -1,4 +1,4 @@
-"""What objects and functions are called."""
+"""Names of objects and functions in events."""
 
 import json
 from collections import UserString

@@ -1,4 +1,4 @@
-"""A tracer's parent, which travels with its events."""
+"""Parents of tracers, as part of events."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,15 +40,15 @@ def test_a_child_has_its_parent_in_its_events(counts: Counts) -> None:
 
 
 def test_the_parent_in_an_event_is_the_parents_object(events: list[TraceEvent]) -> None:
-    """An event tells number, object and tracer of the parent."""
+    """An event has id, object and tracer of the parent."""
     parent = Swarm()
     child = Swarm(parent=parent.tracer)
     child.connect()
-    told = events[0].parent_object
-    assert told is not None
-    assert (told.id, told.ctx) == (parent.tracer.object_id, parent)
-    assert told.tracer is parent.tracer
-    assert child.tracer.parent_object is told
+    described = events[0].parent_object
+    assert described is not None
+    assert (described.id, described.ctx) == (parent.tracer.object_id, parent)
+    assert described.tracer is parent.tracer
+    assert child.tracer.parent_object is described
 
 
 def test_set_parent_holds_for_later_events(counts: Counts) -> None:

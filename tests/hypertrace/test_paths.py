@@ -1,4 +1,4 @@
-"""Props taken from the arguments and from the result of a call."""
+"""Paths of props: their values come from the arguments or the result of a call."""
 
 import functools
 import math
@@ -99,7 +99,7 @@ def test_the_rest_of_a_partial_is_found() -> None:
 
 
 def test_an_attribute_that_raises_is_left_out() -> None:
-    """What an attribute raises is swallowed; the other props are found."""
+    """Errors of an attribute are swallowed; the other props are found."""
     paths = PropPaths(Swarm.connect, {"a": "args.self.broken", "b": "args.peer"})
     assert paths.from_args((Swarm(), 1), {}) == {"b": 1}
     assert swallowed_errors() == 1
@@ -115,7 +115,7 @@ def test_an_attribute_that_raises_is_left_out() -> None:
         ("args.", "a name is missing"),
         ("args.peer..host", "a name is missing"),
         ("result.", "a name is missing"),
-        ("args.pear", "there are: first, peer, limit"),
+        ("args.pear", "it has: first, peer, limit"),
         ("args.rest", "no single parameter"),
         ("args.options", "no single parameter"),
     ],
@@ -128,5 +128,5 @@ def test_a_wrong_path_is_refused(path: str, message: str) -> None:
 
 def test_a_function_without_parameters_has_none() -> None:
     """The message says so where there is no parameter at all."""
-    with pytest.raises(ValueError, match="there are: none"):
+    with pytest.raises(ValueError, match="it has: none"):
         PropPaths(lambda: None, {"x": "args.peer"})

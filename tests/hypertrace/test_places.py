@@ -1,4 +1,4 @@
-"""Where calls stand: modules, lines and columns, code without a file, and no Python code at all."""
+"""Places of calls: modules, lines and columns, code without a file, and no Python code at all."""
 
 import code
 import functools
@@ -136,14 +136,14 @@ def test_one_tracer_in_two_modules() -> None:
 
 
 def test_code_without_positions(counts: Counts) -> None:
-    """Code that knows no lines is told with line and column 0."""
+    """Code without line numbers is reported with line and column 0."""
     bare = compile("tracer.trace()", "<bare>", "exec").replace(co_linetable=b"")
     exec(bare, {"tracer": Tracer("bare")})
     assert counts("caller.function_name", "caller.line", "caller.column") == {("<module>", 0, 0): 1}
 
 
 def test_an_interactive_interpreter(counts: Counts) -> None:
-    """Each line typed at a prompt is a place of its own in the console's file."""
+    """Each line typed at a prompt is a different place in the console's file."""
     console = code.InteractiveConsole({"tracer": Tracer("typed")}, "<console>")
     for line in ("tracer.trace()", "tracer.trace()", "def f(): tracer.trace()", "", "f()", "f()"):
         console.push(line)
@@ -165,7 +165,7 @@ def test_the_repl(python: Callable[..., str]) -> None:
 
 
 def test_without_debug_ranges(python: Callable[..., str]) -> None:
-    """Where Python was told to keep no columns they are 0, and lines are right."""
+    """Columns are 0 if Python was started without them, and lines are right."""
     program = (
         "from hypertrace import *\n"
         "set_trace_function(lambda e: print(e.caller.line, e.caller.column))\n"
@@ -175,7 +175,7 @@ def test_without_debug_ranges(python: Callable[..., str]) -> None:
 
 
 def test_a_call_under_which_no_python_code_is(counts: Counts) -> None:
-    """A tracer called by C alone, as in a bare thread, tells an unknown place."""
+    """A tracer called only by C, as in a bare thread, reports an unknown place."""
     tracer = Tracer("bare thread")
     done = allocate_lock()
     done.acquire()
@@ -227,7 +227,7 @@ def test_a_thread_that_only_traces(counts: Counts) -> None:
 
 
 def test_a_signal_handler_is_a_place(counts: Counts) -> None:
-    """A handler that traces is told like any function."""
+    """A handler that traces is reported like any function."""
     tracer = Tracer("signal")
 
     def handler(*_: object) -> None:

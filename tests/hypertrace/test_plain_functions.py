@@ -1,4 +1,4 @@
-"""How a plain trace function is called: its errors, and what it traces itself."""
+"""Plain trace functions: their calls, their errors, and the events they cause."""
 
 import asyncio
 import threading

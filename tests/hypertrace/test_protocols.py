@@ -1,4 +1,4 @@
-"""What a trace function is, to type checkers and at run time."""
+"""Protocols of trace functions, for type checkers and at run time."""
 
 from collections.abc import Callable, Hashable
 from typing import ClassVar
@@ -14,13 +14,13 @@ from hypertrace import (
     Tracer,
     set_trace_function,
 )
-from hypertrace._targets import is_bindable
+from hypertrace._trace_functions import is_bindable
 
 METHODS = ("share_key", "bind", "bind_props")
 
 
 class Bindable:
-    """Has all methods, with names of its own for their arguments."""
+    """Has all methods, with other names for their arguments."""
 
     def __call__(self, happened: TraceEvent) -> int:
         return 0
@@ -90,7 +90,7 @@ def test_what_fails_to_make_up_attributes_gets_events() -> None:
 
 
 def test_the_protocol_asks_for_the_methods_that_are_looked_for() -> None:
-    """What makes a trace function bindable at run time is what the protocol says."""
+    """Trace functions are bindable at run time if they have the methods of the protocol."""
     assert {name for name in vars(BindableTraceFunction) if name in METHODS} == {*METHODS}
     own = {n for n, v in vars(BindableTraceFunction).items() if callable(v) and n[0] != "_"}
     assert own == {*METHODS}

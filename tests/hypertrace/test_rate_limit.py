@@ -1,4 +1,4 @@
-"""How often a line of one kind may be logged."""
+"""Rate limit of log lines of one kind."""
 
 from __future__ import annotations
 

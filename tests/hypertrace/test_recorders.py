@@ -1,4 +1,4 @@
-"""Recorders: what counts without an event, and how those of others are called."""
+"""Recorders: callables that count without an event, and how third-party ones are called."""
 
 import logging
 import sys
@@ -165,7 +165,7 @@ def test_two_names_take_less_than_twice_the_time_of_one() -> None:
 
 
 def test_the_log_names_the_recorder_that_failed(caplog: pytest.LogCaptureFixture) -> None:
-    """What a recorder raises is told of by its own name, not of what calls it."""
+    """An error of a recorder is logged with its name, not that of its caller."""
 
     class Failing(Counting):
         def bind(self, event: TraceEvent) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""While the interpreter goes down: whatever traces then ends well, and nobody sees a word of it."""
+"""Shutdown of the interpreter: code that traces then ends without an error and without output."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def helper():
     return 1
 
 @traced(prop_from={"got": "result"})
-def told():
+def described():
     return 1
 
 @traced
@@ -77,7 +77,7 @@ class Swarm:
         self.span.__enter__()
         self.numbers = numbers()
         next(self.numbers)
-        self.make, self.helper, self.told, self.numbers_of = Tracer, helper, told, numbers
+        self.make, self.helper, self.described, self.numbers_of = Tracer, helper, described, numbers
         self.answer, self.anumbers = answer, anumbers
     def go(self):
         self.tracer.trace()
@@ -94,7 +94,7 @@ class Swarm:
             pass
         self.work()
         self.helper()
-        self.told()
+        self.described()
         for _ in self.numbers_of():
             pass
         try:
@@ -188,7 +188,10 @@ def _ends_in_silence(program: str) -> None:
 def test_the_interpreter_goes_down_in_silence(shape: str) -> None:
     """Objects that trace while they die, and functions called at exit, raise and print nothing."""
     program = TRACING.replace("FUNCTION", "Failing")
-    if shape not in {"in atexit", "in a daemon thread"}:  # where errors are told, and rightly so
+    if shape not in {
+        "in atexit",
+        "in a daemon thread",
+    }:  # in these errors are printed
         program += 'logging.getLogger("hypertrace").disabled = False\n'
         program += "hypertrace._failures._kinds.clear()\n"
     _ends_in_silence(program + SHAPES[shape])

@@ -1,4 +1,4 @@
-"""Spans made by hand: what they tell, and what they never do."""
+"""Spans made by hand: their events, and what they never do."""
 
 import asyncio
 import contextvars
@@ -57,11 +57,11 @@ class Recorder:
     def __init__(self, failing: str = "", *, keeps_durations: bool = True) -> None:
         self.failing = failing
         self.durations: list[float] | None = [] if keeps_durations else None
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.ended: list[SpanEvent] = []
 
     def _tell(self, name: str) -> None:
-        self.told.append(name)
+        self.calls.append(name)
         if name == self.failing:
             raise LookupError(name)
 
@@ -129,11 +129,11 @@ def _values(exporter: PrometheusExporter, name: str) -> list[float]:
     return [sample.value for sample in samples if sample.name == name]
 
 
-# --- what an event tells ----------------------------------------------------------------------
+# --- contents of an event ---------------------------------------------------------------------
 
 
 def test_a_finished_span_is_one_event(events: list[Any]) -> None:
-    """Leaving the block makes one event, which tells who, where, with which props and how long."""
+    """Leaving the block makes one event, with the object, the place, the props and the duration."""
     swarm = Swarm({"topic": "a"})
     with swarm.tracer.span("connect", {"peer-id": 7}, peer="b") as span:
         assert events == []
@@ -197,7 +197,7 @@ def test_a_span_tells_the_parent_it_has_when_it_ends(events: list[Any]) -> None:
 def test_an_exception_ends_a_span_and_passes_on(
     error: BaseException, result: str, events: list[Any]
 ) -> None:
-    """What the block raises is told by its class and reaches the application as it is."""
+    """An exception of the block is reported by its class and reaches the application unchanged."""
     swarm = Swarm()
     with pytest.raises(type(error)) as raised:
         swarm.connect(error)
@@ -278,7 +278,7 @@ def test_a_handled_failure_can_be_told(
 
 
 def test_an_exception_wins_over_a_failure_that_was_told(events: list[Any]) -> None:
-    """What leaves the block is told, whatever was told before."""
+    """The exception that leaves the block is reported, whatever `fail` got before."""
     for error in (LookupError(), asyncio.CancelledError()):
         with suppress(BaseException), Tracer("A").span() as span:
             span.fail(ValueError())
@@ -324,7 +324,7 @@ def test_cleared_and_set_again_spans_fall_silent_and_speak() -> None:
 
 @pytest.mark.parametrize("change", ["cleared", "replaced"])
 def test_a_span_ends_where_it_began(change: str) -> None:
-    """A span that is open while the trace function changes is told to the one it started with."""
+    """A span that is open while the trace function changes is reported to the first one."""
     first, second = PrometheusExporter(collect_defaults=False), list[TraceEvent]()
     set_trace_function(first)
     swarm = Swarm()
@@ -348,7 +348,7 @@ def test_a_span_that_ends_well_is_an_append() -> None:
     swarm = Swarm()
     for _ in range(10):
         swarm.connect()
-    assert recorder.told == ["start"] * 10
+    assert recorder.calls == ["start"] * 10
     assert recorder.durations is not None
     assert len(recorder.durations) == 10
     assert all(0 <= duration < 1 for duration in recorder.durations)
@@ -365,7 +365,7 @@ def test_a_call_site_is_bound_once() -> None:
 
 
 def test_durations_are_folded_before_they_are_many() -> None:
-    """A list of durations stays bounded: the recorder is told to fold it."""
+    """A list of durations stays bounded: `fold` of the recorder is called."""
     recorder = Recorder()
     set_trace_function(Binding(recorder))
     swarm = Swarm()
@@ -373,12 +373,12 @@ def test_durations_are_folded_before_they_are_many() -> None:
         swarm.connect()
         assert recorder.durations is not None
         assert len(recorder.durations) <= _span.MAX_BUFFERED
-    assert recorder.told.count("fold") == 10 * _span.MAX_BUFFERED // (_span.MAX_BUFFERED + 1)
+    assert recorder.calls.count("fold") == 10 * _span.MAX_BUFFERED // (_span.MAX_BUFFERED + 1)
 
 
 @pytest.mark.parametrize("keeps_durations", [True, False])
 def test_other_ends_are_told_as_events(keeps_durations: bool) -> None:
-    """Errors and props that were set are told as events; all ends, where no durations are kept."""
+    """Errors and set props are recorded by events, and without durations all ends are."""
     recorder = Recorder(keeps_durations=keeps_durations)
     set_trace_function(Binding(recorder))
     swarm = Swarm()
@@ -388,11 +388,11 @@ def test_other_ends_are_told_as_events(keeps_durations: bool) -> None:
     swarm.connect_to("b")
     with swarm.tracer.span() as span:
         span.set(a=1)
-    told = [(event.result, event.caller.props) for event in recorder.ended]
+    recorded = [(event.result, event.caller.props) for event in recorder.ended]
     expected: list[Any] = [("error", None), ("ok", {"a": 1})]
     well: list[Any] = [("ok", None), ("error", None), ("ok", {"peer": "b"}), ("ok", {"a": 1})]
-    assert told == (expected if keeps_durations else well)
-    assert recorder.told.count("start") == 4
+    assert recorded == (expected if keeps_durations else well)
+    assert recorder.calls.count("start") == 4
 
 
 @pytest.mark.parametrize("failing", ["start", "end", "fold", "edge", "count edge"])
@@ -400,7 +400,7 @@ def test_other_ends_are_told_as_events(keeps_durations: bool) -> None:
 def test_a_recorder_that_raises_is_no_concern_of_the_application(
     failing: str, keeps_durations: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever of a recorder raises: the block runs, its exception passes on, the end is told."""
+    """Whichever method of a recorder raises, the block runs, and its exception and end count."""
     monkeypatch.setattr(_span, "MAX_BUFFERED", 0)
     recorder = Recorder(failing, keeps_durations=keeps_durations)
     set_trace_function(Binding(recorder))
@@ -411,15 +411,15 @@ def test_a_recorder_that_raises_is_no_concern_of_the_application(
     with pytest.raises(ValueError) as raised, swarm.tracer.span():  # noqa: PT011
         swarm.connect(error)
     assert raised.value is error
-    assert (swallowed_errors() > 0) is (failing in recorder.told)
-    assert recorder.told.count("start") == 4
-    ended = len(recorder.ended) + len(recorder.durations or []) + recorder.told.count("fold")
+    assert (swallowed_errors() > 0) is (failing in recorder.calls)
+    assert recorder.calls.count("start") == 4
+    ended = len(recorder.ended) + len(recorder.durations or []) + recorder.calls.count("fold")
     assert ended >= 4
 
 
 @pytest.mark.parametrize("failing", ["bind_span", "bind_span_props", "share_key"])
 def test_a_trace_function_that_fails_to_bind_costs_the_event_alone(failing: str) -> None:
-    """What cannot be bound is no span; the error is swallowed, and the block runs."""
+    """A span that cannot be bound does nothing; the error is swallowed, and the block runs."""
     binding = Binding(Recorder(), failing)
     set_trace_function(binding)
     swarm, ran = Swarm(), []
@@ -446,7 +446,7 @@ def test_a_plain_trace_function_that_raises_is_swallowed() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_in_a_trace_function_passes_on(error: type[BaseException]) -> None:
-    """What must end the program does so, wherever it comes up."""
+    """Exceptions that must end the program do so, wherever they are raised."""
 
     def interrupted(event: TraceEvent) -> None:
         raise error
@@ -459,15 +459,15 @@ def test_an_interrupt_in_a_trace_function_passes_on(error: type[BaseException]) 
 def test_a_trace_function_that_opens_spans_is_not_traced(events: list[Any]) -> None:
     """Spans of a trace function itself are dropped, so that it does not call itself."""
     swarm = Swarm()
-    told = []
+    recorded = []
 
     def curious(event: TraceEvent) -> None:
-        told.append(event)
+        recorded.append(event)
         swarm.connect()
 
     set_trace_function(curious)
     swarm.connect()
-    assert len(told) == 1
+    assert len(recorded) == 1
 
 
 # --- several trace functions ----------------------------------------------------------------------
@@ -684,7 +684,7 @@ def _left_open(tracer: Tracer) -> Any:
         yield
 
 
-@pytest.mark.skipif(hypertrace.COMPILED, reason="the compiled core asks nobody for the frame")
+@pytest.mark.skipif(hypertrace.COMPILED, reason="the compiled core does not call _getframe()")
 def test_a_span_outside_of_any_frame_is_told_as_from_nowhere(events: list[Any]) -> None:
     """Where no Python code calls `span()` the place is unknown."""
     tracer = Tracer("A")

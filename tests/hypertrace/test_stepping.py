@@ -28,7 +28,7 @@ def events() -> Iterator[list[Any]]:
 
 @coroutine
 def pause(value: object = None) -> Generator[object, object, object]:
-    """Suspend whoever awaits this, like an event loop's future does."""
+    """Suspend the awaiting coroutine, like an event loop's future does."""
     return (yield value)
 
 
@@ -199,7 +199,7 @@ THROW: list[Operation] = [
 ]
 CLOSE: list[Operation] = [("close", tuple)]
 OPERATIONS = [*SEND, *THROW, *CLOSE]
-# Only close() throws this into a coroutine, and nobody sees what comes of it.
+# Only close() throws this into a coroutine, and its result is not used.
 OF_COROUTINES = [op for op in OPERATIONS if not isinstance(next(iter(op[1]()), 0), GeneratorExit)]
 
 
@@ -278,7 +278,7 @@ def test_an_asynchronous_generator_does_the_same(
 
 
 def test_a_coroutine_must_not_await_while_it_is_closed(events: list[Any]) -> None:
-    """Who awaits when closed gets the same error as without a span; it ends cancelled."""
+    """A coroutine that awaits while closed gets the same error as untraced, and ends cancelled."""
     running = traced(cleaning)()
     running.send(None)
     with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
@@ -299,7 +299,7 @@ def test_without_a_trace_function_it_is_the_very_same(function: Callable[[], Any
 
 @pytest.mark.parametrize("function", [echo, waiting, anumbers])
 def test_it_is_named_like_the_function(function: Callable[[], Any], events: list[Any]) -> None:
-    """What runs is of the same type, and has the function's name in its representation."""
+    """The wrapper has the same type, and the function's name in its representation."""
     running, own = traced(function)(), function()
     assert type(running) is type(own)
     assert (running.__name__, running.__qualname__) == (own.__name__, own.__qualname__)
@@ -345,7 +345,7 @@ def test_a_coroutine_never_awaited_warns_once_by_its_name(
 def test_a_function_marked_as_a_coroutine_function_may_return_any_awaitable(
     kind: str, events: list[Any]
 ) -> None:
-    """What a marked function returns is awaited in the span, whatever it is."""
+    """Any awaitable that a marked function returns is awaited in the span."""
 
     class Ready:
         def __await__(self) -> Iterator[Any]:
@@ -416,14 +416,14 @@ def test_a_loop_that_shuts_down_closes_what_is_left(events: list[SpanEvent]) -> 
 
 
 def test_the_loop_closes_what_is_abandoned(events: list[SpanEvent]) -> None:
-    """An asynchronous generator that nobody refers to any more is closed by the loop."""
+    """An asynchronous generator without references is closed by the loop."""
     numbers = Numbers()
 
     async def main() -> None:
         async for number in numbers.count():
             if number == 3:
                 break
-        while not events:  # noqa: ASYNC110 -- the loop closes it, and tells nobody
+        while not events:  # noqa: ASYNC110 -- the loop closes it, without a signal
             await asyncio.sleep(0)
 
     assert _run_loop(main()) == []
@@ -554,7 +554,7 @@ def test_a_span_inside_is_open_during_the_steps_alone(events: list[SpanEvent]) -
 def test_a_generator_left_inside_a_span_refers_to_nothing_in_a_circle(
     events: list[SpanEvent],
 ) -> None:
-    """Freed in the middle of spans of its own, a generator ends them at once."""
+    """A generator that is freed inside its own spans ends them at once."""
     inside = Tracer("inside")
 
     @traced

@@ -1,4 +1,4 @@
-"""A strict trace function: what would be swallowed is raised where the user calls."""
+"""Strict trace functions: errors are raised by the user's call instead of swallowed."""
 
 import asyncio
 import logging
@@ -166,7 +166,7 @@ def _in(tracer: Tracer, use: Callable[[Any], object]) -> None:
 def test_a_wrong_call_is_raised(
     wrong: Callable[[Tracer], object], kind: type[Exception], message: str, make_counting: type[Any]
 ) -> None:
-    """What is otherwise logged or swallowed is raised; elsewhere nothing is."""
+    """Errors otherwise logged or swallowed are raised by the user's calls, and by nothing else."""
     set_trace_function(make_counting(), strict=True)
     with pytest.raises(kind, match=message):
         wrong(Tracer("a"))
@@ -199,7 +199,7 @@ def test_an_error_of_prop_paths_is_raised() -> None:
 
 
 def test_what_tracing_traces_raises_nothing() -> None:
-    """It is dropped and counted, as ever."""
+    """It is still dropped and counted."""
     inner: list[Tracer] = []
 
     def function(event: TraceEvent) -> None:

@@ -1,4 +1,4 @@
-"""How events reach plain trace functions, and bindable ones through recorders."""
+"""Targets: delivery to plain trace functions, and to bindable ones through recorders."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Swarm:
 
 
 class Binding:
-    """Tells what it is asked for, and fails in the methods that are named."""
+    """Records its calls, and fails in the named methods."""
 
     def __init__(self, *, share: bool = True, error: BaseException | None = None) -> None:
         self.share = share
@@ -81,12 +81,12 @@ class Binding:
 
     @property
     def alive(self) -> int:
-        """How many recorders are kept."""
+        """Number of recorders that are kept."""
         return sum(recorder() is not None for recorder in self.recorders)
 
     @property
     def binds(self) -> int:
-        """How often a recorder was asked for."""
+        """Number of recorders that were requested."""
         return len(self.recorders)
 
 
@@ -254,7 +254,7 @@ def test_a_recorder_with_props_that_raises_is_swallowed(binding: Binding) -> Non
 def test_interrupts_pass_through_recorders(
     where: str, interrupt: type[BaseException], binding: Binding
 ) -> None:
-    """What is no error of the trace function passes, and afterwards all goes on."""
+    """Exceptions such as KeyboardInterrupt propagate, and tracing works afterwards."""
     binding.error, binding.failing = interrupt(), {where}
     swarm = Swarm()
     interrupted = 0
@@ -363,6 +363,6 @@ def test_tables_that_stand_for_nothing_stay_empty(binding: Binding) -> None:
         swarm.connect()
         swarm.tracer.set_parent(None)
     fresh = Swarm()
-    assert len(fresh.tracer._recorders) == 0
+    assert len(fresh.tracer._table) == 0
     fresh.connect()
     assert binding.counts == {"connect": 7}

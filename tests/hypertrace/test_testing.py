@@ -1,9 +1,12 @@
-"""The test double, and a clean state."""
+"""Capture of events, and reset of the state of the process."""
 
+import importlib
+import pkgutil
 import threading
 
 import pytest
 
+import hypertrace
 from hypertrace import Tracer, get_trace_function, set_trace_function, swallowed_errors
 from hypertrace.testing import capture_events, reset
 
@@ -75,3 +78,26 @@ def test_reset_puts_everything_back(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         set_trace_function(print)
     assert caplog.records == []
+
+
+def test_reset_reaches_each_module_with_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`reset` calls the `reset` function of each module of the core that has one."""
+    found = [m.name for m in pkgutil.iter_modules(hypertrace.__path__) if not m.ispkg]
+    names = [name for name in found if name.startswith("_") and not name.startswith("__")]
+    modules = [importlib.import_module(f"hypertrace.{name}") for name in names]
+    stateful = [module for module in modules if hasattr(module, "reset")]
+    done: list[str] = []
+    for module in stateful:
+        monkeypatch.setattr(module, "reset", lambda name=module.__name__: done.append(name))
+    reset()
+    assert sorted(done) == sorted(module.__name__ for module in stateful) != []
+
+
+def test_after_a_reset_no_span_is_open() -> None:
+    """A span that was left open encloses no span that starts after a `reset`."""
+    with capture_events():
+        Tracer("a").span().__enter__()
+    reset()
+    with capture_events() as events, Tracer("b").span():
+        pass
+    assert [event.upstream for event in events if isinstance(event, hypertrace.SpanEvent)] == [None]

@@ -1,4 +1,4 @@
-"""Many threads trace, while the trace function is set, cleared and replaced."""
+"""Threads that trace while the trace function is set, cleared and replaced."""
 
 import sys
 import threading
@@ -52,7 +52,7 @@ def _in_threads(number: int, work: Callable[[], None]) -> None:
         try:
             start.wait(timeout=60)
             work()
-        except BaseException as error:  # noqa: BLE001 -- told by the test's thread
+        except BaseException as error:  # noqa: BLE001 -- reported by the test's thread
             errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(number)]

@@ -1,4 +1,4 @@
-"""The tracer an object holds: how it is made, what it tells, and what it never does."""
+"""Tracers: how they are made, their events, and what they never do."""
 
 import json
 import logging
@@ -162,8 +162,8 @@ def test_numbers_stay_unique_past_the_names_remembered(
     events: list[TraceEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Class names past the bound share one sequence: an object's number stays its own."""
-    monkeypatch.setattr("hypertrace._numbers.numbers", {})
-    monkeypatch.setattr("hypertrace._numbers.MAX_NAMES", 2)
+    monkeypatch.setattr("hypertrace._object_ids.sequences", {})
+    monkeypatch.setattr("hypertrace._object_ids.MAX_NAMES", 2)
     tracers = [Tracer(name) for name in ("a", "b", "c", "d", "c", "a")]
     numbers = [tracer.object_id for tracer in tracers]
     assert [numbers[0], numbers[1], numbers[5]] == [1, 1, 2]
@@ -171,7 +171,7 @@ def test_numbers_stay_unique_past_the_names_remembered(
 
 
 def test_props_of_a_tracer_are_copied_and_read_only(events: list[TraceEvent]) -> None:
-    """Changing the mapping later changes no event, and nobody changes the tracer's copy."""
+    """Changing the mapping later changes no event, and the tracer's copy cannot be changed."""
     props = {"topic": "a"}
     swarm = Swarm(props)
     props["topic"] = "b"
@@ -262,7 +262,7 @@ def test_props_that_are_no_mapping_are_left_out(
 
 @pytest.mark.parametrize("id_", [1, True, 1.0, b"b", ["c"], {"d"}, ("e",), object, _Text("f")])
 def test_an_id_that_is_no_string_arrives_as_it_is(id_: Any, counts: Counts) -> None:
-    """An id of any type is counted, and told from ids that it only equals."""
+    """An id of any type is counted, and distinguished from ids that it only equals."""
     swarm = Swarm()
     for _ in range(2):
         swarm.call(id_)
@@ -311,7 +311,7 @@ def test_a_mapping_that_raises_is_no_error_of_the_application(counts: Counts) ->
 
 
 def test_the_number_in_events_is_the_objects_own(make_numbering: type[Any]) -> None:
-    """A trace function that tells objects apart counts each under its own number."""
+    """A trace function that distinguishes objects counts each under its own id."""
     numbering = make_numbering()
     set_trace_function(numbering)
     swarms = [Swarm() for _ in range(3)]

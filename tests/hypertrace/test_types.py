@@ -1,4 +1,4 @@
-"""Type checkers see what is decorated as it is."""
+"""Types: type checkers see decorated code as it is."""
 
 import os
 import runpy
@@ -31,17 +31,17 @@ def _check(command: list[str], root: Path) -> None:
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason=".ci/types runs mypy on all tests")
 def test_mypy_agrees(root: Path) -> None:
-    """What is inferred by mypy is what is asserted, which refuses what is to be refused."""
+    """Types inferred by mypy are the asserted ones, and wrong calls are rejected."""
     _check([sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases"], root)
 
 
 @pytest.mark.skipif(find_spec("pyright") is None, reason=".ci/types runs pyright on this file")
 def test_pyright_agrees(root: Path) -> None:
-    """What is inferred by pyright is what is asserted."""
+    """Types inferred by pyright are the asserted ones."""
     _check([sys.executable, "-m", "pyright", "--pythonpath", sys.executable], root)
 
 
 def test_it_runs() -> None:
-    """What is checked is right at run time, too."""
+    """The checked code also runs without an error."""
     runpy.run_path(str(TYPED))["main"]()
     assert swallowed_errors() == 0

@@ -1,4 +1,4 @@
-"""Which span encloses which: across awaits, tasks, threads, executors and generators."""
+"""Upstream spans: across awaits, tasks, threads, executors and generators."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ def events() -> Iterator[list[Any]]:
 
 
 def _edges(events: list[SpanEvent]) -> Counter[tuple[str | None, str]]:
-    """Count who encloses whom, by the names of their classes."""
+    """Count which span encloses which, by the names of their classes."""
     return Counter(_edge(event) for event in events)
 
 
@@ -40,7 +40,7 @@ def _edge(event: SpanEvent) -> tuple[str | None, str]:
 
 
 class Worker:
-    """Runs spans inside one another, with awaits in between, for a tracer of its own."""
+    """Runs spans inside one another, with awaits in between, for its own tracer."""
 
     def __init__(self, name: str) -> None:
         self.tracer = Tracer(f"outer-{name}")
@@ -67,7 +67,7 @@ def _expected(name: str) -> list[tuple[str | None, str]]:
 
 
 def test_ten_thousand_coroutines_in_one_loop(events: list[Any]) -> None:
-    """However coroutines interleave, each span is inside that of its own coroutine."""
+    """However coroutines interleave, each span is inside the span of the same coroutine."""
 
     async def main() -> None:
         await asyncio.gather(*(Worker(str(i % NAMES)).run() for i in range(10_000)))
@@ -81,7 +81,7 @@ def test_ten_thousand_coroutines_in_one_loop(events: list[Any]) -> None:
 
 
 def test_coroutines_in_one_context_driven_by_hand(events: list[Any]) -> None:
-    """Without tasks, in one context, traced coroutines are still told apart."""
+    """Without tasks, in one context, traced coroutines are still distinguished."""
 
     class Two:
         def __init__(self, name: str) -> None:
@@ -323,7 +323,7 @@ def test_a_span_that_ends_in_another_context_changes_nothing_there(events: list[
 
 
 class Source:
-    """An asynchronous generator with spans of its own, traced or not."""
+    """An asynchronous generator with its own spans, traced or not."""
 
     def __init__(self) -> None:
         self.tracer = Tracer("source")
@@ -338,7 +338,7 @@ class Source:
 
 
 def test_consumers_of_asynchronous_generators_are_outside(events: list[Any]) -> None:
-    """What a consumer does between the steps is not inside the generator's spans."""
+    """Code of a consumer between the steps is not inside the generator's spans."""
 
     async def consume(name: str) -> None:
         consumer = Tracer(name)
@@ -363,7 +363,7 @@ def test_consumers_of_asynchronous_generators_are_outside(events: list[Any]) -> 
 
 
 def test_the_upstream_of_a_generator_is_who_took_its_first_step(events: list[Any]) -> None:
-    """A generator belongs where it started, whoever makes or ends it."""
+    """The upstream of a generator is the span it started in, wherever it is made or ended."""
 
     @traced
     def numbers() -> Iterator[int]:
@@ -438,7 +438,7 @@ def test_a_span_of_an_abandoned_generator_is_upstream_no_more(events: list[Any])
 def test_a_task_started_after_a_generator_was_abandoned_is_outside_of_it(
     events: list[Any],
 ) -> None:
-    """What a context got from one with a span that ended elsewhere is not inside that span."""
+    """A context copied from one with a span that ended elsewhere is not inside that span."""
 
     async def child() -> None:
         with Tracer("child").span():

@@ -1,4 +1,4 @@
-"""What type checkers are to make of the public names; run by test_types.py, too."""
+"""Types of the public names, for type checkers; run by test_types.py, too."""
 
 import asyncio
 import functools

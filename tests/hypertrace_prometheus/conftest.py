@@ -13,6 +13,7 @@ from hypertrace_prometheus.http.server import MetricsServer
 
 from ..running import Clock
 from .running import Export
+from .wire import serve
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def start(registry: CollectorRegistry) -> Iterator[Callable[..., MetricsServer]]
     servers: list[MetricsServer] = []
 
     def start(**arguments: Any) -> MetricsServer:
-        servers.append(MetricsServer(registry, **arguments))
+        servers.append(serve(registry, **arguments))
         return servers[-1]
 
     yield start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import threading
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -19,7 +18,7 @@ from hypertrace_prometheus.endpoint import make_asgi_app, make_wsgi_app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace_prometheus.endpoint import ASGIApp, Message
+    from hypertrace_prometheus.http.asgi import ASGIApp, Message
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -137,7 +136,7 @@ def values(page: bytes) -> dict[str, float]:
 
 
 def test_without_wishes_the_text_format_is_served(registry: CollectorRegistry) -> None:
-    """A client that states no wishes gets the whole registry in text format 0.0.4."""
+    """A client without an `Accept` header gets the whole registry in text format 0.0.4."""
     reply = call(registry)
     assert reply.status == "200 OK"
     assert reply.headers["Content-Type"] == TEXT
@@ -299,115 +298,9 @@ def test_the_asgi_application_answers_as_the_wsgi_one(large: CollectorRegistry) 
     assert body == {"type": "http.response.body", "body": wsgi.body}
 
 
-def test_the_asgi_application_joins_headers_sent_in_parts(large: CollectorRegistry) -> None:
-    """A header that was sent in several lines counts as one."""
-    headers = ((b"accept-encoding", b"br"), (b"accept-encoding", b"gzip"))
-    start, _ = drive(make_asgi_app(large), http_scope(headers=headers))
-    assert (b"content-encoding", b"gzip") in start["headers"]
-
-
 def test_the_asgi_application_handles_head_and_other_methods(registry: CollectorRegistry) -> None:
     """HEAD has no body and other methods are refused, under ASGI as under WSGI."""
     start, body = drive(make_asgi_app(registry), http_scope("HEAD"))
     assert (start["status"], body["body"]) == (200, b"")
     start, _ = drive(make_asgi_app(registry), http_scope("POST"))
     assert start["status"] == 405
-
-
-def test_a_scrape_does_not_hold_up_the_event_loop() -> None:
-    """While the page is rendered, other coroutines of the loop run."""
-    proceed = threading.Event()
-    seen: list[bool] = []
-
-    async def main() -> None:
-        loop, rendering = asyncio.get_running_loop(), asyncio.Event()
-
-        def collect() -> None:
-            loop.call_soon_threadsafe(rendering.set)
-            seen.append(proceed.wait(10))
-
-        async def let_it_proceed() -> None:
-            await rendering.wait()
-            proceed.set()
-
-        async def receive() -> Message:
-            return {"type": "http.request"}
-
-        async def send(message: Message) -> None:
-            pass
-
-        registry = CollectorRegistry()
-        registry.register(Calling(collect))
-        await asyncio.gather(make_asgi_app(registry)(http_scope(), receive, send), let_it_proceed())
-
-    asyncio.run(main())
-    assert seen == [True]
-
-
-def test_outside_asyncio_the_page_is_rendered_in_place() -> None:
-    """Under an event loop that is not asyncio's, nothing of asyncio is used."""
-    threads: list[threading.Thread] = []
-    registry = CollectorRegistry()
-    registry.register(Calling(lambda: threads.append(threading.current_thread())))
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    steps = make_asgi_app(registry)(http_scope(), receive, send).__await__()
-    with pytest.raises(StopIteration):
-        next(steps)
-    assert sent[0]["status"] == 200
-    assert threads == [threading.current_thread()]
-
-
-def test_a_lifespan_is_acknowledged(registry: CollectorRegistry) -> None:
-    """The ASGI application says that it has started and that it has stopped."""
-    sent = drive(
-        make_asgi_app(registry),
-        {"type": "lifespan"},
-        {"type": "lifespan.startup"},
-        {"type": "lifespan.shutdown"},
-    )
-    assert [message["type"] for message in sent] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.complete",
-    ]
-
-
-def test_a_websocket_is_refused(registry: CollectorRegistry) -> None:
-    """A websocket is closed before it is accepted."""
-    [sent] = drive(make_asgi_app(registry), {"type": "websocket"}, {"type": "websocket.connect"})
-    assert sent["type"] == "websocket.close"
-
-
-def test_an_unknown_scope_is_an_error(registry: CollectorRegistry) -> None:
-    """A protocol that the application does not know is an error for the server to see."""
-    with pytest.raises(ValueError, match="gopher"):
-        drive(make_asgi_app(registry), {"type": "gopher"})
-
-
-@pytest.mark.parametrize("value", [None, ""])
-def test_a_wsgi_server_may_leave_out_what_is_empty(registry: CollectorRegistry, value: Any) -> None:
-    """What a server leaves out of the environment, or gives as None, counts as empty."""
-    statuses = []
-
-    def start_response(status: str, headers: object, *_: object) -> Any:
-        statuses.append(status)
-
-    names = ("QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "PATH_INFO")
-    app = make_wsgi_app(registry)
-    for environ in ({}, dict.fromkeys(names, value)):
-        assert app({"REQUEST_METHOD": "GET", **environ}, start_response)
-        assert app(environ, start_response)
-    assert statuses == ["200 OK", "405 Method Not Allowed"] * 2
-
-
-def test_an_asgi_server_may_leave_out_what_is_empty(registry: CollectorRegistry) -> None:
-    """A scope without a query or headers is one of a plain request."""
-    for scope in ({}, {"query_string": None}, {"query_string": b"\xff\0%", "headers": []}):
-        start, _ = drive(make_asgi_app(registry), {"type": "http", "method": "GET", **scope})
-        assert start["status"] == 200

@@ -1,4 +1,4 @@
-"""Requests for the metrics that nobody should send."""
+"""Malformed requests for the metrics."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
 
-from hypertrace_prometheus.endpoint import Request, metrics_view, respond
+from hypertrace_prometheus.endpoint import metrics_view
+from hypertrace_prometheus.http.views import Request, respond
 
 if TYPE_CHECKING:
-    from hypertrace_prometheus.endpoint import Answer
+    from hypertrace_prometheus.http.views import Response
 
 FORMATS = {
     "text/plain; version=0.0.4; charset=utf-8",
     "application/openmetrics-text; version=1.0.0; charset=utf-8",
 }
 MARK = "Zq9Zq9"
-"""What requests say and answers must not."""
+"""Text that is in requests and must be in no response."""
 
 REGISTRY = CollectorRegistry()
 Counter("jobs", "Jobs done.", registry=REGISTRY).inc(3)
@@ -46,18 +47,18 @@ query = st.one_of(
 )
 
 
-def is_sound(answer: Answer, request: Request) -> None:
-    """Check that an answer is one of those there are."""
-    headers = dict(answer.headers)
-    assert len(headers) == len(answer.headers)
+def is_sound(response: Response, request: Request) -> None:
+    """Check that a response is one of those that the endpoint has."""
+    headers = dict(response.headers)
+    assert len(headers) == len(response.headers)
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
     if request.method not in {"GET", "HEAD"}:
-        assert answer.status == 405
+        assert response.status == 405
     elif len(request.query) > 65_536:
-        assert answer.status == 414
+        assert response.status == 414
     else:
-        assert answer.status == 200
+        assert response.status == 200
         assert headers["Content-Type"] in FORMATS
         assert set(headers) - {"Content-Encoding"} == {
             "Content-Type",
@@ -66,8 +67,8 @@ def is_sound(answer: Answer, request: Request) -> None:
             "Cache-Control",
             "X-Content-Type-Options",
         }
-    assert MARK.encode() not in answer.body
-    assert MARK not in str(answer.headers)
+    assert MARK.encode() not in response.body
+    assert MARK not in str(response.headers)
 
 
 @given(st.sampled_from(["GET", "HEAD", "POST", "", MARK]), query, header, header)
@@ -81,6 +82,7 @@ def is_sound(answer: Answer, request: Request) -> None:
 def test_no_request_is_answered_with_an_error_or_an_echo(
     method: str, query: str, accept: str, encoding: str
 ) -> None:
-    """Whatever a request says, the answer is one of those there are, and repeats none of it."""
-    request = Request(method, query, accept, encoding)
+    """Any request gets one of the responses that the endpoint has, which repeats none of it."""
+    headers = {"accept": accept, "accept-encoding": encoding}
+    request = Request(method, query=query, headers=headers)
     is_sound(respond(VIEW, request), request)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
@@ -13,26 +14,21 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from hypertrace_prometheus.endpoint import (
-    Request,
-    make_asgi_app,
-    make_wsgi_app,
-    metrics_view,
-    respond,
-)
+from hypertrace_prometheus.endpoint import make_asgi_app, make_wsgi_app, metrics_view
 from hypertrace_prometheus.exposition import collection, single_flight
-from hypertrace_prometheus.exposition.single_flight import Snapshots
+from hypertrace_prometheus.exposition.single_flight import SingleFlight
+from hypertrace_prometheus.http.views import Request, respond
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypertrace_prometheus.endpoint import Message
+    from hypertrace_prometheus.http.asgi import Message
 
 WAIT = 10.0
 
 
 class Slow:
-    """A collector that waits until it is told to go on, and counts how often it was asked."""
+    """A collector that waits for an event, and counts its calls."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.started = threading.Event()
@@ -62,14 +58,14 @@ def registry() -> CollectorRegistry:
 def wait_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Give a function that waits until so many requests have come; none comes too late."""
     monkeypatch.setattr(single_flight, "SHARED_FOR", WAIT)
-    come, join = threading.Semaphore(0), Snapshots._join
+    come, join = threading.Semaphore(0), SingleFlight._join
 
     def counted(*args: Any) -> Any:
         run = join(*args)
         come.release()
         return run
 
-    monkeypatch.setattr(Snapshots, "_join", counted)
+    monkeypatch.setattr(SingleFlight, "_join", counted)
 
     def wait_for(requests: int) -> None:
         for _ in range(requests):
@@ -78,13 +74,9 @@ def wait_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return wait_for
 
 
-def by_wsgi(
-    registry: CollectorRegistry, query: str = "", asked: float | None = None, **headers: str
-) -> bytes:
+def by_wsgi(registry: CollectorRegistry, query: str = "", **headers: str) -> bytes:
     environ: dict[str, Any] = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
     environ["QUERY_STRING"] = query
-    if asked is not None:
-        environ["hypertrace.asked"] = asked
     setup_testing_defaults(environ)
     return b"".join(make_wsgi_app(registry)(environ, lambda *_: print))
 
@@ -108,9 +100,10 @@ def by_asgi(registry: CollectorRegistry, **headers: str) -> bytes:
     return body
 
 
-def by_server(registry: CollectorRegistry, accept_encoding: str = "") -> bytes:
+def by_server(registry: CollectorRegistry, accept_encoding: str = "", asked: float = inf) -> bytes:
     view = metrics_view(registry, bounded=True)
-    return respond(view, Request("GET", "", "", accept_encoding)).body
+    headers = {"accept-encoding": accept_encoding}
+    return respond(view, Request("GET", headers=headers, asked=asked)).body
 
 
 WAYS: tuple[Callable[..., bytes], ...] = (by_wsgi, by_asgi, by_server)
@@ -140,7 +133,7 @@ def test_requests_at_the_same_time_share_one_collection(
 
 
 def test_requests_after_each_other_are_collected_anew(registry: CollectorRegistry) -> None:
-    """Who counts and then scrapes sees the count, however short ago the last scrape was."""
+    """A scrape shows what was counted before it, however recent the last scrape was."""
     fresh = Counter("fresh", "Fresh.", registry=registry)
     for number, way in enumerate(WAYS * 2, start=1):
         fresh.inc()
@@ -150,14 +143,14 @@ def test_requests_after_each_other_are_collected_anew(registry: CollectorRegistr
 def test_a_request_that_had_to_wait_takes_what_was_collected_meanwhile(
     registry: CollectorRegistry,
 ) -> None:
-    """A server may tell when a request came: what began after that is new enough for it."""
+    """A collection that began after a request arrived is new enough for it."""
     slow = Slow(registry)
     slow.proceed.set()
     asked = monotonic()
-    first = by_wsgi(registry, asked=asked)
-    assert by_wsgi(registry, asked=asked) == first
+    first = by_server(registry, asked=asked)
+    assert by_server(registry, asked=asked) == first
     assert slow.times == 1
-    by_wsgi(registry, asked=monotonic())
+    by_server(registry, asked=monotonic())
     assert slow.times == 2
 
 
@@ -204,7 +197,7 @@ def test_names_that_nothing_has_start_no_collection(
 def test_pages_of_some_names_are_compressed_one_by_one(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that asks for many of them has one core for it, and a scrape does not wait."""
+    """Many pages of some names are compressed on one core, and a whole page does not wait."""
     compress, some, whole = gzip.compress, threading.Semaphore(0), threading.Event()
     at_once, most = [0], [0]
 
@@ -234,7 +227,7 @@ def test_pages_of_some_names_are_compressed_one_by_one(
 def test_a_collector_that_hangs_is_given_up(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bounded view answers in time, without the metrics of who is not back."""
+    """A bounded view responds in time, without the metrics of a collector that has not returned."""
     monkeypatch.setattr(collection, "PATIENCE", 0.2)
     slow = Slow(registry)
     for _ in range(3):

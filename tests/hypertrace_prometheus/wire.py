@@ -8,15 +8,19 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from hypertrace_prometheus.http.server import MetricsServer
+from hypertrace_prometheus.routes import routes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace_prometheus.http.server import MetricsServer
+    from prometheus_client import CollectorRegistry
 
 PROC = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(not PROC.is_dir(), reason="needs Linux's /proc")
@@ -37,8 +41,13 @@ class Start(Protocol):
     def __call__(self, **arguments: Any) -> MetricsServer: ...
 
 
+def serve(registry: CollectorRegistry, **arguments: Any) -> MetricsServer:
+    """Return a server of the exporter's pages."""
+    return MetricsServer(partial(routes, registry), **arguments)
+
+
 class Gate:
-    """A collector that stands still in a scrape until the test opens it."""
+    """A collector that waits in a scrape until the test opens it."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -64,14 +73,14 @@ def ask(
 
 
 def connect(server: MetricsServer, said: bytes = b"", source: str = HERE) -> socket.socket:
-    """Return a connection that has said something."""
+    """Return a connection on which some bytes were sent."""
     client = socket.create_connection((server.host, server.port), SOON, (source, 0))
     client.sendall(said)
     return client
 
 
 def read_all(client: socket.socket) -> bytes:
-    """Read until the server hangs up; fails when it does not."""
+    """Read until the server closes the connection; fails when it does not."""
     parts = []
     with suppress(ConnectionError):  # it may hang up on bytes that it never read
         while part := client.recv(65536):

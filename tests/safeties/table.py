@@ -76,7 +76,7 @@ def _http(*names: str) -> tuple[str, ...]:
 APPLICATION = (
     Safety(
         "trace functions that stand for each other do not hang the program",
-        CORE + "_targets.py",
+        CORE + "_trace_functions.py",
         "for _ in range(_MAX_FORWARDS):",
         "while True:",
         _core("dispatch"),
@@ -95,10 +95,36 @@ APPLICATION = (
         _core("failures", "targets"),
     ),
     Safety(
+        "errors of a trace function at the start of a span are swallowed",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._swallow(error, culprit)
+""",
+        """\
+        except ZeroDivisionError as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
         "what ends a program is not swallowed",
         CORE + "_tracer.py",
         """\
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            self._swallow(error, culprit)
+""",
+        """\
+        except BaseException as error:
+            self._swallow(error, culprit)
+""",
+        _core("failures", "targets"),
+    ),
+    Safety(
+        "what ends a program is not swallowed at the start of a span",
+        CORE + "_tracer.py",
+        """\
+        except Exception as error:  # noqa: BLE001 -- as above
             self._swallow(error, culprit)
 """,
         """\
@@ -152,7 +178,7 @@ APPLICATION = (
     Safety(
         "what tracing traces is dropped",
         CORE + "_guard.py",
-        "    _is_untraced.set(True)\n",
+        "    _is_suppressed.set(True)\n",
         "",
         _core("guard"),
     ),
@@ -166,8 +192,8 @@ APPLICATION = (
     Safety(
         "finalizers do not touch the context they interrupt",
         CORE + "_guard.py",
-        "        return copy_context().run(_untraced, function, args)\n",
-        "        return _untraced(function, args)\n",
+        "        return copy_context().run(_run_suppressed, function, args)\n",
+        "        return _run_suppressed(function, args)\n",
         _core("guard"),
     ),
     Safety(
@@ -180,15 +206,15 @@ APPLICATION = (
     Safety(
         "marks of tracing go with it",
         CORE + "_guard.py",
-        "            _nestings.pop(runner, None)\n",
+        "            _recursions.pop(runner, None)\n",
         "            pass\n",
         _core("guard"),
     ),
     Safety(
         "a child is not inside the tracing of its parent's threads",
         CORE + "_guard.py",
-        "    os.register_at_fork(after_in_child=_forget_other_threads)\n",
-        "    pass\n",
+        "after_fork_in_child(_forget_other_threads)\n",
+        "",
         _core("guard"),
     ),
     Safety(
@@ -208,7 +234,7 @@ APPLICATION = (
     Safety(
         "label values are escaped",
         EXPORTER + "exposition/text.py",
-        "value.translate(_ESCAPES)",
+        "value.translate(ESCAPES)",
         "value",
         _exposition("text"),
     ),
@@ -256,28 +282,28 @@ APPLICATION = (
     ),
     Safety(
         "a trace function that makes up attributes gets events",
-        CORE + "_targets.py",
+        CORE + "_trace_functions.py",
         "callable(getattr(type(function), name, None))",
         "callable(getattr(function, name, None))",
         _core("protocols"),
     ),
     Safety(
         "trace functions that only start when they are called are refused",
-        CORE + "_dispatch.py",
-        "    if any(is_kind(called) for is_kind in kinds) or _is_marked(function):\n",
+        CORE + "_trace_functions.py",
+        "    if any(is_kind(called) for is_kind in kinds) or _is_marked_as_coroutine(function):\n",
         "    if False:\n",
         _core("dispatch"),
     ),
     Safety(
         "objects that only start when they are called are refused, too",
-        CORE + "_dispatch.py",
+        CORE + "_trace_functions.py",
         "called = function if is_function else type(function).__call__",
         "called = function",
         _core("dispatch"),
     ),
     Safety(
         "classes are refused as trace functions",
-        CORE + "_dispatch.py",
+        CORE + "_trace_functions.py",
         "    if issubclass(type(function), type):\n",
         "    if False:\n",
         _core("dispatch"),
@@ -362,7 +388,7 @@ APPLICATION = (
     Safety(
         "code that replaced a traced function is not replaced by the old",
         CORE + "_instrument.py",
-        "        if not self.stands():\n            return False\n",
+        "        if not self.is_current():\n            return False\n",
         "",
         _core("instrument"),
     ),
@@ -376,8 +402,8 @@ APPLICATION = (
     Safety(
         "tracers of other modules share no recorders",
         CORE + "_targets.py",
-        "        key = share_key, source._class_names(), home\n",
-        "        key = share_key, source._class_names()\n",
+        "        key = share_key, tracer._class_names(), module\n",
+        "        key = share_key, tracer._class_names()\n",
         _core("places"),
     ),
     Safety(
@@ -390,16 +416,16 @@ APPLICATION = (
     Safety(
         "a span that ended in another context is passed over",
         CORE + "_span.py",
-        "                if outer is not None and outer._token is LEFT:\n"
-        "                    outer = outer._not_left()\n",
+        "                if outer is not None and outer._token is ENDED:\n"
+        "                    outer = outer._nearest_open()\n",
         "                if False:\n                    pass\n",
         _core("upstream"),
     ),
     Safety(
         "spans that ended in other contexts hold no chain",
         CORE + "_span.py",
-        "        if outer is not None and outer._token is LEFT:\n"
-        "            outer = outer._not_left()\n        # A finalizer",
+        "        if outer is not None and outer._token is ENDED:\n"
+        "            outer = outer._nearest_open()\n        # A finalizer",
         "        # A finalizer",
         _core("upstream"),
     ),
@@ -535,10 +561,7 @@ COUNTING = (
     Safety(
         "values that say that they are equal are told apart",
         METRICS + "recorders.py",
-        """\
-        is_text = _TEXTS.issuperset(map(id, map(type, values)))
-        found = self.known.get(values) if is_text else None
-""",
+        "        found = self.known.get(values) if are_texts(values) else None\n",
         """\
         try:
             found = self.known.get(values)
@@ -616,35 +639,35 @@ PROCESSES = (
     Safety(
         "a child has a registry that is not locked",
         EXPORTER + "exposition/registries.py",
-        "    os.register_at_fork(after_in_child=_renew_locks)\n",
-        "    pass\n",
+        "after_fork_in_child(_renew_locks)\n",
+        "",
         _exposition("registries") + _exporter("exporter_forks"),
     ),
     Safety(
         "a child does not wait for scrapes of its parent",
         EXPORTER + "exposition/single_flight.py",
-        "    os.register_at_fork(after_in_child=_renew)\n",
-        "    pass\n",
+        "after_fork_in_child(_renew)\n",
+        "",
         _exposition("single_flight"),
     ),
     Safety(
         "a child asks collectors that hang in its parent",
         EXPORTER + "exposition/collection.py",
-        "    os.register_at_fork(after_in_child=_under_way.clear)",
-        "    pass",
+        "after_fork_in_child(_under_way.clear)",
+        "pass",
         _exposition("collection"),
     ),
     Safety(
         "a child does not keep the port",
         EXPORTER + "http/connections.py",
-        "    os.register_at_fork(after_in_child=_close_in_child)\n",
-        "    pass\n",
+        "after_fork_in_child(_close_in_child)\n",
+        "",
         _http("connections", "connections_end"),
     ),
     Safety(
         "stopping cuts off a scrape that takes long",
         EXPORTER + "http/connections.py",
-        "                if worker.is_alive():\n                    connection.cut_off()\n",
+        "                if worker.is_alive():\n                    connection.abort()\n",
         "",
         _http("connections_end"),
     ),
@@ -724,10 +747,10 @@ BOUNDED = (
     ),
     Safety(
         "numberings of classes are bounded",
-        CORE + "_numbers.py",
-        "    if len(numbers) >= MAX_NAMES:\n",
+        CORE + "_object_ids.py",
+        "    if len(sequences) >= MAX_NAMES:\n",
         "    if False:\n",
-        _core("numbers"),
+        _core("object_ids"),
     ),
     Safety(
         "a tracer does not keep its object",
@@ -834,14 +857,14 @@ SCRAPES = (
     Safety(
         "a collector that hangs is not asked again",
         EXPORTER + "exposition/collection.py",
-        "        if not harvest.is_own and harvest.is_hanging:\n",
+        "        if not run.is_own and run.is_hanging:\n",
         "        if False:\n",
         _exposition("collection"),
     ),
     Safety(
         "collectors of others run in threads of their own",
         EXPORTER + "exposition/collection.py",
-        "elif bounded and not harvest.is_own and not harvest.is_quick:",
+        "elif bounded and not run.is_own and not run.is_quick:",
         "elif False:",
         _exposition("collection"),
     ),
@@ -925,7 +948,7 @@ SCRAPES = (
     Safety(
         "others do not give metrics of ours",
         EXPORTER + "exposition/render.py",
-        "        elif part.name in ours:\n",
+        "        elif title in ours:\n",
         "        elif False:\n",
         _exposition("render", "collection"),
     ),
@@ -994,37 +1017,37 @@ SCRAPES = (
     ),
     Safety(
         "an error of the exporter is not shown",
-        EXPORTER + "endpoint.py",
-        "    try:\n        answer = view(request)\n    except Exception:\n",
-        "    try:\n        answer = view(request)\n    except ZeroDivisionError:\n",
-        _exporter("endpoint"),
+        EXPORTER + "http/views.py",
+        "    try:\n        response = view(request)\n    except Exception:\n",
+        "    try:\n        response = view(request)\n    except ZeroDivisionError:\n",
+        _http("views"),
     ),
     Safety(
         "browsers may not guess the type of an answer",
-        EXPORTER + "endpoint.py",
+        EXPORTER + "http/views.py",
         """        ("X-Content-Type-Options", "nosniff"),\n""",
         "",
-        _exporter("endpoint"),
+        _http("views"),
     ),
     Safety(
         "caches may not keep the metrics",
-        EXPORTER + "endpoint.py",
+        EXPORTER + "http/views.py",
         """        ("Cache-Control", "no-store"),\n""",
         "",
-        _exporter("endpoint"),
+        _http("views"),
     ),
     Safety(
         "what only reads is not asked to write",
-        EXPORTER + "endpoint.py",
+        EXPORTER + "http/views.py",
         """        if request.method in {"GET", "HEAD"}:\n""",
         "        if True:\n",
-        _exporter("endpoint"),
+        _http("views"),
     ),
     Safety(
         "classes of collectors are not compared at a scrape",
         EXPORTER + "exposition/collection.py",
-        "any(type(self.collector) is kind for kind in (*DEFAULTS.values(), _TargetInfo))",
-        "type(self.collector) in (*DEFAULTS.values(), _TargetInfo)",
+        "id(type(self.collector)) in _DEFAULT_KINDS",
+        "type(self.collector) in DEFAULTS.values()",
         _exporter("exporter_life"),
     ),
     Safety(
@@ -1051,7 +1074,7 @@ SCRAPES = (
     Safety(
         "collectors of others are shown before they fail",
         EXPORTER + "exposition/collection.py",
-        "            failures.expect(harvest.collector)\n",
+        "            failures.expect(run.collector)\n",
         "            pass\n",
         _exposition("render", "collection"),
     ),
@@ -1075,7 +1098,7 @@ SERVER = (
     Safety(
         "clients have a deadline",
         EXPORTER + "http/connections.py",
-        "        self._hang_up_on_the_late()\n",
+        "        self._end_overdue()\n",
         "",
         _http("connections", "connections_end"),
     ),
@@ -1110,90 +1133,93 @@ SERVER = (
     Safety(
         "requests are bounded",
         EXPORTER + "http/connection.py",
-        "return len(head) > _MAX_HEAD or bool(HEAD_END.search(head, max(0, known - 2)))",
-        "return bool(HEAD_END.search(head, max(0, known - 2)))",
+        "return len(head) > MAX_HEAD or bool(HEAD_END.search(head, max(0, before - 2)))",
+        "return bool(HEAD_END.search(head, max(0, before - 2)))",
         _http("messages", "tls"),
     ),
     Safety(
         "what is no request is not repeated",
         EXPORTER + "http/messages.py",
-        """text_answer(status, f"{status.phrase}.\\n")""",
-        """text_answer(status, f"{message}.\\n")""",
+        "        return _refused(HTTPStatus.BAD_REQUEST)\n",
+        """        return Response(HTTPStatus.BAD_REQUEST, [("Reason", repr(line))], b"")\n""",
         _http("messages"),
     ),
     Safety(
-        "a mistake of a client is not called one of the server",
+        "a first line without end is refused",
         EXPORTER + "http/messages.py",
-        "HTTPStatus(code if code < HTTPStatus.INTERNAL_SERVER_ERROR else 400)",
-        "HTTPStatus(code)",
+        "    if len(line) >= MAX_HEAD:\n",
+        "    if False:\n",
+        _http("messages"),
+    ),
+    Safety(
+        "only versions of HTTP whose responses have headers are served",
+        EXPORTER + "http/messages.py",
+        """ +HTTP/1\\.[0-9]""",
+        """ +HTTP/[0-9]\\.[0-9]""",
+        _http("messages"),
+    ),
+    Safety(
+        "headers without end are refused",
+        EXPORTER + "http/messages.py",
+        "    except HTTPException:  #",
+        "    except ZeroDivisionError:  #",
         _http("messages"),
     ),
     Safety(
         "a target that is no URL is refused",
         EXPORTER + "http/messages.py",
-        "        except ValueError:  # the target of the request is no URL\n",
-        "        except ZeroDivisionError:\n",
+        "    except ValueError:  # the target is no URL\n",
+        "    except ZeroDivisionError:\n",
         _http("messages"),
     ),
     Safety(
-        "the server does not tell its versions",
+        "the server does not show its versions",
         EXPORTER + "http/messages.py",
-        """        return "hypertrace"\n""",
-        "        return super().version_string()\n",
-        _http("messages"),
-    ),
-    Safety(
-        "nothing goes to the terminal",
-        EXPORTER + "http/messages.py",
-        '''        """Log nothing."""
-
-    def log(self''',
-        """        super().log_request(code, size)
-
-    def log(self""",
+        """("Server", "hypertrace"),""",
+        """("Server", __import__("sys").version),""",
         _http("messages"),
     ),
     Safety(
         "on loopback, other names are refused",
         EXPORTER + "http/server.py",
-        "                guards.insert(0, host_guard(host))\n",
+        "                guards.insert(0, HostGuard(host))\n",
         "                pass\n",
-        _http("server", "hosts"),
+        _http("server", "access"),
     ),
     Safety(
         "a server that is open says so",
         EXPORTER + "http/server.py",
         "                _warn_that_it_is_open(host)\n",
         "                pass\n",
-        _http("server", "auth"),
+        _http("server", "access"),
     ),
     Safety(
         "credentials are asked for",
         EXPORTER + "http/server.py",
-        "[] if auth is None else [Auth(auth).refusal]",
+        "[] if auth is None else [CredentialsGuard(auth)]",
         "[]",
-        _http("server", "auth"),
+        _http("server", "access"),
     ),
     Safety(
         "guesses are limited",
-        EXPORTER + "http/auth.py",
+        EXPORTER + "http/access.py",
         "            if times is None or len(times) < _MAX_FAILURES:\n",
         "            if True:\n",
-        _http("auth"),
+        _http("access"),
     ),
     Safety(
         "clients that failed are bounded",
-        EXPORTER + "http/auth.py",
+        EXPORTER + "http/access.py",
         "            if len(self._times) > _MAX_CLIENTS:\n",
         "            if False:\n",
-        _http("auth"),
+        _http("access"),
     ),
     Safety(
         "credentials are compared in constant time",
-        EXPORTER + "http/auth.py",
+        EXPORTER + "http/access.py",
         "sum(compare_digest(digest, known) for known in self._digests) > 0",
         "digest in self._digests",
-        _http("auth"),
+        _http("access"),
     ),
     Safety(
         "half of TLS is an error",
@@ -1226,8 +1252,8 @@ SERVER = (
     Safety(
         "hanging up on many holds up nobody",
         EXPORTER + "http/connections.py",
-        "for connection in late[:_BATCH]:",
-        "for connection in late:",
+        "for connection in overdue[:_BATCH]:",
+        "for connection in overdue:",
         _http("connections"),
     ),
     Safety(
@@ -1268,7 +1294,7 @@ SERVER = (
     Safety(
         "a system that refuses to watch does not end the server",
         EXPORTER + "http/connections.py",
-        "except OSError:  # no memory, or more is watched than the process may have open by now\n",
+        "except OSError:  # no memory, or more sockets than the process may have open by now\n",
         "except ZeroDivisionError:\n",
         _http("connections"),
     ),
@@ -1281,10 +1307,10 @@ SERVER = (
     ),
     Safety(
         "credentials with two bytes a character are an error",
-        EXPORTER + "http/auth.py",
+        EXPORTER + "http/access.py",
         "if name and password and is_text else None",
         "if name and password else None",
-        _http("auth"),
+        _http("access"),
     ),
 )
 
@@ -1351,8 +1377,8 @@ COMPILED = (
     Safety(
         "compiled: what tracing traces is dropped",
         CORE + "_speedups.c",
-        "    if (PyList_GET_SIZE(state.marks) == 0)\n        return 0;\n",
-        "    if (PyList_GET_SIZE(state.marks) >= 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.active_suppressions) == 0)\n        return 0;\n",
+        "    if (PyList_GET_SIZE(state.active_suppressions) >= 0)\n        return 0;\n",
         _core("guard"),
     ),
     Safety(
@@ -1379,7 +1405,7 @@ COMPILED = (
     Safety(
         "compiled: a span that ended in another context is passed over",
         CORE + "_speedups.c",
-        "|| !is_left(current))",
+        "|| !has_ended(current))",
         "|| 1)",
         _core("upstream"),
     ),
@@ -1467,14 +1493,14 @@ PUSHING = (
     Safety(
         "push: what could not be sent is sent later",
         PUSH + "push.py",
-        "        untraced(self.send, encoded)\n        self._previous = reading\n",
+        "        suppress_tracing(self.send, encoded)\n        self._previous = reading\n",
         "        self._previous = reading\n        untraced(self.send, encoded)\n",
         _push("push"),
     ),
     Safety(
         "push: what sending traces is dropped",
         PUSH + "push.py",
-        "untraced(self.send, encoded)",
+        "suppress_tracing(self.send, encoded)",
         "self.send(encoded)",
         _push("push"),
     ),
@@ -1613,7 +1639,7 @@ PUSHING = (
     ),
     Safety(
         "push: exporters of the same metrics count once",
-        CORE + "_dispatch.py",
+        CORE + "_fan_out.py",
         "for function in map(receiver_of, functions):",
         "for function in functions:",
         _core("dispatch"),

@@ -96,15 +96,6 @@ def test_without_the_extra_the_help_says_what_to_install() -> None:
     assert len(missing) == 3
 
 
-def test_without_the_library_of_the_server_the_demo_says_what_to_install() -> None:
-    """Without `werkzeug` the demo is one line that names it and the extra, and the code is 1."""
-    run = _without("werkzeug", "demo", "--port", "0")
-    assert run.returncode == 1
-    (line,) = run.stderr.splitlines()
-    assert "werkzeug" in line
-    assert line.endswith('pip install "hypertrace[prometheus]"')
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from hypertrace_prometheus.exposition.collection import CollectorRun
+
 WAIT = 10.0
 
 
@@ -48,7 +50,7 @@ class Given:
 
 
 class Described(Given):
-    """The same, which tells its names."""
+    """The same, with names that it declares."""
 
     def describe(self) -> list[Metric]:
         return [GaugeMetricFamily(name, name) for name in self.names]
@@ -76,8 +78,8 @@ def registry_of(*collectors: Any) -> CollectorRegistry:
 
 
 def names_of(registry: Any, **how: Any) -> list[str]:
-    harvests = collect(registry, lambda family, _: family.name, **how)
-    return [name for harvest in harvests for name in harvest.results]
+    runs = collect(registry, lambda family, _: family.name, **how)
+    return [name for run in runs for name in run.results]
 
 
 def fail(name: str) -> None:
@@ -160,7 +162,7 @@ def test_a_collector_that_fails_costs_its_own_metrics(
 
 
 def test_what_says_it_is_an_exporter_is_not_told_of_failures() -> None:
-    """A registry whose first collector only says that it is one gives what the others have."""
+    """A collector that only claims to be the exporter's is treated as any other."""
     assert names_of(registry_of(BAD[-1][0], Given("x", "y"))) == ["x", "y"]
 
 
@@ -168,24 +170,24 @@ def test_what_says_it_is_an_exporter_is_not_told_of_failures() -> None:
 def test_a_family_that_cannot_be_taken_costs_itself(
     exporter: PrometheusExporter, bounded: bool
 ) -> None:
-    """What becomes of a family may fail; the others of the collector are there all the same."""
+    """A family that cannot be converted costs itself; the others of the collector are shown."""
     exporter.registry.register(Given("a", "b", "c"))
 
-    def convert(family: Metric, fail: Callable[[BaseException], None]) -> str:
+    def convert(family: Metric, run: CollectorRun[str]) -> str:
         if family.name == "c":
-            fail(ValueError("a part is missing"))
+            run.fail(ValueError("a part is missing"))
         fail_at_b(family.name)
         return family.name
 
-    harvests = collect(exporter.registry, convert, bounded=bounded)
-    assert harvests[-1].results == ["a", "c"]
+    runs = collect(exporter.registry, convert, bounded=bounded)
+    assert runs[-1].results == ["a", "c"]
     assert failures(exporter) == {"Given": 1}
 
 
 def test_the_exporters_own_errors_are_raised(
     exporter: PrometheusExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the exporter itself fails, there is no page that looks as if it did not."""
+    """An error of the exporter itself is raised, so that no incomplete page is shown."""
 
     def convert(family: Metric, _: object) -> None:
         raise LookupError(family.name)
@@ -199,7 +201,7 @@ def test_the_exporters_own_errors_are_raised(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_an_interruption_passes_through(error: type[BaseException]) -> None:
-    """What is no error of a collector but of its thread ends the collection."""
+    """An exception that interrupts the thread ends the collection."""
 
     def interrupt(name: str) -> None:
         raise error
@@ -215,7 +217,7 @@ def test_an_interruption_passes_through(error: type[BaseException]) -> None:
 def test_one_that_was_interrupted_before_it_began_does_not_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A signal handler that raises just before a collector is asked leaves nothing behind."""
+    """A signal handler that raises just before a collector runs leaves nothing behind."""
     registry = registry_of(Given("a"))
 
     class Interrupting(WeakValueDictionary[int, Any]):
@@ -259,7 +261,7 @@ def test_collectors_that_hang_are_given_up(
 def test_one_that_hangs_is_not_started_again(
     exporter: PrometheusExporter, proceed: threading.Event, bounded: bool
 ) -> None:
-    """Until it comes back it has one thread, however often it is asked; then it is asked again."""
+    """A collector that hangs has one thread, whatever the number of scrapes, until it returns."""
     exporter.registry.register(Hanging("x", proceed))
     names_of(exporter.registry, bounded=True)
     for _ in range(5):
@@ -275,7 +277,7 @@ def test_one_that_hangs_is_not_started_again(
 def test_one_that_hangs_in_a_thread_of_the_application_is_left_alone(
     proceed: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that calls a collector which hangs keeps others from the same fate."""
+    """When a thread hangs in a collector, other threads leave that collector out."""
     hanging = Hanging("x", proceed)
     registry = registry_of(hanging, Given("after"))
     thread = threading.Thread(target=names_of, args=(registry,))
@@ -290,7 +292,7 @@ def test_one_that_hangs_in_a_thread_of_the_application_is_left_alone(
 
 @pytest.mark.usefixtures("_impatient")
 def test_those_without_a_turn_are_missing(proceed: threading.Event) -> None:
-    """Where others take all the time there is, the rest is missing, and asked the next time."""
+    """Collectors that got no time are missing on this page, and are on the next one."""
     registry = registry_of(*(Hanging(f"x{n}", proceed) for n in range(20)), Given("last"))
     assert "last" not in names_of(registry, bounded=True)
     assert names_of(registry, bounded=True)[-1] != "last"
@@ -313,7 +315,7 @@ def test_one_without_end_is_stopped(proceed: threading.Event) -> None:
 
 
 def test_without_foreign_collectors_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the exporter and of `prometheus_client` run where they are asked for."""
+    """The collectors of the exporter and the default ones run in the calling thread."""
     started: list[object] = []
     monkeypatch.setattr(threading.Thread, "start", started.append)
     registry = CollectorRegistry(target_info={"env": "test"})
@@ -395,8 +397,8 @@ class Hanging:
         return [GaugeMetricFamily("x", "X.", 1)]
 
 def names():
-    harvests = collection.collect(registry, lambda family, _: family.name, bounded=True)
-    return [name for harvest in harvests for name in harvest.results]
+    runs = collection.collect(registry, lambda family, _: family.name, bounded=True)
+    return [name for run in runs for name in run.results]
 
 forked = False
 registry = CollectorRegistry()
@@ -454,7 +456,7 @@ exporter.stop()
 
 
 def test_greenlets_wait_as_threads_do() -> None:
-    """Patched by gevent after the import, a scrape holds up no other greenlet while it waits."""
+    """Patched by gevent after the import, a scrape that waits blocks no other greenlet."""
     pytest.importorskip("gevent")
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", GREENLETS],

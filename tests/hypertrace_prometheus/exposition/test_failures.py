@@ -60,7 +60,7 @@ def test_a_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture
 def test_a_class_is_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within a minute of a line, a class is silent; the next line tells the number left out."""
+    """A class is logged once a minute; the next line has the number of failures left out."""
     now = 1000.0
     monkeypatch.setattr(rate_limit, "monotonic", lambda: now)
     counted = Failures()
@@ -104,7 +104,7 @@ def test_threads_are_told_exactly(
 
 
 def test_a_class_is_shown_before_it_fails() -> None:
-    """Who may fail is told with 0, which costs no class that failed its place."""
+    """A collector that may fail is shown with 0, and keeps its count when it is expected again."""
     counted = Failures()
     counted.expect(Pool())
     assert counts(counted) == {NAME: 0}
@@ -151,7 +151,7 @@ def test_a_class_that_cannot_be_named_is_counted(attribute: str) -> None:
 
 
 def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the log raises costs neither the count nor the page."""
+    """An error of the log handler costs neither the count nor the page."""
 
     def fail(record: logging.LogRecord) -> None:
         raise OSError("the disk is full")

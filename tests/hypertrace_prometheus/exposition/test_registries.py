@@ -41,7 +41,7 @@ def test_a_lock_of_another_version_is_left_alone(lock: Any) -> None:
 
 
 def test_a_registry_is_not_kept() -> None:
-    """Nothing but its users keeps a registry that an exporter was on."""
+    """A registry that an exporter was on is freed when the application drops it."""
     exporter = PrometheusExporter(collect_defaults=False)
     gone = ref(exporter.registry)
     exporter.stop()

@@ -18,7 +18,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.samples import Exemplar, Sample
 
-from hypertrace_prometheus.exposition.sections import Section, sections_of, with_samples
+from hypertrace_prometheus.exposition.process import missing_defaults
+from hypertrace_prometheus.exposition.sections import (
+    Section,
+    plain_section,
+    sections_of,
+    with_samples,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +114,7 @@ def test_what_is_right_is_left_as_it_is(openmetrics: bool) -> None:
     ids=["lone surrogate", "no number", "no text", "no name", "no labels"],
 )
 def test_a_sample_that_cannot_be_written_is_left_out(openmetrics: bool, sample: Any) -> None:
-    """The family is shown with its other samples, and the error is told."""
+    """The family is shown with its other samples, and the error is reported."""
     errors: list[BaseException] = []
     family = gauge(({"a": "1"}, 1), sample, ({"a": "2"}, 2))
     page = text(family, errors, openmetrics=openmetrics)
@@ -246,7 +252,7 @@ def test_each_format_has_its_types(openmetrics: bool, kind: str) -> None:
 
 
 def test_a_series_is_shown_once() -> None:
-    """Of a series that comes twice the first value is shown, and the second told."""
+    """Of a series that comes twice the first value is shown, and the second is reported."""
     errors: list[BaseException] = []
     page = text(gauge(({"a": "1", "b": "2"}, 1), ({"b": "2", "a": "1"}, 2), ({}, 3)), errors)
     assert lines(page) == ['depth{a="1",b="2"} 1.0', "depth 3.0"]
@@ -280,7 +286,7 @@ def test_a_head_that_parsers_refuse_is_an_error(attribute: str, value: Any) -> N
 
 
 def test_what_is_no_family_is_an_error() -> None:
-    """An object that is no metric is told as such."""
+    """An object that is no metric is reported as such."""
     for thing in (None, 7, "depth 1"):
         with pytest.raises(AttributeError):
             sections_of(thing, fail, openmetrics=False)  # type: ignore[arg-type]
@@ -313,3 +319,52 @@ def test_sections_of_two_types_are_not_joined() -> None:
     assert lines(page_of(first)) == ['depth{pool="a"} 1.0']
     (error,) = errors
     assert "another type" in str(error)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_default_metrics_need_no_check(openmetrics: bool) -> None:
+    """A page without a check of the default metrics is the page with it."""
+    families = [
+        family
+        for collector in missing_defaults(CollectorRegistry())
+        for family in collector.collect()
+    ]
+    assert len(families) > 3
+    for family in families:
+        (checked,) = sections_of(family, fail, openmetrics=openmetrics)
+        plain = plain_section(family, openmetrics=openmetrics)
+        assert plain is not None
+        assert (plain.name, plain.kind, plain.names) == (checked.name, checked.kind, checked.names)
+        assert (plain.head, plain.body) == (checked.head, checked.body)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_a_family_is_plain_or_is_checked(openmetrics: bool) -> None:
+    """Without a check a family has the same text as with it, or none at all."""
+    plain = {}
+    for family in many_kinds().collect():
+        section = plain_section(family, openmetrics=openmetrics)
+        if section is not None:
+            (checked,) = sections_of(family, fail, openmetrics=openmetrics)
+            assert (section.head, section.body) == (checked.head, checked.body)
+            plain[family.name] = section
+    assert set(plain) == {"tiny", "huge", "nan", "low"}
+
+
+def test_a_plain_section_takes_the_series_of_others() -> None:
+    """A family that a third-party collector gives, too, has the series of both."""
+    first, second = (GaugeMetricFamily("depth", "Depth.", labels=["of"]) for _ in range(2))
+    first.add_metric(['a"\n\\'], 1)
+    second.add_metric(["b"], 2)
+    section = plain_section(first, openmetrics=False)
+    other = plain_section(second, openmetrics=False)
+    assert section is not None
+    assert other is not None
+    section.join(other, fail)
+    assert section.body == b'depth{of="a\\"\\n\\\\"} 1.0\ndepth{of="b"} 2.0\n'
+    third = GaugeMetricFamily("depth", "Depth.", labels=["of"])
+    third.add_metric(["b"], 3)
+    again = plain_section(third, openmetrics=False)
+    assert again is not None
+    with pytest.raises(ValueError, match="given twice"):
+        section.join(again, fail)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hypertrace_prometheus.exposition import single_flight
-from hypertrace_prometheus.exposition.single_flight import Snapshots
+from hypertrace_prometheus.exposition.single_flight import SingleFlight
 
 from ..wire import needs_fork
 
@@ -50,8 +50,8 @@ class Work:
         return result
 
 
-class Shared(Snapshots[str, int]):
-    """Snapshots that tell how many threads have come, so that no test needs to sleep."""
+class Shared(SingleFlight[str, int]):
+    """SingleFlight that tell how many threads have come, so that no test needs to sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def test_who_finds_none_does_it_anew() -> None:
 def test_who_asked_before_it_began_takes_it_when_it_is_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last result serves those who had to wait to ask; not later ones, nor for long."""
+    """The last result is for threads that asked before it began, and for a second only."""
     now = 100.0
     monkeypatch.setattr(single_flight, "monotonic", lambda: now)
     shared, work = Shared(), Work()
@@ -133,7 +133,7 @@ def test_other_keys_have_their_turn_after(pool: ThreadPoolExecutor) -> None:
 def test_what_began_long_ago_is_not_shared(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who comes a second after the work began waits for its end, and then one does it for all."""
+    """Threads that come a second after the start wait for the end; then one works for all."""
     shared, work = Shared(), Work()
     first = pool.submit(shared.one, "page", work)
     assert work.started.wait(WAIT)
@@ -305,7 +305,7 @@ def test_who_hangs_keeps_nobody_waiting_for_ever(
 
 
 def test_nobody_waits_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was let down several times does the work alone."""
+    """A thread whose run failed several times does the work alone."""
     monkeypatch.setattr(single_flight, "_PATIENCE", 0.01)
     shared, work = Shared(), Work()
     work.proceed.set()
@@ -317,9 +317,9 @@ def test_nobody_waits_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> N
 
 FORK = """
 import faulthandler, os, threading
-from hypertrace_prometheus.exposition.single_flight import Snapshots
+from hypertrace_prometheus.exposition.single_flight import SingleFlight
 
-shared = Snapshots()
+shared = SingleFlight()
 started, proceed = threading.Event(), threading.Event()
 
 def hang(_):

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace_prometheus.http import addresses as module
-from hypertrace_prometheus.http.server import MetricsServer
 
-from ..wire import SOON, Start, ask, threads
+from ..wire import SOON, Start, ask, serve, threads
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 def test_ipv6_is_served(start: Start) -> None:
     """An IPv6 host is served, and its URL has it in brackets."""
     server = start(host="::1")
-    assert server.url == f"http://[::1]:{server.port}/metrics"
+    assert server.url == f"http://[::1]:{server.port}"
     assert ask(server, "/metrics")[0] == 200
     assert f"[::1]:{server.port}".encode() in ask(server, "/")[2]
 
@@ -31,7 +30,7 @@ def test_ipv6_is_served(start: Start) -> None:
 def test_a_host_name_is_served(start: Start) -> None:
     """A name of this machine is as good as its address."""
     server = start(host="localhost")
-    assert server.url == f"http://localhost:{server.port}/metrics"
+    assert server.url == f"http://localhost:{server.port}"
     assert ask(server, "/metrics")[0] == 200
 
 
@@ -50,7 +49,7 @@ def test_a_busy_port_is_an_error(
         pytest.skip("no IPv6 on this machine")
     first = start(host=host)
     with pytest.raises(OSError, match=f"{first.port}: the port is in use; .* another") as caught:
-        MetricsServer(registry, host=host, port=first.port)
+        serve(registry, host=host, port=first.port)
     assert caught.value.errno == errno.EADDRINUSE
     assert host in str(caught.value)
     assert ask(first, "/metrics")[0] == 200
@@ -63,7 +62,7 @@ def test_a_port_that_is_bound_but_silent_is_busy(registry: CollectorRegistry) ->
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         with pytest.raises(OSError, match="in use"):
-            MetricsServer(registry, port=other.getsockname()[1])
+            serve(registry, port=other.getsockname()[1])
 
 
 def test_a_busy_port_is_an_error_in_any_thread(start: Start, registry: CollectorRegistry) -> None:
@@ -73,7 +72,7 @@ def test_a_busy_port_is_an_error_in_any_thread(start: Start, registry: Collector
 
     def second() -> None:
         try:
-            MetricsServer(registry, port=first.port)
+            serve(registry, port=first.port)
         except BaseException as error:  # noqa: BLE001  SystemExit is what it looks for
             caught.append(error)
 
@@ -92,41 +91,41 @@ def test_a_privileged_port_is_an_error(registry: CollectorRegistry) -> None:
     else:
         pytest.skip("the system lets this user have any port")
     with pytest.raises(PermissionError, match=r"127\.0\.0\.1:1: .*above 1023") as caught:
-        MetricsServer(registry, port=1)
+        serve(registry, port=1)
     assert caught.value.errno == errno.EACCES
 
 
 def test_the_advice_for_a_privileged_port_is_another(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the system reserves a port, the PermissionError says which are free to have."""
+    """Where the system reserves a port, the PermissionError says which ports are not reserved."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket, "create_server", refuse)
     with pytest.raises(PermissionError, match=r"127\.0\.0\.1:80: .*above 1023"):
-        MetricsServer(registry, port=80)
+        serve(registry, port=80)
 
 
 def test_an_address_of_another_machine_is_an_error(registry: CollectorRegistry) -> None:
     """An address that no interface has raises OSError with host, port and advice."""
     with pytest.raises(OSError, match=r"192\.0\.2\.1:4343: this machine has no such") as caught:
-        MetricsServer(registry, host="192.0.2.1", port=4343)
+        serve(registry, host="192.0.2.1", port=4343)
     assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
 def test_an_unknown_host_is_an_error(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that nobody knows raises OSError that names it and the port."""
+    """A name that does not resolve raises OSError that names it and the port."""
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(OSError, match="metrics on nowhere:4343: the host is unknown") as caught:
-        MetricsServer(registry, host="nowhere", port=4343)
+        serve(registry, host="nowhere", port=4343)
     assert caught.value.errno == socket.EAI_NONAME
 
 
@@ -134,34 +133,34 @@ def test_an_unknown_host_is_an_error(
 def test_a_host_that_can_be_no_name_is_an_error(registry: CollectorRegistry, host: str) -> None:
     """Text that cannot be a host name raises OSError, as an unknown name does."""
     with pytest.raises(OSError, match="the host is unknown"):
-        MetricsServer(registry, host=host)
+        serve(registry, host=host)
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 10**30])
 def test_a_port_out_of_range_is_an_error(registry: CollectorRegistry, port: int) -> None:
     """A number that is no port raises ValueError with the range and the number."""
     with pytest.raises(ValueError, match=f"0 to 65535 .*not {port}"):
-        MetricsServer(registry, port=port)
+        serve(registry, port=port)
 
 
 @pytest.mark.parametrize("port", ["4343", 4343.0, None, True])
 def test_a_port_that_is_no_int_is_an_error(registry: CollectorRegistry, port: Any) -> None:
     """A port of another type raises TypeError that shows it."""
     with pytest.raises(TypeError, match="port must be an int .*not " + re.escape(repr(port))):
-        MetricsServer(registry, port=port)
+        serve(registry, port=port)
 
 
 def test_an_empty_host_is_an_error(registry: CollectorRegistry) -> None:
     """An empty host, which would open the server to every network, raises ValueError."""
     with pytest.raises(ValueError, match="must not be empty"):
-        MetricsServer(registry, host="")
+        serve(registry, host="")
 
 
 @pytest.mark.parametrize("host", [None, b"127.0.0.1", 0])
 def test_a_host_that_is_no_str_is_an_error(registry: CollectorRegistry, host: Any) -> None:
     """A host of another type raises TypeError that shows it."""
     with pytest.raises(TypeError, match="host must be a str .*not " + re.escape(repr(host))):
-        MetricsServer(registry, host=host)
+        serve(registry, host=host)
 
 
 @pytest.mark.parametrize(

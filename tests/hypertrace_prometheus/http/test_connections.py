@@ -86,16 +86,16 @@ def test_a_request_may_come_in_pieces(request_: bytes) -> None:
         taken = []
         for byte in request_:
             theirs.send(bytes([byte]))
-            taken.append(connection.take())
+            taken.append(connection.receive())
         with pytest.raises(BlockingIOError):
-            connection.take()
+            connection.receive()
     assert taken == [False] * (len(request_) - 1) + [True]
 
 
 def test_a_client_that_does_not_read_holds_no_thread(
     start: Start, registry: CollectorRegistry, clock: Clock
 ) -> None:
-    """A client that does not take its answer loses its connection, with all that it left unread."""
+    """A client that does not read its response loses the connection and what it left unread."""
     Gauge("large", "x" * 20_000_000, registry=registry)
     server = start()
     with socket.socket() as client:
@@ -115,7 +115,7 @@ def test_a_client_that_does_not_read_holds_no_thread(
 def test_a_late_byte_holds_nothing(
     server: MetricsServer, registry: CollectorRegistry, clock: Clock
 ) -> None:
-    """A client that sends more than its request, and stays, gets its answer and is hung up on."""
+    """A client that sends more than its request gets its response, and is then disconnected."""
     gate = Gate()
     registry.register(gate)
     with connect(server, SCRAPE) as client:
@@ -130,7 +130,7 @@ def test_a_late_byte_holds_nothing(
 
 
 def test_what_is_sent_beside_a_request_does_not_cost_the_answer(server: MetricsServer) -> None:
-    """A client that sends a large body, which nobody reads, gets the whole answer."""
+    """A client that sends a large body, which is never parsed, gets the whole response."""
     with connect(server, b"POST /metrics HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n") as client:
         body = threading.Thread(target=client.sendall, args=(bytes(8_000_000),))
         body.start()
@@ -142,7 +142,7 @@ def test_what_is_sent_beside_a_request_does_not_cost_the_answer(server: MetricsS
 
 
 def test_a_client_may_close_its_side_at_once(server: MetricsServer) -> None:
-    """A client that says all it will ever say gets its answer."""
+    """A client that closes its side after the request gets its response."""
     with connect(server, HEALTH) as client:
         client.shutdown(socket.SHUT_WR)
         assert read_all(client).endswith(b"\r\n\r\nok")
@@ -151,7 +151,7 @@ def test_a_client_may_close_its_side_at_once(server: MetricsServer) -> None:
 def test_a_slow_collector_is_waited_for(
     server: MetricsServer, registry: CollectorRegistry, clock: Clock
 ) -> None:
-    """The time that collectors take is theirs, and is not held against the client."""
+    """The time that collectors take does not count as the client's."""
     gate = Gate()
     registry.register(gate)
     with connect(server, SCRAPE) as client:
@@ -168,7 +168,7 @@ def test_a_request_waits_its_turn_for_a_bounded_time(
     registry: CollectorRegistry,
     clock: Clock,
 ) -> None:
-    """A request that no worker is free for is given up after all its time, and not before."""
+    """A request that finds no free worker is dropped after its total time, and not before."""
     monkeypatch.setattr(module, "_WORKERS", 1)
     gate = Gate()
     registry.register(gate)
@@ -188,14 +188,14 @@ def test_a_request_waits_its_turn_for_a_bounded_time(
 
 
 def test_all_its_time_is_bounded_whatever_a_client_does(clock: Clock) -> None:
-    """Slow at each step, a client still has no more than all its time, but for the collectors'."""
+    """A client that is slow at each step gets its total time, and the collectors' in addition."""
     one, other = socket.socketpair()
     with one, other:
         connection = Connection(one, (HERE, 1), None)
         clock.now += 3.9
         other.sendall(HEALTH)
         connection.notice(clock.now)
-        assert connection.take()
+        assert connection.receive()
 
         def respond(_: bytes, client: str, asked: float) -> bytes:
             assert (client, asked, connection.deadline) == (HERE, 1003.9, float("inf"))
@@ -204,12 +204,12 @@ def test_all_its_time_is_bounded_whatever_a_client_does(clock: Clock) -> None:
 
         connection.wait_for_worker()
         assert connection.deadline == pytest.approx(1006)
-        connection.answer(respond)
+        connection.serve(respond)
         assert connection.deadline == pytest.approx(1106)
 
 
 def test_a_request_was_there_when_it_was_noticed() -> None:
-    """What waits for its turn to be read came before that, each part of it anew."""
+    """A request arrived when it was first seen, not when its turn came to be read."""
     asked = []
 
     def respond(_: bytes, client: str, when: float) -> bytes:
@@ -223,15 +223,15 @@ def test_a_request_was_there_when_it_was_noticed() -> None:
             other.sendall(part)
             for moment in moments:
                 connection.notice(moment)
-            assert connection.take() is (part != HEALTH[:9])
-        connection.answer(respond)
+            assert connection.receive() is (part != HEALTH[:9])
+        connection.serve(respond)
     assert asked == [(HERE, 3.0)]
 
 
 def test_one_client_cannot_have_all_workers(
     server: MetricsServer, registry: CollectorRegistry
 ) -> None:
-    """At most 8 workers answer one address and 16 all together; the others wait their turn."""
+    """At most 8 workers serve one address, and 16 all together; further requests wait."""
     gate = Gate()
     registry.register(gate)
     with ExitStack() as stack:
@@ -269,16 +269,16 @@ def test_connections_are_bounded(
 @contextmanager
 def standing(server: MetricsServer) -> Iterator[None]:
     """Hold the loop in the middle of a turn while the block runs."""
-    reap = server._connections._reap
+    finish = server._connections._finish_done
     arrived, go = threading.Event(), threading.Event()
 
     def wait() -> None:
         arrived.set()
         assert go.wait(SOON)
-        reap()
+        finish()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server._connections, "_reap", wait)
+        patch.setattr(server._connections, "_finish_done", wait)
         assert arrived.wait(SOON)
         yield
     go.set()
@@ -287,7 +287,7 @@ def standing(server: MetricsServer) -> Iterator[None]:
 def test_a_connection_may_be_closed_by_the_event_before_its_own(
     monkeypatch: pytest.MonkeyPatch, server: MetricsServer
 ) -> None:
-    """A client that speaks just when it must make room is forgotten, and the loop goes on."""
+    """A client that sends just when its connection is closed for another does not stop the loop."""
     monkeypatch.setattr(module, "_MAX_OPEN", 1)
     with ExitStack() as stack:
         first = stack.enter_context(connect(server))
@@ -314,7 +314,7 @@ def looks(server: MetricsServer, patch: pytest.MonkeyPatch, look: Callable[[], i
 def test_hanging_up_on_many_holds_up_nobody(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """A request that comes when many clients are late is answered before all those are closed."""
+    """A request that arrives while many connections are overdue is served before all are closed."""
     seen = looks(server, monkeypatch, lambda: held(server))
     with ExitStack() as stack:
         late = [stack.enter_context(connect(server)) for _ in range(60)]
@@ -332,9 +332,9 @@ def test_hanging_up_on_many_holds_up_nobody(
 def test_many_that_dribble_hold_up_nobody(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch, source: str, place: int
 ) -> None:
-    """A request goes before the bytes of many: of another client, or of the same since longer."""
+    """A request is read before bytes of many older connections, and of clients with many."""
     opened = server._connections._open
-    seen = looks(server, monkeypatch, lambda: sum(bool(each._known) for each in opened))
+    seen = looks(server, monkeypatch, lambda: sum(bool(each._received) for each in opened))
     with ExitStack() as stack:
         sources = [HERE] * 60
         sources.insert(place, source)
@@ -346,7 +346,7 @@ def test_many_that_dribble_hold_up_nobody(
                 each.sendall(b"G")
             client.sendall(HEALTH)
         assert read_all(client).endswith(b"ok")
-        until(lambda: sum(bool(each._known) for each in tuple(opened)) >= 60)
+        until(lambda: sum(bool(each._received) for each in tuple(opened)) >= 60)
     assert seen[0] < 30
 
 
@@ -368,7 +368,7 @@ class NoDescriptors:
 
 
 def test_a_process_without_descriptors_gets_one_back(server: MetricsServer, clock: Clock) -> None:
-    """Where the system refuses another descriptor, an idle connection is given up for it."""
+    """Where the system refuses another descriptor, an idle connection is closed for it."""
     with connect(server) as silent:
         until(lambda: held(server) == 1)
         listener: Any = NoDescriptors(server._connections._listener)
@@ -381,7 +381,7 @@ def test_a_process_without_descriptors_gets_one_back(server: MetricsServer, cloc
 def test_a_process_that_may_open_less_than_it_has_gives_connections_up(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the system refuses to watch so many connections, the oldest idle ones are given up."""
+    """Where the system refuses to watch so many connections, the oldest idle ones are closed."""
     selector = server._connections._selector
     select = selector.select
 
@@ -439,7 +439,7 @@ def test_an_idle_server_sleeps(server: MetricsServer, monkeypatch: pytest.Monkey
     turns = []
     assert exchange(server, HEALTH).endswith(b"ok")
     until(lambda: held(server) == 0)
-    monkeypatch.setattr(server._connections, "_reap", lambda: turns.append(1))
+    monkeypatch.setattr(server._connections, "_finish_done", lambda: turns.append(1))
     time.sleep(0.5)  # nothing is to happen, so there is nothing to wait for
     assert len(turns) <= 1  # the one that was under way
 
@@ -447,10 +447,10 @@ def test_an_idle_server_sleeps(server: MetricsServer, monkeypatch: pytest.Monkey
 def test_clients_that_misbehave_cost_neither_threads_nor_time(
     start: Start, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many clients of each bad kind are gone in time; scrapes from elsewhere go on meanwhile."""
-    monkeypatch.setattr("hypertrace_prometheus.http.connection._SENDING", 0.8)
-    monkeypatch.setattr("hypertrace_prometheus.http.connection._TAKING", 0.8)
-    monkeypatch.setattr("hypertrace_prometheus.http.connection._IN_ALL", 1.3)
+    """Many clients of each bad kind are disconnected in time; others can scrape meanwhile."""
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._REQUEST_TIME", 0.8)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._RESPONSE_TIME", 0.8)
+    monkeypatch.setattr("hypertrace_prometheus.http.connection._TOTAL_TIME", 1.3)
     Gauge("large", "x" * 5_000_000, registry=registry)
     server = start()
     most, slowest = 0, 0.0

@@ -17,7 +17,6 @@ from prometheus_client import Gauge
 
 from hypertrace_prometheus.http import connections as module
 from hypertrace_prometheus.http.connection import Connection
-from hypertrace_prometheus.http.server import MetricsServer
 
 from ..wire import (
     HEALTH,
@@ -34,6 +33,7 @@ from ..wire import (
     needs_proc,
     no_thread_left,
     read_all,
+    serve,
     threads,
     until,
     workers,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prometheus_client import CollectorRegistry
+
+    from hypertrace_prometheus.http.server import MetricsServer
 
 
 def test_a_failing_connection_is_not_news(
@@ -57,7 +59,7 @@ def test_a_failing_connection_is_not_news(
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "answer", fail)
+        patch.setattr(Connection, "serve", fail)
         assert exchange(server, HEALTH) == b""
     assert ask(server, "/metrics")[0] == 200
     assert caplog.messages == []
@@ -66,7 +68,7 @@ def test_a_failing_connection_is_not_news(
 
 @needs_proc
 def test_stop_leaves_nothing_behind(start: Start) -> None:
-    """After stop() no thread and no descriptor is left, and nobody answers at the port."""
+    """After stop() no thread and no descriptor is left, and the port refuses connections."""
     before = descriptors()
     server = start()
     with ExitStack() as stack:
@@ -97,7 +99,7 @@ def test_start_and_stop_leak_no_descriptor(registry: CollectorRegistry) -> None:
     before = descriptors()
     begin = time.monotonic()
     for _ in range(100):
-        server = MetricsServer(registry)
+        server = serve(registry)
         ask(server, "/-/healthy")
         server.stop()
     assert time.monotonic() - begin < 10
@@ -119,7 +121,7 @@ def test_stop_may_be_called_twice_and_from_any_thread(server: MetricsServer) -> 
 def test_a_signal_handler_may_stop_a_server_that_stops(
     server: MetricsServer, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal that comes while stop() waits for a scrape may call stop() itself."""
+    """A signal handler that runs while stop() waits for a scrape may call stop() itself."""
     monkeypatch.setattr(module, "_GRACE", 0.2)
     gate = Gate()
     registry.register(gate)
@@ -147,7 +149,7 @@ def test_a_signal_handler_may_stop_a_server_that_stops(
 def test_stop_lets_a_running_request_finish(
     server: MetricsServer, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A scrape that is under way when the server stops still gets its whole answer."""
+    """A scrape that is running when the server stops still gets its whole response."""
     monkeypatch.setattr(module, "_GRACE", SOON)
     gate = Gate()
     registry.register(gate)
@@ -165,7 +167,7 @@ def test_stop_lets_a_running_request_finish(
 def test_stop_does_not_wait_for_a_collector_that_hangs(
     start: Start, registry: CollectorRegistry
 ) -> None:
-    """A collector that does not return keeps neither stop(), for a second, nor the port."""
+    """A collector that does not return delays stop() by no second, and does not keep the port."""
     gate = Gate()
     registry.register(gate)
     server = start()
@@ -184,7 +186,7 @@ def test_stop_does_not_wait_for_a_collector_that_hangs(
 def test_stop_wakes_a_worker_that_waits_for_a_client(
     server: MetricsServer, registry: CollectorRegistry
 ) -> None:
-    """A client that does not take its answer keeps neither stop(), for a second, nor a thread."""
+    """A client that does not read its response delays stop() by no second, and keeps no thread."""
     Gauge("large", "x" * 20_000_000, registry=registry)
     with connect(server, SCRAPE) as client:
         assert client.recv(1)
@@ -196,7 +198,7 @@ def test_stop_wakes_a_worker_that_waits_for_a_client(
 
 @needs_proc
 def test_another_holder_of_the_socket_does_not_keep_the_port(start: Start) -> None:
-    """Where a copy of the listening socket got into a child, stop() frees the port for all that."""
+    """stop() frees the port also where a child has a copy of the listening socket."""
     server = start()
     copy = os.dup(server._connections._listener.fileno())
     try:
@@ -209,7 +211,7 @@ def test_another_holder_of_the_socket_does_not_keep_the_port(start: Start) -> No
 def test_a_thread_of_the_server_may_stop_it(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """stop() called from a worker, as by an object that dies there, comes back."""
+    """stop() returns when a worker calls it, as a finalizer may do there."""
     respond = server._connections._respond
     stopped = threading.Event()
 
@@ -228,7 +230,7 @@ def test_a_thread_of_the_server_may_stop_it(
 def test_a_collector_may_stop_the_server(
     server: MetricsServer, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """stop() called by a collector comes back, wherever it runs."""
+    """stop() returns when a collector calls it, in whichever thread it runs."""
     monkeypatch.setattr(module, "_GRACE", 0.1)
     stopped = threading.Event()
 
@@ -259,8 +261,8 @@ def test_a_system_without_threads_keeps_the_port_free(
     """When the system refuses a thread, the constructor raises and the port is free again."""
     port = free_port()
     with no_thread_left(), pytest.raises(RuntimeError, match="new thread"):
-        MetricsServer(registry, port=port)
-    MetricsServer(registry, port=port).stop()
+        serve(registry, port=port)
+    serve(registry, port=port).stop()
 
 
 def test_a_system_without_descriptors_keeps_the_port_free(
@@ -275,8 +277,8 @@ def test_a_system_without_descriptors_keeps_the_port_free(
     with monkeypatch.context() as patch:
         patch.setattr("socket.socketpair", refuse)
         with pytest.raises(OSError, match="Too many"):
-            MetricsServer(registry, port=port)
-    MetricsServer(registry, port=port).stop()
+            serve(registry, port=port)
+    serve(registry, port=port).stop()
 
 
 PROGRAM = """\
@@ -285,10 +287,15 @@ faulthandler.dump_traceback_later(20, exit=True)
 warnings.simplefilter("ignore")  # of 3.12, about fork and threads: ours is what is tried
 from prometheus_client import CollectorRegistry
 from hypertrace_prometheus.http.server import MetricsServer
+from hypertrace_prometheus.routes import routes
 
 HEALTH = b"GET /-/healthy HTTP/1.1\\r\\n\\r\\n"
 registry = CollectorRegistry()
-server = MetricsServer(registry)
+
+def serve(port=0):
+    return MetricsServer(lambda address: routes(registry, address), port=port)
+
+server = serve()
 
 def connect(said):
     client = socket.create_connection((server.host, server.port), 5)
@@ -338,7 +345,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_finished_program_ends_at_once(ending: str, code: int) -> None:
-    """A program ends within a second while a scrape is under way and 20 clients dawdle."""
+    """A program ends within a second while a scrape runs and 20 clients are slow."""
     done = run(
         "def exit(*_):\n"
         "    server.stop()\n"
@@ -391,7 +398,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
         "    print('child', sockets() - ours, flush=True)\n"
         "    server.stop()\n"
         "    server.stop()\n"
-        "    own = MetricsServer(registry)\n"
+        "    own = serve()\n"
         "    with socket.create_connection((own.host, own.port), 5) as client:\n"
         "        client.sendall(HEALTH)\n"
         "        print('child', client.recv(8), flush=True)\n"
@@ -404,7 +411,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
         "print('parent', half.recv(8))\n"
         "begin = time.monotonic()\n"
         "server.stop()\n"
-        "server = MetricsServer(registry, port=server.port)\n"
+        "server = serve(server.port)\n"
         "print('parent', connect(HEALTH).recv(8), time.monotonic() - begin < 1)\n"
         "os.kill(child, signal.SIGKILL)\n"
         "os.waitpid(child, 0)\n"
@@ -420,7 +427,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
     ]
 
 
-STEPS = ["_watch", "_take", "_next", "_start_worker", "_reap", "_drain"]
+STEPS = ["_watch", "_receive", "_next_waiting", "_start_worker", "_finish_done", "_drain"]
 
 
 @needs_fork
@@ -441,7 +448,7 @@ def test_a_fork_at_any_step_of_the_loop_is_harmless() -> None:
         "                os._exit(sockets() - ours)\n"
         "        return original(self, *arguments)\n"
         "    ours = sockets() + 1\n"  # the client
-        "    server = MetricsServer(registry)\n"
+        "    server = serve()\n"
         "    setattr(Connections, step, forking)\n"
         "    client = connect(HEALTH)\n"
         "    print(step, client.recv(8))\n"
@@ -462,7 +469,7 @@ def test_a_fork_at_any_step_of_the_loop_is_harmless() -> None:
 
 @needs_fork
 def test_a_forked_child_leaves_the_parents_clients_alone() -> None:
-    """A child that ends, with its copy of the server stopped or not, hangs up on nobody."""
+    """A child that ends, with its copy of the server stopped or not, closes no connection."""
     done = run(
         "half = connect(b'GET /-/healthy HTTP/1.1\\r\\n')\n"
         "connect(HEALTH).recv(8)\n"

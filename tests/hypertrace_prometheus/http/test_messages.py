@@ -1,21 +1,22 @@
-"""HTTP as bytes: what is a request, and what every answer has."""
+"""HTTP messages: which bytes are a request, and what every response has."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler
 
-from hypertrace_prometheus.http.messages import Responder
+from hypertrace_prometheus.http.messages import encode, parse
+from hypertrace_prometheus.http.views import Request, Response, text_response
 
 from ..wire import PATHS, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hypertrace_prometheus.http.server import MetricsServer
 
 NO_REQUEST = [
@@ -52,7 +53,7 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def check(answer: bytes) -> int:
-    """Check what every answer has, whatever it answers; return its status."""
+    """Check what every response has; return its status."""
     status, headers, body = parsed(answer)
     assert headers["Server"] == "hypertrace"
     assert headers["Connection"] == "close"
@@ -71,7 +72,7 @@ def check(answer: bytes) -> int:
 def test_what_is_no_request_is_refused(
     server: MetricsServer, capfd: pytest.CaptureFixture[str], request_: bytes
 ) -> None:
-    """Bytes that are no request get a 4xx answer, which repeats nothing, and leave no trace."""
+    """Bytes that are no request get a 4xx response that repeats nothing; nothing is printed."""
     answer = exchange(server, request_)
     assert 400 <= check(answer) < 500
     assert b"ECHO" not in answer
@@ -94,7 +95,7 @@ def test_what_is_no_request_is_refused(
     ],
 )
 def test_every_answer_is_guarded(server: MetricsServer, line: bytes, status: int) -> None:
-    """Good answers and refusals have a type that is not guessed, are not kept, and end it all."""
+    """Every response has a type that is not guessed, is not stored, and ends the connection."""
     assert check(exchange(server, line + b"\r\n\r\n")) == status
 
 
@@ -106,7 +107,7 @@ def test_lines_may_end_in_either_way(server: MetricsServer, end: bytes) -> None:
 
 
 def test_there_is_no_interim_answer(server: MetricsServer) -> None:
-    """A client that waits to be asked for its body is refused at once: nobody reads it."""
+    """A client that waits for `100 Continue` is refused at once: the body is never read."""
     answer = exchange(server, b"POST / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n")
     assert check(answer) == 405
 
@@ -119,29 +120,81 @@ def test_only_the_first_request_is_answered(server: MetricsServer) -> None:
     assert answer.endswith(b"\r\n\r\nok")
 
 
-def test_the_application_is_told_who_asked_and_when() -> None:
-    """The environ has the client's address, and when its request was there."""
-    seen: dict[str, Any] = {}
-
-    def app(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
-        seen.update(environ)
-        start_response("200 OK", [])
-        return [b"body"]
-
-    respond = Responder(app, ("127.0.0.1", 80), None)
-    answer = respond(b"GET /x?y HTTP/1.1\r\n\r\n", "192.0.2.7", 12.5)
-    assert answer.endswith(b"\r\n\r\nbody")
-    assert (seen["REMOTE_ADDR"], seen["hypertrace.asked"]) == ("192.0.2.7", 12.5)
-    assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/x", "y")
+def parsed_request(head: bytes) -> Request:
+    request = parse(head, "192.0.2.7", 12.5)
+    assert isinstance(request, Request)
+    return request
 
 
-def test_other_werkzeug_servers_are_left_alone(server: MetricsServer) -> None:
-    """Werkzeug's own request handler, which the application may use, is not changed."""
-    assert WSGIRequestHandler.protocol_version == "HTTP/1.0"
+def test_a_request_has_its_parts_its_client_and_its_time() -> None:
+    """Method, path and query are those of the first line; the escapes of the path are decoded."""
+    request = parsed_request(b"GET /x%20y?a=%20&b HTTP/1.1\r\nAccept: text/plain\r\n\r\n")
+    assert request == Request("GET", "/x y", "a=%20&b", {"accept": "text/plain"}, "192.0.2.7", 12.5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "headers"),
+    [
+        (b"", {}),
+        (b"ACCEPT: a\r\naccept: b\r\nAccept:c\r\n", {"accept": "a,b,c"}),
+        (b"Accept: a,\r\n b\r\n", {"accept": "a, b"}),
+        (b"Empty:\r\nSpaces:   x  \r\n", {"empty": "", "spaces": "x"}),
+        (b"Latin: \xe9\r\n", {"latin": "\xe9"}),
+    ],
+)
+def test_headers_are_found_by_lower_case_name(lines: bytes, headers: dict[str, str]) -> None:
+    """Names are in lower case; a header that was sent several times is one, joined by commas."""
+    found = parsed_request(b"GET / HTTP/1.1\r\n" + lines + b"\r\n").headers
+    assert {name: value.rstrip() for name, value in found.items()} == headers
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "host"),
+    [
+        (b"/metrics#part", "/metrics", "b"),
+        (b"//metrics", "/metrics", "b"),
+        (b"*", "*", "b"),
+        (b"http://a:80/metrics", "/metrics", "a:80"),
+        (b"http://a", "", "a"),
+        (b"http:///metrics", "/metrics", "b"),
+    ],
+)
+def test_a_target_may_be_a_whole_url(target: bytes, path: str, host: str) -> None:
+    """The host of a whole URL replaces the header `Host`; of a path, there is no host."""
+    request = parsed_request(b"GET " + target + b" HTTP/1.1\r\nHost: b\r\n\r\n")
+    assert (request.path, request.headers["host"]) == (path, host)
+
+
+@pytest.mark.parametrize("size", [65_536, 66_000, 130_000])
+def test_a_target_that_is_too_long_is_refused_however_it_arrives(size: int) -> None:
+    """A first line of 64 KiB or more gets status 414, also if the whole head arrived with it."""
+    response = parse(b"GET /" + b"x" * size + b" HTTP/1.1\r\n\r\n", "", 0.0)
+    assert isinstance(response, Response)
+    assert response.status == 414
+
+
+def test_a_refused_head_request_gets_no_body() -> None:
+    """The refusal of a HEAD request has the headers of the one of a GET request, without body."""
+    lines = b" / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n"
+    get, head = (parse(method + lines, "", 0.0) for method in (b"GET", b"HEAD"))
+    assert isinstance(get, Response)
+    assert isinstance(head, Response)
+    assert (head.status, head.headers, head.body) == (431, get.headers, b"")
+    assert get.body
+
+
+def test_a_response_is_the_last_of_its_connection() -> None:
+    """The bytes of a response are its status, its headers, a date and the end, then the body."""
+    status, headers, body = parsed(encode(text_response(HTTPStatus.NOT_FOUND, "body\n")))
+    assert (status, body) == (404, b"body\n")
+    assert list(headers) == ["Server", "Date", "Content-Type", "Connection"]
+    assert headers["Connection"] == "close"
+    age = datetime.now(UTC) - parsedate_to_datetime(headers["Date"])
+    assert abs(age.total_seconds()) < 60
 
 
 def test_any_bytes_get_a_proper_answer(server: MetricsServer) -> None:
-    """Thousands of odd heads get whole answers: no status from 500 on, no echo, no other path."""
+    """Thousands of odd heads get whole responses: no status from 500 on, no echo, no other path."""
     draw = Random(7)
     respond = server._connections._respond
     seen = set()

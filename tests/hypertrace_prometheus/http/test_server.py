@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def test_the_url_leads_to_the_metrics(server: MetricsServer) -> None:
-    """The server listens on loopback, on a port that it tells, and serves the registry."""
+    """The server listens on loopback, on the port that `port` and `url` name."""
     assert server.host == "127.0.0.1"
-    assert server.url == f"http://127.0.0.1:{server.port}/metrics"
+    assert server.url == f"http://127.0.0.1:{server.port}"
     status, headers, body = ask(server, "/metrics")
     assert status == 200
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -32,7 +32,7 @@ def test_the_url_leads_to_the_metrics(server: MetricsServer) -> None:
 
 
 def test_the_query_and_the_headers_reach_the_endpoint(server: MetricsServer) -> None:
-    """What the client asks for, restriction and format, is what it gets."""
+    """The query and the headers of a request choose the names and the format of the page."""
     answer = exchange(
         server,
         b"GET /metrics?name[]=nothing HTTP/1.1\r\nHost: localhost\r\n"
@@ -92,14 +92,14 @@ def test_head_sends_headers_alone(server: MetricsServer, path: str) -> None:
 
 
 def test_the_server_does_not_tell_its_versions(server: MetricsServer) -> None:
-    """The Server header names neither werkzeug nor Python nor any version."""
+    """The Server header names neither Python nor any version."""
     assert ask(server, "/metrics")[1]["Server"] == "hypertrace"
 
 
 def test_requests_leave_nothing_on_the_terminal(
     server: MetricsServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is printed for a request, well answered, refused, or broken off."""
+    """Nothing is printed for a request, whether it is served, refused or broken off."""
     for path in [*PATHS, "/nothing"]:
         ask(server, path)
         ask(server, path, "POST")
@@ -124,12 +124,12 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_server_that_everyone_can_read_warns_once(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Beyond loopback, where nobody is refused, one warning an address says how to close it."""
+    """Beyond loopback, a server that accepts every client warns once for each address."""
     start(host="0.0.0.0").stop()
     start(host="0.0.0.0")
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("hypertrace_prometheus", logging.WARNING)
-    for word in ("on 0.0.0.0 lets everyone", "auth", "certfile", "host='127.0.0.1'"):
+    for word in ("on 0.0.0.0 is open", "auth", "certfile", "host='127.0.0.1'"):
         assert word in record.getMessage()
     start(host="192.0.2.1")
     assert len(caplog.records) == 2
@@ -151,7 +151,7 @@ def test_a_server_that_refuses_others_does_not_warn(
     security: dict[str, str],
     warnings: int,
 ) -> None:
-    """Beyond loopback, `auth` or `client_ca` is enough for silence; a certificate alone is not."""
+    """Beyond loopback, `auth` or `client_ca` prevents the warning; a certificate alone does not."""
     monkeypatch.setenv("METRICS_AUTH", "Bearer x")
     monkeypatch.setattr(module, "make_context", lambda *_: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     start(host="0.0.0.0", **security)
@@ -159,7 +159,7 @@ def test_a_server_that_refuses_others_does_not_warn(
 
 
 def test_a_server_on_loopback_does_not_warn(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """On loopback nobody else can read, so that there is nothing to warn of."""
+    """On loopback no other machine can read, and there is no warning."""
     start(host="localhost")
     start(host="127.0.0.3")
     assert caplog.records == []
@@ -182,7 +182,7 @@ def test_counting_goes_on_when_a_port_is_busy() -> None:
 
 @pytest.mark.parametrize("name", ["certfile", "keyfile", "client_ca", "auth"])
 def test_security_without_a_server_is_an_error(name: str) -> None:
-    """An exporter that serves nothing cannot secure it: ValueError names argument and way out."""
+    """Without a server, an argument that would secure it raises ValueError that names it."""
     arguments: dict[str, Any] = {name: "file:x"}
     with pytest.raises(ValueError, match=f"{name} without port: .*pass a port"):
         PrometheusExporter(**arguments)

@@ -87,7 +87,7 @@ def ask(
 def test_a_certificate_makes_it_https(start: Start, ours: Files) -> None:
     """With a certificate and its key the server speaks TLS, and its URL says so."""
     server = start(**secured(ours))
-    assert server.url == f"https://127.0.0.1:{server.port}/metrics"
+    assert server.url == f"https://127.0.0.1:{server.port}"
     status, body = ask(server, trusting(ours))
     assert status == 200
     assert b"jobs_total 3.0" in body
@@ -123,7 +123,7 @@ def lax(protocol: int) -> ssl.SSLContext:
 def test_old_versions_are_refused(
     start: Start, ours: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TLS 1.2 is the least, whatever the system allows, and nobody negotiates it anew."""
+    """TLS 1.2 is the lowest version, whatever the system allows, and is not renegotiated."""
     with monkeypatch.context() as patch:
         patch.setattr(module, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": lax}))
         made = make_context(ours.crt, ours.key, None)
@@ -208,7 +208,7 @@ def test_a_key_of_another_certificate_is_an_error(start: Start, ours: Files, the
 
 
 def test_an_encrypted_key_is_an_error(ours: Files, tmp_path: Path) -> None:
-    """A key with a passphrase raises ValueError that says so; nobody is asked on a terminal."""
+    """A key with a passphrase raises ValueError that says so, and nothing asks on the terminal."""
     key = serialization.load_pem_private_key(ours.key.read_bytes(), None)
     encrypted = tmp_path / "encrypted.key"
     encrypted.write_bytes(
@@ -293,7 +293,7 @@ def test_a_request_without_end_is_refused_over_tls(start: Start, ours: Files) ->
 def test_a_request_over_tls_was_there_when_it_had_come(
     start: Start, ours: Files, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is collected before a request over TLS has come is not its answer."""
+    """A collection that began before a request arrived over TLS is not its response."""
     server = start(**secured(ours))
     moments: list[float] = []
 
@@ -321,7 +321,7 @@ def test_large_answers_go_through(start: Start, registry: CollectorRegistry, our
 def test_nothing_goes_out_in_the_clear(
     start: Start, registry: CollectorRegistry, ours: Files, clock: Clock
 ) -> None:
-    """An answer that is cut off in the middle ends there: no byte of it was ever plain."""
+    """A response that is cut off in the middle ends there; no byte of it is sent in plain text."""
     Gauge("large", "plain" * 1_600_000, registry=registry)
     server = start(**secured(ours))
     with connect(server) as raw:

@@ -1,4 +1,4 @@
-"""What a tracer knows of the object that holds it, and events are made of."""
+"""Base class of tracers: the traced object, its props and parent, and the events made of them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from ._callsite import CallSite
 
-    Recorders = dict[Hashable, Any]
+    Table = dict[Hashable, Any]
 
 
-_OF_NO_MODULE = (str, ModuleType)
+_WITHOUT_MODULE = (str, ModuleType)
 
 
-class Source:
-    """Where events come from: a tracer, but for what it does.
+class TracerBase:
+    """A tracer without the methods that trace.
 
     Attributes:
-        class_name: what the object is counted under; None if disabled.
+        class_name: class name that the object is counted under; None if disabled.
         object_id: number of the object among those of its class name, from 1; None if disabled.
     """
 
@@ -35,7 +35,7 @@ class Source:
         "_ctx",
         "_parent_object",
         "_props",
-        "_recorders",
+        "_table",
         "class_name",
         "object_id",
     )
@@ -46,11 +46,14 @@ class Source:
     _ctx: object
     _props: dict[str, object] | None
     _parent_object: TracedObject | None
-    _recorders: Recorders
+    _table: Table
 
     @property
     def ctx(self) -> object:
-        """The traced object; None once it is gone, if it allows no weak references, or disabled."""
+        """The traced object.
+
+        None if it no longer exists, if its type allows no weak references, or if disabled.
+        """
         return self._ctx() if isinstance(self._ctx, ref) else self._ctx
 
     @property
@@ -67,16 +70,16 @@ class Source:
         known = self._class
         return known if isinstance(known, tuple) else class_names(known())
 
-    def _home(self) -> str | None:
+    def _module(self) -> str | None:
         """Return the module of the object's class; None without one, and for texts and modules."""
         cls = None if isinstance(self._class, tuple) else self._class()
-        return None if cls is None or issubclass(cls, _OF_NO_MODULE) else module_of(cls)
+        return None if cls is None or issubclass(cls, _WITHOUT_MODULE) else module_of(cls)
 
     def _event(self, site: CallSite, id: Any, props: dict[str, object] | None) -> TraceEvent:
         caller = site.caller(self._class_names(), props)
         return TraceEvent(id, self._traced_object(), self._parent_object, caller)
 
     def _traced_object(self) -> TracedObject:
-        # Asked of enabled tracers alone, which have a name and a number.
+        # Called on enabled tracers only, which have a name and an id.
         name, number = self.class_name, self.object_id
         return TracedObject(name, number, self._props, self._ctx, ref(self))  # type: ignore[arg-type]

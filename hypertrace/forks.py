@@ -1,0 +1,32 @@
+"""Fork hooks: functions that run when the process forks, on systems that can fork."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def after_fork_in_child(function: Callable[[], object]) -> None:
+    """Call a function in each child that is forked from now on, before `os.fork()` returns there.
+
+    Other threads are gone in the child, and a lock that one of them held stays locked. What the
+    function raises is printed and ignored, as `os.register_at_fork` does.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
+def around_fork(
+    *,
+    before: Callable[[], object],
+    after_in_parent: Callable[[], object],
+    after_in_child: Callable[[], object],
+) -> None:
+    """Call functions before each fork from now on, and after it in the parent and in the child."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=before, after_in_parent=after_in_parent, after_in_child=after_in_child
+        )

@@ -1,0 +1,30 @@
+"""Routes of the metrics server: the view of each path."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from .endpoint import metrics_view
+from .http.views import read_only, text_response
+from .index_page import index_page
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from .http.views import View
+
+
+def routes(registry: CollectorRegistry, address: str) -> dict[str, View]:
+    """Return the views of the metrics server by their path.
+
+    Args:
+        registry: what `/metrics` shows.
+        address: `host:port` of the server, for the page at `/`.
+    """
+    page, healthy = index_page(address), text_response(HTTPStatus.OK, "ok")
+    return {
+        "/": read_only(lambda _: page),
+        "/metrics": metrics_view(registry, bounded=True),
+        "/-/healthy": read_only(lambda _: healthy),
+    }
