@@ -419,6 +419,10 @@ GREENLETS = """
 import faulthandler, time
 faulthandler.dump_traceback_later(50, exit=True)
 from hypertrace_prometheus import PrometheusExporter
+# Modules that otherwise load when an exporter is made, after the patch.
+import hypertrace_prometheus.exposition.collection
+import hypertrace_prometheus.exposition.single_flight
+import hypertrace_prometheus.http.server
 from gevent import monkey
 monkey.patch_all()
 import gevent
