@@ -73,9 +73,11 @@ def _has_attribute(function: TraceFunction, name: str) -> bool:
     """Whether a trace function or its class has an attribute, other than one that a mock makes."""
     if hasattr(type(function), name):
         return True
-    # Not of a plain function: `functools.wraps` copies the attributes of what it wraps.
-    is_function = issubclass(type(function), FunctionType)
-    return not is_function and name in getattr(function, "__dict__", ())
+    if issubclass(type(function), FunctionType):
+        return False  # `functools.wraps` copies the attributes of what it wraps
+    with suppress(Exception):  # from the object's own `__getattr__`
+        return name in function.__dict__
+    return False
 
 
 def is_bindable(function: TraceFunction) -> TypeGuard[BindableTraceFunction]:

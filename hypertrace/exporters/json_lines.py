@@ -136,6 +136,8 @@ def _finite(value: float) -> float | None:
 def _writer(to: Any) -> Write:
     if isinstance(to, str | os.PathLike):
         return _appender(to)
+    if isinstance(to, type):
+        raise TypeError(f"to must be an object, and {to.__name__} is a class: make one of it")
     if _can_be_called(getattr(to, "write", None)):
         return _file_writer(to)
     if _can_be_called(getattr(to, "info", None)):
@@ -145,14 +147,20 @@ def _writer(to: Any) -> Write:
         return to  # type: ignore[no-any-return]  # what it returns is ignored
     raise TypeError(
         "to must be a path, a text file or anything else with write(), a logger, or a function of "
-        f"the line that is no coroutine function, not {to!r}"
+        f"the line that is no coroutine or generator function, not {to!r}"
     )
 
 
+_NOT_RUN = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+"""Whether a function does nothing when it is called, and is to be awaited or iterated."""
+
+
 def _can_be_called(function: Any) -> bool:
-    """Whether a function does something when it is called, and is not to be awaited."""
+    """Whether a function does something when it is called."""
     called = getattr(function, "__call__", None)  # noqa: B004 -- the method itself is looked at
-    return callable(function) and not any(map(inspect.iscoroutinefunction, (function, called)))
+    return callable(function) and not any(
+        is_kind(one) for is_kind in _NOT_RUN for one in (function, called)
+    )
 
 
 def _file_writer(file: Any) -> Write:

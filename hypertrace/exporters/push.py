@@ -147,7 +147,7 @@ class PushExporter(Exporter):
             return False
         try:
             self._send_changes()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- the thread must go on
+        except BaseException as error:  # noqa: BLE001 -- the thread must go on
             self._fail(error)
             return False
         finally:

@@ -174,7 +174,8 @@ class Metrics:
     def read(self, since: Reading | None = None) -> Reading:
         """Return all families and points of this moment, those of the counting itself included.
 
-        Costs some 100 ns a series. Any thread may read; no thread that traces waits for it.
+        Costs some 100 ns a series, and some 5 µs one with spans. Any thread may read; no thread
+        that traces waits for it.
 
         Args:
             since: an earlier reading, to get what came in after it: differences of counters and

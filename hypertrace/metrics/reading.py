@@ -167,8 +167,7 @@ class Reading:
 def _difference(value: Value, earlier: Value) -> Value | None:
     """Return what was added to a value; None if nothing was."""
     if isinstance(value, HistogramReading) and isinstance(earlier, HistogramReading):
-        histogram = value.since(earlier)
-        return histogram if any(histogram.counts) else None
+        return None if value.counts == earlier.counts else value.since(earlier)
     if isinstance(value, HistogramReading) or isinstance(earlier, HistogramReading):
         return value
     return value - earlier or None

@@ -390,6 +390,24 @@ def test_a_function_that_wraps_one_stands_for_none() -> None:
     assert len(seen) == 2
 
 
+class Unbound:
+    """A trace function whose attributes cannot be looked at, as those of a proxy without object."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __call__(self, event: TraceEvent) -> None:
+        pass
+
+
+def test_attributes_that_cannot_be_looked_at_do_not_matter() -> None:
+    """What an object raises when it is asked for attributes is not raised where it is set."""
+    for function in (Unbound(), fan_out(Unbound(), print_nothing)):
+        set_trace_function(function)
+        Tracer("a").trace()
+    assert swallowed_errors() == 0
+
+
 def test_one_that_makes_up_attributes_stands_for_none() -> None:
     """A mock has any attribute, and gets its events itself."""
     mock = Mock()

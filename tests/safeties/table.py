@@ -1479,7 +1479,7 @@ PUSHING = (
     Safety(
         "push: an error does not end the thread",
         PUSH + "push.py",
-        "except (Exception, SystemExit) as error:",
+        "except BaseException as error:",
         "except ZeroDivisionError as error:",
         _push("push"),
     ),

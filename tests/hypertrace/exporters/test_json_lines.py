@@ -360,10 +360,25 @@ class Awaited:
     write = info = __call__
 
 
-@pytest.mark.parametrize("to", [None, 1, b"lines", object(), coroutine_function, Awaited()])
+def generator_function(line: str) -> Iterator[str]:
+    """Give a line to a caller that iterates."""
+    yield line
+
+
+@pytest.mark.parametrize(
+    "to", [None, 1, b"lines", object(), coroutine_function, Awaited(), generator_function]
+)
 def test_what_takes_no_lines_is_refused(to: object) -> None:
     """What is no path, file, logger or function, or is to be awaited, is an error."""
     with pytest.raises(TypeError, match="to must be a path, a text file"):
+        JsonLinesExporter(to)
+    assert exporter_threads() == []
+
+
+@pytest.mark.parametrize("to", [list, io.StringIO])
+def test_a_class_is_refused(to: type) -> None:
+    """A class is no function of a line, and no file either: its objects may be."""
+    with pytest.raises(TypeError, match=f"{to.__name__} is a class: make one of it"):
         JsonLinesExporter(to)
     assert exporter_threads() == []
 

@@ -100,7 +100,11 @@ class NamelessError(Exception):
         raise ValueError
 
 
-@pytest.mark.parametrize("error", [NamelessError(), SystemExit(3), MemoryError()])
+class Timeout(BaseException):
+    """An error that is no `Exception`, as the timeout of gevent is none."""
+
+
+@pytest.mark.parametrize("error", [NamelessError(), SystemExit(3), MemoryError(), Timeout()])
 @pytest.mark.parametrize("where", ["on_send", "on_encode"])
 def test_no_error_ends_the_thread(
     record: Callable[..., Recording],
