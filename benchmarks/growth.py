@@ -1,4 +1,4 @@
-"""How costs grow with the series, the threads and the live tracers."""
+"""Growth of costs with the series, the threads and the live tracers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures as a table, for a terminal and for the documentation."""
+"""Figures as a table, for a terminal and for the documentation."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ _INTRODUCTION = """\
 # What it costs
 
 Every figure is taken beside what it is compared with, in the same process, in turns of half a
-millisecond; each operation stands in a method of its own, whose call is part of the figure, for us
+millisecond; each operation stands in its own method, whose call is part of the figure, for us
 and for them. The ratios hold on other machines, the nanoseconds do not. `bash .ci/bench` measures
 again and writes this page; `.ci/run` fails when a ratio is 1.3 times past its promise.
 

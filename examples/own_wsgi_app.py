@@ -1,4 +1,4 @@
-"""A web application that serves its metrics itself, beside its own pages.
+"""Web application that serves its metrics itself, beside its own pages.
 
     python examples/own_wsgi_app.py    serves http://127.0.0.1:4345/hello?name=Ada and /metrics
 

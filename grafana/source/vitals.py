@@ -1,4 +1,4 @@
-"""What is asked of the whole application and of one class alike."""
+"""Vitals: panels for the whole application and for one class alike."""
 
 from . import queries
 from .graphs import graph

@@ -110,7 +110,7 @@ class FunctionSeries:
     def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
         """Return the label values that the events of a tracer have in common.
 
-        None where each object has series of its own, and where there is no room for further
+        None where each object has its own series, and where there is no room for further
         series: what is bound for such a tracer must not outlive it.
         """
         if self._own_series:

@@ -1,4 +1,4 @@
-"""The public names are the ones that `__all__` lists, and loading them is lazy."""
+"""Public names: those that `__all__` lists, loaded lazily."""
 
 import importlib
 import pkgutil

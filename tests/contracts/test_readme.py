@@ -1,4 +1,4 @@
-"""What the pages show is true: their Python runs, their shell lines parse."""
+"""Code on the pages: the Python runs, the shell lines parse."""
 
 import re
 import subprocess

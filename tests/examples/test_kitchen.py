@@ -1,4 +1,4 @@
-"""The kitchen in asyncio: always the same work, so all but the durations is known."""
+"""Kitchen in asyncio: always the same work, so all but the durations is known."""
 
 import subprocess
 import sys

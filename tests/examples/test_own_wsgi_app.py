@@ -1,4 +1,4 @@
-"""The web application that serves its metrics itself."""
+"""Web application that serves its metrics itself."""
 
 import runpy
 from pathlib import Path

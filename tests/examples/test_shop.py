@@ -1,4 +1,4 @@
-"""The shop: always the same work, so the numbers are known."""
+"""Shop: always the same work, so the numbers are known."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The dashboards as a person gets them: every panel explained, every query valid, all linked."""
+"""Dashboards as a person gets them: every panel explained, every query valid, all linked."""
 
 import json
 import re
@@ -78,7 +78,7 @@ def test_a_single_choice_is_no_pattern(board: Dashboard) -> None:
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
 def test_every_line_has_a_name(board: Dashboard, panel: Dashboard) -> None:
-    """Where there may be several lines or bars, each has a legend of its own."""
+    """Where there may be several lines or bars, each has its own legend."""
     if panel["type"] in LINES:
         assert all(target["legendFormat"] for target in panel["targets"])
 

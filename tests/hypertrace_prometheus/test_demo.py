@@ -1,4 +1,4 @@
-"""The demo's application: a library that is read, indexed and searched."""
+"""Demo's application: a library that is read, indexed and searched."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""A registry as a WSGI and an ASGI application."""
+"""Registry as a WSGI and an ASGI application."""
 
 from __future__ import annotations
 

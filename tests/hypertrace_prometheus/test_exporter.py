@@ -1,4 +1,4 @@
-"""The trace function that counts for Prometheus: what it may be given, and where it stands."""
+"""Trace function that counts for Prometheus: what it may be given, and where it stands."""
 
 from __future__ import annotations
 

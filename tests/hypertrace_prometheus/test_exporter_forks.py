@@ -1,4 +1,4 @@
-"""An exporter in forked children, and beside threads and signal handlers that stand still."""
+"""Exporter in forked children, and beside threads and signal handlers that stand still."""
 
 from __future__ import annotations
 

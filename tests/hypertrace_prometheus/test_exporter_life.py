@@ -1,4 +1,4 @@
-"""How an exporter starts and stops: what it leaves behind is nothing."""
+"""Start and stop of an exporter, which leaves nothing behind."""
 
 from __future__ import annotations
 

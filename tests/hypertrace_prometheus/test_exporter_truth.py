@@ -1,4 +1,4 @@
-"""What scrapes say while threads trace as fast as they can change, and what that holds."""
+"""Scrapes while threads trace as fast as they can: what may change, and what holds."""
 
 from __future__ import annotations
 

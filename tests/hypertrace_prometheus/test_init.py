@@ -1,4 +1,4 @@
-"""What the package loads, and what it says without the libraries of its extra."""
+"""Package imports: what is loaded, and the errors without the libraries of the extra."""
 
 import subprocess
 import sys

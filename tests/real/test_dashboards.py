@@ -1,4 +1,4 @@
-"""A real Prometheus answers every question of the dashboards and rules, and answers it right."""
+"""Queries of the dashboards and rules: a real Prometheus answers each, and correctly."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a real Prometheus has scraped is what the applications did, to the last call."""
+"""Counts that a real Prometheus has scraped: those of the applications, to the last call."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a server that asks for TLS, a client certificate and credentials."""
+"""Scrapes by a real Prometheus with TLS, a client certificate and credentials."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What other programs than Prometheus say of the metrics page."""
+"""Metrics page, as other programs than Prometheus judge it."""
 
 import subprocess
 import urllib.request

@@ -309,7 +309,7 @@ APPLICATION = (
         _core("dispatch"),
     ),
     Safety(
-        "a class in the place of one that is gone has a name of its own",
+        "a class in the place of one that is gone has its own name",
         CORE + "_silent.py",
         "    if known is not None and known[0]() is type(ctx):\n",
         "    if known is not None:\n",
@@ -862,7 +862,7 @@ SCRAPES = (
         _exposition("collection"),
     ),
     Safety(
-        "collectors of others run in threads of their own",
+        "collectors of others run in their own threads",
         EXPORTER + "exposition/collection.py",
         "elif bounded and not run.is_own and not run.is_quick:",
         "elif False:",

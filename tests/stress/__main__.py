@@ -19,7 +19,7 @@ CORES = {"compiled": "0", "pure Python": "1"}
 """A column each: what HYPERTRACE_PURE_PYTHON is for them."""
 
 LIMIT = 900
-"""Seconds after which pytest takes a test for hung; each program has a limit of its own."""
+"""Seconds after which pytest takes a test for hung; each program has its own limit."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The application is never touched: errors, odd values, interruptions and endings, at length."""
+"""Application that is never touched: errors, odd values, interruptions and endings, at length."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Packages that bring commands, as far as the command line can tell."""
+"""Packages that bring commands, as the command line sees them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

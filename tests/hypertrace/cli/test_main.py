@@ -1,4 +1,4 @@
-"""The program `hypertrace`."""
+"""Program `hypertrace`."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""An exporter that keeps what it sends, and can be made to fail or to hang."""
+"""Exporter that keeps what it sends, and can be made to fail or to hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted in a series: calls, durations of spans, how they ended, how many are open."""
+"""Aggregations: calls, durations of spans, how they ended, how many are open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which props may become labels."""
+"""Props that may become labels."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_the_longest_exemplar_is_taken(count: Count) -> None:
 
 
 def test_a_failed_span_has_its_exemplar(count: Count) -> None:
-    """The slow and the failed are what one looks for: each result has exemplars of its own."""
+    """The slow and the failed are what one looks for: each result has its own exemplars."""
     metrics = count(exemplar=lambda: {"trace_id": "a"})
     with Tracer("here").span() as span:
         span.fail()

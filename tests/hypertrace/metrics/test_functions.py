@@ -209,7 +209,7 @@ def test_code_that_is_edited_and_run_again_makes_no_new_series(
 
 
 def test_one_code_object_in_two_modules_is_counted_in_the_file_of_each(count: Count) -> None:
-    """Modules that run code of one `compile()` have labels of their own."""
+    """Modules that run code of one `compile()` have their own labels."""
     metrics = count()
     source = """
 class Plugin:

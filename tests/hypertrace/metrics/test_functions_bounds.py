@@ -1,4 +1,4 @@
-"""What `Metrics` holds of calls is bounded, and goes with the objects it is of."""
+"""Bounds of what `Metrics` holds of calls, and its release with the objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what hypertrace reports of an event to the label values of a series."""
+"""Label values of a series, made of what hypertrace reports of an event."""
 
 from __future__ import annotations
 

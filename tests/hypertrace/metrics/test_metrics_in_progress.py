@@ -1,4 +1,4 @@
-"""The gauge of spans that have not ended."""
+"""Gauge of spans that have not ended."""
 
 from __future__ import annotations
 

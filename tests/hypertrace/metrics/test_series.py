@@ -1,4 +1,4 @@
-"""The series of a metric, bounded, and what counts them."""
+"""Series of a metric, bounded, and what counts them."""
 
 from __future__ import annotations
 

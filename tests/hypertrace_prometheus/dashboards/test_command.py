@@ -1,4 +1,4 @@
-"""The commands `hypertrace dashboards` and `hypertrace dashboards push`."""
+"""Commands `hypertrace dashboards` and `hypertrace dashboards push`."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""The command `hypertrace demo`."""
+"""Command `hypertrace demo`."""
 
 import io
 import os
@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 
 @contextmanager
 def _program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command line in a process of its own, and see to its end."""
+    """Run the command line in its own process, and see to its end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hypertrace", *arguments],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The collectors of a registry, one by one."""
+"""Collectors of a registry, one by one."""
 
 from __future__ import annotations
 

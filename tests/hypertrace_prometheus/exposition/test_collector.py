@@ -1,4 +1,4 @@
-"""What an exporter shows to a registry of `prometheus_client`."""
+"""Families that an exporter shows to a registry of `prometheus_client`."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_health_metrics_tell_of_the_series() -> None:
     for number, error in enumerate((KeyError, ValueError, TypeError, None)):
         metrics(span(error, str(number)))
     assert _health(metrics, "hypertrace_series_limit") == dict.fromkeys(TABLES, 2)
-    # The calls took all room, so no span has a series of its own.
+    # The calls took all room, so no span has its own series.
     assert _health(metrics, "hypertrace_series") == dict(zip(TABLES, (2, 0, 2, 2), strict=True))
     overflowed = dict(zip(TABLES, (3 + 4, 4, 1, 2), strict=True))
     assert _health(metrics, "hypertrace_overflowed_updates_total") == overflowed

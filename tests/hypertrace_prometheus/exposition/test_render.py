@@ -1,4 +1,4 @@
-"""The text that Prometheus scrapes."""
+"""Text that Prometheus scrapes."""
 
 from __future__ import annotations
 

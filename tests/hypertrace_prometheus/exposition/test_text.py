@@ -1,4 +1,4 @@
-"""The text of hypertrace's own families."""
+"""Text of hypertrace's own families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections of the metrics server: workers, deadlines and bounds."""
+"""Connections of the metrics server: workers, deadlines and bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How connections end: with a network that fails, `stop()`, the end of the program, a fork."""
+"""Ends of connections: a network that fails, `stop()`, the end of the program, a fork."""
 
 from __future__ import annotations
 

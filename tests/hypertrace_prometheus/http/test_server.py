@@ -1,4 +1,4 @@
-"""The metrics server: its pages, over real sockets, and how it warns."""
+"""Metrics server: its pages, over real sockets, and how it warns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What could touch the application: trace functions that raise, props that misbehave, endings."""
+"""Risks for the application: trace functions that raise, props that misbehave, endings."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What could lose a count: threads, races, finalizers, signals, tasks, greenlets, odd clocks."""
+"""Risks for a count: threads, races, finalizers, signals, tasks, greenlets, odd clocks."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What could go wrong between processes, and at the end of one."""
+"""Risks between processes, and at the end of one."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What could go wrong with the metrics server: busy ports, clients that misbehave, many scrapes."""
+"""Risks of the metrics server: busy ports, clients that misbehave, many scrapes."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ ELSEWHERE = "127.0.0.2"
 
 
 class Application:
-    """Works and traces in a thread of its own; tells how much it did, and what it waited for."""
+    """Works and traces in its own thread; tells how much it did, and what it waited for."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -67,7 +67,7 @@ class Application:
 
 
 def _start(program: str, **arguments: Any) -> subprocess.Popen[str]:
-    """Start another of these programs in a process of its own."""
+    """Start another of these programs in its own process."""
     command = [sys.executable, "-m", "stress.programs", program, "120", json.dumps(arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -1,4 +1,4 @@
-"""What the programs have in common: reading pages, waiting, and threads that start together."""
+"""Tools of the programs: reading pages, waiting, and threads that start together."""
 
 import faulthandler
 import http.client
@@ -20,7 +20,7 @@ OVERFLOW = 'object_classname="<overflow>"'
 
 
 class Swarm:
-    """Traced in the ways that the core has paths of its own for."""
+    """Traced in the ways that the core has its own paths for."""
 
     def __init__(self, props: dict[str, object] | None = None) -> None:
         self.tracer = Tracer(self, props)
