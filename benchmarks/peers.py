@@ -101,7 +101,7 @@ class OpenTelemetry:
 
 
 class StatsD:
-    """A client that sends a datagram for each count, to a socket nobody reads."""
+    """A client that sends a datagram for each count, to a socket without a reader."""
 
     def __init__(self) -> None:
         """Open both sockets, on loopback."""

@@ -58,7 +58,7 @@ def table(results: Rows) -> list[list[str]]:
 
 
 def with_own(results: Rows, core: str, own: Sequence[Row]) -> Rows:
-    """Return rows to which one core adds some of its own; the others' figures are left out."""
+    """Return rows to which one core adds its own; the others' figures are left out."""
     blank = [replace(row, ours=nan) for row in own]
     return {each: [*rows, *(own if each == core else blank)] for each, rows in results.items()}
 
@@ -236,8 +236,8 @@ _HOW = """\
 
 - "Counted" is all there is: the caller resolved, the labels of the object, its parent and their
   props in place, ready to be scraped.
-- The peers count with as many labels, which the application gives them; autometrics runs in an
-  environment of its own with a bound `inc()` beside it, by which its figure is scaled; the
+- The peers count with as many labels, which the application gives them; autometrics runs in its own
+  environment with a bound `inc()` beside it, by which its figure is scaled; the
   JavaScript original runs on Node.js with the same classes, props and labels.
 - A promise is kept or broken by the ratio, or by the figure where it stands alone. The last column
   judges the compiled core; compare the ratio of the Python code with the promise yourself, where

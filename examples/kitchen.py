@@ -20,7 +20,7 @@ MINUTE = 0.001
 
 PATIENCE = 600 * MINUTE
 COOKING = {"soup": 10, "pasta": 15, "souffle": 20, "roast": 6000}
-"""Minutes. Nobody waits for the roast."""
+"""Minutes. No table waits for the roast."""
 
 TABLES = {
     "window": ["soup", "pasta", "pasta"],

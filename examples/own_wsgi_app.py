@@ -18,7 +18,7 @@ from hypertrace_prometheus import PrometheusExporter
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-# No port: the exporter starts no server of its own.
+# No port: the exporter starts no server.
 exporter = PrometheusExporter(allowed_props=["language"])
 set_trace_function(exporter)
 

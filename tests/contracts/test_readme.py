@@ -41,7 +41,7 @@ def _blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def _program(page: Path, port: int) -> str:
-    """Join the page's Python, each line where it stands in the page, so that tracebacks tell it."""
+    """Join the page's Python, each line where it stands in the page, so that tracebacks show it."""
     lines: list[str] = []
     for block in _blocks(page, "python"):
         lines += [""] * (block.line - 1 - len(lines))

@@ -41,7 +41,7 @@ def test_a_file_declares_objectives(declare: Callable[[str], list[Objective]]) -
 
 
 def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) -> None:
-    """A latency may be a bound of the exporter's own buckets, if the file tells them."""
+    """A latency may be a bound of the exporter's own buckets, if the file gives them."""
     (objective,) = declare("buckets = [0.3, 3]\n" + GOOD + "latency = 3\n")
     text = rules.text(objectives.groups([objective]))
     assert 'le="3.0"' in text
@@ -86,7 +86,7 @@ def test_awkward_names_are_escaped(
 
 
 def test_windows_and_factors_are_the_workbooks() -> None:
-    """Four alerts: two that wake somebody, two that can wait until the morning."""
+    """Four alerts: two that wake a person, two that can wait until the morning."""
     (group,) = objectives.groups([Objective("o", {"object_classname": "C"}, 0.99, None)])
     alerts = [
         (rule["labels"]["severity"], rule["labels"]["window"], rule["expr"])

@@ -113,7 +113,7 @@ def test_a_folder_may_be_chosen(grafana: Grafana) -> None:
     ids=lambda value: repr(value)[:50],
 )
 def test_a_refusal_is_told(grafana: Grafana, status: int, body: bytes, said: str) -> None:
-    """What Grafana says is told with the name of the dashboard and what to do."""
+    """The answer of Grafana is reported with the name of the dashboard and what to do."""
     grafana.status, grafana.body = status, body
     with pytest.raises(GrafanaError, match=r"^One: ") as caught:
         push(BOARDS, grafana.url, TOKEN)
@@ -198,7 +198,7 @@ def test_the_token_may_come_from_the_environment(
 def test_without_a_token_the_command_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No token at all is told in one line, and the exit code is 1."""
+    """A missing token is reported in one line, and the exit code is 1."""
     monkeypatch.delenv("GRAFANA_TOKEN", raising=False)
     assert main(["dashboards", "push"]) == 1
     assert "GRAFANA_TOKEN" in capsys.readouterr().err

@@ -273,7 +273,7 @@ def test_a_page_that_cannot_be_made_is_logged_and_not_shown(
 ) -> None:
     """When there is nothing to show, the client gets one line and the log gets the traceback."""
     registry = CollectorRegistry()
-    # A class of its own: others may have been logged less than a minute ago.
+    # A separate class: others may have been logged less than a minute ago.
     registry.register(type("Broken", (Failing,), {})())
     reply = call(registry)
     assert reply.status == "500 Internal Server Error"

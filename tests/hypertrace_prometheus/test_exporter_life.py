@@ -241,7 +241,7 @@ def test_without_a_port_there_is_no_server() -> None:
 
 
 def test_the_server_is_known_while_it_runs() -> None:
-    """Port and address are told until the exporter is stopped."""
+    """Port and address are known until the exporter is stopped."""
     exporter = PrometheusExporter(0)
     assert exporter.port
     assert exporter.url == f"http://127.0.0.1:{exporter.port}/metrics"
@@ -273,7 +273,7 @@ def test_an_exporter_can_be_stopped_by_several_threads() -> None:
         def stop(_: int, exporter: PrometheusExporter = exporter) -> None:
             try:
                 exporter.stop()
-            except Exception as error:  # noqa: BLE001 -- told by the test
+            except Exception as error:  # noqa: BLE001 -- reported by the test
                 failed.append(error)
 
         in_threads(*(partial(stop, index) for index in range(4)))

@@ -387,7 +387,7 @@ def test_threads_that_append_fold_and_read_lose_nothing() -> None:
 
 
 def test_each_result_has_a_histogram_of_its_own() -> None:
-    """Spans are told apart by how they ended, and all are finished."""
+    """Spans are distinguished by how they ended, and all are finished."""
     spans = Spans(KEY, BOUNDS)
     for result in ("ok", "error", "ok", "cancelled"):
         spans.started.increment()

@@ -79,7 +79,7 @@ def test_a_trace_that_is_not_sampled_has_none(count: Count) -> None:
 
 
 def test_opentelemetry_is_not_loaded_for_it() -> None:
-    """As long as the application does not use OpenTelemetry, nobody loads it."""
+    """As long as the application does not use OpenTelemetry, it is not loaded."""
     code = (
         "import sys\n"
         "from hypertrace.metrics.exemplars import is_never, opentelemetry_exemplar\n"

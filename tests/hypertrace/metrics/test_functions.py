@@ -120,7 +120,7 @@ def test_ids_tell_calls_of_one_line_apart(count: Count) -> None:
 
 
 def test_values_that_are_equal_but_other_texts_are_other_series(count: Count) -> None:
-    """1, True and 1.0 are told apart, the first time and every time."""
+    """1, True and 1.0 are distinguished, the first time and every time."""
     metrics = count(allowed_props=["topic"])
     swarm = Swarm()
     for _ in range(3):

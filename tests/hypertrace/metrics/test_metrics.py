@@ -75,7 +75,7 @@ def test_a_span_is_counted_in_buckets(count: Count, span_clock: Clock) -> None:
 
 
 def test_each_result_is_counted_for_itself(count: Count, span_clock: Clock) -> None:
-    """Spans that end well, fail, are cancelled or handle a failure are told apart."""
+    """Spans that end well, fail, are cancelled or handle a failure are distinguished."""
     metrics = count()
     cart = Cart()
     errors = (KeyError(), ValueError(), asyncio.CancelledError(), GeneratorExit(), SystemExit())

@@ -199,7 +199,7 @@ def test_series_of_an_owner_go_with_its_tracer() -> None:
 
 
 def test_room_is_freed_without_a_scrape() -> None:
-    """A new series takes the place of one whose owner is gone, though nobody reads them."""
+    """A new series takes the place of one whose owner is gone, without a reading in between."""
     series = counters(1)
     for number in range(100):
         tracer = FakeTracer()

@@ -185,7 +185,7 @@ def test_the_health_metrics_tell_of_the_series() -> None:
 
 
 def test_the_health_metrics_tell_of_swallowed_errors() -> None:
-    """Errors of trace functions are counted, whoever raised them."""
+    """Errors of trace functions are counted, of every trace function."""
     name = "hypertrace_swallowed_errors_total"
     assert _health(counted(), name) == {"": 0}
 
@@ -229,7 +229,7 @@ def test_the_health_metrics_tell_of_dropped_events() -> None:
 
 
 def test_the_health_metrics_tell_of_collectors_that_failed() -> None:
-    """Failures of other collectors are counted by their class, whoever reads the registry."""
+    """Failures of other collectors are counted by their class, for every reader of the registry."""
     collector = ExporterCollector(counted())
     registry = CollectorRegistry()
     registry.register(collector)

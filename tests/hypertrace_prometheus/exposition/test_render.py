@@ -197,7 +197,7 @@ def gauge(name: str, labels: dict[str, str], value: float) -> Metric:
 
 
 def failed(page: str) -> dict[str, float]:
-    """Give the failures that a page tells of, by the name of the class without its module."""
+    """Give the failures that a page shows, by the name of the class without its module."""
     return {name: value for name, value in watched(page).items() if value}
 
 

@@ -51,7 +51,7 @@ class Work:
 
 
 class Shared(SingleFlight[str, int]):
-    """SingleFlight that tell how many threads have come, so that no test needs to sleep."""
+    """SingleFlight that report how many threads have come, so that no test needs to sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,7 +297,7 @@ def test_who_hangs_keeps_nobody_waiting_for_ever(
     first = pool.submit(shared.one, "page", hanging)
     assert hanging.started.wait(WAIT)
     assert pool.submit(shared.one, key, work).result(WAIT) == 1
-    # The turn was taken from who hangs: now nobody waits for it.
+    # The hung thread lost its turn: now no thread waits for it.
     monkeypatch.setattr(single_flight, "_PATIENCE", WAIT)
     assert pool.submit(shared.one, "third page", work).result(WAIT / 2) == 2
     hanging.proceed.set()

@@ -232,7 +232,7 @@ def tasks(number: int, calls: int) -> dict[str, Any]:
 
 
 def greenlets(number: int, calls: int) -> dict[str, Any]:
-    """Count in greenlets. Whoever imported this chose whether gevent patched before or after."""
+    """Count in greenlets. The importer chose whether gevent patched before or after."""
     import gevent  # noqa: PLC0415
 
     exporter = PrometheusExporter(allowed_props=["peer"], collect_defaults=False)
@@ -268,7 +268,7 @@ def greenlets_patched_after(number: int, calls: int) -> dict[str, Any]:
 
 
 def odd_durations(spans: int, seed: int) -> dict[str, Any]:
-    """Tell of spans of odd durations between good ones, while the clocks jump about."""
+    """Report spans of odd durations between good ones, while the clocks jump about."""
     draw = random.Random(seed)
     exporter = PrometheusExporter(exemplar=lambda: {"trace_id": "a"}, collect_defaults=False)
     set_trace_function(exporter)
