@@ -151,8 +151,7 @@ def _losses() -> list[Panel]:
     return [
         graph(
             "Overflowed updates",
-            "Updates in a second that found no room for their own series. Should be zero, "
-            "always.",
+            "Updates in a second that found no room for their own series. Should be zero, always.",
             Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
             unit=CALLS_A_SECOND,
             size=_QUARTER,

@@ -80,8 +80,8 @@ def top(expression: str, count: int = TOP) -> str:
 def busiest(expression: str, selected: str, *by: str, count: int = TOP) -> str:
     """Keep the series whose counter rose most over the whole time range.
 
-    A plain `topk` decides again at each step, so that a graph gets many more lines than it asks for,
-    with holes in them.
+    A plain `topk` decides again at each step, so that a graph gets many more lines than it asks
+    for, with holes in them.
 
     Args:
         expression: has the labels `by`.

@@ -121,7 +121,7 @@ class FunctionSeries:
         return key if key in self._share_keys else None
 
     def calls_at(self, site: Site, props: Values) -> Calls:
-        """Return the series of the calls of a site with the label values of their own props."""
+        """Return the series of the calls of a site for the label values of their props."""
         values, caller, owner = site
         return self.calls.get((values, props), caller, owner)
 

@@ -136,7 +136,7 @@ def test_a_question_asked_again_comes_from_the_cache(
 def test_the_cache_forgets_the_least_recently_used(
     library: Library, events: list[TraceEvent]
 ) -> None:
-    """A full cache evicts, and the engine's lambda that is called for it is traced under its name."""
+    """A full cache evicts, and the engine's lambda that it calls is traced under its name."""
     ledger = Ledger()
     engine = SearchEngine(library.index, ledger, cache_size=2, parent=library.tracer)
     for question in ("letters", "numbers", "letters", "decoder", "letters", "numbers"):

@@ -157,7 +157,7 @@ def test_calls_and_their_durations_agree_at_the_limit(export: Export) -> None:
 def test_what_interrupts_the_end_of_a_span_is_counted(
     export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without OpenTelemetry a signal handler that traces is counted at each step of a failed span."""
+    """Without OpenTelemetry a signal handler's calls count at each step of a failed span."""
     monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
     exporter = export()
     tracer, handler = Tracer("thing"), Tracer("handler")

@@ -250,14 +250,14 @@ def test_the_demo_command_prints_what_prometheus_says(
         prometheus = start_prometheus(_port(printed))
         prometheus.wait_for_scrape("hypertrace")
         final = re.findall(r"([\d,]+) (calls traced|questions|texts indexed)", printed)
-        printed = {what: int(count.replace(",", "")) for count, what in final}
-        assert printed["calls traced"] == _sum(prometheus)
+        totals = {what: int(count.replace(",", "")) for count, what in final}
+        assert totals["calls traced"] == _sum(prometheus)
         assert (
-            printed["questions"]
+            totals["questions"]
             == _sum(prometheus, 'object_classname="Library",caller_functionname="ask"')
             == 20
         )
-        assert printed["texts indexed"] == _sum(prometheus, 'object_classname="Shard",id="insert"')
+        assert totals["texts indexed"] == _sum(prometheus, 'object_classname="Shard",id="insert"')
 
 
 def test_the_shop_is_counted(root: Path, start_prometheus: Callable[[int], Prometheus]) -> None:

@@ -14,7 +14,7 @@ Note = Callable[..., None]
 def test_a_trace_function_that_always_raises(
     run: Run, scale: Scale, figure: Note, *, bound: bool
 ) -> None:
-    """Each error is counted, logged or reported as left out; none comes out, nothing is detached."""
+    """Each error is counted, logged or reported as left out; none escapes, nothing is detached."""
     calls = scale(20_000, 1_000_000)
     found = run("application.raising", 120, calls=calls, bound=bound)
     figure("errors of a trace function that always raises", found["counted"], "", "= calls")

@@ -85,7 +85,9 @@ def test_failures_are_logged_once_a_minute(
     for seconds in (0, 1, 58, 2):
         now[0] += seconds
         exporter.flush()
-    message = "Recording could not send its metrics, and will try again: OSError: the network is down"
+    message = (
+        "Recording could not send its metrics, and will try again: OSError: the network is down"
+    )
     assert [record.getMessage() for record in caplog.records] == [
         f"{message} (0 more failures not logged)",
         f"{message} (2 more failures not logged)",

@@ -266,7 +266,7 @@ def test_a_result_that_no_span_has_makes_no_series(result: Any) -> None:
 
 
 def test_a_span_whose_props_changed_ends_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is open where it started and finished where it ends; no reader sees fewer than none open."""
+    """It is open where it started and finished where it ends; the number open is never below 0."""
     metrics, here, seen = FakeEnds(), Spans(KEY, (1.0,)), []
     end = Spans.end
 

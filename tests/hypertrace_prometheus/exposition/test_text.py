@@ -64,7 +64,7 @@ NAMES = ("class", "n")
 
 
 def series(*numbers: int) -> list[Series]:
-    """Give a series for each number, each of its own call site."""
+    """Give a series for each number, each from a separate call site."""
     return [Series(((f"C{number}",), (str(number),))) for number in numbers]
 
 
