@@ -1,4 +1,4 @@
-"""Takes the figures and prints the table: `python -m benchmarks --help`."""
+"""Command that takes the figures and prints the table: `python -m benchmarks --help`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of the dashboards in docs/images: `python grafana/pictures`.
+"""Program that draws the pictures of the dashboards in docs/images: `python grafana/pictures`.
 
 It runs the demo under a Prometheus for some minutes, asks what the dashboards ask, lets Grafana's
 own components draw the answers in Chromium, and takes pictures. It needs hypertrace installed with

@@ -1,4 +1,4 @@
-"""Writes the dashboards, or reports whether those that are committed are the ones it would write.
+"""Command that writes the dashboards, or reports whether the committed ones are up to date.
 
     python -m grafana.source            write them
     python -m grafana.source --check    exit code 1 and the names of those that differ

@@ -1,4 +1,4 @@
-"""Recording and alerting rules for Prometheus, for anyone's counter."""
+"""Recording and alerting rules for Prometheus, for a counter of any name."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -53,7 +53,7 @@ Answers = tuple[Answer, ...]
 class QueryCache:
     """The answers given last. Every method may be called from any thread.
 
-    `on_evict` is called with the words whose answers had to go.
+    `on_evict` is called with the words whose answers it removes.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class SearchEngine:
 
 
 def _neighbours(word: str) -> Iterator[str]:
-    """Yield what `word` may have been before one slip of the pen."""
+    """Yield what `word` may have been before one typing error."""
     splits: Sequence[tuple[str, str]] = [(word[:at], word[at:]) for at in range(len(word) + 1)]
     letters = string.ascii_lowercase
     yield from (head + tail[1] + tail[0] + tail[2:] for head, tail in splits if len(tail) > 1)

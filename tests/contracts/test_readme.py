@@ -51,7 +51,7 @@ def _program(page: Path, port: int) -> str:
 
 
 def _make_secrets(folder: Path) -> None:
-    """Write the certificates and credentials that a page speaks of."""
+    """Write the certificates and credentials that a page names."""
     authority = trustme.CA()
     certificate = authority.issue_cert("shop.internal")
     certificate.private_key_pem.write_to_path(folder / "metrics.key")

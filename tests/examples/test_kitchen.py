@@ -36,7 +36,7 @@ def _sums(samples: list[Sample], name: str, *labels: str) -> Counter[tuple[str, 
 
 
 def test_each_dish_ends_as_it_must(samples: list[Sample]) -> None:
-    """Coroutines that return, raise and are called off are distinguished."""
+    """Coroutines that return, raise and are cancelled are distinguished."""
     name = "function_duration_seconds_count"
     labels = ("caller_functionname", "caller_props_dish", "result")
     assert _sums(samples, name, *labels) == {

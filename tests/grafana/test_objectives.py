@@ -66,7 +66,9 @@ def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) 
         ("buckets = 3\n" + GOOD, "buckets"),
     ],
 )
-def test_a_mistake_is_told(declare: Callable[[str], list[Objective]], text: str, said: str) -> None:
+def test_a_mistake_is_reported(
+    declare: Callable[[str], list[Objective]], text: str, said: str
+) -> None:
     """What makes no sense is a ValueError that names the file, the objective and the mistake."""
     with pytest.raises(ValueError, match=r"objectives\.toml") as caught:
         declare(text)

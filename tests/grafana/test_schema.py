@@ -1,4 +1,4 @@
-"""TypeScript finds nothing wrong with the dashboards: they are what Grafana's own types say."""
+"""Dashboards for TypeScript: they are what Grafana's own types say."""
 
 import json
 import os

@@ -169,7 +169,7 @@ def test_a_volume_read_again_replaces_its_documents(
     assert _count(events, "Shard._remove").total() == 5
 
 
-def test_the_parent_tells_what_an_object_works_for(
+def test_the_parent_says_what_an_object_works_for(
     library: Library, events: list[TraceEvent]
 ) -> None:
     """A tokenizer is counted under the shard or the engine that holds it."""

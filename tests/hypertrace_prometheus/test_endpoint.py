@@ -226,7 +226,7 @@ def test_a_small_page_is_not_compressed(registry: CollectorRegistry) -> None:
     assert "Content-Encoding" not in call(registry, accept_encoding="gzip").headers
 
 
-def test_caches_are_told_what_the_page_depends_on(registry: CollectorRegistry) -> None:
+def test_caches_learn_what_the_page_depends_on(registry: CollectorRegistry) -> None:
     """The page may not be stored or sniffed, and names the headers it depends on."""
     headers = call(registry).headers
     assert headers["Vary"] == "Accept, Accept-Encoding"

@@ -1,4 +1,4 @@
-"""Exporter in forked children, and beside threads and signal handlers that stand still."""
+"""Exporter in forked children, and beside threads and signal handlers that hang."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def test_a_collector_of_any_class_keeps_no_exporter_from_starting() -> None:
         assert "function_counter_total" in expose(registry, bounded=True).text().decode()
 
 
-def test_an_exporter_that_nobody_holds_is_freed() -> None:
+def test_an_exporter_without_references_is_freed() -> None:
     """Nothing of the packages keeps an exporter that was stopped."""
     exporter = PrometheusExporter(0)
     exporter.metrics()

@@ -1,4 +1,4 @@
-"""Every safety, and how to take it away: which text of which file is replaced by what.
+"""Safeties, and how to remove each: which text of which file is replaced by what.
 
 Where two safeties hold the same thing, each stands here by itself, with the case that it alone is
 there for.
@@ -967,7 +967,7 @@ SCRAPES = (
         _exposition("single_flight"),
     ),
     Safety(
-        "who waits for a collection does not wait for ever",
+        "a thread does not wait for a collection for ever",
         EXPORTER + "exposition/single_flight.py",
         "while not (run.has_ended or run.is_overdue):",
         "while not run.has_ended:",

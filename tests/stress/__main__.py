@@ -1,4 +1,4 @@
-"""Runs the stress tests in full on both cores, and prints what they measured.
+"""Program that runs the stress tests in full on both cores, and prints what they measured.
 
 `--write PAGE` puts the table between the marks in a page of the documentation.
 """

@@ -148,7 +148,7 @@ def test_what_sending_traces_is_dropped(record: Callable[..., Recording]) -> Non
     assert dropped_events() == 2
 
 
-def test_nobody_waits_for_a_receiver_that_hangs(record: Callable[..., Recording]) -> None:
+def test_no_caller_waits_for_a_receiver_that_hangs(record: Callable[..., Recording]) -> None:
     """While sending hangs, tracing goes on, and `flush` and `stop` wait as long as they say."""
     exporter, hanging = record(), Hanging()
     tracer = Tracer("object")

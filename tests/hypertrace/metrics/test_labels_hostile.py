@@ -1,4 +1,4 @@
-"""Values, names and classes that do their worst, and the label values that are made of them."""
+"""Hostile values, names and classes, and the label values that are made of them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_hostile_names_of_files_and_modules_are_taken() -> None:
         ("zip:/srv/lib.zip/app.py", "app.py"),
     ],
 )
-def test_what_is_no_file_tells_no_path(
+def test_what_is_no_file_shows_no_path(
     monkeypatch: pytest.MonkeyPatch, filename: str, path: str
 ) -> None:
     """Code that was made at run time may be called after a file, whose folder is not shown."""

@@ -120,7 +120,7 @@ def test_an_index_finds_what_a_recorder_counts() -> None:
     assert recording.asked == [(topic, "") for topic in ("a", "b", "['a']", "['a']")]
 
 
-def test_an_index_tells_apart_what_says_that_it_is_equal() -> None:
+def test_an_index_distinguishes_what_says_that_it_is_equal() -> None:
     """A value that says it equals a text which was counted before is counted by its own."""
     recording = Recording()
     for topic in ("a", EqualToText(), "a"):
@@ -242,7 +242,7 @@ def test_a_simple_span_is_no_more_than_an_append() -> None:
     assert (here.read().finished, here.read().open) == (3, 0)
 
 
-def test_a_span_with_more_to_tell_has_no_list() -> None:
+def test_a_span_with_more_to_report_has_no_list() -> None:
     """Where exemplars are wanted, the end of each span is reported."""
     metrics = FakeEnds(exemplar={"trace_id": "a"})
     here = Spans(KEY, (1.0,))

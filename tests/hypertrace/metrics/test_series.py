@@ -93,7 +93,7 @@ def test_equal_label_values_are_one_series() -> None:
     assert len(series) == 3
 
 
-def test_values_of_a_call_site_and_of_its_calls_are_told_apart() -> None:
+def test_values_of_a_call_site_and_of_its_calls_are_distinguished() -> None:
     """The same text as the value of another label is another series."""
     series = counters(10)
     found = [series.get(key(**{name: "x"}), CALLER) for name in (CLASS, "n", "f")]
@@ -445,7 +445,7 @@ def test_threads_that_race_for_series_count_exactly() -> None:
         sys.setswitchinterval(interval)
 
 
-def test_nobody_waits_for_who_is_stuck_in_the_making() -> None:
+def test_no_thread_waits_for_one_that_hangs_in_the_making() -> None:
     """A finalizer in the midst of a new series may wait for a lock whose holder makes series."""
     application, stuck = threading.Lock(), threading.Event()
 

@@ -111,7 +111,7 @@ def test_dashboards_are_those_that_the_options_ask_for(tmp_path: Path) -> None:
         (["README.md/below"], "README.md"),
     ],
 )
-def test_dashboards_that_cannot_be_are_told_in_one_line(
+def test_impossible_dashboards_are_reported_in_one_line(
     options: list[str],
     message: str,
     root: Path,

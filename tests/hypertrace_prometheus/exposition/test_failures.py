@@ -74,7 +74,7 @@ def test_a_class_is_logged_once_a_minute(
     assert counts(counted)[NAME] == 6
 
 
-def test_threads_are_told_exactly(
+def test_threads_are_reported_exactly(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of failures in threads at once one is logged, and the next line counts all the others."""

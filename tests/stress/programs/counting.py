@@ -301,7 +301,7 @@ def odd_durations(spans: int, seed: int) -> dict[str, Any]:
 
 
 def clock_that_jumps(spans: int) -> dict[str, Any]:
-    """Time spans by a clock that goes back, stands still, and is no number for a while."""
+    """Time spans by a clock that goes back, stops, and is no number for a while."""
     exporter = PrometheusExporter(collect_defaults=False)
     set_trace_function(exporter)
     tracer = Tracer("clock")

@@ -344,7 +344,7 @@ def _is_wrong(answer: bytes, status: str, path: str | None) -> bool:
 
 def _answer(port: int, request: bytes) -> bytes:
     with connected(port) as client:
-        # It may hang up in the middle of what it does not want to read.
+        # It may close the connection before it has read all.
         with suppress(OSError):
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
