@@ -1,4 +1,4 @@
-"""The optional compiled core; all else stands in pyproject.toml."""
+"""Optional compiled core; all else stands in pyproject.toml."""
 
 from setuptools import Extension, setup
 

@@ -1,4 +1,4 @@
-"""Takes the figures and prints the table: `python -m benchmarks --help`."""
+"""Command that takes the figures and prints the table: `python -m benchmarks --help`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _options() -> argparse.Namespace:
 
 
 def _apart(name: str, effort: Effort, core: str) -> list[Row]:
-    """Return the rows of a file, taken in a process of its own: none leaves another anything."""
+    """Return the rows of a file, taken in its own process: none leaves another anything."""
     os.environ["HYPERTRACE_PURE_PYTHON"] = CORES[core]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as process:

@@ -1,4 +1,4 @@
-"""Run in autometrics' own environment: prints what it costs, beside a bound `inc()`."""
+"""Program in autometrics' own environment: prints what it costs, beside a bound `inc()`."""
 
 from __future__ import annotations
 

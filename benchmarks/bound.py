@@ -1,4 +1,4 @@
-"""The bound counter of `prometheus_client`, which every count is compared with.
+"""Bound counter of `prometheus_client`, which every count is compared with.
 
 It needs no library but that one, so that it runs in any environment.
 """

@@ -1,4 +1,4 @@
-"""What the compiled core promises beyond the Python code; see `hypertrace.COMPILED`."""
+"""Promises of the compiled core beyond the Python code; see `hypertrace.COMPILED`."""
 
 from __future__ import annotations
 

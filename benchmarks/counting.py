@@ -1,4 +1,4 @@
-"""A `trace()` that is counted, with its caller and all labels, costs less than a bound `inc()`."""
+"""Counted `trace()`: with its caller and all labels it costs less than a bound `inc()`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to make an object that holds a tracer, beyond the object itself."""
+"""Cost of making an object that holds a tracer, beyond the object itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Small:
 
 
 class Maker:
-    """Makes things, each in a method of its own."""
+    """Makes things, each in its own method."""
 
     def __init__(self) -> None:
         """Have a parent for what it makes."""

@@ -1,4 +1,4 @@
-"""`@traced` costs no more than a bound timer, and little while tracing is off."""
+"""Decorator `@traced`: costs no more than a bound timer, and little while tracing is off."""
 
 from __future__ import annotations
 

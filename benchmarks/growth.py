@@ -1,4 +1,4 @@
-"""How costs grow with the series, the threads and the live tracers."""
+"""Growth of costs with the series, the threads and the live tracers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def figures() -> Iterator[Figure]:
 
 
 class Asked:
-    """Is asked for one topic after another, in an order that caches do not like."""
+    """Receives one topic after another, in an order that caches do not expect."""
 
     def __init__(self, series: int) -> None:
         """Know so many topics; trace and count each once."""

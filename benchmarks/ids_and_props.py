@@ -1,4 +1,4 @@
-"""An id or a prop adds a little to a `trace()`, in `hypertrace` and in its peers."""
+"""Ids and props: each adds a little to a `trace()`, in `hypertrace` and in its peers."""
 
 from __future__ import annotations
 

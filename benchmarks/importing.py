@@ -1,4 +1,4 @@
-"""Importing `hypertrace` takes milliseconds, and none of the libraries that exporters need."""
+"""Import of `hypertrace`: takes milliseconds, and none of the libraries that exporters need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How figures are taken, so that their ratios hold on a machine that is busy with other things."""
+"""Measurements whose ratios hold on a machine that is busy with other things."""
 
 from __future__ import annotations
 

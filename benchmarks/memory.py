@@ -1,4 +1,4 @@
-"""What a tracer and a series occupy."""
+"""Memory that a tracer and a series occupy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of one Python, as JSON: `python -m benchmarks.one_python ROUNDS TURN`.
+"""Figures of one Python, as JSON: `python -m benchmarks.one_python ROUNDS TURN`.
 
 Run by `pythons`, in an environment that has no other peer than `prometheus_client`.
 """

@@ -1,4 +1,4 @@
-"""The classes that are traced in the benchmarks: a swarm in an application."""
+"""Classes that are traced in the benchmarks: a swarm in an application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others offer for the same job, each operation in a method of its own.
+"""Other libraries for the same job, each operation in its own method.
 
 All count one call of a method with the same labels: those that hypertrace finds out by itself.
 """
@@ -101,7 +101,7 @@ class OpenTelemetry:
 
 
 class StatsD:
-    """A client that sends a datagram for each count, to a socket nobody reads."""
+    """A client that sends a datagram for each count, to a socket without a reader."""
 
     def __init__(self) -> None:
         """Open both sockets, on loopback."""
@@ -167,7 +167,7 @@ class LabelledTimer:
 def autometrics(bound_here: float) -> dict[str, float]:
     """Return what a call of an empty method under `@autometrics` costs, in ns.
 
-    It runs in an environment of its own, with a bound `inc()` beside it: the ratio of the two
+    It runs in its own environment, with a bound `inc()` beside it: the ratio of the two
     carries over to a run in which that costs `bound_here`. Empty where the environment is missing.
     """
     if not AUTOMETRICS_PYTHON.exists():

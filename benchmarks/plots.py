@@ -1,4 +1,4 @@
-"""Draws how costs grow."""
+"""Plots of how costs grow."""
 
 from __future__ import annotations
 

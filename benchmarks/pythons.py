@@ -1,4 +1,4 @@
-"""What a `trace()` costs on each Python: `python -m benchmarks.pythons INTERPRETER …`.
+"""Cost of a `trace()` on each Python: `python -m benchmarks.pythons INTERPRETER …`.
 
 Each interpreter gets a virtual environment with this checkout and `prometheus_client` installed.
 Each core is measured there in its own process, by `one_python`.

@@ -1,4 +1,4 @@
-"""The figures as a table, for a terminal and for the documentation."""
+"""Figures as a table, for a terminal and for the documentation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def table(results: Rows) -> list[list[str]]:
 
 
 def with_own(results: Rows, core: str, own: Sequence[Row]) -> Rows:
-    """Return rows to which one core adds some of its own; the others' figures are left out."""
+    """Return rows to which one core adds its own; the others' figures are left out."""
     blank = [replace(row, ours=nan) for row in own]
     return {each: [*rows, *(own if each == core else blank)] for each, rows in results.items()}
 
@@ -206,7 +206,7 @@ _INTRODUCTION = """\
 # What it costs
 
 Every figure is taken beside what it is compared with, in the same process, in turns of half a
-millisecond; each operation stands in a method of its own, whose call is part of the figure, for us
+millisecond; each operation stands in its own method, whose call is part of the figure, for us
 and for them. The ratios hold on other machines, the nanoseconds do not. `bash .ci/bench` measures
 again and writes this page; `.ci/run` fails when a ratio is 1.3 times past its promise.
 
@@ -236,8 +236,8 @@ _HOW = """\
 
 - "Counted" is all there is: the caller resolved, the labels of the object, its parent and their
   props in place, ready to be scraped.
-- The peers count with as many labels, which the application gives them; autometrics runs in an
-  environment of its own with a bound `inc()` beside it, by which its figure is scaled; the
+- The peers count with as many labels, which the application gives them; autometrics runs in its own
+  environment with a bound `inc()` beside it, by which its figure is scaled; the
   JavaScript original runs on Node.js with the same classes, props and labels.
 - A promise is kept or broken by the ratio, or by the figure where it stands alone. The last column
   judges the compiled core; compare the ratio of the Python code with the promise yourself, where

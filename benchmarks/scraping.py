@@ -1,4 +1,4 @@
-"""A scrape writes each series as text that was rendered before, and holds nobody up."""
+"""Scrapes: each writes series as text that was rendered before, and delays no thread."""
 
 from __future__ import annotations
 

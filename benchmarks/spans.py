@@ -1,4 +1,4 @@
-"""A span gives more than a bound timer, and costs less."""
+"""Spans: each gives more than a bound timer, and costs less."""
 
 from __future__ import annotations
 

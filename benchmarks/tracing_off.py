@@ -1,4 +1,4 @@
-"""While no trace function is set, a trace costs what an empty method costs."""
+"""Tracing that is off: a trace then costs what an empty method costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kitchen in asyncio: spans and `@traced` around what waits, fails and is called off.
+"""Kitchen in asyncio: spans and `@traced` around coroutines that wait, fail and are cancelled.
 
     python examples/kitchen.py           serves its metrics on http://127.0.0.1:4346/metrics
     python examples/kitchen.py --once    prints them and ends
@@ -20,7 +20,7 @@ MINUTE = 0.001
 
 PATIENCE = 600 * MINUTE
 COOKING = {"soup": 10, "pasta": 15, "souffle": 20, "roast": 6000}
-"""Minutes. Nobody waits for the roast."""
+"""Minutes. No table waits for the roast."""
 
 TABLES = {
     "window": ["soup", "pasta", "pasta"],

@@ -1,4 +1,4 @@
-"""A job at night that ends before anything could scrape it: its counts are lines of JSON.
+"""Job at night that ends before a scrape is possible: its counts are lines of JSON.
 
     python examples/night_job.py                 prints a line of JSON at its end
     python examples/night_job.py metrics.jsonl   appends it to a file

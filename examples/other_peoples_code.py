@@ -58,7 +58,7 @@ def main() -> None:
 
     routing.undo()
     requests.undo()
-    client.get("/")  # nobody sees this one
+    client.get("/")  # this one is not traced
 
     print(f"The metrics are at {exporter.url}", flush=True)
     if arguments.once:

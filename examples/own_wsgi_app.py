@@ -1,4 +1,4 @@
-"""A web application that serves its metrics itself, beside its own pages.
+"""Web application that serves its metrics itself, beside its own pages.
 
     python examples/own_wsgi_app.py    serves http://127.0.0.1:4345/hello?name=Ada and /metrics
 
@@ -18,7 +18,7 @@ from hypertrace_prometheus import PrometheusExporter
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-# No port: the exporter starts no server of its own.
+# No port: the exporter starts no server.
 exporter = PrometheusExporter(allowed_props=["language"])
 set_trace_function(exporter)
 

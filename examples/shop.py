@@ -1,4 +1,4 @@
-"""A small shop: three classes with tracers, and what Prometheus gets to see of them.
+"""Small shop: three classes with tracers, and their metrics as Prometheus reads them.
 
     python examples/shop.py           serves its metrics on http://127.0.0.1:4344/metrics
     python examples/shop.py --once    prints them and ends

@@ -1,4 +1,4 @@
-"""The Prometheus exporter: shows the readings of a `Metrics` to Prometheus, and serves them.
+"""Prometheus exporter: shows the readings of a `Metrics` to Prometheus, and serves them.
 
 `prometheus_client` and the server load when an exporter is made, not when this is imported.
 """

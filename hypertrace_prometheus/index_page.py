@@ -1,4 +1,4 @@
-"""The index page of the metrics server: what is served, and how to scrape it.
+"""Index page of the metrics server: the paths that it serves, and how to scrape them.
 
 The page loads no other file, and its policy header forbids it.
 """

@@ -43,7 +43,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Give a function that finds a TCP port on loopback that nobody listens on."""
+    """Give a function that finds a TCP port on loopback without a listener."""
 
     def find() -> int:
         with socket.socket() as probe:

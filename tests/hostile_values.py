@@ -1,4 +1,4 @@
-"""Values, names and classes that do their worst, each with the text that shows it best."""
+"""Hostile values, names and classes, each with the text that shows it best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tests run what they test: in threads, often enough that memory shows, by a set clock."""
+"""Runners for tests: in threads, often enough that memory shows, by a set clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Clock:
 
 
 def in_threads(*works: Callable[[], object]) -> None:
-    """Run each in a thread of its own, all at once, and raise what one of them raises."""
+    """Run each in its own thread, all at once, and raise what one of them raises."""
     failed: list[BaseException] = []
     start = threading.Barrier(len(works))
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of the dashboards in docs/images: `python grafana/pictures`.
+"""Program that draws the pictures of the dashboards in docs/images: `python grafana/pictures`.
 
 It runs the demo under a Prometheus for some minutes, asks what the dashboards ask, lets Grafana's
 own components draw the answers in Chromium, and takes pictures. It needs hypertrace installed with
@@ -203,7 +203,7 @@ def _shoot(chromium: str, page: Path, board: Dashboard, image: Path) -> None:
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with Image.open(image) as picture:
-        # Less than half the size, and nobody sees the difference.
+        # Less than half the size, and the difference is not visible.
         small = picture.convert("RGB").quantize(_COLORS, kmeans=2, dither=Image.Dither.NONE)
     small.save(image, optimize=True)
 

@@ -1,4 +1,4 @@
-"""The program that makes the dashboards: `python -m grafana.source`.
+"""Program that makes the dashboards: `python -m grafana.source`.
 
 - `queries`: PromQL, with the names of metrics and labels taken from the exporter;
 - `parts`: what panels of any kind are made of;

@@ -1,4 +1,4 @@
-"""Writes the dashboards, or tells whether those that are committed are the ones it would write.
+"""Command that writes the dashboards, or reports whether the committed ones are up to date.
 
     python -m grafana.source            write them
     python -m grafana.source --check    exit code 1 and the names of those that differ
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         if not check:
             path.unlink()
     for path in differing:
-        print(f"{'differs' if check else 'mended'}: {path}")  # noqa: T201 -- for who runs it
+        print(f"{'differs' if check else 'fixed'}: {path}")  # noqa: T201 -- for who runs it
     return 1 if check and differing else 0
 
 

@@ -1,4 +1,4 @@
-"""What a dashboard of ours has around its panels."""
+"""Parts of a dashboard around its panels."""
 
 from collections.abc import Iterable, Sequence
 

@@ -97,8 +97,8 @@ def _graphs() -> list[Panel]:
         net(
             "Call graph",
             "The 50 busiest pairs of functions in this time range. A box is a function, with how "
-            "often it runs; an arrow tells who calls. Look for arrows that should not be there, "
-            "and for a thin arrow that becomes a thick one: calls in a loop.",
+            "often it runs; an arrow goes from caller to callee. Look for arrows that should not "
+            "be there, and for a thin arrow that becomes a thick one: calls in a loop.",
             _nodes(drawn),
             _arrows(drawn),
             size=Size(24, 16),

@@ -121,7 +121,7 @@ def _calls() -> list[Panel]:
         _calls_by(
             TRACE_ID,
             "Calls by id",
-            "Ids given to `trace()`, which tell apart the ways through a function. Calls without "
+            "Ids given to `trace()`, which distinguish the ways through a function. Calls without "
             "an id are left out. Look for the way that should be rare and is not.",
         ),
         _calls_by(

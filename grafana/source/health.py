@@ -81,7 +81,7 @@ def _numbers() -> list[Panel]:
         _count(
             "Failed collections",
             "How often in this time range one of the collectors on the registry raised, hung or "
-            "repeated a series, so that metrics of its own are missing. See below which.",
+            "repeated a series, so that its metrics are missing. See below which.",
             # Until a collector fails, there is no series.
             f"{_risen(queries.FAILED)} or 0 * count({series(queries.BUILD)})",
             limits=(1, 100),
@@ -119,7 +119,7 @@ def _series() -> list[Panel]:
     return [
         graph(
             "Series limit used, by metric",
-            "The fullest process of each metric. A slope tells when it will be full; a jump came "
+            "The fullest process of each metric. A slope shows when it will be full; a jump came "
             "with the release of that hour.",
             Query(queries.limit_used(METRIC), legend(METRIC)),
             unit=RATIO,
@@ -151,8 +151,7 @@ def _losses() -> list[Panel]:
     return [
         graph(
             "Overflowed updates",
-            "Updates in a second that found no room for a series of their own. Should be zero, "
-            "always.",
+            "Updates in a second that found no room for their own series. Should be zero, always.",
             Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
             unit=CALLS_A_SECOND,
             size=_QUARTER,

@@ -46,7 +46,7 @@ def _numbers() -> list[Panel]:
             duration="95 of 100 spans took no longer than this. It is only as fine as the buckets "
             "of the histogram. Look for steps: they come with releases and with full disks.",
             in_progress="Spans that have started and not ended. A number that only rises is a leak "
-            "or a queue that nobody empties.",
+            "or a queue that is never emptied.",
         ),
         number(
             "Series limit used",

@@ -1,4 +1,4 @@
-"""What a panel of ours looks like, but for graphs and tables: one function a kind."""
+"""Panels of all kinds but graphs and tables: one function a kind."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What panels of any kind are made of: a size, units, limits, colours, links."""
+"""Parts of panels of any kind: a size, units, limits, colours, links."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -120,7 +120,7 @@ def _machine() -> list[Panel]:
         graph(
             "Open files",
             "Files and sockets the processes have open. A line that never falls is something that "
-            "nobody closes.",
+            "is never closed.",
             by_process(OPEN_FILES),
             unit=NUMBER,
             size=_THIRD,

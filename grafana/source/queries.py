@@ -37,7 +37,7 @@ STEP = "$__rate_interval"
 RANGE = "$__range"
 
 TOP = 10
-"""How many lines a graph has at the most: more cannot be told apart."""
+"""How many lines a graph has at the most: more cannot be distinguished."""
 
 SCOPE = ('job=~"$job"', f'{INSTANCE}=~"$instance"')
 """Matchers of the targets that a dashboard looks at."""
@@ -80,13 +80,13 @@ def top(expression: str, count: int = TOP) -> str:
 def busiest(expression: str, selected: str, *by: str, count: int = TOP) -> str:
     """Keep the series whose counter rose most over the whole time range.
 
-    A plain `topk` decides at each step anew, so that a graph gets many more lines than it asks for,
-    with holes in them.
+    A plain `topk` decides again at each step, so that a graph gets many more lines than it asks
+    for, with holes in them.
 
     Args:
         expression: has the labels `by`.
         selected: the series of the counter.
-        by: labels that tell the lines of the graph apart.
+        by: labels that distinguish the lines of the graph.
         count: how many to keep.
     """
     ranked = top(total(f"increase({selected}[{RANGE}] @ end())", *by), count)

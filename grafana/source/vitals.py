@@ -1,4 +1,4 @@
-"""What is asked of the whole application and of one class alike."""
+"""Vitals: panels for the whole application and for one class alike."""
 
 from . import queries
 from .graphs import graph
@@ -55,7 +55,7 @@ def vitals(
 
 
 def durations(*matchers: str, size: Size, description: str) -> Panel:
-    """Make the graph that tells how long most, nearly all, and all but the slowest spans take."""
+    """Make the graph that shows how long most, nearly all, and all but the slowest spans take."""
     buckets = series(queries.BUCKETS, *matchers)
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     return graph(

@@ -1,4 +1,4 @@
-"""The command `hypertrace`; packages bring its subcommands by entry point.
+"""Command `hypertrace`; packages bring its subcommands by entry point.
 
 - `command`: what a package implements to bring one;
 - `terminal`: lines for the person at a terminal;

@@ -1,4 +1,4 @@
-"""The program `hypertrace`: from its arguments to a command, and from a failure to an exit code."""
+"""Program `hypertrace`: from its arguments to a command, and from a failure to an exit code."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
 """Exporters that push: each brings the counts of a `Metrics` to one backend.
 
-Each is in a module of its own, which loads when it is imported.
+Each is in its own module, which loads when it is imported.
 """

@@ -21,7 +21,7 @@ class Exporter:
     """
 
     def __init__(self, metrics: Metrics | None, counting: CountingOptions) -> None:
-        """Read some metrics, or metrics of its own.
+        """Read the given metrics, or make and read its own.
 
         Args:
             metrics: what to read; None makes one.

@@ -1,4 +1,4 @@
-"""The counts: one trace function holds them, and any number of exporters read them.
+"""Counts: one trace function holds them, and any number of exporters read them.
 
 Imports the standard library and the core alone.
 """

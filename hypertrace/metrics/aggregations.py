@@ -28,7 +28,7 @@ RESULTS = ("ok", "error", "cancelled")
 
 _MAX_BUFFERED = 128
 _LONGEST = 1e15
-"""Seconds. Sums of what is not longer stay finite for ever."""
+"""Seconds. Sums of durations up to it stay finite."""
 
 
 class Count(Series):

@@ -27,7 +27,7 @@ class Declaration:
         name: of the metric, as Prometheus shows it.
         description: one sentence for people who read the metric.
         unit: of its values, as `seconds`; empty if they are counts.
-        labels: names of its own labels; a metric of functions has those of the function, too.
+        labels: names of the labels it adds; a metric of functions has those of the function, too.
     """
 
     kind: ClassVar[Kind]

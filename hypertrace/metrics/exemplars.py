@@ -58,7 +58,7 @@ def checked(exemplar: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """
     if not exemplar:
         return None
-    # str.__str__: what an object gives as its text may be a str with methods of its own.
+    # str.__str__: what an object gives as its text may be an instance of a subclass of str.
     texts = {str.__str__(str(name)): str.__str__(str(value)) for name, value in exemplar.items()}
     for name, value in texts.items():
         if not _LABEL_NAME.fullmatch(name):

@@ -110,7 +110,7 @@ class FunctionSeries:
     def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
         """Return the label values that the events of a tracer have in common.
 
-        None where each object has series of its own, and where there is no room for further
+        None where each object has its own series, and where there is no room for further
         series: what is bound for such a tracer must not outlive it.
         """
         if self._own_series:
@@ -121,7 +121,7 @@ class FunctionSeries:
         return key if key in self._share_keys else None
 
     def calls_at(self, site: Site, props: Values) -> Calls:
-        """Return the series of the calls of a site with some label values of their own props."""
+        """Return the series of the calls of a site for the label values of their props."""
         values, caller, owner = site
         return self.calls.get((values, props), caller, owner)
 

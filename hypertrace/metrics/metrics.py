@@ -76,7 +76,7 @@ class Metrics:
                 `job`, `instance`, `__x`), are refused.
             unsafe_props: those of the allowed props that are not refused for their name.
             counter_name: name of the counter of calls.
-            object_ids: add the labels `object_id` and `parent_object_id`: series of their own for
+            object_ids: add the labels `object_id` and `parent_object_id`: separate series for
                 each object, dropped once the object's tracer is gone.
             max_series: how many series of each metric are held at the most. Past it, updates are
                 counted in one series `{object_classname="<overflow>"}`, and a warning is logged
@@ -135,7 +135,7 @@ class Metrics:
         return functions.calls_at(site, props).cell.increment
 
     def bind_props(self, event: TraceEvent) -> Callable[[Props], object]:
-        """Return what counts events like this one, each with props of its own."""
+        """Return what counts events like this one, each with its own props."""
         functions, site = self._functions, self._functions.site_of(event)
         overflow = functions.calls.overflow.cell
 
@@ -154,7 +154,7 @@ class Metrics:
         return self._recorder(functions.spans_at(site, props), event)
 
     def bind_span_props(self, event: TraceEvent) -> Callable[[Props], SpanRecorder]:
-        """Return what finds the recorder for spans like this one, each with props of its own."""
+        """Return what finds the recorder for spans like this one, each with its own props."""
         functions, site = self._functions, self._functions.site_of(event)
         edge, simple = functions.edge_of(event), functions.is_simple
         overflow = functions.overflow_spans

@@ -146,7 +146,7 @@ class SpansRecorder:
 
 
 def _result_of(event: SpanEvent) -> str:
-    # An event that was made by hand may have any. Each would be a histogram of its own.
+    # An event that was made by hand may have any. Each would be a separate histogram.
     result = str.__str__(event.result) if issubclass(type(event.result), str) else ""
     return result if result in RESULTS else "error"
 

@@ -1,4 +1,4 @@
-"""Recording and alerting rules for Prometheus, for anyone's counter."""
+"""Recording and alerting rules for Prometheus, for a counter of any name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ SLOW = 1.0
 FILLED = 0.8
 """Share of the limit that series may take."""
 REGULAR = 0.1
-"""Calls a second from which a function is missed when it falls silent."""
+"""Calls a second from which a function is missed when its calls stop."""
 
 _CLASS = ("job", label.CLASS)
 _FUNCTION = ("job", label.CLASS, label.FUNCTION)
@@ -75,7 +75,7 @@ def _alerts(counter_name: str) -> list[Rule]:
     calls = _calls("function", counter_name)
     series = f"{SERIES.name} / {SERIES_LIMIT.name}"
     regular = f"avg_over_time({calls}[1h] offset 15m) > {REGULAR}"
-    # Not while the whole job is silent: then it is down, or nobody uses it.
+    # Not while the whole job is silent: then it is down, or not in use.
     alive = f"sum by (job) (max_over_time({calls}[15m])) > 0"
     return [
         _alert(

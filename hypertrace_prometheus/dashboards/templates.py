@@ -1,4 +1,4 @@
-"""The dashboards that travel with the package, for anyone's counter and props."""
+"""Dashboards in the package, for any counter and any props."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ def dashboards(
 
     Args:
         counter_name: what the exporter calls the counter.
-        props: allowed props of the exporter; each gets panels of its own on the class explorer.
+        props: allowed props of the exporter; each gets its own panels on the class explorer.
         unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
 
     Raises:

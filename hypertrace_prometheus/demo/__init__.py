@@ -1,4 +1,4 @@
-"""A traced application that does real work: a library of Python's documentation.
+"""Traced application that does real work: a library of Python's documentation.
 
 It reads the docstrings of the standard library, indexes them by topic, and
 answers the questions of visitors who take them from the texts. Nothing in it

@@ -93,7 +93,7 @@ class Shard:
 
 
 class Index:
-    """All topics together, each in a shard of its own."""
+    """All topics together, each in its own shard."""
 
     def __init__(self, topics: Iterable[str], ledger: Ledger, *, parent: Tracer) -> None:
         self.tracer = Tracer(self, parent=parent)

@@ -31,7 +31,7 @@ class EmptyQuestionError(SearchError):
 class NotFoundError(SearchError):
     """No document holds all the words.
 
-    `suggestion` is the question with its spelling mended, or None.
+    `suggestion` is the question with its spelling corrected, or None.
     """
 
     def __init__(self, question: str, suggestion: str | None) -> None:
@@ -53,7 +53,7 @@ Answers = tuple[Answer, ...]
 class QueryCache:
     """The answers given last. Every method may be called from any thread.
 
-    `on_evict` is called with the words whose answers had to go.
+    `on_evict` is called with the words whose answers it removes.
     """
 
     def __init__(
@@ -129,23 +129,23 @@ class Highlighter:
 
 
 class Speller:
-    """Mends words with one slip of the pen."""
+    """Corrects words with one typing error."""
 
     def __init__(self, index: Index, ledger: Ledger, *, parent: Tracer) -> None:
         self.tracer = Tracer(self, parent=parent)
         self._index = index
         self._ledger = ledger
 
-    def mend(self, words: Words) -> str | None:
-        """Return `words` with the unknown ones put right, or None if that changes nothing."""
+    def correct(self, words: Words) -> str | None:
+        """Return `words` with the unknown ones corrected, or None if that changes nothing."""
         with self.tracer.span() as span:
-            mended = tuple(self._mend(word) for word in words)
-            outcome = "same" if mended == words else "mended"
+            corrected = tuple(self._correct(word) for word in words)
+            outcome = "same" if corrected == words else "corrected"
             span.set(outcome=outcome)
         self._ledger.add("spelling", outcome)
-        return None if mended == words else " ".join(mended)
+        return None if corrected == words else " ".join(corrected)
 
-    def _mend(self, word: str) -> str:
+    def _correct(self, word: str) -> str:
         if word in self._index:
             return word
         return next(
@@ -165,7 +165,7 @@ class SearchEngine:
         self._ranker = Ranker(index, parent=self.tracer)
         self._highlighter = Highlighter(ledger, parent=self.tracer)
         self._speller = Speller(index, ledger, parent=self.tracer)
-        # The engine is told of each eviction: the lambda counts as a function of its own.
+        # The cache reports each eviction to the engine: the lambda counts as a separate function.
         self._cache = QueryCache(
             cache_size, lambda _words: self.tracer.trace("forget"), ledger, parent=self.tracer
         )
@@ -185,7 +185,7 @@ class SearchEngine:
             if not words:
                 raise EmptyQuestionError(question)
             if not answers:
-                raise NotFoundError(question, self._speller.mend(words))
+                raise NotFoundError(question, self._speller.correct(words))
             return answers
 
     def _answer(self, words: Words) -> Answers:
@@ -197,7 +197,7 @@ class SearchEngine:
 
 
 def _neighbours(word: str) -> Iterator[str]:
-    """Yield what `word` may have been before one slip of the pen."""
+    """Yield what `word` may have been before one typing error."""
     splits: Sequence[tuple[str, str]] = [(word[:at], word[at:]) for at in range(len(word) + 1)]
     letters = string.ascii_lowercase
     yield from (head + tail[1] + tail[0] + tail[2:] for head, tail in splits if len(tail) > 1)

@@ -1,4 +1,4 @@
-"""The metrics server: views over HTTP, served by daemon threads."""
+"""Metrics server: views over HTTP, served by daemon threads."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Channel:
             received: what was read from it before.
 
         Raises:
-            OSError: the client hung up, or does not speak TLS. So do all methods.
+            OSError: the client closed the connection, or does not speak TLS. So do all methods.
         """
         self._socket = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -1,4 +1,4 @@
-"""Imports run the ways that pyproject.toml names."""
+"""Import layers: those that pyproject.toml names."""
 
 import subprocess
 import sysconfig

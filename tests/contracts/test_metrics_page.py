@@ -1,4 +1,4 @@
-"""The page about the metrics says of each one what it is."""
+"""Page about the metrics, and what it says of each."""
 
 import re
 from pathlib import Path

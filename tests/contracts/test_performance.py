@@ -1,4 +1,4 @@
-"""The page about the costs, and the figures of each Python on it."""
+"""Page about the costs, and the figures of each Python on it."""
 
 import importlib
 import json

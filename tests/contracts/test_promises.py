@@ -1,4 +1,4 @@
-"""The page about the promises shows what the stress tests measure."""
+"""Page about the promises, and the measurements of the stress tests on it."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The public names are the ones that `__all__` lists, and loading them is lazy."""
+"""Public names: those that `__all__` lists, loaded lazily."""
 
 import importlib
 import pkgutil
@@ -60,7 +60,7 @@ def test_a_public_module_lists_what_it_defines(name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
-    """A name that a package does not have raises `AttributeError` that tells the name."""
+    """A name that a package does not have raises `AttributeError` with the name."""
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = importlib.import_module(name).no_such_name
 

@@ -1,4 +1,4 @@
-"""The supported Pythons are the same everywhere they are named."""
+"""Supported Pythons: the same in every file that names them."""
 
 import re
 import tomllib

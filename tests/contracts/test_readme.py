@@ -1,4 +1,4 @@
-"""What the pages show is true: their Python runs, their shell lines parse."""
+"""Code on the pages: the Python runs, the shell lines parse."""
 
 import re
 import subprocess
@@ -41,7 +41,7 @@ def _blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def _program(page: Path, port: int) -> str:
-    """Join the page's Python, each line where it stands in the page, so that tracebacks tell it."""
+    """Join the page's Python, each line where it stands in the page, so that tracebacks show it."""
     lines: list[str] = []
     for block in _blocks(page, "python"):
         lines += [""] * (block.line - 1 - len(lines))
@@ -51,7 +51,7 @@ def _program(page: Path, port: int) -> str:
 
 
 def _make_secrets(folder: Path) -> None:
-    """Write the certificates and credentials that a page speaks of."""
+    """Write the certificates and credentials that a page names."""
     authority = trustme.CA()
     certificate = authority.issue_cert("shop.internal")
     certificate.private_key_pem.write_to_path(folder / "metrics.key")

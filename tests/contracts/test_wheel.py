@@ -1,4 +1,4 @@
-"""The wheel holds what users need, and nothing else."""
+"""Wheel: it holds what users need, and nothing else."""
 
 import os
 import shutil

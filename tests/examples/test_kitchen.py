@@ -1,4 +1,4 @@
-"""The kitchen in asyncio: always the same work, so all but the durations is known."""
+"""Kitchen in asyncio: always the same work, so all but the durations is known."""
 
 import subprocess
 import sys
@@ -20,8 +20,8 @@ def samples(root: Path) -> list[Sample]:
         check=True,
         timeout=60,
     )
-    told, address, page = run.stdout.split("\n", 2)
-    assert told == "Served: soup, pasta, pasta, soup, pasta."
+    summary, address, page = run.stdout.split("\n", 2)
+    assert summary == "Served: soup, pasta, pasta, soup, pasta."
     assert address.startswith("The metrics are at http://127.0.0.1:")
     assert run.stderr == ""
     return [s for family in text_string_to_metric_families(page) for s in family.samples]
@@ -36,7 +36,7 @@ def _sums(samples: list[Sample], name: str, *labels: str) -> Counter[tuple[str, 
 
 
 def test_each_dish_ends_as_it_must(samples: list[Sample]) -> None:
-    """Coroutines that return, raise and are called off are told apart."""
+    """Coroutines that return, raise and are cancelled are distinguished."""
     name = "function_duration_seconds_count"
     labels = ("caller_functionname", "caller_props_dish", "result")
     assert _sums(samples, name, *labels) == {

@@ -1,4 +1,4 @@
-"""The job at night: always the same work, so the numbers are known."""
+"""Job at night: always the same work, so the numbers are known."""
 
 import json
 import subprocess

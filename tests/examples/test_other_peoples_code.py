@@ -17,9 +17,9 @@ def test_the_visits_are_counted_and_no_others(root: Path) -> None:
         check=True,
         timeout=60,
     )
-    told, address, page = run.stdout.split("\n", 2)
+    summary, address, page = run.stdout.split("\n", 2)
     names = "werkzeug.routing:MapAdapter.match, werkzeug.test:Client.open"
-    assert told == f"6 visits, traced: {names}"
+    assert summary == f"6 visits, traced: {names}"
     assert address.startswith("The metrics are at http://127.0.0.1:")
     assert run.stderr == ""
     assert _counts(page, "function_duration_seconds_count") == {

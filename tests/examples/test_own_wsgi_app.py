@@ -1,4 +1,4 @@
-"""The web application that serves its metrics itself."""
+"""Web application that serves its metrics itself."""
 
 import runpy
 from pathlib import Path
@@ -21,7 +21,7 @@ def client(root: Path) -> Client:
 
 
 def test_the_metrics_stand_beside_the_own_pages(client: Client) -> None:
-    """`/metrics` tells how often which greeter greeted."""
+    """`/metrics` shows how often which greeter greeted."""
     assert client.get("/hello?name=Ada").text == "Hello, Ada!\n"
     assert client.get("/hello?name=Juma&language=sw").text == "Habari, Juma!\n"
     assert client.get("/hello").text == "Hello, stranger!\n"

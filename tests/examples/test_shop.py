@@ -1,4 +1,4 @@
-"""The shop: always the same work, so the numbers are known."""
+"""Shop: always the same work, so the numbers are known."""
 
 import subprocess
 import sys
@@ -17,8 +17,8 @@ def test_the_shop_prints_what_it_did(root: Path) -> None:
         check=True,
         timeout=60,
     )
-    told, page = run.stdout.split("\n", 1)
-    assert told.startswith("Sold for 84. The metrics are at http://127.0.0.1:")
+    summary, page = run.stdout.split("\n", 1)
+    assert summary.startswith("Sold for 84. The metrics are at http://127.0.0.1:")
     assert run.stderr == ""
     assert _calls(page) == {
         "Shop.serve town=Bergen": 5,

@@ -1,4 +1,4 @@
-"""The dashboards as a person gets them: every panel explained, every query valid, all linked."""
+"""Dashboards as a person gets them: every panel explained, every query valid, all linked."""
 
 import json
 import re
@@ -78,7 +78,7 @@ def test_a_single_choice_is_no_pattern(board: Dashboard) -> None:
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
 def test_every_line_has_a_name(board: Dashboard, panel: Dashboard) -> None:
-    """Where there may be several lines or bars, each has a legend of its own."""
+    """Where there may be several lines or bars, each has its own legend."""
     if panel["type"] in LINES:
         assert all(target["legendFormat"] for target in panel["targets"])
 
@@ -141,17 +141,17 @@ def test_each_dashboard_has_an_address_of_its_own() -> None:
 
 
 def test_every_metric_of_the_exporter_is_shown() -> None:
-    """Whatever the exporter tells, some panel asks for it."""
+    """Some panel asks for each family that the exporter exposes."""
     with PrometheusExporter(collect_defaults=False, upstream=True) as exporter:
-        told = re.findall(r"^# TYPE (\w+)", exporter.metrics(), re.MULTILINE)
+        exposed = re.findall(r"^# TYPE (\w+)", exporter.metrics(), re.MULTILINE)
     asked = " ".join(
         target["expr"]
         for board in BOARDS.values()
         for panel in board["panels"]
         for target in panel.get("targets", ())
     )
-    assert len(told) > 10
-    assert [name for name in told if name not in asked] == []
+    assert len(exposed) > 10
+    assert [name for name in exposed if name not in asked] == []
 
 
 def test_metrics_and_labels_are_the_exporters() -> None:

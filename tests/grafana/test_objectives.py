@@ -41,7 +41,7 @@ def test_a_file_declares_objectives(declare: Callable[[str], list[Objective]]) -
 
 
 def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) -> None:
-    """A latency may be a bound of the exporter's own buckets, if the file tells them."""
+    """A latency may be a bound of the exporter's own buckets, if the file gives them."""
     (objective,) = declare("buckets = [0.3, 3]\n" + GOOD + "latency = 3\n")
     text = rules.text(objectives.groups([objective]))
     assert 'le="3.0"' in text
@@ -66,7 +66,9 @@ def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) 
         ("buckets = 3\n" + GOOD, "buckets"),
     ],
 )
-def test_a_mistake_is_told(declare: Callable[[str], list[Objective]], text: str, said: str) -> None:
+def test_a_mistake_is_reported(
+    declare: Callable[[str], list[Objective]], text: str, said: str
+) -> None:
     """What makes no sense is a ValueError that names the file, the objective and the mistake."""
     with pytest.raises(ValueError, match=r"objectives\.toml") as caught:
         declare(text)
@@ -86,7 +88,7 @@ def test_awkward_names_are_escaped(
 
 
 def test_windows_and_factors_are_the_workbooks() -> None:
-    """Four alerts: two that wake somebody, two that can wait until the morning."""
+    """Four alerts: two that wake a person, two that can wait until the morning."""
     (group,) = objectives.groups([Objective("o", {"object_classname": "C"}, 0.99, None)])
     alerts = [
         (rule["labels"]["severity"], rule["labels"]["window"], rule["expr"])

@@ -1,4 +1,4 @@
-"""Compose file and provisioning agree with each other and with what they name."""
+"""Compose file and provisioning: they agree with each other and with what they name."""
 
 import json
 from pathlib import Path

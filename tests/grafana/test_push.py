@@ -112,8 +112,8 @@ def test_a_folder_may_be_chosen(grafana: Grafana) -> None:
     ],
     ids=lambda value: repr(value)[:50],
 )
-def test_a_refusal_is_told(grafana: Grafana, status: int, body: bytes, said: str) -> None:
-    """What Grafana says is told with the name of the dashboard and what to do."""
+def test_a_refusal_is_reported(grafana: Grafana, status: int, body: bytes, said: str) -> None:
+    """The answer of Grafana is reported with the name of the dashboard and what to do."""
     grafana.status, grafana.body = status, body
     with pytest.raises(GrafanaError, match=r"^One: ") as caught:
         push(BOARDS, grafana.url, TOKEN)
@@ -144,7 +144,7 @@ def test_a_refusal_that_breaks_off_is_reported(grafana: Grafana) -> None:
         push(BOARDS, grafana.url, TOKEN)
 
 
-def test_nobody_there_is_told(free_port: Any) -> None:
+def test_a_missing_server_is_reported(free_port: Any) -> None:
     """An address where nothing listens is an error that names it."""
     with pytest.raises(GrafanaError, match=r"http://127\.0\.0\.1:\d+ cannot be reached: "):
         push(BOARDS, f"http://127.0.0.1:{free_port()}", TOKEN)
@@ -198,7 +198,7 @@ def test_the_token_may_come_from_the_environment(
 def test_without_a_token_the_command_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No token at all is told in one line, and the exit code is 1."""
+    """A missing token is reported in one line, and the exit code is 1."""
     monkeypatch.delenv("GRAFANA_TOKEN", raising=False)
     assert main(["dashboards", "push"]) == 1
     assert "GRAFANA_TOKEN" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from hypertrace_prometheus.dashboards import rules
 
 
 def test_they_do_what_they_say(component: Callable[[str], str], root: Path) -> None:
-    """Each rule, given series that are made up, records and alerts as rules.yml tells."""
+    """Each rule, given series that are made up, records and alerts as rules.yml says."""
     command = [
         component("promtool"),
         "test",

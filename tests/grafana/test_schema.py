@@ -1,4 +1,4 @@
-"""TypeScript finds nothing wrong with the dashboards: they are what Grafana's own types say."""
+"""Dashboards for TypeScript: they are what Grafana's own types say."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PANELS = {
     "timeseries": "TimeSeriesPanelCfg",
 }
 WITHOUT_SETTINGS = {"bargauge", "nodeGraph", "stat"}
-"""Kinds of panels that have no field settings of their own."""
+"""Kinds of panels that have no field settings."""
 
 # JSON has texts where TypeScript has enumerations.
 HEAD = """\

@@ -1,4 +1,4 @@
-"""The dashboards for anyone's counter and props."""
+"""Dashboards for any counter and any props."""
 
 import json
 

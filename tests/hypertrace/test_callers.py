@@ -312,7 +312,7 @@ def test_the_upstream_function_is_not_the_caller(counts: Counts) -> None:
     assert len(counts("caller.line")) == 1
 
 
-def test_interleaved_coroutines_are_told_apart(counts: Counts) -> None:
+def test_interleaved_coroutines_are_distinguished(counts: Counts) -> None:
     """Tasks that take turns are counted each at its own place."""
     swarm = Swarm()
 

@@ -234,7 +234,7 @@ def test_a_method_used_by_another_class_is_a_function(events: list[Any]) -> None
     assert _about(events[0]) == ("Plain", "method", None)
 
 
-def test_functions_that_one_decorator_made_are_told_apart() -> None:
+def test_functions_that_one_decorator_made_are_distinguished() -> None:
     """Functions that have their code in common are counted each under its own name."""
 
     def same(function: Callable[[], None]) -> Callable[[], None]:

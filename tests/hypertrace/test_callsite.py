@@ -30,12 +30,12 @@ def test_a_call_site_is_resolved_once() -> None:
     assert resolve(_here()) is not sites[0]
 
 
-def test_a_call_site_tells_its_place() -> None:
+def test_a_call_site_gives_its_place() -> None:
     """A call site has function, file, module, line and column, and the props it is given."""
     caller = resolve(_here()).caller(())
-    assert caller.function_name == "test_a_call_site_tells_its_place"
+    assert caller.function_name == "test_a_call_site_gives_its_place"
     assert (caller.filename, caller.module) == (__file__, __name__)
-    first = test_a_call_site_tells_its_place.__code__.co_firstlineno
+    first = test_a_call_site_gives_its_place.__code__.co_firstlineno
     assert (caller.line, caller.column) == (first + 2, 14)
     assert caller.props is None
     assert resolve(_here()).caller((), {"a": 1}).props == {"a": 1}

@@ -34,7 +34,7 @@ def _run(seed: int, pure: str) -> Any:
 
 @needs_compiled
 @pytest.mark.parametrize("seed", range(12))
-def test_both_cores_tell_the_same_of_the_same_program(seed: int) -> None:
+def test_both_cores_report_the_same_of_the_same_program(seed: int) -> None:
     """A program drawn at random gives the same events and the same counts on both."""
     compiled, pure = _run(seed, "0"), _run(seed, "1")
     assert (compiled.pop("compiled"), pure.pop("compiled")) == (True, False)
@@ -80,7 +80,7 @@ def test_a_build_without_a_gil_uses_the_compiled_core_on_request(
     assert printed == str(asked and speedups is not None)
 
 
-def test_compiled_tells_which_core_is_loaded() -> None:
+def test_compiled_says_which_core_is_loaded() -> None:
     """COMPILED is whether the extension module is in use."""
     assert hypertrace.COMPILED is (speedups is not None)
 

@@ -136,7 +136,7 @@ def _names(events: list[SpanEvent]) -> list[str]:
 
 
 @pytest.mark.parametrize("own", FUNCTIONS)
-def test_what_a_function_tells_of_itself_stays(own: Any) -> None:
+def test_what_a_function_says_of_itself_stays(own: Any) -> None:
     """Name, module, docstring, annotations, defaults and signature are those of the function."""
     it = traced(own)
     assert it is not own
@@ -809,7 +809,7 @@ def test_props_of_the_result_of_every_kind(events: list[Any]) -> None:
     assert [event.caller.props for event in events] == [{"r": 1}, None, {"r": 2}, {"r": 3}]
 
 
-def test_a_mistake_in_the_arguments_is_told_at_once() -> None:
+def test_a_mistake_in_the_arguments_is_reported_at_once() -> None:
     """A wrong path raises where it is written."""
     with pytest.raises(ValueError, match="it has: a, b"):
         traced(prop_from={"x": "args.pear"})(coroutine)

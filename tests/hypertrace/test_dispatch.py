@@ -179,7 +179,7 @@ def test_kinds_of_trace_functions_take_over_from_each_other(make_counting: type[
     assert sum(counting.counts("id").values()) == 8
 
 
-def test_tracers_made_too_early_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_tracers_made_too_early_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     """Setting a trace function warns how many tracers stay silent, of which classes."""
     for i in range(30):
         Tracer(f"early{i // 2}")
@@ -193,7 +193,7 @@ def test_tracers_made_too_early_are_told_once(caplog: pytest.LogCaptureFixture) 
     assert "call set_trace_function() before these objects are made" in record.getMessage()
 
 
-def test_tracers_made_while_cleared_are_told_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_tracers_made_while_cleared_are_reported_too(caplog: pytest.LogCaptureFixture) -> None:
     """Those made since a trace function was cleared are reported, as a warning the first time."""
     with caplog.at_level(logging.INFO):
         set_trace_function(print)
@@ -266,7 +266,7 @@ def test_fan_out_serves_all(count: int, make_counting: type[Any]) -> None:
         assert function.counts("caller.props") == {None: 12, (("peer", 1),): 12}
 
 
-def test_fan_out_to_one_that_tells_objects_apart(make_numbering: type[Any]) -> None:
+def test_fan_out_to_one_that_distinguishes_objects(make_numbering: type[Any]) -> None:
     """One that distinguishes objects still does so beside one that does not."""
     apart = make_numbering()
     set_trace_function(fan_out(Failing(), apart))

@@ -357,7 +357,7 @@ def _expected_times(form: str, kind: str, ending: Ending) -> tuple[float, float 
 
 
 @pytest.mark.parametrize(("form", "kind", "ending"), CASES)
-def test_one_event_tells_how_it_ended_and_how_long_it_took(
+def test_one_event_says_how_it_ended_and_how_long_it_took(
     form: str, kind: str, ending: Ending, clock: Clock
 ) -> None:
     """One event has result, exception and duration, and how long what runs in steps was busy."""

@@ -42,7 +42,7 @@ def test_parts_that_are_not_known_are_empty() -> None:
     assert (caller.module, caller.line, caller.column, caller.props) == (None, 0, 0, None)
 
 
-def test_the_text_of_an_event_tells_everything() -> None:
+def test_the_text_of_an_event_has_everything() -> None:
     """An event shows its id, objects and place."""
     assert repr(_event()) == (
         "TraceEvent(id='connect', object=TracedObject('Swarm', id=1, props={'topic': 'a'}), "

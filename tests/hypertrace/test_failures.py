@@ -143,7 +143,7 @@ def test_a_percent_sign_in_a_message_is_no_format(caplog: pytest.LogCaptureFixtu
     assert caplog.messages == ["100 % wrong %s"]
 
 
-def test_reset_starts_anew(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_reset_starts_again(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
     """After a reset nothing is counted, and the same kind is logged again."""
     swallow(LookupError(), print)
     _failures.reset()

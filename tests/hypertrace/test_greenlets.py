@@ -1,4 +1,4 @@
-"""Tasks, greenlets and finalizers: counted exactly, and none is in the way of another."""
+"""Tasks, greenlets and finalizers: counted exactly, and none disturbs another."""
 
 import asyncio
 import gc

@@ -240,7 +240,7 @@ def test_a_trace_function_that_traces_while_it_binds_ends(where: str) -> None:
 
 
 def test_what_is_bound_already_ends_as_well() -> None:
-    """A trace function that traces for ever through what is bound does not get to do so."""
+    """A trace function that traces without end through a bound recorder is stopped."""
     counting = Counting()
     set_trace_function(counting)
     tracer = Tracer("a")
@@ -279,7 +279,7 @@ def test_a_recorder_that_never_folds_ends_as_well() -> None:
     assert swallowed_errors() == 0
 
 
-def test_a_signal_or_finalizer_while_binding_is_heard() -> None:
+def test_a_signal_or_finalizer_while_binding_is_recorded() -> None:
     """Events during the binding of a call site are counted, unless they recurse without end."""
     counting = Counting()
     set_trace_function(counting)
@@ -443,7 +443,7 @@ def test_a_traced_log_handler_gets_the_log_of_an_error() -> None:
     assert swallowed_errors() == 2
 
 
-def test_other_threads_are_heard_through_what_is_bound() -> None:
+def test_other_threads_are_recorded_through_what_is_bound() -> None:
     """While one thread is inside tracing, what others trace is counted, bound before or not."""
     counting = Counting()
     set_trace_function(counting)

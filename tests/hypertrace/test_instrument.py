@@ -509,7 +509,7 @@ def test_either_all_is_instrumented_or_nothing(shop: Any) -> None:
     assert _state(shop) == before
 
 
-def test_a_handle_tells_what_it_did(shop: Any) -> None:
+def test_a_handle_says_what_it_did(shop: Any) -> None:
     """Its representation has the target and the number of callables."""
     with instrument("shop_x:Cart.*") as handle:
         assert repr(handle) == "<instrumented shop_x:Cart.*, 2 callables>"

@@ -71,7 +71,7 @@ def test_what_a_trace_function_traces_is_dropped(wrap: Callable[[Any], Any]) -> 
     assert len(events) == 3
 
 
-def test_other_threads_are_heard_while_a_trace_function_runs() -> None:
+def test_other_threads_are_recorded_while_a_trace_function_runs() -> None:
     """Only what the trace function traces itself is dropped, not what other threads trace."""
     names: list[str] = []
 
@@ -87,7 +87,7 @@ def test_other_threads_are_heard_while_a_trace_function_runs() -> None:
     assert names == ["outer", "inner"]
 
 
-def test_other_tasks_are_heard_while_the_task_of_a_trace_function_runs() -> None:
+def test_other_tasks_are_recorded_while_the_task_of_a_trace_function_runs() -> None:
     """A task that a trace function starts is its own doing; what other tasks trace is not."""
     names: list[str] = []
     tasks = set()

@@ -172,7 +172,7 @@ def test_a_span_takes_the_arguments_of_trace(events: list[Any]) -> None:
     ]
 
 
-def test_a_span_tells_the_parent_it_has_when_it_ends(events: list[Any]) -> None:
+def test_a_span_reports_the_parent_it_has_when_it_ends(events: list[Any]) -> None:
     """A new parent counts for spans that have not ended."""
     tracer = Tracer("A", parent=Tracer("old"))
     with tracer.span():
@@ -267,7 +267,7 @@ def test_wrong_props_are_left_out(events: list[Any], caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     ("error", "exception"), [(ValueError("x"), ValueError), (None, None)], ids=["named", "unnamed"]
 )
-def test_a_handled_failure_can_be_told(
+def test_a_handled_failure_can_be_reported(
     error: Exception | None, exception: type[Exception] | None, events: list[Any]
 ) -> None:
     """A span that is failed ends as an error, with the class of what is given."""
@@ -277,7 +277,7 @@ def test_a_handled_failure_can_be_told(
     assert events[0].caller.props is None
 
 
-def test_an_exception_wins_over_a_failure_that_was_told(events: list[Any]) -> None:
+def test_an_exception_wins_over_a_failure_that_was_reported(events: list[Any]) -> None:
     """The exception that leaves the block is reported, whatever `fail` got before."""
     for error in (LookupError(), asyncio.CancelledError()):
         with suppress(BaseException), Tracer("A").span() as span:
@@ -377,7 +377,7 @@ def test_durations_are_folded_before_they_are_many() -> None:
 
 
 @pytest.mark.parametrize("keeps_durations", [True, False])
-def test_other_ends_are_told_as_events(keeps_durations: bool) -> None:
+def test_other_ends_are_reported_as_events(keeps_durations: bool) -> None:
     """Errors and set props are recorded by events, and without durations all ends are."""
     recorder = Recorder(keeps_durations=keeps_durations)
     set_trace_function(Binding(recorder))
@@ -676,7 +676,7 @@ def test_a_span_that_ended_holds_nothing_of_those_around_it(form: str, events: l
 
 
 def test_a_span_used_again_does_no_harm(events: list[Any]) -> None:
-    """Used twice, or inside itself, a span raises nothing and stays in no circle for ever."""
+    """Used twice, or inside itself, a span raises nothing and stays in no reference cycle."""
     tracer = Tracer("A")
     span = tracer.span()
     for _ in range(2):
@@ -701,7 +701,7 @@ def _left_open(tracer: Tracer) -> Any:
 
 
 @pytest.mark.skipif(hypertrace.COMPILED, reason="the compiled core does not call _getframe()")
-def test_a_span_outside_of_any_frame_is_told_as_from_nowhere(events: list[Any]) -> None:
+def test_a_span_outside_of_any_frame_is_reported_as_from_nowhere(events: list[Any]) -> None:
     """Where no Python code calls `span()` the place is unknown."""
     tracer = Tracer("A")
 

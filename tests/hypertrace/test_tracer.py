@@ -69,7 +69,7 @@ def test_a_disabled_tracer_does_nothing() -> None:
     assert tracer.parent_object is None
 
 
-def test_an_enabled_tracer_tells_what_it_knows(events: list[TraceEvent]) -> None:
+def test_an_enabled_tracer_reports_what_it_knows(events: list[TraceEvent]) -> None:
     """An enabled tracer knows its object, the class, the number and the props."""
     swarm = Swarm({"topic": "a"})
     tracer = swarm.tracer
@@ -220,7 +220,7 @@ def test_arguments_of_a_call(
     assert counts("id", "caller.props") == {(id_, expected): 3}
 
 
-def test_calls_with_and_without_props_at_one_place_are_told_apart(counts: Counts) -> None:
+def test_calls_with_and_without_props_at_one_place_are_distinguished(counts: Counts) -> None:
     """A line that passes on whatever it is given counts each call as it was."""
     swarm = Swarm()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What tests read from the pages of an exporter."""
+"""Pages of an exporter, as tests read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the tests of the exporter run what they test."""
+"""Runners of what the tests of the exporter test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's application: a library that is read, indexed and searched."""
+"""Demo's application: a library that is read, indexed and searched."""
 
 import random
 import re
@@ -136,7 +136,7 @@ def test_a_question_asked_again_comes_from_the_cache(
 def test_the_cache_forgets_the_least_recently_used(
     library: Library, events: list[TraceEvent]
 ) -> None:
-    """A full cache evicts, and the engine's lambda that hears of it is traced under its name."""
+    """A full cache evicts, and the engine's lambda that it calls is traced under its name."""
     ledger = Ledger()
     engine = SearchEngine(library.index, ledger, cache_size=2, parent=library.tracer)
     for question in ("letters", "numbers", "letters", "decoder", "letters", "numbers"):
@@ -169,7 +169,7 @@ def test_a_volume_read_again_replaces_its_documents(
     assert _count(events, "Shard._remove").total() == 5
 
 
-def test_the_parent_tells_what_an_object_works_for(
+def test_the_parent_says_what_an_object_works_for(
     library: Library, events: list[TraceEvent]
 ) -> None:
     """A tokenizer is counted under the shard or the engine that holds it."""
@@ -229,7 +229,7 @@ def test_an_unreadable_volume_is_an_error_that_the_library_handles(
 
 
 def test_a_visitor_asks_as_long_as_there_is_leave(library: Library) -> None:
-    """A visit ends after its questions, or before one that may not be asked, and tells which."""
+    """A visit ends after its questions, or before one that may not be asked, and returns which."""
     visitor = Visitor(library, "network", deque(), random.Random(1), parent=library.tracer)
     leave = iter([True, True, False])
     assert visitor.visit(1, lambda: next(leave)) is True
@@ -291,7 +291,7 @@ def test_the_ledger_agrees_with_the_events(stdlib: Path) -> None:
     assert details("docstring") == _count(events, "Parser._documents", "kind")
     assert details("cache") == _count(events, "QueryCache.get", "outcome")
     assert details("search") == _count(events, "SearchEngine.search", "outcome")
-    assert details("spelling") == _count(events, "Speller.mend", "outcome")
+    assert details("spelling") == _count(events, "Speller.correct", "outcome")
     assert details("replacement") == _count(events, "Shard.replace", "topic")
     assert details("visit") == _count(events, "Visitor.visit", "topic")
     assert library.ledger.total("shelving") == _count(events, "Library.shelve").total()

@@ -1,4 +1,4 @@
-"""A registry as a WSGI and an ASGI application."""
+"""Registry as a WSGI and an ASGI application."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_small_page_is_not_compressed(registry: CollectorRegistry) -> None:
     assert "Content-Encoding" not in call(registry, accept_encoding="gzip").headers
 
 
-def test_caches_are_told_what_the_page_depends_on(registry: CollectorRegistry) -> None:
+def test_caches_learn_what_the_page_depends_on(registry: CollectorRegistry) -> None:
     """The page may not be stored or sniffed, and names the headers it depends on."""
     headers = call(registry).headers
     assert headers["Vary"] == "Accept, Accept-Encoding"
@@ -273,7 +273,7 @@ def test_a_page_that_cannot_be_made_is_logged_and_not_shown(
 ) -> None:
     """When there is nothing to show, the client gets one line and the log gets the traceback."""
     registry = CollectorRegistry()
-    # A class of its own: others may have been logged less than a minute ago.
+    # A separate class: others may have been logged less than a minute ago.
     registry.register(type("Broken", (Failing,), {})())
     reply = call(registry)
     assert reply.status == "500 Internal Server Error"

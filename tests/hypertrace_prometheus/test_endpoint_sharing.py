@@ -132,7 +132,7 @@ def test_requests_at_the_same_time_share_one_collection(
     assert b"queue 5.0" in gzip.decompress(bodies.pop())
 
 
-def test_requests_after_each_other_are_collected_anew(registry: CollectorRegistry) -> None:
+def test_requests_after_each_other_are_collected_again(registry: CollectorRegistry) -> None:
     """A scrape shows what was counted before it, however recent the last scrape was."""
     fresh = Counter("fresh", "Fresh.", registry=registry)
     for number, way in enumerate(WAYS * 2, start=1):

@@ -1,4 +1,4 @@
-"""The trace function that counts for Prometheus: what it may be given, and where it stands."""
+"""Trace function that counts for Prometheus: what it may be given, and where it stands."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_two_exporters_at_once(export: Export) -> None:
     assert by("caller_props_topic", rich) == {"a": 2, "b": 1, None: 3}
 
 
-def test_two_exporters_of_which_one_tells_objects_apart(export: Export) -> None:
+def test_two_exporters_of_which_one_distinguishes_objects(export: Export) -> None:
     """Through `fan_out`, too, calls are counted under the object they were made on."""
     bare, rich = export(), export(object_ids=True)
     set_trace_function(fan_out(bare, rich))

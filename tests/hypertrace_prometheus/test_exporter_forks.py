@@ -1,4 +1,4 @@
-"""An exporter in forked children, and beside threads and signal handlers that stand still."""
+"""Exporter in forked children, and beside threads and signal handlers that hang."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ if sys.argv[1] == "another thread":
     held.wait()
 else:
     hold()
-# Nobody who traces waits for any of them.
+# No call of `trace()` waits for any of them.
 work("parent")
 child = os.fork()
 if child == 0:
@@ -207,7 +207,7 @@ def run(*arguments: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("holder", ["another thread", "the one that forks"])
 def test_a_fork_while_every_lock_is_held(holder: str) -> None:
-    """Whoever holds whatever lock of the packages, one can trace, and a child can do everything."""
+    """Whichever thread holds a lock of the packages, others trace and a child can do everything."""
     own = "800 0\n" if holder == "another thread" else ""
     assert run(SETTING + HELD, holder) == (f"0\n{own}", "")
 

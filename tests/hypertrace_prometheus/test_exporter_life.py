@@ -1,4 +1,4 @@
-"""How an exporter starts and stops: what it leaves behind is nothing."""
+"""Start and stop of an exporter, which leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_a_collector_of_any_class_keeps_no_exporter_from_starting() -> None:
         assert "function_counter_total" in expose(registry, bounded=True).text().decode()
 
 
-def test_an_exporter_that_nobody_holds_is_freed() -> None:
+def test_an_exporter_without_references_is_freed() -> None:
     """Nothing of the packages keeps an exporter that was stopped."""
     exporter = PrometheusExporter(0)
     exporter.metrics()
@@ -241,7 +241,7 @@ def test_without_a_port_there_is_no_server() -> None:
 
 
 def test_the_server_is_known_while_it_runs() -> None:
-    """Port and address are told until the exporter is stopped."""
+    """Port and address are known until the exporter is stopped."""
     exporter = PrometheusExporter(0)
     assert exporter.port
     assert exporter.url == f"http://127.0.0.1:{exporter.port}/metrics"
@@ -273,7 +273,7 @@ def test_an_exporter_can_be_stopped_by_several_threads() -> None:
         def stop(_: int, exporter: PrometheusExporter = exporter) -> None:
             try:
                 exporter.stop()
-            except Exception as error:  # noqa: BLE001 -- told by the test
+            except Exception as error:  # noqa: BLE001 -- reported by the test
                 failed.append(error)
 
         in_threads(*(partial(stop, index) for index in range(4)))

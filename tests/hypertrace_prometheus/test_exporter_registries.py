@@ -1,4 +1,4 @@
-"""The registry that an exporter is on, and what else is there."""
+"""Registry that an exporter is on, and what else is there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scrapes say while threads trace as fast as they can change, and what that holds."""
+"""Scrapes while threads trace as fast as they can: what may change, and what holds."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_after(before: Page, page: Page) -> None:
 
 
 def test_scrapes_are_true_while_threads_trace(export: Export, switching: None) -> None:
-    """No series goes down, each histogram adds up, nobody counts below zero; the end is exact."""
+    """No series falls, each histogram adds up, no gauge is below zero; the end is exact."""
     exporter = export(allowed_props=["topic"], max_series=12)
     done = threading.Event()
     texts: list[list[str]] = [[], []]
@@ -157,7 +157,7 @@ def test_calls_and_their_durations_agree_at_the_limit(export: Export) -> None:
 def test_what_interrupts_the_end_of_a_span_is_counted(
     export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without OpenTelemetry a signal handler that traces is heard at each step of a failed span."""
+    """Without OpenTelemetry a signal handler's calls count at each step of a failed span."""
     monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
     exporter = export()
     tracer, handler = Tracer("thing"), Tracer("handler")
@@ -289,7 +289,7 @@ def test_objects_that_come_and_go_in_threads(export: Export) -> None:
             for _ in range(1_000):
                 Swarm().connect()
                 living.connect()
-        except Exception as error:  # noqa: BLE001 -- told by the test
+        except Exception as error:  # noqa: BLE001 -- reported by the test
             failed.append(error)
         finally:
             done.set()

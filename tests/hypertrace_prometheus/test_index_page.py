@@ -1,4 +1,4 @@
-"""The page at `/` of the metrics server."""
+"""Page at `/` of the metrics server."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What the package loads, and what it says without the libraries of its extra."""
+"""Package imports: what is loaded, and the errors without the libraries of the extra."""
 
 import subprocess
 import sys
 
 
-def test_a_missing_library_is_told_with_the_command_that_installs_it() -> None:
+def test_a_missing_library_is_reported_with_the_command_that_installs_it() -> None:
     """Without the libraries of the extra, the error says how to install them."""
     program = "import sys; sys.modules['prometheus_client'] = None; import hypertrace_prometheus"
     ended = subprocess.run(

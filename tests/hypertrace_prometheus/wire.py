@@ -82,7 +82,7 @@ def connect(server: MetricsServer, said: bytes = b"", source: str = HERE) -> soc
 def read_all(client: socket.socket) -> bytes:
     """Read until the server closes the connection; fails when it does not."""
     parts = []
-    with suppress(ConnectionError):  # it may hang up on bytes that it never read
+    with suppress(ConnectionError):  # it may close the connection on bytes that it never read
         while part := client.recv(65536):
             parts.append(part)
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""A real Prometheus, started with the configuration that the project ships."""
+"""Real Prometheus, started with the configuration that the project ships."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""A real Prometheus answers every question of the dashboards and rules, and answers it right."""
+"""Queries of the dashboards and rules: a real Prometheus answers each, and correctly."""
 
 import json
 import math
@@ -42,7 +42,7 @@ PATIENCE = 5.0
 """Seconds that a person waits for a panel."""
 
 PECULIAR = "C++ (fast)"
-"""What somebody calls a tracer; as a pattern it would be an error."""
+"""A name that a user gives a tracer; as a pattern it would be an error."""
 
 BOOKED = ("question", "shelving", "search", "insert", "ranking", "replacement")
 """Entries of the application's own books."""
@@ -160,7 +160,7 @@ class Scraped:
         return self.ended - self.started
 
     def rate(self, entry: str, *details: str) -> float:
-        """How often it did something in a second, of its own counting."""
+        """How often it did something in a second, by its own count."""
         done = (
             n for (e, d), n in self.done.items() if e == entry and (not details or d in details)
         )

@@ -1,4 +1,4 @@
-"""What a real Prometheus has scraped is what the applications did, to the last call."""
+"""Counts that a real Prometheus has scraped: those of the applications, to the last call."""
 
 import re
 import subprocess
@@ -139,7 +139,7 @@ def test_counts_by_prop_of_the_parent(demo: Demo) -> None:
 
 
 def test_counts_by_id(demo: Demo) -> None:
-    """Lookups are told from insertions into the same class by the id given to the call."""
+    """Lookups are distinguished from insertions into the same class by the id given to the call."""
     ledger = demo.ledger
     lookups = ledger.total("lookup hit") + ledger.total("lookup miss")
     assert demo.counts('object_classname="Shard"', "id") == {
@@ -192,7 +192,7 @@ def test_edges_are_who_called_whom(demo: Demo) -> None:
     assert edges["Visitor.visit", "Visitor.ask"] == questions
     assert edges["Visitor.ask", "Library.ask"] == questions
     assert edges["Library.ask", "SearchEngine.search"] == questions
-    assert edges["SearchEngine.search", "Speller.mend"] == demo.ledger.total("spelling")
+    assert edges["SearchEngine.search", "Speller.correct"] == demo.ledger.total("spelling")
     assert edges["SearchEngine.search", "Ranker.best"] == demo.ledger.details("cache")["miss"]
     assert edges["Library.shelve", "Parser.parse"] == volumes
     assert edges["Library.shelve", "Shard.replace"] == volumes
@@ -200,7 +200,7 @@ def test_edges_are_who_called_whom(demo: Demo) -> None:
         ("Visitor.visit", "Visitor.ask"),
         ("Visitor.ask", "Library.ask"),
         ("Library.ask", "SearchEngine.search"),
-        ("SearchEngine.search", "Speller.mend"),
+        ("SearchEngine.search", "Speller.correct"),
         ("SearchEngine.search", "Ranker.best"),
         ("Library.shelve", "Parser.parse"),
         ("Library.shelve", "Shard.replace"),
@@ -250,14 +250,14 @@ def test_the_demo_command_prints_what_prometheus_says(
         prometheus = start_prometheus(_port(printed))
         prometheus.wait_for_scrape("hypertrace")
         final = re.findall(r"([\d,]+) (calls traced|questions|texts indexed)", printed)
-        told = {what: int(count.replace(",", "")) for count, what in final}
-        assert told["calls traced"] == _sum(prometheus)
+        totals = {what: int(count.replace(",", "")) for count, what in final}
+        assert totals["calls traced"] == _sum(prometheus)
         assert (
-            told["questions"]
+            totals["questions"]
             == _sum(prometheus, 'object_classname="Library",caller_functionname="ask"')
             == 20
         )
-        assert told["texts indexed"] == _sum(prometheus, 'object_classname="Shard",id="insert"')
+        assert totals["texts indexed"] == _sum(prometheus, 'object_classname="Shard",id="insert"')
 
 
 def test_the_shop_is_counted(root: Path, start_prometheus: Callable[[int], Prometheus]) -> None:

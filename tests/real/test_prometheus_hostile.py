@@ -1,4 +1,4 @@
-"""What third-party collectors give does not make a real Prometheus refuse the page."""
+"""Third-party collectors whose samples do not make a real Prometheus refuse the page."""
 
 import http.server
 import threading

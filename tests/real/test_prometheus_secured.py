@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a server that asks for TLS, a client certificate and credentials."""
+"""Scrapes by a real Prometheus with TLS, a client certificate and credentials."""
 
 import logging
 import time
@@ -37,7 +37,7 @@ BEARER = """\
 JOBS = {
     "basic": CERTIFICATE + BASIC,
     "bearer": CERTIFICATE + BEARER,
-    "nobody": CERTIFICATE,
+    "stranger": CERTIFICATE,
     "uncertified": BEARER,
 }
 SECRETS = "prometheus:correct: horse\nBearer battery-staple\n"
@@ -98,7 +98,7 @@ def test_prometheus_scrapes_with_what_is_asked_for(
             ("basic", 1),
             ("bearer", 1),
         }
-        assert "401" in _error(prometheus, "nobody")
+        assert "401" in _error(prometheus, "stranger")
         assert "tls" in _error(prometheus, "uncertified")
         assert _error(prometheus, "hypertrace")  # plain HTTP, as in prometheus.yml
     assert caplog.messages == []

@@ -1,4 +1,4 @@
-"""What a real Prometheus says of durations is what the spans of an application took."""
+"""Durations in a real Prometheus: those that the spans of an application took."""
 
 import asyncio
 import math

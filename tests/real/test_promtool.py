@@ -1,4 +1,4 @@
-"""What other programs than Prometheus say of the metrics page."""
+"""Metrics page, as other programs than Prometheus judge it."""
 
 import subprocess
 import urllib.request
@@ -49,7 +49,7 @@ def _fetch(exporter: PrometheusExporter, accept: str = "*/*") -> str:
 
 
 def _samples(families: Iterable[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return the samples that stand still: all but those of the process and the runtime."""
+    """Return the samples that do not change: all but those of the process and the runtime."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families

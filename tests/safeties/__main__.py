@@ -1,4 +1,4 @@
-"""Takes each safety away in a copy of the project, and looks for a test that turns red.
+"""Program that removes each safety in a copy of the project, and looks for a test that fails.
 
 Arguments are words that the names of safeties begin with; without any, all are tried.
 """

@@ -1,4 +1,4 @@
-"""Every safety, and how to take it away: which text of which file is replaced by what.
+"""Safeties, and how to remove each: which text of which file is replaced by what.
 
 Where two safeties hold the same thing, each stands here by itself, with the case that it alone is
 there for.
@@ -309,7 +309,7 @@ APPLICATION = (
         _core("dispatch"),
     ),
     Safety(
-        "a class in the place of one that is gone has a name of its own",
+        "a class in the place of one that is gone has its own name",
         CORE + "_silent.py",
         "    if known is not None and known[0]() is type(ctx):\n",
         "    if known is not None:\n",
@@ -372,7 +372,7 @@ APPLICATION = (
         _core("hostile"),
     ),
     Safety(
-        "names of classes have no methods of their own",
+        "names of classes are plain str",
         CORE + "_naming.py",
         "str.__str__(_qualname_of(c)) for c",
         "_qualname_of(c) for c",
@@ -472,7 +472,7 @@ APPLICATION = (
         _metrics("allowlist"),
     ),
     Safety(
-        "names of props have no methods of their own",
+        "names of props are plain str",
         METRICS + "allowlist.py",
         "text = str.__str__(name)",
         "text = name",
@@ -559,7 +559,7 @@ COUNTING = (
         _metrics("recorders"),
     ),
     Safety(
-        "values that say that they are equal are told apart",
+        "values that say that they are equal are distinguished",
         METRICS + "recorders.py",
         "        found = self.known.get(values) if are_texts(values) else None\n",
         """\
@@ -862,7 +862,7 @@ SCRAPES = (
         _exposition("collection"),
     ),
     Safety(
-        "collectors of others run in threads of their own",
+        "third-party collectors run in their own threads",
         EXPORTER + "exposition/collection.py",
         "elif bounded and not run.is_own and not run.is_quick:",
         "elif False:",
@@ -967,7 +967,7 @@ SCRAPES = (
         _exposition("single_flight"),
     ),
     Safety(
-        "who waits for a collection does not wait for ever",
+        "a thread does not wait for a collection for ever",
         EXPORTER + "exposition/single_flight.py",
         "while not (run.has_ended or run.is_overdue):",
         "while not run.has_ended:",
@@ -1058,7 +1058,7 @@ SCRAPES = (
         _exposition("collection"),
     ),
     Safety(
-        "what says that it is an exporter is not told of failures",
+        "failures are not reported to objects that only claim to be exporters",
         EXPORTER + "exposition/collection.py",
         "for one in held or () if type(one) is ExporterCollector)",
         "for one in held or () if isinstance(one, ExporterCollector))",
@@ -1250,7 +1250,7 @@ SERVER = (
         _http("tls"),
     ),
     Safety(
-        "hanging up on many holds up nobody",
+        "hanging up on many delays no caller",
         EXPORTER + "http/connections.py",
         "for connection in overdue[:_BATCH]:",
         "for connection in overdue:",
@@ -1264,7 +1264,7 @@ SERVER = (
         _http("connections"),
     ),
     Safety(
-        "reading from many holds up nobody",
+        "reading from many delays no caller",
         EXPORTER + "http/connections.py",
         "return events[:_BATCH]",
         "return events",

@@ -1,4 +1,4 @@
-"""The safeties are where the table says, so that taking them away means something."""
+"""Safeties: each is where the table says, so that the tests without it mean something."""
 
 import ast
 import importlib

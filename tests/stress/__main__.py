@@ -1,4 +1,4 @@
-"""Runs the stress tests in full on both cores, and prints what they measured.
+"""Program that runs the stress tests in full on both cores, and prints what they measured.
 
 `--write PAGE` puts the table between the marks in a page of the documentation.
 """
@@ -19,7 +19,7 @@ CORES = {"compiled": "0", "pure Python": "1"}
 """A column each: what HYPERTRACE_PURE_PYTHON is for them."""
 
 LIMIT = 900
-"""Seconds after which pytest takes a test for hung; each program has a limit of its own."""
+"""Seconds after which pytest takes a test for hung; each program has its own limit."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Two sizes, programs in processes of their own, and a table of what was measured."""
+"""Two sizes, programs in their own processes, and a table of what was measured."""
 
 import json
 import os

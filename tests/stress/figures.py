@@ -1,4 +1,4 @@
-"""What the tests measured, as a table: for a terminal, and for the page about the promises."""
+"""Figures that the tests measured, as a table for a terminal and for the page of promises."""
 
 from __future__ import annotations
 

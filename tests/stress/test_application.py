@@ -1,4 +1,4 @@
-"""The application is never touched: errors, odd values, interruptions and endings, at length."""
+"""Application that is never touched: errors, odd values, interruptions and endings, at length."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,14 @@ Note = Callable[..., None]
 def test_a_trace_function_that_always_raises(
     run: Run, scale: Scale, figure: Note, *, bound: bool
 ) -> None:
-    """Each error is counted, logged or told as left out; none comes out, nothing is detached."""
+    """Each error is counted, logged or reported as left out; none escapes, nothing is detached."""
     calls = scale(20_000, 1_000_000)
     found = run("application.raising", 120, calls=calls, bound=bound)
     figure("errors of a trace function that always raises", found["counted"], "", "= calls")
     figure("lines logged about one kind of error in a minute", found["lines"], "", "≤ 1")
     assert (found["reached"], found["counted"]) == (calls, calls)
     # What is logged under another kind at the first call has no second line.
-    assert found["told"] >= calls - bound
+    assert found["reported"] >= calls - bound
     assert found["still set"]
     assert found["lines"] <= found["minutes"]
 

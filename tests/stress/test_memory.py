@@ -1,4 +1,4 @@
-"""Everything is bounded: series, caches and the lives of objects."""
+"""Bounds of everything: series, caches and the lives of objects."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ Note = Callable[..., None]
 
 
 def test_distinct_values_of_a_prop(run: Run, scale: Scale, figure: Note) -> None:
-    """Past the limit all goes to the overflow, memory is bounded, and one line tells of it."""
+    """Past the limit all goes to the overflow, memory is bounded, and one line reports it."""
     values, most = scale(20_000, 1_000_000), scale(500, 2_000)
     found = run("memory.distinct_values", 300, values=values, limit=most)
     figure("held for 1 000 000 values with a limit of 2 000 series", found["held"], "MB", "≤ 2 MB")
@@ -19,8 +19,8 @@ def test_distinct_values_of_a_prop(run: Run, scale: Scale, figure: Note) -> None
     assert found["overflow"] == values - most
     assert found["held"] <= 2
     (line,) = found["lines"]
-    for told in ("function_counter_total", "caller_props_peer", "stress/programs/tools.py:"):
-        assert told in line
+    for part in ("function_counter_total", "caller_props_peer", "stress/programs/tools.py:"):
+        assert part in line
 
 
 def test_objects_that_come_and_go(run: Run, scale: Scale, figure: Note) -> None:
@@ -35,7 +35,7 @@ def test_objects_that_come_and_go(run: Run, scale: Scale, figure: Note) -> None:
 def test_series_of_objects_that_come_and_go(run: Run, scale: Scale, figure: Note) -> None:
     """With their numbers as labels, objects that are gone have no series at the next scrape."""
     found = run("memory.objects_by_number", 600, number=scale(5_000, 1_000_000))
-    figure("growth over 1 000 000 with series of their own", found["growth"], "MB", "≤ 2 MB")
+    figure("growth over 1 000 000 with separate series", found["growth"], "MB", "≤ 2 MB")
     figure("series of objects that are gone", found["dead"], "", "= 0")
     assert (found["living"], found["dead"]) == (100, 0)
     assert found["growth"] <= 2

@@ -1,4 +1,4 @@
-"""The metrics server: busy ports, clients that misbehave, many scrapes and odd requests."""
+"""Metrics server: busy ports, clients that misbehave, many scrapes and odd requests."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Packages that bring commands, as far as the command line can tell."""
+"""Packages that bring commands, as the command line sees them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ def configure(parser):
     parser.add_argument("name", nargs="?", default="you")
 
 def run(arguments):
-    if arguments.name == "nobody":
-        raise CommandError("nobody is here; name somebody")
+    if arguments.name == "stranger":
+        raise CommandError("no stranger is here; give another name")
     say(f"hello, {arguments.name}")
 
 GREET = Command(help="say hello, 100% of it", configure=configure, run=run)

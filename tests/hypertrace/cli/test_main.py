@@ -1,4 +1,4 @@
-"""The program `hypertrace`."""
+"""Program `hypertrace`."""
 
 import os
 import subprocess
@@ -48,10 +48,10 @@ def test_a_command_may_have_more_words(
 @pytest.mark.usefixtures("greetings")
 def test_a_failure_of_a_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A `CommandError` is one line on stderr and the exit code 1."""
-    assert main(["greet", "nobody"]) == 1
+    assert main(["greet", "stranger"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "hypertrace: nobody is here; name somebody\n"
+    assert captured.err == "hypertrace: no stranger is here; give another name\n"
 
 
 @pytest.mark.usefixtures("greetings")
@@ -166,7 +166,7 @@ def test_the_program_is_called_what_it_was_started_by(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Help and messages have the name that the program was started by, if it is one of its own."""
+    """Help and messages have the name that the program was started by, if it has its own."""
     monkeypatch.setattr(sys, "argv", [started])
     assert main() == 2
     captured = capsys.readouterr().err

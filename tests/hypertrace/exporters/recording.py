@@ -1,4 +1,4 @@
-"""An exporter that keeps what it sends, and can be made to fail or to hang."""
+"""Exporter that keeps what it sends, and can be made to fail or to hang."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Recording(PushExporter):
 
 
 class Hanging:
-    """A function that stands still until it is released."""
+    """A function that waits until it is released."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()

@@ -1,4 +1,4 @@
-"""What all exporters share: metrics that they own or are given, and events that go to them."""
+"""Exporters in general: metrics that they own or are given, and events that go to them."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_a_path_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 def test_half_a_line_does_not_spoil_the_next(
     export: Callable[..., JsonLinesExporter], tmp_path: Path
 ) -> None:
-    """After half a line, as of a process that was killed, the next one is on a line of its own."""
+    """After half a line, as of a process that was killed, the next one is on a new line."""
     path = tmp_path / "lines"
     path.write_text('{"time":1')
     exporter = export(path)

@@ -1,4 +1,4 @@
-"""The thread of push exporters: when it calls, how it ends, and what it does with requests."""
+"""Thread of push exporters: when it calls, how it ends, and what it does with requests."""
 
 from __future__ import annotations
 

@@ -85,10 +85,12 @@ def test_failures_are_logged_once_a_minute(
     for seconds in (0, 1, 58, 2):
         now[0] += seconds
         exporter.flush()
-    told = "Recording could not send its metrics, and will try again: OSError: the network is down"
+    message = (
+        "Recording could not send its metrics, and will try again: OSError: the network is down"
+    )
     assert [record.getMessage() for record in caplog.records] == [
-        f"{told} (0 more failures not logged)",
-        f"{told} (2 more failures not logged)",
+        f"{message} (0 more failures not logged)",
+        f"{message} (2 more failures not logged)",
     ]
     assert {record.name for record in caplog.records} == {"hypertrace.exporters"}
 
@@ -150,7 +152,7 @@ def test_what_sending_traces_is_dropped(record: Callable[..., Recording]) -> Non
     assert dropped_events() == 2
 
 
-def test_nobody_waits_for_a_receiver_that_hangs(record: Callable[..., Recording]) -> None:
+def test_no_caller_waits_for_a_receiver_that_hangs(record: Callable[..., Recording]) -> None:
     """While sending hangs, tracing goes on, and `flush` and `stop` wait as long as they say."""
     exporter, hanging = record(), Hanging()
     tracer = Tracer("object")

@@ -1,4 +1,4 @@
-"""What tests read from `Metrics`: the numbers of one reading, by label values."""
+"""Readings of `Metrics` for tests: the numbers, by label values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted in a series: calls, durations of spans, how they ended, how many are open."""
+"""Aggregations: calls, durations of spans, how they ended, how many are open."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_buffer_is_bounded() -> None:
 
 
 def test_the_buffer_stays_the_same_list() -> None:
-    """Who got the buffer may append to it for ever."""
+    """A caller that got the buffer may append to it at any later time."""
     histogram = Histogram(KEY, BOUNDS)
     append = histogram.buffer.append
     for _ in range(300):
@@ -208,7 +208,7 @@ def _stuck_in_a_fold(
     *,
     overtaking: bool = False,
 ) -> None:
-    """Let a thread stand still in the midst of a fold until an event is set.
+    """Let a thread wait in the middle of a fold until an event is set.
 
     Args:
         monkeypatch: takes it back.
@@ -238,8 +238,8 @@ def _stuck_in_a_fold(
     assert stuck.wait(10)
 
 
-def test_a_fold_that_stands_still_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a thread stands still in the midst of a fold, others fold and read what is there.
+def test_a_fold_that_hangs_delays_no_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a thread waits in the middle of a fold, others fold and read what is there.
 
     So a finalizer that runs there may wait for a lock whose holder traces or scrapes, and a child
     that is forked then finds nothing that is held.
@@ -387,7 +387,7 @@ def test_threads_that_append_fold_and_read_lose_nothing() -> None:
 
 
 def test_each_result_has_a_histogram_of_its_own() -> None:
-    """Spans are told apart by how they ended, and all are finished."""
+    """Spans are distinguished by how they ended, and all are finished."""
     spans = Spans(KEY, BOUNDS)
     for result in ("ok", "error", "ok", "cancelled"):
         spans.started.increment()

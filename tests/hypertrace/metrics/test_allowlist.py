@@ -1,4 +1,4 @@
-"""Which props may become labels."""
+"""Props that may become labels."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_name_of_a_reserved_label_is_refused(prop: str, label: str) -> None:
 
 @pytest.mark.parametrize("prop", ["LE", "job_id", "_x", "x__", "les"])
 def test_a_name_that_is_not_reserved_is_taken(prop: str) -> None:
-    """Prometheus tells capitals apart, and reserves whole names."""
+    """Prometheus distinguishes capitals, and reserves whole names."""
     assert label_names([prop]) == {prop: prop}
 
 

@@ -37,7 +37,7 @@ def test_no_two_declarations_have_one_name() -> None:
     [(Counter, "counter"), (LastValue, "gauge"), (Distribution, "histogram"), (Info, "info")],
 )
 def test_each_class_declares_its_kind(declaration: type[Declaration], kind: str) -> None:
-    """A declaration is immutable; without more, it has neither a unit nor labels of its own."""
+    """A declaration is immutable; without more, it has neither a unit nor labels."""
     one = declaration("x", description="X.")
     assert (one.kind, one.unit, one.labels) == (kind, "", ())
     with pytest.raises(AttributeError):
@@ -91,6 +91,6 @@ def test_a_name_that_no_counter_can_have_is_refused(
 
 @pytest.mark.parametrize("name", ["calls_total", "calls", "function_calls_total", "_x", "X9"])
 def test_any_other_name_is_taken(name: str) -> None:
-    """A counter may have any name of its own."""
+    """A counter may have any name."""
     check_counter_name(name)
     assert Metrics(counter_name=name).read().families[0].name == name

@@ -79,7 +79,7 @@ def test_a_trace_that_is_not_sampled_has_none(count: Count) -> None:
 
 
 def test_opentelemetry_is_not_loaded_for_it() -> None:
-    """As long as the application does not use OpenTelemetry, nobody loads it."""
+    """As long as the application does not use OpenTelemetry, it is not loaded."""
     code = (
         "import sys\n"
         "from hypertrace.metrics.exemplars import is_never, opentelemetry_exemplar\n"
@@ -191,7 +191,7 @@ def test_the_longest_exemplar_is_taken(count: Count) -> None:
 
 
 def test_a_failed_span_has_its_exemplar(count: Count) -> None:
-    """The slow and the failed are what one looks for: each result has exemplars of its own."""
+    """The slow and the failed are what one looks for: each result has its own exemplars."""
     metrics = count(exemplar=lambda: {"trace_id": "a"})
     with Tracer("here").span() as span:
         span.fail()

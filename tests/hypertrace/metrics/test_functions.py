@@ -108,7 +108,7 @@ def test_objects_with_equal_labels_share_a_series(count: Count) -> None:
     assert len(samples(metrics)) == 2
 
 
-def test_ids_tell_calls_of_one_line_apart(count: Count) -> None:
+def test_ids_distinguish_calls_of_one_line(count: Count) -> None:
     """The id given to a call is a label, and two methods with one id are not merged."""
     metrics = count()
     swarm = Swarm()
@@ -120,7 +120,7 @@ def test_ids_tell_calls_of_one_line_apart(count: Count) -> None:
 
 
 def test_values_that_are_equal_but_other_texts_are_other_series(count: Count) -> None:
-    """1, True and 1.0 are told apart, the first time and every time."""
+    """1, True and 1.0 are distinguished, the first time and every time."""
     metrics = count(allowed_props=["topic"])
     swarm = Swarm()
     for _ in range(3):
@@ -172,7 +172,7 @@ def test_label_values_are_cut_at_the_length_set(count: Count) -> None:
     assert labels["id"] == "i" * 15 + "…"
 
 
-def test_an_event_counts_like_the_call_it_tells_of(count: Count) -> None:
+def test_an_event_counts_like_the_call_it_describes(count: Count) -> None:
     """Called with an event, as a plain trace function is, `Metrics` counts the same series."""
     metrics = count(allowed_props=["topic"])
     plain = Metrics(allowed_props=["topic"])
@@ -209,7 +209,7 @@ def test_code_that_is_edited_and_run_again_makes_no_new_series(
 
 
 def test_one_code_object_in_two_modules_is_counted_in_the_file_of_each(count: Count) -> None:
-    """Modules that run code of one `compile()` have labels of their own."""
+    """Modules that run code of one `compile()` have their own labels."""
     metrics = count()
     source = """
 class Plugin:

@@ -1,4 +1,4 @@
-"""What `Metrics` holds of calls is bounded, and goes with the objects it is of."""
+"""Bounds of what `Metrics` holds of calls, and its release with the objects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OVERFLOW = {"object_classname": "<overflow>"}
 
 
 def test_past_the_limit_totals_stay_true(count: Count, caplog: pytest.LogCaptureFixture) -> None:
-    """What does not fit is counted in the overflow, and the log tells once what to look at."""
+    """Calls that do not fit count in the overflow, and the log says once what to look at."""
     metrics = count(allowed_props=["topic"], max_series=5)
     swarm = Swarm()
     for number in range(20):
@@ -45,7 +45,7 @@ def test_past_the_limit_totals_stay_true(count: Count, caplog: pytest.LogCapture
 
 
 def test_labels_of_objects_without_bound_are_held_in_bounds(count: Count) -> None:
-    """Thousands of objects, each with labels of its own, leave the limit and no more."""
+    """Thousands of objects, each with its own labels, leave the limit and no more."""
     metrics = count(allowed_props=["topic"], max_series=100)
 
     def work(number: int) -> None:
@@ -53,7 +53,7 @@ def test_labels_of_objects_without_bound_are_held_in_bounds(count: Count) -> Non
         swarm.connect()
         swarm.connect(topic="x")
 
-    # The tables of the core may be made anew; 100 bytes an object would be 200 000.
+    # The tables of the core may be made again; 100 bytes an object would be 200 000.
     assert growth(work) < 100_000
     assert total(metrics) == 10_000
     assert len(metrics._functions._share_keys) <= 100
@@ -129,7 +129,7 @@ def test_series_of_objects_that_are_gone_are_dropped(count: Count) -> None:
 
 
 def test_what_numbers_no_object_keeps_its_series(count: Count) -> None:
-    """Functions that are decorated anew share a series, which none of them takes along."""
+    """Functions that are decorated again share a series, which none of them takes along."""
     metrics = count(object_ids=True)
 
     def make() -> Callable[[], None]:
@@ -154,7 +154,7 @@ def test_what_numbers_no_object_keeps_its_series(count: Count) -> None:
 
 
 def test_objects_that_come_and_go_leave_nothing(count: Count) -> None:
-    """Thousands of objects that are told apart leave no memory in use once they are gone."""
+    """Thousands of distinguished objects leave no memory in use once they are gone."""
     metrics = count(object_ids=True, allowed_props=["topic"])
 
     def work(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What `import hypertrace.metrics` loads."""
+"""Modules that `import hypertrace.metrics` loads."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""From what hypertrace reports of an event to the label values of a series."""
+"""Label values of a series, made of what hypertrace reports of an event."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_an_event_has_every_label_that_it_has_a_value_for() -> None:
 
 
 def test_numbers_of_objects_are_labels_only_if_wanted() -> None:
-    """Without object_ids no label tells one object from another."""
+    """Without object_ids no label distinguishes one object from another."""
     of_objects = labeller().of_objects
     assert of_objects(TracedObject("A", 1), TracedObject("B", 1)) == of_objects(
         TracedObject("A", 2), TracedObject("B", 2)
@@ -335,7 +335,7 @@ WHERE = "import sys\nWHERE = sys._getframe().f_code.co_filename, __name__\n"
 
 @pytest.fixture
 def imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a folder on the import path, with packages whose modules tell where they are."""
+    """Give a folder on the import path, with packages whose modules report where they are."""
     for name in ("shop", "shop/sub", "space/deep"):
         (tmp_path / name).mkdir(parents=True)
     for name in (
@@ -422,7 +422,7 @@ def test_relative_files_and_import_paths_start_at_the_current_folder(
 
 @pytest.mark.parametrize("module", [None, "other", "cart.shop", ""])
 def test_a_file_under_no_import_path_is_named_by_its_last_part(module: str | None) -> None:
-    """No folder of the host is told."""
+    """No label shows a folder of the host."""
     assert import_path(Caller("f", "/nowhere/at/all/cart.py", module)) == "cart.py"
 
 

@@ -1,4 +1,4 @@
-"""Values, names and classes that do their worst, and the label values that are made of them."""
+"""Hostile values, names and classes, and the label values that are made of them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_values_of_a_hostile_class_are_looked_up(count: Count) -> None:
 
 
 def test_hostile_names_of_files_and_modules_are_taken() -> None:
-    """A code object or a module may have been given a text with methods of its own, or a NUL."""
+    """A code object or a module may have been given a subclass of str as text, or a NUL."""
     assert import_path(Caller("f", HostileStr("/srv/shop.py"), HostileStr("shop"))) == "shop.py"
     assert "/" not in import_path(Caller("f", "/srv/sh\0op.py", "other"))
 
@@ -132,17 +132,17 @@ def test_hostile_names_of_files_and_modules_are_taken() -> None:
         ("zip:/srv/lib.zip/app.py", "app.py"),
     ],
 )
-def test_what_is_no_file_tells_no_path(
+def test_what_is_no_file_shows_no_path(
     monkeypatch: pytest.MonkeyPatch, filename: str, path: str
 ) -> None:
-    """Code that was made at run time may be called after a file, whose folder is not told."""
+    """Code that was made at run time may be called after a file, whose folder is not shown."""
     monkeypatch.syspath_prepend("")
     assert import_path(Caller("f", filename, "app")) == path
 
 
 @pytest.mark.parametrize("result", ['"', "", None, [], 7, HostileStr("x"), "OK"], ids=type)
 def test_a_result_that_no_span_has_is_an_error(result: Any) -> None:
-    """An event that somebody made with another result is counted among the failed."""
+    """An event that was made by hand with another result is counted among the failed."""
     metrics = Metrics()
     for _ in range(2):
         metrics(SpanEvent(None, TracedObject("A", 1), None, CALLER, 0.5, result))
@@ -151,7 +151,7 @@ def test_a_result_that_no_span_has_is_an_error(result: Any) -> None:
 
 @pytest.mark.parametrize("exception", [KeyError("x"), OfHostileMeta, 7, "KeyError"], ids=type)
 def test_an_exception_that_is_no_class_is_counted_by_its_type(exception: Any) -> None:
-    """An event that somebody made with an exception itself, or with anything, counts it."""
+    """An event that was made by hand with an exception or any other object counts it."""
     metrics = Metrics()
     metrics(SpanEvent(None, TracedObject("A", 1), None, CALLER, 0.5, "error", exception))
     assert values(metrics, EXCEPTIONS, "exception") == {(type_name(exception),): 1}

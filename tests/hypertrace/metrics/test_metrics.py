@@ -75,7 +75,7 @@ def test_a_span_is_counted_in_buckets(count: Count, span_clock: Clock) -> None:
 
 
 def test_each_result_is_counted_for_itself(count: Count, span_clock: Clock) -> None:
-    """Spans that end well, fail, are cancelled or handle a failure are told apart."""
+    """Spans that end well, fail, are cancelled or handle a failure are distinguished."""
     metrics = count()
     cart = Cart()
     errors = (KeyError(), ValueError(), asyncio.CancelledError(), GeneratorExit(), SystemExit())
@@ -270,7 +270,7 @@ def test_metrics_beside_a_plain_function_have_all_spans(count: Count) -> None:
     assert len(events) == swallowed_errors() == 3
 
 
-def test_an_event_counts_like_the_span_it_tells_of(count: Count, span_clock: Clock) -> None:
+def test_an_event_counts_like_the_span_it_describes(count: Count, span_clock: Clock) -> None:
     """Called with events, `Metrics` has the same numbers as one that binds its recorders."""
     settings = {"allowed_props": ["topic"], "upstream": True, "buckets": [1, 2]}
     bound, plain = count(**settings), count(**settings)

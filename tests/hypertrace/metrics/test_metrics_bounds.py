@@ -1,4 +1,4 @@
-"""What is held of spans is bounded, and goes with their objects."""
+"""Bounds of what is held of spans, and its release with their objects."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EDGE = ("from_classname", "from_functionname", "to_classname", "to_functionname")
 
 
-def test_edges_tell_who_calls_whom(count: Count) -> None:
+def test_edges_show_callers_and_callees(count: Count) -> None:
     """Each span inside another one adds to the edge between their functions; others add to none."""
     metrics = count(upstream=True)
     shop = Shop()

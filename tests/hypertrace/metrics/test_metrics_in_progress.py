@@ -1,4 +1,4 @@
-"""The gauge of spans that have not ended."""
+"""Gauge of spans that have not ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_open_spans_are_in_progress(count: Count) -> None:
-    """The gauge tells how many spans of a series are open, and is 0 when all have ended."""
+    """The gauge shows how many spans of a series are open, and is 0 when all have ended."""
     metrics = count()
     tracer = Cart().tracer
     spans = [tracer.span("a") for _ in range(3)]

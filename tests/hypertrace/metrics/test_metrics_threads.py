@@ -47,7 +47,7 @@ def _nothing_went_down(readings: Iterable[Reading]) -> None:
 
 
 def test_threads_count_spans_exactly(count: Count) -> None:
-    """8 threads time 10 000 spans each while others scrape: nothing is lost, nothing goes down."""
+    """8 threads time 10 000 spans each while others scrape: nothing is lost, no count falls."""
     metrics = count()
     done = threading.Event()
     scraped: list[list[Reading]] = [[], []]

@@ -120,7 +120,7 @@ def test_an_index_finds_what_a_recorder_counts() -> None:
     assert recording.asked == [(topic, "") for topic in ("a", "b", "['a']", "['a']")]
 
 
-def test_an_index_tells_apart_what_says_that_it_is_equal() -> None:
+def test_an_index_distinguishes_what_says_that_it_is_equal() -> None:
     """A value that says it equals a text which was counted before is counted by its own."""
     recording = Recording()
     for topic in ("a", EqualToText(), "a"):
@@ -181,7 +181,7 @@ def test_what_a_recorder_keeps_is_bounded_by_the_series(values: list[object]) ->
 
 
 def test_the_overflow_is_not_remembered() -> None:
-    """Past the limit each value is looked up anew, and known ones stay fast."""
+    """Past the limit each value is looked up again, and known ones stay fast."""
     recording = Recording(limit=2)
     for number in range(5):
         recording.record({"topic": str(number)})
@@ -242,8 +242,8 @@ def test_a_simple_span_is_no_more_than_an_append() -> None:
     assert (here.read().finished, here.read().open) == (3, 0)
 
 
-def test_a_span_with_more_to_tell_has_no_list() -> None:
-    """Where exemplars are wanted, the end of each span is told."""
+def test_a_span_with_more_to_report_has_no_list() -> None:
+    """Where exemplars are wanted, the end of each span is reported."""
     metrics = FakeEnds(exemplar={"trace_id": "a"})
     here = Spans(KEY, (1.0,))
     recorder = SpansRecorder(here, metrics, None, simple=False)
@@ -257,7 +257,7 @@ def test_a_span_with_more_to_tell_has_no_list() -> None:
 
 @pytest.mark.parametrize("result", ["weird", 'o"k', None, [], 7])
 def test_a_result_that_no_span_has_makes_no_series(result: Any) -> None:
-    """An event that somebody made with another result is counted among the failed."""
+    """An event that was made by hand with another result is counted among the failed."""
     here = Spans(KEY, (1.0,))
     recorder = SpansRecorder(here, FakeEnds(), None, simple=True)
     recorder.end(ending(result=result))
@@ -266,7 +266,7 @@ def test_a_result_that_no_span_has_makes_no_series(result: Any) -> None:
 
 
 def test_a_span_whose_props_changed_ends_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is open where it started and finished where it ends; nobody finds fewer than none open."""
+    """It is open where it started and finished where it ends; the number open is never below 0."""
     metrics, here, seen = FakeEnds(), Spans(KEY, (1.0,)), []
     end = Spans.end
 

@@ -1,4 +1,4 @@
-"""The series of a metric, bounded, and what counts them."""
+"""Series of a metric, bounded, and what counts them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_equal_label_values_are_one_series() -> None:
     assert len(series) == 3
 
 
-def test_values_of_a_call_site_and_of_its_calls_are_told_apart() -> None:
+def test_values_of_a_call_site_and_of_its_calls_are_distinguished() -> None:
     """The same text as the value of another label is another series."""
     series = counters(10)
     found = [series.get(key(**{name: "x"}), CALLER) for name in (CLASS, "n", "f")]
@@ -199,7 +199,7 @@ def test_series_of_an_owner_go_with_its_tracer() -> None:
 
 
 def test_room_is_freed_without_a_scrape() -> None:
-    """A new series takes the place of one whose owner is gone, though nobody reads them."""
+    """A new series takes the place of one whose owner is gone, without a reading in between."""
     series = counters(1)
     for number in range(100):
         tracer = FakeTracer()
@@ -445,7 +445,7 @@ def test_threads_that_race_for_series_count_exactly() -> None:
         sys.setswitchinterval(interval)
 
 
-def test_nobody_waits_for_who_is_stuck_in_the_making() -> None:
+def test_no_thread_waits_for_one_that_hangs_in_the_making() -> None:
     """A finalizer in the midst of a new series may wait for a lock whose holder makes series."""
     application, stuck = threading.Lock(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""The commands `hypertrace dashboards` and `hypertrace dashboards push`."""
+"""Commands `hypertrace dashboards` and `hypertrace dashboards push`."""
 
 import io
 import sys
@@ -82,10 +82,10 @@ def test_dashboards_and_rules_are_written(
     for _ in range(2):
         assert main(["dashboards"]) == 0
         found = sorted(str(path) for path in folder.rglob("*.*"))
-        told = capsys.readouterr().out.splitlines()
-        assert found == sorted(told[:6])
+        printed = capsys.readouterr().out.splitlines()
+        assert found == sorted(printed[:6])
         # Prometheus looks for it from where prometheus.yml is, wherever that may be.
-        assert told[-1].endswith(f'rule_files: ["{tmp_path}/hypertrace-dashboards/rules/*.yml"]')
+        assert printed[-1].endswith(f'rule_files: ["{tmp_path}/hypertrace-dashboards/rules/*.yml"]')
     assert {path.suffix for path in folder.rglob("*.*")} == {".json", ".yml"}
 
 
@@ -103,7 +103,7 @@ def test_dashboards_are_those_that_the_options_ask_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--prop", "a-b", "--prop", "a_b"], "'a-b' and 'a_b'"),
         (["--counter-name", "no name"], "'no name'"),
@@ -111,9 +111,9 @@ def test_dashboards_are_those_that_the_options_ask_for(tmp_path: Path) -> None:
         (["README.md/below"], "README.md"),
     ],
 )
-def test_dashboards_that_cannot_be_are_told_in_one_line(
+def test_impossible_dashboards_are_reported_in_one_line(
     options: list[str],
-    told: str,
+    message: str,
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -123,7 +123,7 @@ def test_dashboards_that_cannot_be_are_told_in_one_line(
     assert main(["dashboards", *options]) == 1
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
-    assert told in captured.err
+    assert message in captured.err
 
 
 def test_the_exporters_refusal_of_a_prop_is_repeated(

@@ -1,4 +1,4 @@
-"""The command `hypertrace demo`."""
+"""Command `hypertrace demo`."""
 
 import io
 import os
@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 
 @contextmanager
 def _program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command line in a process of its own, and see to its end."""
+    """Run the command line in its own process, and see to its end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hypertrace", *arguments],
         stdout=subprocess.PIPE,
@@ -117,7 +117,7 @@ def test_a_wrong_number_is_refused(
     assert f"argument {arguments[0]}: {arguments[1]!r} is no number above 0" in last
 
 
-def test_a_busy_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_busy_port_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A port in use ends the demo with code 1, one line, and the way out."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -133,7 +133,7 @@ def test_a_busy_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> 
     ("option", "value"),
     [("--host", "192.0.2.1"), ("--host", "no.such.invalid"), ("--port", "65536")],
 )
-def test_an_address_that_cannot_be_is_told_in_one_line(
+def test_an_impossible_address_is_reported_in_one_line(
     option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A host or port that cannot be bound ends the demo with code 1 and one line that names it."""
@@ -144,7 +144,7 @@ def test_an_address_that_cannot_be_is_told_in_one_line(
     assert value in captured.err
 
 
-def test_a_python_without_its_sources_is_told_in_one_line(
+def test_a_python_without_its_sources_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where the standard library has no source files, the demo ends with code 1 and one line."""
@@ -165,7 +165,7 @@ def test_the_demo_ends_after_its_duration(capsys: pytest.CaptureFixture[str]) ->
     assert get_trace_function() is None
 
 
-def test_the_banner_tells_where_the_metrics_are_and_what_to_do_next(
+def test_the_banner_says_where_the_metrics_are_and_what_to_do_next(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The banner has the URL, the Prometheus command and the port, in lines of 80 characters."""

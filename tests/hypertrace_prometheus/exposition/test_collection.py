@@ -1,4 +1,4 @@
-"""The collectors of a registry, one by one."""
+"""Collectors of a registry, one by one."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_collector_that_fails_costs_its_own_metrics(
     assert len(caplog.records) == 1
 
 
-def test_what_says_it_is_an_exporter_is_not_told_of_failures() -> None:
+def test_failures_are_not_reported_to_what_says_it_is_an_exporter() -> None:
     """A collector that only claims to be the exporter's is treated as any other."""
     assert names_of(registry_of(BAD[-1][0], Given("x", "y"))) == ["x", "y"]
 
@@ -340,7 +340,7 @@ def test_where_no_thread_can_start_they_run_in_the_calling_one() -> None:
         assert names_of(registry_of(Given("x", "y")), bounded=True) == ["x", "y"]
 
 
-def test_the_application_tells_of_itself_first() -> None:
+def test_the_families_of_the_application_come_first() -> None:
     """What a registry says of the application comes before all collectors."""
     registry = CollectorRegistry(target_info={"env": "test"})
     registry.register(Given("x"))

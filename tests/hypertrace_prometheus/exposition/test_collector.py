@@ -1,4 +1,4 @@
-"""What an exporter shows to a registry of `prometheus_client`."""
+"""Families that an exporter shows to a registry of `prometheus_client`."""
 
 from __future__ import annotations
 
@@ -172,20 +172,20 @@ def _health(metrics: Metrics, name: str) -> dict[str, float]:
     return {s.labels.get("metric", ""): s.value for s in samples(metrics) if s.name == name}
 
 
-def test_the_health_metrics_tell_of_the_series() -> None:
+def test_the_health_metrics_show_the_series() -> None:
     """Series held, their limit and what went past it are shown, of each metric."""
     metrics = counted(limit=2, a=1, b=1, c=3, upstream=True)
     for number, error in enumerate((KeyError, ValueError, TypeError, None)):
         metrics(span(error, str(number)))
     assert _health(metrics, "hypertrace_series_limit") == dict.fromkeys(TABLES, 2)
-    # The calls took all room, so no span has a series of its own.
+    # The calls took all room, so no span has its own series.
     assert _health(metrics, "hypertrace_series") == dict(zip(TABLES, (2, 0, 2, 2), strict=True))
     overflowed = dict(zip(TABLES, (3 + 4, 4, 1, 2), strict=True))
     assert _health(metrics, "hypertrace_overflowed_updates_total") == overflowed
 
 
-def test_the_health_metrics_tell_of_swallowed_errors() -> None:
-    """Errors of trace functions are counted, whoever raised them."""
+def test_the_health_metrics_show_swallowed_errors() -> None:
+    """Errors of trace functions are counted, of every trace function."""
     name = "hypertrace_swallowed_errors_total"
     assert _health(counted(), name) == {"": 0}
 
@@ -212,7 +212,7 @@ def test_the_health_metrics_show_silent_tracers() -> None:
     ]
 
 
-def test_the_health_metrics_tell_of_dropped_events() -> None:
+def test_the_health_metrics_show_dropped_events() -> None:
     """What a trace function traces itself is dropped, and counted."""
     name = "hypertrace_dropped_events_total"
     tracer: Tracer
@@ -228,8 +228,8 @@ def test_the_health_metrics_tell_of_dropped_events() -> None:
     assert _health(counted(), name) == {"": before + 3}
 
 
-def test_the_health_metrics_tell_of_collectors_that_failed() -> None:
-    """Failures of other collectors are counted by their class, whoever reads the registry."""
+def test_the_health_metrics_show_collectors_that_failed() -> None:
+    """Failures of other collectors are counted by their class, for every reader of the registry."""
     collector = ExporterCollector(counted())
     registry = CollectorRegistry()
     registry.register(collector)
@@ -244,7 +244,7 @@ def test_the_health_metrics_tell_of_collectors_that_failed() -> None:
     ]
 
 
-def test_the_health_metrics_tell_the_versions() -> None:
+def test_the_health_metrics_show_the_versions() -> None:
     """The version of hypertrace and the Python it runs on are labels of an info metric."""
     (info,) = samples(counted(), "hypertrace_build_info")
     assert info.value == 1

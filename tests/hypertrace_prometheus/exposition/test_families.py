@@ -159,7 +159,7 @@ def test_a_histogram_is_cumulative() -> None:
 
 
 def test_histograms_of_different_bounds_share_a_family() -> None:
-    """Each has the buckets of its own bounds."""
+    """Each has buckets with its bounds."""
     other = Histogram((("b",), ("ok",)), (5.0,))
     other.add(0.5)
     lines = durations(timed(0.5), other).text(openmetrics=False).splitlines()

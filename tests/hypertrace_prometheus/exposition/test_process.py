@@ -1,4 +1,4 @@
-"""The number of threads."""
+"""Number of threads."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ end.set()
 @pytest.mark.parametrize("tasks", [process._TASKS, "/nowhere"], ids=["Linux", "elsewhere"])
 def test_a_thread_more_is_one_more(tasks: str) -> None:
     """A thread is counted while it runs, with and without the files of Linux."""
-    # In a process of its own: here, threads of other tests may end meanwhile.
+    # In its own process: here, threads of other tests may end meanwhile.
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, tasks], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The registries that exporters are on, in a forked child."""
+"""Registries that exporters are on, in a forked child."""
 
 from __future__ import annotations
 

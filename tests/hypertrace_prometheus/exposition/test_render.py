@@ -1,4 +1,4 @@
-"""The text that Prometheus scrapes."""
+"""Text that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def gauge(name: str, labels: dict[str, str], value: float) -> Metric:
 
 
 def failed(page: str) -> dict[str, float]:
-    """Give the failures that a page tells of, by the name of the class without its module."""
+    """Give the failures that a page shows, by the name of the class without its module."""
     return {name: value for name, value in watched(page).items() if value}
 
 
@@ -211,7 +211,7 @@ def watched(page: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-def test_a_page_tells_which_collectors_it_lacks(registry: CollectorRegistry, bounded: bool) -> None:
+def test_a_page_says_which_collectors_it_lacks(registry: CollectorRegistry, bounded: bool) -> None:
     """A collector that fails is left out, and the same page counts it, before it or after."""
     page = expose(registry, bounded=bounded).text().decode()
     assert failed(page) == {}
@@ -224,7 +224,7 @@ def test_a_page_tells_which_collectors_it_lacks(registry: CollectorRegistry, bou
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-def test_collectors_of_the_application_are_told_before_they_fail(bounded: bool) -> None:
+def test_collectors_of_the_application_are_reported_before_they_fail(bounded: bool) -> None:
     """The first page has them with 0, so that Prometheus sees the first failure as a rise."""
     with PrometheusExporter() as exporter:
         exporter.registry.register(Given(gauge("kept", {}, 1)))

@@ -277,7 +277,7 @@ def test_a_head_that_parsers_refuse_is_an_error(attribute: str, value: Any) -> N
     setattr(family, attribute, value)
     try:
         sections = sections_of(family, fail, openmetrics=True)
-    except Exception:  # noqa: BLE001 -- whatever tells the caller
+    except Exception:  # noqa: BLE001 -- any of them informs the caller
         return
     # Or it was put right.
     (section,) = sections

@@ -51,7 +51,7 @@ class Work:
 
 
 class Shared(SingleFlight[str, int]):
-    """SingleFlight that tell how many threads have come, so that no test needs to sleep."""
+    """SingleFlight that report how many threads have come, so that no test needs to sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def test_who_comes_meanwhile_shares_the_result(pool: ThreadPoolExecutor) -> None
     assert results(futures) == [1] * 32
 
 
-def test_who_finds_none_does_it_anew() -> None:
+def test_a_thread_that_finds_no_result_makes_it_again() -> None:
     """What was done before is never used again, however short ago it was."""
     work = Work()
     work.proceed.set()
@@ -286,7 +286,7 @@ def test_one_that_lost_its_thread_while_it_waited_keeps_no_other_waiting(
 
 
 @pytest.mark.parametrize("key", ["page", "other page"])
-def test_who_hangs_keeps_nobody_waiting_for_ever(
+def test_a_thread_that_hangs_keeps_no_other_waiting_for_ever(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     """After some seconds the work is done beside that which hangs, and later at once."""
@@ -297,14 +297,14 @@ def test_who_hangs_keeps_nobody_waiting_for_ever(
     first = pool.submit(shared.one, "page", hanging)
     assert hanging.started.wait(WAIT)
     assert pool.submit(shared.one, key, work).result(WAIT) == 1
-    # The turn was taken from who hangs: now nobody waits for it.
+    # The hung thread lost its turn: now no thread waits for it.
     monkeypatch.setattr(single_flight, "_PATIENCE", WAIT)
     assert pool.submit(shared.one, "third page", work).result(WAIT / 2) == 2
     hanging.proceed.set()
     assert results([first]) == [1]
 
 
-def test_nobody_waits_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_waits_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread whose run failed several times does the work alone."""
     monkeypatch.setattr(single_flight, "_PATIENCE", 0.01)
     shared, work = Shared(), Work()
@@ -342,7 +342,7 @@ print(os.waitstatus_to_exitcode(status), shared.get("page", "it", lambda: lambda
 
 
 @needs_fork
-def test_a_forked_child_waits_for_nobody() -> None:
+def test_a_forked_child_waits_for_no_thread() -> None:
     """Work that is under way in the parent, whose threads a child lacks, is done in the child."""
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK],

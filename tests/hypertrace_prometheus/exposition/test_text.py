@@ -1,4 +1,4 @@
-"""The text of hypertrace's own families."""
+"""Text of hypertrace's own families."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ NAMES = ("class", "n")
 
 
 def series(*numbers: int) -> list[Series]:
-    """Give a series for each number, each of a call site of its own."""
+    """Give a series for each number, each from a separate call site."""
     return [Series(((f"C{number}",), (str(number),))) for number in numbers]
 
 

@@ -53,7 +53,7 @@ BAD = [
     basic("ada", "wrong"),
     basic("ada", ""),
     basic("", ""),
-    basic("nobody", "correct horse"),
+    basic("stranger", "correct horse"),
     basic("ada", "correct horse "),
     basic("# who may scrape", ""),
     "Basic ada:correct horse",
@@ -167,8 +167,8 @@ def test_a_malformed_line_is_an_error(
     with pytest.raises(ValueError, match=f"line {line} of .*neither 'name:password'") as caught:
         CredentialsGuard(f"{kind}:{where}")
     assert where in str(caught.value)
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    ours = [frame for frame in told.stack if frame.filename == module.__file__]
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in shown.stack if frame.filename == module.__file__]
     assert ours
     assert "s3cr" not in str(caught.value) + repr([frame.locals for frame in ours])
 

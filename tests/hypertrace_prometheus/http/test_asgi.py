@@ -1,4 +1,4 @@
-"""The ASGI adapter: what a view gets of a scope, and what a server gets of a response."""
+"""ASGI adapter: what a view gets of a scope, and what a server gets of a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections of the metrics server: workers, deadlines and bounds."""
+"""Connections of the metrics server: workers, deadlines and bounds."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def looks(server: MetricsServer, patch: pytest.MonkeyPatch, look: Callable[[], i
     return seen
 
 
-def test_hanging_up_on_many_holds_up_nobody(
+def test_hanging_up_on_many_delays_no_caller(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """A request that arrives while many connections are overdue is served before all are closed."""
@@ -329,7 +329,7 @@ def test_hanging_up_on_many_holds_up_nobody(
 
 
 @pytest.mark.parametrize(("source", "place"), [(ELSEWHERE, 0), (HERE, 60)])
-def test_many_that_dribble_hold_up_nobody(
+def test_many_slow_clients_delay_no_caller(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch, source: str, place: int
 ) -> None:
     """A request is read before bytes of many older connections, and of clients with many."""

@@ -1,4 +1,4 @@
-"""How connections end: with a network that fails, `stop()`, the end of the program, a fork."""
+"""Ends of connections: a network that fails, `stop()`, the end of the program, a fork."""
 
 from __future__ import annotations
 
@@ -391,7 +391,7 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
         "half = connect(b'GET /-/healthy HTTP/1.1\\r\\n')\n"
         "assert connect(HEALTH).recv(8) == b'HTTP/1.1'\n"
         "ours = 1\n"  # half
-        "told, tell = os.pipe()\n"
+        "ready, notify = os.pipe()\n"
         "child = os.fork()\n"
         "if not child:\n"
         "    signal.alarm(10)\n"
@@ -404,9 +404,9 @@ def test_a_forked_child_keeps_neither_port_nor_connection() -> None:
         "        print('child', client.recv(8), flush=True)\n"
         "    own.stop()\n"
         "    print('child', sockets() - ours, flush=True)\n"
-        "    os.write(tell, b'x')\n"
+        "    os.write(notify, b'x')\n"
         "    signal.pause()\n"
-        "os.read(told, 1)\n"
+        "os.read(ready, 1)\n"
         "half.sendall(b'\\r\\n')\n"
         "print('parent', half.recv(8))\n"
         "begin = time.monotonic()\n"

@@ -1,4 +1,4 @@
-"""The metrics server: its pages, over real sockets, and how it warns."""
+"""Metrics server: its pages, over real sockets, and how it warns."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_head_sends_headers_alone(server: MetricsServer, path: str) -> None:
     assert headers["Content-Type"] == expected["Content-Type"]
 
 
-def test_the_server_does_not_tell_its_versions(server: MetricsServer) -> None:
+def test_the_server_does_not_show_its_versions(server: MetricsServer) -> None:
     """The Server header names neither Python nor any version."""
     assert ask(server, "/metrics")[1]["Server"] == "hypertrace"
 

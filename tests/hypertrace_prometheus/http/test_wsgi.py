@@ -1,4 +1,4 @@
-"""The WSGI adapter: what a view gets of an environ, and what a server gets of a response."""
+"""WSGI adapter: what a view gets of an environ, and what a server gets of a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs one program in a process of its own: `programs SUBJECT.FUNCTION SECONDS ARGUMENTS`.
+"""Runner of one program in its own process: `programs SUBJECT.FUNCTION SECONDS ARGUMENTS`.
 
 Prints what it returns as JSON. A program that takes longer than so many seconds shows where each of
 its threads is, and ends.

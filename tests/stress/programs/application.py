@@ -1,4 +1,4 @@
-"""What could touch the application: trace functions that raise, props that misbehave, endings."""
+"""Risks for the application: trace functions that raise, props that misbehave, endings."""
 
 import asyncio
 import logging
@@ -79,7 +79,7 @@ def raising(calls: int, *, bound: bool) -> dict[str, Any]:
         swarm.connect()
     seconds = time.monotonic() - start
     during = Counter(record.args[0] for record in lines.records if isinstance(record.args, tuple))
-    # One more, a minute later: its line tells how many there were without one.
+    # One more, a minute later: its line says how many there were without one.
     now = time.monotonic
     time.monotonic = lambda: now() + MINUTE + 1
     rate_limit.monotonic = time.monotonic  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def raising(calls: int, *, bound: bool) -> dict[str, Any]:
         "still set": get_trace_function() is function,
         "lines": max(during.values()),
         "minutes": 1 + int(seconds // MINUTE),
-        "told": len(lines.records) + sum(map(_left_out, lines.records)),
+        "reported": len(lines.records) + sum(map(_left_out, lines.records)),
     }
 
 
@@ -283,7 +283,7 @@ def awkward_values(values: int, seed: int) -> dict[str, Any]:
 
 
 def huge_props(megabytes: int, names: int) -> dict[str, Any]:
-    """Trace with huge values and with many props; tell what they cost and what is shown."""
+    """Trace with huge values and with many props; return what they cost and what is shown."""
     exporter = PrometheusExporter(allowed_props=["peer"], collect_defaults=False)
     set_trace_function(exporter)
     swarm = Swarm()

@@ -1,4 +1,4 @@
-"""What could lose a count: threads, races, finalizers, signals, tasks, greenlets, odd clocks."""
+"""Risks for a count: threads, races, finalizers, signals, tasks, greenlets, odd clocks."""
 
 import asyncio
 import gc
@@ -232,7 +232,7 @@ def tasks(number: int, calls: int) -> dict[str, Any]:
 
 
 def greenlets(number: int, calls: int) -> dict[str, Any]:
-    """Count in greenlets. Whoever imported this chose whether gevent patched before or after."""
+    """Count in greenlets. The importer chose whether gevent patched before or after."""
     import gevent  # noqa: PLC0415
 
     exporter = PrometheusExporter(allowed_props=["peer"], collect_defaults=False)
@@ -268,7 +268,7 @@ def greenlets_patched_after(number: int, calls: int) -> dict[str, Any]:
 
 
 def odd_durations(spans: int, seed: int) -> dict[str, Any]:
-    """Tell of spans of odd durations between good ones, while the clocks jump about."""
+    """Report spans of odd durations between good ones, while the clocks jump about."""
     draw = random.Random(seed)
     exporter = PrometheusExporter(exemplar=lambda: {"trace_id": "a"}, collect_defaults=False)
     set_trace_function(exporter)
@@ -301,7 +301,7 @@ def odd_durations(spans: int, seed: int) -> dict[str, Any]:
 
 
 def clock_that_jumps(spans: int) -> dict[str, Any]:
-    """Time spans by a clock that goes back, stands still, and is no number for a while."""
+    """Time spans by a clock that goes back, stops, and is no number for a while."""
     exporter = PrometheusExporter(collect_defaults=False)
     set_trace_function(exporter)
     tracer = Tracer("clock")

@@ -1,4 +1,4 @@
-"""What could grow: series, caches, objects that live longer because they are traced."""
+"""Risks of growth: series, caches, objects that live longer because they are traced."""
 
 import gc
 import logging
@@ -84,7 +84,7 @@ def objects(number: int) -> dict[str, Any]:
 
 
 def objects_by_number(number: int) -> dict[str, Any]:
-    """The same with the objects' numbers as labels: each has series of its own while it lives."""
+    """The same with the objects' numbers as labels: each has its own series while it lives."""
     exporter = PrometheusExporter(object_ids=True, max_series=10_000, collect_defaults=False)
     set_trace_function(exporter)
 

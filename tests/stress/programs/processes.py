@@ -1,4 +1,4 @@
-"""What could go wrong between processes, and at the end of one."""
+"""Risks between processes, and at the end of one."""
 
 import os
 import random
@@ -92,7 +92,7 @@ def _scrape(port: int, over: threading.Event) -> None:
 
 def _child(exporter: PrometheusExporter, number: int) -> NoReturn:
     signal.alarm(PATIENCE)
-    # An exit code tells what an assertion would.
+    # An exit code says what an assertion would.
     swarm = Swarm()
     for i in range(OWN):
         swarm.tracer.trace(f"child {number}", peer=str(i))
@@ -147,7 +147,7 @@ class Slow(Collector):
 
 
 def stop_with_clients(clients: int) -> dict[str, Any]:
-    """Stop a server that has half-open clients and a scrape under way; tell what is left."""
+    """Stop a server that has half-open clients and a scrape under way; return what is left."""
     before = threads_at_rest(), sockets()
     exporter = PrometheusExporter(port=0, collect_defaults=False)
     set_trace_function(exporter)
@@ -235,7 +235,7 @@ def _end(clients: int, way: str, slow: bool) -> tuple[float, int, str]:
 
 
 def restarts(times: int) -> dict[str, Any]:
-    """Start and stop an exporter again and again; tell what each leaves."""
+    """Start and stop an exporter again and again; return what each leaves."""
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What could go wrong with the metrics server: busy ports, clients that misbehave, many scrapes."""
+"""Risks of the metrics server: busy ports, clients that misbehave, many scrapes."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ ELSEWHERE = "127.0.0.2"
 
 
 class Application:
-    """Works and traces in a thread of its own; tells how much it did, and what it waited for."""
+    """Works and traces in its own thread; reports how much it did, and what it waited for."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -67,7 +67,7 @@ class Application:
 
 
 def _start(program: str, **arguments: Any) -> subprocess.Popen[str]:
-    """Start another of these programs in a process of its own."""
+    """Start another of these programs in its own process."""
     command = [sys.executable, "-m", "stress.programs", program, "120", json.dumps(arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -80,7 +80,7 @@ def _make_series(exporter: PrometheusExporter, number: int) -> None:
 
 
 def busy_ports() -> dict[str, Any]:
-    """Start servers on ports that are not to be had; tell what each raised."""
+    """Start servers on ports that are not to be had; return what each raised."""
     first = PrometheusExporter(port=0, collect_defaults=False)
     set_trace_function(first)
     swarm = Swarm()
@@ -117,13 +117,13 @@ def busy_ports() -> dict[str, Any]:
 def attack(
     kinds: dict[str, int], series: int, certificate: list[str] | None, measured: float
 ) -> dict[str, Any]:
-    """Keep a server busy with clients that misbehave; tell how it and the application fare.
+    """Keep a server busy with clients that misbehave; return how it and the application fare.
 
     Args:
         kinds: how many clients there are of each kind.
         series: how many series a scrape shows.
         certificate: files with the server's certificate and key; None is a server without TLS.
-        measured: seconds for which the application is watched while nobody disturbs it.
+        measured: seconds for which the application is watched undisturbed.
     """
     files: Any = {}
     if certificate is not None:
@@ -262,7 +262,7 @@ class Watched(Collector):
 
 
 def many_scrapes(clients: int, series: int, measured: float) -> dict[str, Any]:
-    """Scrape a server in many clients at once; tell how it and the application fare."""
+    """Scrape a server in many clients at once; return how it and the application fare."""
     exporter = PrometheusExporter(
         port=0, allowed_props=["peer"], max_series=series + 10, collect_defaults=False
     )
@@ -311,7 +311,7 @@ MARK = "x7Qz9"
 
 
 def fuzz(requests: int, seed: int) -> dict[str, Any]:
-    """Send requests that are none, or odd; tell which answers were wrong."""
+    """Send requests that are none, or odd; return which answers were wrong."""
     draw = random.Random(seed)
     exporter = PrometheusExporter(port=0)
     assert exporter.port is not None
@@ -344,7 +344,7 @@ def _is_wrong(answer: bytes, status: str, path: str | None) -> bool:
 
 def _answer(port: int, request: bytes) -> bytes:
     with connected(port) as client:
-        # It may hang up in the middle of what it does not want to read.
+        # It may close the connection before it has read all.
         with suppress(OSError):
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)

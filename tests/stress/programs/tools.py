@@ -1,4 +1,4 @@
-"""What the programs have in common: reading pages, waiting, and threads that start together."""
+"""Tools of the programs: reading pages, waiting, and threads that start together."""
 
 import faulthandler
 import http.client
@@ -20,7 +20,7 @@ OVERFLOW = 'object_classname="<overflow>"'
 
 
 class Swarm:
-    """Traced in the ways that the core has paths of its own for."""
+    """Traced in the ways that the core has its own paths for."""
 
     def __init__(self, props: dict[str, object] | None = None) -> None:
         self.tracer = Tracer(self, props)
@@ -64,7 +64,7 @@ def in_threads(number: int, work: Callable[[int], object]) -> None:
         try:
             start.wait()
             work(thread)
-        except BaseException as error:  # noqa: BLE001 -- told by the thread that started this
+        except BaseException as error:  # noqa: BLE001 -- reported by the thread that started this
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(thread,)) for thread in range(number)]
@@ -87,7 +87,7 @@ def repeating(work: Callable[[], object], pause: float = 0.0) -> Any:
             work()
             while not over.wait(pause):
                 work()
-        except BaseException as error:  # noqa: BLE001 -- told by the thread that started this
+        except BaseException as error:  # noqa: BLE001 -- reported by the thread that started this
             errors.append(error)
 
     thread = threading.Thread(target=run)
@@ -132,7 +132,7 @@ def watch_by_alarm(seconds: int) -> None:
     """Show where each thread is after so many seconds, and end; for programs that fork.
 
     The thread that `faulthandler` watches with otherwise is missed by a child, which hangs when it
-    ends. A child sets an alarm of its own.
+    ends. A child sets its own alarm.
     """
     faulthandler.cancel_dump_traceback_later()
     faulthandler.register(signal.SIGALRM, chain=True)
