@@ -180,7 +180,7 @@ class PushExporter(Exporter):
     def _report_unsent(self, seconds: float) -> None:
         """Log that the last reading was not sent in time, so that no loss is silent."""
         with suppress(Exception):  # as above
-            untraced(
+            suppress_tracing(
                 _logger.warning,
                 "%s did not send its last reading within %g seconds: what came in since the one "
                 "before may be lost",
