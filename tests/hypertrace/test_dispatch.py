@@ -358,7 +358,7 @@ def test_several_that_stand_for_the_same_one_count_once(make_counting: type[Any]
 
 
 class Forwarding:
-    """Stands for another trace function by an attribute of its own, not of its class."""
+    """Stands for another trace function by an attribute of the instance, not of its class."""
 
     def __init__(self, forwards_to: Any) -> None:
         self.forwards_to = forwards_to
