@@ -65,7 +65,7 @@ class Volume:
 
     @property
     def source(self) -> str:
-        """The source text, read anew each time, in the encoding that the file declares."""
+        """The source text, read again each time, in the encoding that the file declares."""
         self.tracer.trace()
         with tokenize.open(self.path) as file:
             return file.read()

@@ -33,7 +33,7 @@ class Library:
         self._engine = SearchEngine(self.index, self.ledger, parent=self.tracer)
 
     def shelve(self, volume: Volume) -> None:
-        """Read `volume` and index it anew; one that is unreadable has no documents."""
+        """Read `volume` and index it again; one that is unreadable has no documents."""
         self.ledger.add("shelving")
         with self.tracer.span() as span:
             try:

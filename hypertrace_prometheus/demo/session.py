@@ -90,7 +90,7 @@ def run(
 
 
 class _Report:
-    """What there is to tell of a running demo."""
+    """What a running demo prints."""
 
     def __init__(self, registry: CollectorRegistry, ledger: Ledger) -> None:
         self._registry = registry

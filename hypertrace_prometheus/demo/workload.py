@@ -23,7 +23,7 @@ _MIX_UP = 0.05
 
 
 class Visitor:
-    """Somebody interested in one topic, who takes questions from its texts and makes mistakes."""
+    """A person interested in one topic, who takes questions from its texts and makes mistakes."""
 
     def __init__(
         self, library: Library, topic: str, asked: deque[str], rng: random.Random, *, parent: Tracer
