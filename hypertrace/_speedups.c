@@ -559,7 +559,8 @@ find_recorder(PyObject *tracer, Py_ssize_t address, PyObject *id)
     return recorder;
 }
 
-static const char too_many[] = "takes at most 2 positional arguments (%zd given)";
+static const char too_many[] =
+    "trace() and span() take at most 2 positional arguments, an id and props (%zd given)";
 
 /* Let the Python code deliver: tracer.method(frame, id, props, kwargs). */
 static PyObject *

@@ -36,6 +36,6 @@ def check_absent(security: Mapping[str, object]) -> None:
     given = [name for name, value in security.items() if value is not None]
     if given:
         raise ValueError(
-            f"{' and '.join(given)} without port: they secure the metrics server; pass a port, or "
-            "secure the server that you mount the metrics in"
+            f"{' and '.join(given)} without port: only the metrics server uses this; pass a port, "
+            "or secure the server that you mount the metrics in"
         )

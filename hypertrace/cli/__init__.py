@@ -1,7 +1,7 @@
 """Command `hypertrace`; packages bring its subcommands by entry point.
 
 - `command`: what a package implements to bring one;
-- `terminal`: lines for the person at a terminal;
+- `terminal`: what a command prints;
 - `entry_points`: the commands that the installed packages bring;
 - `main`: the program.
 

@@ -25,7 +25,7 @@ class Command:
             which are shown with the line breaks they have. `parser.prog` is the whole command, such
             as `hypertrace greet`. `parser.error()` and argparse's own errors exit with code 2.
         run: does the work, in the main thread, with the parsed arguments. It raises `CommandError`
-            for a failure that the person can do something about: that is one line on stderr and
+            for a failure that the user can do something about: that is one line on stderr and
             the exit code 1. It raises `OSError` only where stdout cannot be written to, which is
             reported as that. Any other exception is a fault of the command, with a traceback.
     """

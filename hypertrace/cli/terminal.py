@@ -1,4 +1,4 @@
-"""Lines for the person at a terminal: results on stdout, a failure on stderr."""
+"""Terminal output: results on stdout, a failure as one line on stderr."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 class CommandError(Exception):
-    """A failure and what to do, in one line for the person at the keyboard."""
+    """A failure and what to do about it, in one line for the user."""
 
 
 def say(*lines: str) -> None:

@@ -28,7 +28,8 @@ class Exporter:
             counting: arguments of `Metrics` for the one that is made.
 
         Raises:
-            TypeError: `metrics` is none, or there is no such argument.
+            TypeError: `metrics` is no `Metrics`, or `counting` has an argument that `Metrics` does
+                not have.
             ValueError: both are given, or as `Metrics` raises it.
         """
         unknown = sorted(counting.keys() - CountingOptions.__annotations__.keys())
@@ -39,7 +40,10 @@ class Exporter:
         if metrics is None:
             metrics = Metrics(**counting)
         elif not isinstance(metrics, Metrics):
-            raise TypeError(f"metrics must be a hypertrace.metrics.Metrics, not {metrics!r}")
+            raise TypeError(
+                "metrics must be an instance of hypertrace.metrics.Metrics, or the forwards_to of "
+                f"an exporter, not {metrics!r}"
+            )
         elif counting:
             names = " and ".join(counting)
             raise ValueError(

@@ -79,7 +79,7 @@ class PushExporter(Exporter):
     def begin(self) -> None:
         """Prepare to send: called before the thread starts, and again in a forked child.
 
-        There a subclass makes again what a child must not share, such as a connection.
+        A subclass makes here what a forked child must not share, such as a connection.
         """
 
     def encode(self, reading: Reading) -> Any:
@@ -88,7 +88,7 @@ class PushExporter(Exporter):
         Args:
             reading: what came in since the last one that was sent.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method encode(reading)")
 
     def send(self, encoded: Any) -> None:
         """Send a reading; called in the thread of the exporter, one at a time.
@@ -101,7 +101,7 @@ class PushExporter(Exporter):
         Raises:
             Exception: it was not sent, and will be part of the next attempt.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method send(encoded)")
 
     @property
     def sent(self) -> int:

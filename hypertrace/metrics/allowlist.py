@@ -77,8 +77,8 @@ def label_names(allowed_props: Iterable[str], unsafe_props: Iterable[str] = ()) 
         reason = None if prop in unsafe else _reason_against(prop)
         if reason is not None:
             raise ValueError(
-                f"allowed_props {prop!r} {reason}; rename it where it is traced, or, if it shall "
-                f"be a label all the same, give unsafe_props=[{prop!r}] as well"
+                f"allowed_props {prop!r} {reason}; rename it where it is traced, or, to make it "
+                f"a label nevertheless, give unsafe_props=[{prop!r}] as well"
             )
         names[prop], props[name] = name, prop
     return names

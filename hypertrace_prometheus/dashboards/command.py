@@ -137,7 +137,9 @@ def _run(arguments: argparse.Namespace) -> None:
 def _run_push(arguments: argparse.Namespace) -> None:
     token = arguments.token or os.environ.get("GRAFANA_TOKEN")
     if not token:
-        raise CommandError("it needs a token: --token, or the environment variable GRAFANA_TOKEN")
+        raise CommandError(
+            "a token is missing: give --token, or set the environment variable GRAFANA_TOKEN"
+        )
     with _failures():
         check_counter_name(arguments.counter_name)
         made = templates.dashboards(arguments.counter_name, arguments.props, arguments.unsafe_props)
@@ -147,7 +149,7 @@ def _run_push(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Raise as `CommandError` what the person at the keyboard can do something about."""
+    """Raise as `CommandError` what the user can do something about."""
     try:
         yield
     except OSError as error:

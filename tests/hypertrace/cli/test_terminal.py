@@ -1,4 +1,4 @@
-"""Lines for a person at a terminal."""
+"""Terminal output: results and failures."""
 
 import errno
 import io
