@@ -1,4 +1,4 @@
-"""Application that is never touched: errors, odd values, interruptions and endings, at length."""
+"""Nothing touches the application: errors, odd values, interruptions and endings, at length."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Counts: every event exactly once, with threads, races, finalizers, signals, tasks, odd clocks."""
+"""Every event is counted exactly once: threads, races, finalizers, signals, tasks, odd clocks."""
 
 from collections.abc import Callable
 from typing import Any

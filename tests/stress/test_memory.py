@@ -1,4 +1,4 @@
-"""Bounds of everything: series, caches and the lives of objects."""
+"""Everything is bounded: series, caches and the lives of objects."""
 
 from collections.abc import Callable
 from typing import Any
