@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
-from hypertrace.metrics import labels as label
+from hypertrace.metrics import labels
 from hypertrace.metrics.aggregations import DEFAULT_BUCKETS, checked_bounds
 from hypertrace.metrics.declarations import DURATIONS
 
@@ -108,7 +108,7 @@ def _objective(declared: Mapping[str, Any], buckets: Iterable[float]) -> Objecti
         )
     matchers = {
         text: declared[key]
-        for key, text in (("class", label.CLASS), ("function", label.FUNCTION))
+        for key, text in (("class", labels.CLASS), ("function", labels.FUNCTION))
         if key in declared
     }
     if not matchers or not all(isinstance(value, str) for value in matchers.values()):
@@ -137,14 +137,14 @@ def _bad_share(objective: Objective, window: str) -> str:
         matchers = {**objective.matchers, **more}
         inside = ", ".join(f'{key}="{_escaped(value)}"' for key, value in matchers.items())
         # Who cancels a call says nothing of its quality.
-        return f'sum(rate({name}{{{inside}, {label.RESULT}!="cancelled"}}[{window}]))'
+        return f'sum(rate({name}{{{inside}, {labels.RESULT}!="cancelled"}}[{window}]))'
 
     every = spans(f"{DURATIONS.name}_count")
     if objective.latency is None:
-        bad = spans(f"{DURATIONS.name}_count", **{label.RESULT: "error"})
+        bad = spans(f"{DURATIONS.name}_count", **{labels.RESULT: "error"})
         return f"({bad} or 0 * {every}) / {every}"
     le = floatToGoString(objective.latency)  # type: ignore[no-untyped-call]
-    good = spans(f"{DURATIONS.name}_bucket", **{label.RESULT: "ok", "le": le})
+    good = spans(f"{DURATIONS.name}_bucket", **{labels.RESULT: "ok", "le": le})
     return f"1 - ({good} or 0 * {every}) / {every}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hypertrace.metrics import labels as label
+from hypertrace.metrics import labels
 from hypertrace.metrics.declarations import (
     BUILD,
     CALLS,
@@ -27,12 +27,12 @@ FILLED = 0.8
 REGULAR = 0.1
 """Calls a second from which a function is missed when its calls stop."""
 
-_CLASS = ("job", label.CLASS)
-_FUNCTION = ("job", label.CLASS, label.FUNCTION)
+_CLASS = ("job", labels.CLASS)
+_FUNCTION = ("job", labels.CLASS, labels.FUNCTION)
 _P95 = f"function:{DURATIONS.name}:p95_5m"
 _ERRORS = "class:function_errors:ratio_rate5m"
-_NAME = f"{{{{ $labels.{label.CLASS} }}}}.{{{{ $labels.{label.FUNCTION} }}}}"
-_OF_CLASS = f"{{{{ $labels.{label.CLASS} }}}}"
+_NAME = f"{{{{ $labels.{labels.CLASS} }}}}.{{{{ $labels.{labels.FUNCTION} }}}}"
+_OF_CLASS = f"{{{{ $labels.{labels.CLASS} }}}}"
 _PROCESS = "{{ $labels.instance }}"
 _PERCENT = "{{ $value | humanizePercentage }}"
 
@@ -56,7 +56,7 @@ def total(by: Sequence[str], expression: str) -> str:
 
 
 def _recording(counter_name: str) -> list[Rule]:
-    errors = total(_CLASS, f'rate({DURATIONS.name}_count{{{label.RESULT}="error"}}[5m])')
+    errors = total(_CLASS, f'rate({DURATIONS.name}_count{{{labels.RESULT}="error"}}[5m])')
     every = total(_CLASS, f"rate({DURATIONS.name}_count[5m])")
     buckets = f"{DURATIONS.name}_bucket"
     return [

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
-from hypertrace.metrics import labels as label
+from hypertrace.metrics import labels
 from hypertrace.metrics.allowlist import label_names
 from hypertrace.metrics.declarations import CALLS
 
@@ -16,9 +16,9 @@ FOLDER = "data"
 """In this package: a JSON file for each dashboard."""
 
 _PLACES = {
-    label.OBJECT_PROPS: "the object",
-    label.PARENT_PROPS: "its parent",
-    label.CALLER_PROPS: "the call",
+    labels.OBJECT_PROPS: "the object",
+    labels.PARENT_PROPS: "its parent",
+    labels.CALLER_PROPS: "the call",
 }
 """Where a prop may come from."""
 
