@@ -37,6 +37,7 @@ class PrometheusExporter(Exporter):
 
     Attributes:
         registry: the registry its metrics are on.
+        wsgi_app: the metrics as a WSGI application, to be mounted in another server.
     """
 
     def __init__(  # noqa: PLR0913 -- a setting each
@@ -89,14 +90,20 @@ class PrometheusExporter(Exporter):
         }
         if port is None:
             check_absent(security)
+        # All that runs later is imported now. An import in a forked child waits for ever if another
+        # thread of its parent was at the same import.
+        from .endpoint import make_wsgi_app
         from .exposition.collector import ExporterCollector
         from .exposition.process import missing_defaults
         from .exposition.registries import watch
+        from .exposition.render import render
 
         self.registry: CollectorRegistry = checked_registry(registry)
         super().__init__(metrics, counting)
         self._collectors: list[Collector] = []
         self._server: MetricsServer | None = None
+        self._render = render
+        self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         watch(self.registry)
         try:
             self._register(ExporterCollector(self.forwards_to))
@@ -119,13 +126,6 @@ class PrometheusExporter(Exporter):
         return None if self._server is None else f"{self._server.url}/metrics"
 
     @cached_property
-    def wsgi_app(self) -> WSGIApplication:
-        """The metrics as a WSGI application, to be mounted in another server."""
-        from .endpoint import make_wsgi_app
-
-        return make_wsgi_app(self.registry)
-
-    @cached_property
     def asgi_app(self) -> ASGIApp:
         """The metrics as an ASGI application, to be mounted in another server."""
         from .endpoint import make_asgi_app
@@ -134,9 +134,7 @@ class PrometheusExporter(Exporter):
 
     def metrics(self) -> str:
         """Return all metrics of the registry in the text format 0.0.4."""
-        from .exposition.render import render
-
-        return render(self.registry).decode()
+        return self._render(self.registry).decode()
 
     def stop(self) -> None:
         """Take the metrics off the registry and stop the server, if that is not done yet."""

@@ -21,10 +21,27 @@ def test_an_import_loads_neither_the_server_nor_its_libraries() -> None:
         "late = ('hypertrace_prometheus.http', 'http', 'prometheus_client', 'ssl', 'asyncio')\n"
         "print([name for name in sys.modules if name.startswith(late)])\n"
         "exporter = hypertrace_prometheus.PrometheusExporter()\n"
-        "late = ('hypertrace_prometheus.http', 'hypertrace_prometheus.routes')\n"
+        "late = ('hypertrace_prometheus.http.server', 'hypertrace_prometheus.routes', 'asyncio')\n"
         "print([name for name in sys.modules if name.startswith(late)])\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ended.stdout == "[]\n[]\n"
+
+
+def test_a_page_is_made_without_an_import() -> None:
+    """All that a page needs is loaded when the exporter is made: a fork may interrupt an import."""
+    program = (
+        "import sys, hypertrace_prometheus\n"
+        "exporter = hypertrace_prometheus.PrometheusExporter()\n"
+        "before = set(sys.modules)\n"
+        "exporter.metrics()\n"
+        "environ = {'REQUEST_METHOD': 'GET', 'HTTP_ACCEPT_ENCODING': 'gzip'}\n"
+        "exporter.wsgi_app(environ, lambda *_: None)\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "[]\n"
