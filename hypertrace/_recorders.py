@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._failures import swallow
 from ._guard import drop_if_suppressed, limit_recursion, suppress_tracing
-from .cells import Cell
+from .cells import Cell, CountCell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class PropsRecorder:
         else:
             values, is_text = (), True
         increment = self.known.get(values) if is_text else None
+        if type(increment) is CountCell:
+            next(increment)  # half as long as to call it
+            return
         if increment is None:
             increment = limit_recursion(self._make, values, props)
         increment()

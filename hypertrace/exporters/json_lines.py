@@ -213,7 +213,10 @@ def _append_to_file(descriptor: int, line: bytes) -> None:
 
 
 def _ends_a_line(path: str) -> bool:
-    """Whether a file is empty or ends in a line break, unlike after a process was killed."""
+    """Whether a file is empty or ends in a line break, unlike after a process was killed.
+
+    While another process writes, it may seem not to; then an empty line is written between the two.
+    """
     with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 -- as fast as it gets
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
