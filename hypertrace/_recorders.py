@@ -73,7 +73,8 @@ class PropsRecorder:
             values, is_text = (), True
         increment = self.known.get(values) if is_text else None
         if type(increment) is CountCell:
-            next(increment)  # half as long as to call it
+            # Half as long as to call it. Pyright takes what may be called for a function.
+            next(increment)  # pyright: ignore[reportArgumentType]
             return
         if increment is None:
             increment = limit_recursion(self._make, values, props)
