@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .declarations import Declaration
-    from .functions import Usage
+    from .tables import Usage
 
 _PROCESS = Series(((), ()))
 _BUILD = Series(
