@@ -67,20 +67,21 @@ class Journal:
         Raises:
             OSError: there is no room for it.
         """
-        line = _line(record)
+        text = _text(record)
+        line = _line(text)
         for _ in range(_ATTEMPTS):
             written = os.write(self._file, line)
             if written < len(line):  # the others see that it is torn
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-            if self.read(until=record):
+            if self.read(until=text):
                 return
         raise OSError(errno.EIO, "records cannot be read back", self.path)
 
-    def read(self, until: Record | None = None) -> bool:
+    def read(self, until: bytes | None = None) -> bool:
         """Apply the records that were appended since the last time.
 
         Args:
-            until: a record to look for.
+            until: the text of a record to look for.
 
         Returns:
             Whether it was found.
@@ -96,9 +97,9 @@ class Journal:
             end = data.rfind(b"\n") + 1
             if not end:  # a record that is being written, or was torn
                 break
-            for record in _records(data[:end]):
-                found = found or record == until
-                place = self._apply(place, record)
+            for text in _texts(data[:end]):
+                found = found or text == until
+                place = self._apply(place, json.loads(text))
             place = place._replace(offset=place.offset + end)
             if place.offset > self.place.offset:
                 self.place = place
@@ -114,14 +115,17 @@ class Journal:
         os.close(self._file)
 
 
-def _line(record: Record) -> bytes:
+def _text(record: Record) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def _line(text: bytes) -> bytes:
     """Return a record as it is written: a line of its own, whatever stands before it."""
-    text = json.dumps(record, separators=(",", ":")).encode()
     return b"\n%08x%b\n" % (zlib.crc32(text), text)
 
 
-def _records(data: bytes) -> Iterator[Record]:
+def _texts(data: bytes) -> Iterator[bytes]:
     for line in data.split(b"\n"):
         text = line[8:]
         if text and line[:8] == b"%08x" % zlib.crc32(text):
-            yield json.loads(text)
+            yield text
