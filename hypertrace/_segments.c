@@ -1,8 +1,8 @@
 /* Segments: the cells of this process in a file that other processes read.
 
    A segment reserves addresses once. Its file is mapped there in chunks, so a cell is an address for
-   ever. In a child of a fork, also of one by C, a file of the child's own is mapped over the same
-   addresses: cells that are bound somewhere count in it, from zero.
+   ever. In a child of a fork, also of one by C, another file is mapped over the same addresses: cells
+   that are bound to recorders count in it, from zero.
 
    The lock of a file says that its process lives. It belongs to the open file, which the mapping
    keeps open: a program that closes all its descriptors, as daemons do, keeps it. A child would keep
@@ -533,7 +533,7 @@ extend(Segment *self, size_t size)
             return errno = error, -1;
     }
     if (map_over(self, self->mapped, size, file) < 0)
-        return -1; /* the file is larger than what is used, which harms nobody */
+        return -1; /* the file is larger than what is used, which does no harm */
     self->mapped = size;
     return 0;
 }
@@ -611,7 +611,7 @@ segment_data(PyObject *object, PyObject *Py_UNUSED(ignored))
             Py_DECREF(data);
             return os_error(self);
         }
-        if (got == 0) { /* somebody truncated it */
+        if (got == 0) { /* the file was truncated */
             memset(to + done, 0, size - done);
             break;
         }
@@ -641,7 +641,7 @@ segment_unlink(PyObject *self, PyObject *Py_UNUSED(ignored))
 static int
 fill_and_show(Segment *self, int directory, const char *hidden, int file)
 {
-    /* The system copies what there is: of a file that somebody truncated, the rest stays zero. */
+    /* The system copies what there is: behind the end of a truncated file, zeros remain. */
     if (write_at(file, self->base + HEAD, self->mapped - HEAD, HEAD) < 0 && errno != EFAULT)
         return -1;
     remove_file(self); /* first: nothing may be counted twice */
@@ -957,8 +957,8 @@ bucket_of(const Bounds *bounds, double value)
 
 #define IN_ORDER() __atomic_thread_fence(__ATOMIC_RELEASE)
 
-/* A reader, and whoever folds the file of a process that was killed here, takes the sum of the buckets
-   as the count: so the increment of a bucket is what records both numbers. */
+/* Readers take the sum of the buckets as the count, also in the file of a process that was killed here:
+   so the increment of a bucket records both numbers. */
 void
 shared_histogram_record(PyObject *object, double seconds)
 {
