@@ -16,7 +16,6 @@ from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
 
 from .series import SeriesTable
-from .workers import checked_workers
 
 if TYPE_CHECKING:
     import os
@@ -119,6 +118,8 @@ def make_storage(
             `checked_workers` raises it.
         TypeError: as `checked_workers` raises it.
     """
+    from .shared.directory import checked_workers  # loads what only sharing needs
+
     choice = checked_workers(workers)
     if object_ids and choice not in {False, "auto"}:
         raise ValueError(

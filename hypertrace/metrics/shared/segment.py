@@ -190,6 +190,8 @@ class Segment:
 
     def renew(self) -> None:
         """Count in a file of its own, from zero, in a forked child."""
+        if self.pid == os.getpid():
+            return
         if self.is_lost:
             self._map_private(bytes(len(self.counts) * _CELL))
             return

@@ -13,10 +13,10 @@ from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.aggregations import Calls, Count
 from hypertrace.metrics.declarations import Counter
 
-from .directory import find, remove_if_last
+from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .journal import Journal, Place
 from .locks import Locks
-from .segment import HEAD_SIZE, make_segment
+from .segment import HEAD_SIZE, Segment, make_segment
 from .snapshot import Snapshot, Worker, fold, take
 from .table import CALLS, SPANS, SharedTable
 from .view import SharedView
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from .directory import RunDirectory
     from .journal import Record
-    from .segment import Segment
 
 C = TypeVar("C", bound=Count)
 
 _MANY = 16
 """Files of workers in a run directory from which on a new process folds those that are gone."""
+_ATTEMPTS = 3
 _SPANS_LAYOUT = b"ccc"
 _HISTOGRAM_LAYOUT = b"nss"
 
@@ -50,7 +50,15 @@ def open_storage(workers: bool | str, name: str) -> SharedStorage:
     Raises:
         OSError: no run directory can be used, or none can be known.
     """
-    return SharedStorage(find(workers, name=name))
+    directory = find(workers, name=name)
+    if directory is None:
+        raise NotShared(f"workers={workers!r}")
+    for _ in range(_ATTEMPTS):
+        try:
+            return SharedStorage(directory)
+        except FileNotFoundError:  # the last process before this one has just removed it
+            directory = again(directory)
+    return SharedStorage(directory)
 
 
 class SharedStorage:
@@ -180,10 +188,11 @@ class SharedStorage:
     def renew(self) -> None:
         """Count from zero in a forked child."""
         self._pid = os.getpid()
-        if self._segment is not None and self._segment.pid != self._pid:
+        if isinstance(self._segment, Segment):  # the compiled one has a hook in C
             self._segment.renew()
         for one in self.in_memory:
             one.reset()  # type: ignore[attr-defined]
+        keep_linked(self.directory)
         with suppress(OSError):
             names = os.listdir(self.directory.path)  # noqa: PTH208
             if len(names) > _MANY:
