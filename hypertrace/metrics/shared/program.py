@@ -161,7 +161,7 @@ def _is_of_one_program(child: _Stat, parent: _Stat, *, upgrades: bool) -> bool:
 
 
 def _is_copy(child: _Stat, parent: _Stat) -> bool:
-    """Return whether a process that has executed nothing since its fork was forked from `parent`."""
+    """Return whether `child`, which has executed nothing since, was forked from `parent`."""
     if child.start_of_stack and parent.start_of_stack:
         return child.start_of_stack == parent.start_of_stack and (
             _program_file(child.pid) == _program_file(parent.pid)
