@@ -145,6 +145,7 @@ class PrometheusExporter(Exporter):
         for collector in collectors:
             with suppress(KeyError):  # another thread, or the application, did it
                 self.registry.unregister(collector)
+        super().stop()
 
     def _served(self, host: str, port: int, security: Mapping[str, Any]) -> MetricsServer:
         from .http.server import MetricsServer

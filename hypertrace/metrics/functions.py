@@ -119,9 +119,10 @@ class FunctionSeries:
     def spans_at(self, site: Site, props: Values) -> Spans:
         """Return the spans of that series."""
         values, _, _ = site
-        return self.calls_at(site, props).spans_in(
-            self._bounds_of(values[0], values[self._trace_id])
-        )
+        calls = self.calls_at(site, props)
+        if self.calls.is_overflow(calls):
+            return self.overflow_spans
+        return calls.spans_in(self._bounds_of(values[0], values[self._trace_id]))
 
     def spans_of(self, event: SpanEvent) -> Spans:
         """Return the spans of the series that a span ends in."""

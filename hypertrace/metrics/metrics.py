@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict
+from weakref import finalize
 
 from hypertrace import SpanEvent
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .aggregations import Spans
     from .exemplars import ExemplarFunction
     from .labels import Values
-    from .storage import Storage
+    from .storage import Storage, View
 
     Props = Mapping[str, object]
 
@@ -110,16 +111,21 @@ class Metrics:
         check_counter_name(counter_name)
         _check_number("max_series", max_series, 1)
         _check_number("max_label_length", max_label_length, 16)
+        labeller = Labeller(
+            label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
+        )
+        bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
+        _check_exemplar(exemplar)
+        # Last, so that a wrong argument leaves no files.
         self._storage = make_storage(workers, name, object_ids=object_ids)
+        finalize(self, self._storage.close).atexit = False
         self._functions = FunctionSeries(
-            Labeller(
-                label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
-            ),
+            labeller,
             counter_name=counter_name,
             max_series=max_series,
             own_series=object_ids,
-            bounds_of=_bounds_of(buckets, {} if buckets_for is None else buckets_for),
-            exemplar=_checked_exemplar(exemplar),
+            bounds_of=bounds_of,
+            exemplar=exemplar,
             upstream=upstream,
             storage=self._storage,
         )
@@ -205,10 +211,26 @@ class Metrics:
         Raises:
             LookupError: there is no such worker.
         """
-        now, view = time.time(), self._storage.view(worker)
-        families, usages = self._functions.read(view)
-        reading = Reading(now, [*families, *self._health.read(usages)])
+        reading = self.reading(self._storage.view(worker))
         return reading if since is None else reading.since(since)
+
+    def reading(self, view: View) -> Reading:
+        """Return what a view of `storage` shows, for exporters that keep one.
+
+        Args:
+            view: one of `storage`.
+        """
+        now = time.time()
+        families, usages = self._functions.read(view)
+        return Reading(now, [*families, *self._health.read(usages)])
+
+    def close(self) -> None:
+        """Free the files in which counts are shared. What is counted later is in memory.
+
+        The sums of the application keep what this process has counted. May be called more than
+        once; it happens by itself at the end of the process.
+        """
+        self._storage.close()
 
     def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
         functions = self._functions
@@ -231,10 +253,9 @@ def _bounds_of(
     return lambda class_name, trace_id: special.get(trace_id, special.get(class_name, bounds))
 
 
-def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | None:
+def _check_exemplar(exemplar: ExemplarFunction | None) -> None:
     if exemplar is not None and not callable(exemplar):
         raise TypeError(f"exemplar must be a function without arguments or None, not {exemplar!r}")
-    return exemplar
 
 
 def _check_number(name: str, value: object, least: int) -> None:

@@ -6,7 +6,9 @@ There are two: the memory of this process, and files that the workers of an appl
 
 from __future__ import annotations
 
+import atexit
 import logging
+import sys
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -65,6 +67,15 @@ class Storage(Protocol):
     def view(self, worker: int | str | None) -> View:
         """Return the numbers of this moment, for `Metrics.read`."""
 
+    def save(self, mark: str, view: View) -> None:
+        """Keep a view for the process that exports next, as what was exported last."""
+
+    def saved(self, mark: str) -> View | None:
+        """Return the view that was kept last; None if there is none."""
+
+    def close(self) -> None:
+        """Free the files. What is counted later is in memory. May be called more than once."""
+
 
 class MemoryStorage:
     """Keeps numbers in the memory of this process. A forked child starts from zero."""
@@ -95,6 +106,16 @@ class MemoryStorage:
                 f"there is no worker {worker!r}: counts are in the memory of this process"
             )
         return _MEMORY
+
+    def save(self, mark: str, view: View) -> None:
+        """Do nothing: no other process exports what this one counts."""
+
+    def saved(self, mark: str) -> View | None:  # noqa: ARG002
+        """Return None."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing: there are no files."""
 
     def reset(self) -> None:
         """Start from zero, in a forked child that has one thread."""
@@ -163,6 +184,12 @@ class _MemoryView:
         return calls.read_spans()
 
 
+def _close_all() -> None:
+    """Close the files of this process at its end, when its exporters have sent the rest."""
+    if shared := sys.modules.get(f"{__package__}.shared.storage"):
+        shared.close_all()
+
+
 _MEMORY = _MemoryView()
 _all: WeakSet[MemoryStorage] = WeakSet()
 
@@ -173,3 +200,5 @@ def _reset_all() -> None:
 
 
 after_fork_in_child(_reset_all)
+# Registered before the functions of exporters, which import this: so it runs after them.
+atexit.register(_close_all)

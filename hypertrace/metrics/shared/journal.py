@@ -111,8 +111,9 @@ class Journal:
         return os.fstat(self._file).st_nlink == 0
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file. What is read or appended later raises an `OSError`."""
+        file, self._file = self._file, -1
+        os.close(file)
 
 
 def _text(record: Record) -> bytes:

@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakSet, finalize
+from weakref import WeakSet
 
 from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
@@ -34,6 +34,7 @@ C = TypeVar("C", bound=Count)
 _MANY = 16
 """Files of workers in a run directory from which on a new process folds those that are gone."""
 _ATTEMPTS = 3
+_CELL = 8
 _SPANS_LAYOUT = b"ccc"
 _HISTOGRAM_LAYOUT = b"nss"
 
@@ -92,7 +93,7 @@ class SharedStorage:
         self._has_warned = False
         self._journal = Journal(directory.path, self._apply)
         self.locks = Locks(directory.path)
-        self._closed = finalize(self, _close, directory, self._segments, self._journal, self.locks)
+        self._is_closed = False
         _all.add(self)
 
     def table(
@@ -114,6 +115,8 @@ class SharedStorage:
         Returns:
             False if that is not possible: then this process counts in memory.
         """
+        if self._is_closed:
+            return False
         self._notice_fork()
         try:
             self._journal.append(record)
@@ -141,22 +144,48 @@ class SharedStorage:
         Raises:
             LookupError: there is no such worker.
         """
-        self._notice_fork()
-        try:
-            snapshot = self.snapshot()
-        except OSError as error:
-            self._warn(error)
-            snapshot = Snapshot.nothing()
+        snapshot = Snapshot.nothing()
+        if not self._is_closed:
+            self._notice_fork()
+            try:
+                snapshot = self.snapshot()
+            except OSError as error:
+                self._warn(error)
         own = self._own_cells(snapshot)
         if worker is None:
-            return SharedView(snapshot, self, own)
+            return SharedView.of(snapshot, self, own)
         if worker == "self":
-            return SharedView(Snapshot.nothing(), self, own or self._mapped_cells())
+            return SharedView.of(Snapshot.nothing(), self, own or self._mapped_cells())
         for one in snapshot.living:
             if one.number == worker:
-                return SharedView(Snapshot.nothing()._replace(workers=[one]), self, None)
+                return SharedView.of(Snapshot.nothing()._replace(workers=[one]), self, None)
         numbers = ", ".join(str(one.number) for one in snapshot.living if one.number)
         raise LookupError(f"there is no worker {worker!r}; there are {numbers or 'none'}")
+
+    def save(self, mark: str, view: View) -> None:
+        """Keep a view for the process that exports next, as what was exported last.
+
+        Args:
+            mark: name of the exporter, in letters, digits and `-`.
+            view: of this storage.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if isinstance(view, SharedView) and not self._is_closed:
+            path = f"{self.directory.path}/sent-{mark}"
+            with open(f"{path}.new", "wb") as file:  # noqa: PTH123 -- as everywhere here
+                file.write(view.total)
+            os.rename(f"{path}.new", path)  # noqa: PTH104
+
+    def saved(self, mark: str) -> View | None:
+        """Return the view that was kept last, by whichever process; None if there is none."""
+        try:
+            with open(f"{self.directory.path}/sent-{mark}", "rb") as file:  # noqa: PTH123
+                data = file.read()
+        except OSError:
+            return None
+        return SharedView(data[: len(data) // _CELL * _CELL], b"", self)
 
     def snapshot(self) -> Snapshot:
         """Return the files of all workers; those that are gone are folded.
@@ -185,8 +214,23 @@ class SharedStorage:
                     return False
             return is_free
 
+    def close(self) -> None:
+        """Free the files, at the end of the process or when nothing reads the counts any more.
+
+        What this process has counted stays in the sums as long as another process of the
+        application lives; the last one removes the run directory. Reading gives what this process
+        counted; what is new is counted in memory. May be called more than once.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            remove_if_last(self.directory, self._segment and self._segment.name)
+            self.locks.close()
+            self._journal.close()
+
     def renew(self) -> None:
         """Count from zero in a forked child."""
+        if self._is_closed:
+            return
         self._pid = os.getpid()
         if isinstance(self._segment, Segment):  # the compiled one has a hook in C
             self._segment.renew()
@@ -311,22 +355,18 @@ def _histogram_layout(bounds: list[float]) -> bytes:
     return _HISTOGRAM_LAYOUT + b"b" * (len(bounds) + 1)
 
 
-def _close(
-    directory: RunDirectory, segments: dict[int, Segment], journal: Journal, locks: Locks
-) -> None:
-    """Free what a storage used, at the end of the process or when nobody holds it any more."""
-    own = next((segment.name for segment in segments.values()), None)
-    remove_if_last(directory, own)
-    locks.close()
-    journal.close()
-
-
 _all: WeakSet[SharedStorage] = WeakSet()
 
 
 def _renew_all() -> None:
     for storage in tuple(_all):
         storage.renew()
+
+
+def close_all() -> None:
+    """Close all storages, at the end of the process."""
+    for storage in tuple(_all):
+        storage.close()
 
 
 after_fork_in_child(_renew_all)

@@ -70,6 +70,7 @@ class SharedTable(SeriesTable[C]):
         super().__init__(declaration, limit, names, self._unplaced)
         self._overflow = None
         self._made_overflow: dict[Key, C] = {}
+        self._wanted: dict[Key, Key] = {}
 
     @property
     def overflow(self) -> C:
@@ -106,12 +107,13 @@ class SharedTable(SeriesTable[C]):
         """Hold a series that the journal has, or one in memory. Twice has no effect."""
         held = self.find(key)
         if held is None:
-            made = self._unplaced(key)
+            # The objects of this process, whose texts other objects have, too.
+            made = self._unplaced(self._wanted.get(key, key))
             # Of several threads that get here, all take the same.
             if key == self.overflow_key:
                 held = self._overflow = self._made_overflow.setdefault(key, made)
             else:
-                held = self._held.setdefault(key, made)
+                held = self._held.setdefault(made.key, made)
         if held.at < 0:  # type: ignore[attr-defined]
             held.at = at  # type: ignore[attr-defined]
 
@@ -125,7 +127,7 @@ class SharedTable(SeriesTable[C]):
             if spans is None:
                 calls.spans = SharedSpans(calls, at, self)
         elif spans is not None:
-            common, others = key
+            common, others = calls.key
             histogram = SharedHistogram((common, (*others, part)), bounds, at)
             spans.results.setdefault(part, histogram)
 
@@ -164,14 +166,17 @@ class SharedTable(SeriesTable[C]):
         return histogram if isinstance(histogram, SharedHistogram) else None
 
     def _new(self, key: Key, owner: TracedObject | None) -> C | None:  # noqa: ARG002
-        if not self.is_full and not self._place(key) and not self.is_full:
-            self.adopt(key, NOWHERE)
+        if not self.is_full:
+            self._wanted[key] = key
+            if not self._place(key) and not self.is_full:
+                self.adopt(key, NOWHERE)
+            self._wanted.pop(key, None)
         return self._held.get(key)
 
     def _place(self, key: Key, *part: object) -> bool:
         if self.number is None and not self._places.place(self.record):
             return False
-        return self._places.place([self.number, *map(list, key), *part])
+        return self._places.place([self.number, *key, *part])
 
     def _unplaced(self, key: Key) -> C:
         if self.kind == CALLS:

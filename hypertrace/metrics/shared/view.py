@@ -28,26 +28,36 @@ class Laid(Protocol):
 class SharedView:
     """The numbers of some workers at one moment, and of the dead."""
 
-    def __init__(self, snapshot: Snapshot, storage: Laid, own: bytes | None) -> None:
-        """Add the files up.
+    def __init__(self, total: bytes | bytearray, living: bytes | bytearray, laid: Laid) -> None:
+        """Show sums of cells.
+
+        Args:
+            total: of the living and the dead.
+            living: of the living.
+            laid: knows what is counted in memory.
+        """
+        self.total = total
+        self._in_memory = laid.in_memory
+        view = memoryview(total)
+        self._counts, self._numbers = view.cast("Q"), view.cast("d")
+        self._of_living = memoryview(living).cast("Q")
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, laid: Laid, own: bytes | None) -> SharedView:
+        """Add the files of a snapshot up.
 
         Args:
             snapshot: the files.
-            storage: knows the layout.
+            laid: knows the layout.
             own: cells of this process that are in none of the files.
         """
-        layout = bytes(storage.layout)
-        self._in_memory = storage.in_memory
-        living = [worker.cells for worker in snapshot.living]
-        if own is not None:
-            living.append(own)
+        layout = bytes(laid.layout)
+        cells = [worker.cells for worker in snapshot.living]
+        living = added(cells if own is None else [*cells, own], layout)
         gone = [worker.cells for worker in snapshot.workers if not worker.is_alive]
-        self._living = memoryview(added(living, layout))
-        total = self._living
-        if snapshot.dead.cells or gone:
-            total = memoryview(added([snapshot.dead.cells, *gone, self._living.tobytes()], layout))
-        self._counts, self._numbers = total.cast("Q"), total.cast("d")
-        self._of_living = self._living.cast("Q")
+        if not (snapshot.dead.cells or gone):
+            return cls(living, living, laid)
+        return cls(added([snapshot.dead.cells, *gone, bytes(living)], layout), living, laid)
 
     def counts(self, series: Sequence[Count]) -> list[int]:
         """Return the number of each series."""
