@@ -44,13 +44,11 @@ class View(Protocol):
 
 
 class Storage(Protocol):
-    """Makes the tables of a `Metrics`, and reads them.
+    """Makes the tables of a `Metrics`, and reads them."""
 
-    Attributes:
-        locks: of the run directory; None in memory.
-    """
-
-    locks: Locks | None
+    @property
+    def locks(self) -> Locks | None:
+        """Of the run directory; None in memory."""
 
     def table(
         self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]

@@ -71,7 +71,6 @@ class SharedStorage:
 
     Attributes:
         directory: the run directory.
-        locks: of the run directory.
         in_memory: what there was no room for.
         layout: a code for each cell, see `snapshot.merge`.
     """
@@ -92,9 +91,14 @@ class SharedStorage:
         self._pid = os.getpid()
         self._has_warned = False
         self._journal = Journal(directory.path, self._apply)
-        self.locks = Locks(directory.path)
+        self._locks = Locks(directory.path)
         self._is_closed = False
         _all.add(self)
+
+    @property
+    def locks(self) -> Locks | None:
+        """Of the run directory; None once this storage is closed."""
+        return None if self._is_closed else self._locks
 
     def table(
         self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
@@ -205,7 +209,7 @@ class SharedStorage:
         Returns:
             Whether it was done.
         """
-        with self.locks.try_fold() as is_free:
+        with self._locks.try_fold() as is_free:
             if is_free:
                 try:
                     fold(self.directory.path, self._layout_of_all)
@@ -224,7 +228,7 @@ class SharedStorage:
         if not self._is_closed:
             self._is_closed = True
             remove_if_last(self.directory, self._segment and self._segment.name)
-            self.locks.close()
+            self._locks.close()
             self._journal.close()
 
     def renew(self) -> None:
