@@ -118,7 +118,6 @@ class Metrics:
         _check_exemplar(exemplar)
         # Last, so that a wrong argument leaves no files.
         self._storage = make_storage(workers, name, object_ids=object_ids)
-        finalize(self, self._storage.close).atexit = False
         self._functions = FunctionSeries(
             labeller,
             counter_name=counter_name,
@@ -129,7 +128,8 @@ class Metrics:
             upstream=upstream,
             storage=self._storage,
         )
-        self._health = Health(self._functions.labeller.text)
+        self._health = Health(self._functions.labeller.text, self._storage)
+        finalize(self, _close, self._health, self._storage).atexit = False
 
     def __call__(self, event: TraceEvent) -> None:
         """Count one event; of a span whose start was not recorded, its start, too."""
@@ -222,7 +222,7 @@ class Metrics:
         """
         now = time.time()
         families, usages = self._functions.read(view)
-        return Reading(now, [*families, *self._health.read(usages)])
+        return Reading(now, [*families, *self._health.read(usages, view)])
 
     def close(self) -> None:
         """Free the files in which counts are shared. What is counted later is in memory.
@@ -230,11 +230,16 @@ class Metrics:
         The sums of the application keep what this process has counted. May be called more than
         once; it happens by itself at the end of the process.
         """
-        self._storage.close()
+        _close(self._health, self._storage)
 
     def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
         functions = self._functions
         return SpansRecorder(spans, functions, functions.edge_of(event), simple=functions.is_simple)
+
+
+def _close(health: Health, storage: Storage) -> None:
+    health.close()
+    storage.close()
 
 
 def _bounds_of(

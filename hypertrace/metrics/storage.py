@@ -46,6 +46,9 @@ class View(Protocol):
 class Storage(Protocol):
     """Makes the tables of a `Metrics`, and reads them."""
 
+    is_shared: bool
+    """Whether other workers can read the numbers."""
+
     @property
     def locks(self) -> Locks | None:
         """Of the run directory; None in memory."""
@@ -78,6 +81,7 @@ class Storage(Protocol):
 class MemoryStorage:
     """Keeps numbers in the memory of this process. A forked child starts from zero."""
 
+    is_shared = False
     locks = None
 
     def __init__(self) -> None:

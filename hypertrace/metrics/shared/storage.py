@@ -75,6 +75,8 @@ class SharedStorage:
         layout: a code for each cell, see `snapshot.merge`.
     """
 
+    is_shared = True
+
     def __init__(self, directory: RunDirectory) -> None:
         """Open a run directory.
 
