@@ -23,7 +23,7 @@ from hypertrace._compiled import speedups
 from hypertrace.metrics.aggregations import Histogram
 
 from ....hostile_values import HostileStr
-from ....running import in_threads
+from ....running import growth, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -298,7 +298,7 @@ ready(os.getpid())
         (pid,) = adding.words()
         file = os.open(file_of(pid, tmp_path), os.O_RDONLY)
         checked = 0
-        while checked < 40_000:
+        while checked < 150_000:
             for index in range(4):
                 # One reading may be torn: the system copies in any order, and may be interrupted.
                 block, again = [os.pread(file, SIZE * 8, HEAD + index * SIZE * 8) for _ in "12"]
@@ -980,6 +980,8 @@ def test_nothing_leaks(tmp_path: Path) -> None:
             return 0
         return len(Path("/proc/self/maps").read_text().splitlines())
 
+    segment = core.Segment(tmp_path)
+    assert growth(lambda _: segment.histogram(0, BOUNDS).value) < 1_000
     use()
     before, mapped = state(), mappings()
     for _ in range(200):
