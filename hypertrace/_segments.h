@@ -11,11 +11,13 @@
 #define HAVE_SEGMENTS 1
 #endif
 
-/* Seen in this extension only. */
+/* Seen in this extension only; placed at the start of a cache line. */
 #if defined(__GNUC__) || defined(__clang__)
 #define INTERNAL __attribute__((visibility("hidden")))
+#define LINE_ALIGNED __attribute__((aligned(64)))
 #else
 #define INTERNAL
+#define LINE_ALIGNED
 #endif
 
 /* Without a GIL, an object's lock protects its slots and entries; CPython takes the same lock to set

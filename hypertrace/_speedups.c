@@ -625,7 +625,8 @@ drop_if_suppressed(void)
     return dropped == NULL ? swallow(state.drop_if_suppressed) : dropped == Py_True;
 }
 
-static PyObject *
+/* At the start of a cache line: elsewhere it takes up to a tenth longer, as chance places it. */
+LINE_ALIGNED static PyObject *
 tracer_trace(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *id, *recorder = NULL;
