@@ -54,6 +54,11 @@ class _Stat(NamedTuple):
     def process(self) -> ProcessId:
         return ProcessId(self.pid, self.started)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is no zombie."""
+        return self.state not in b"ZX"
+
 
 def this_process() -> ProcessId:
     """Return the process that calls."""
@@ -72,7 +77,7 @@ def is_alive(process: ProcessId) -> bool:
         return process.started in {0, this_process().started}
     stat = _stat(process.pid)
     if stat is not None:
-        return stat.state not in b"ZX" and process.started in {0, stat.started}
+        return stat.is_running and process.started in {0, stat.started}
     return not _has_proc() and _takes_signals(process.pid)
 
 
@@ -99,7 +104,7 @@ def root_process(*, upgrades: bool = True) -> ProcessId | None:
     top = _top(own, upgrades=upgrades)
     parent = _stat_of_multiprocessing_parent()
     # One that is younger has got the pid of the parent, which has ended.
-    if parent is not None and parent.started <= top.started:
+    if parent is not None and parent.is_running and parent.started <= top.started:
         top = _top(parent, upgrades=upgrades)
     return top.process
 
@@ -129,7 +134,7 @@ def has_forked_children() -> bool:
         for thread in os.listdir("/proc/self/task"):
             for pid in _read("self", f"task/{thread}/children").split():
                 child = _stat(int(pid))
-                if child and child.flags & _FORKED_WITHOUT_EXEC and child.state not in b"ZX":
+                if child and child.flags & _FORKED_WITHOUT_EXEC and child.is_running:
                     return True
     return False
 
