@@ -302,8 +302,9 @@ if not os.fork():
     probe.report("worker")
     os._exit(0)
 os.wait()
-subprocess.call([sys.executable, "-c", "import probe; probe.report('other')"])
-subprocess.call(["sh", "-c", sys.executable + " -c 'import probe; probe.report(\\"other\\")'; true"])
+other = [sys.executable, "-c", "import probe; probe.report('other')"]
+subprocess.call(other)
+subprocess.call(["sh", "-c", '"$@"; true', "sh", *other])
 """
 
 

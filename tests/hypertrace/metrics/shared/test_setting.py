@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/run/x", "/run/x"),
         ("/run/./x/", "/run/x"),
         (Path("/run/x"), "/run/x"),
-        ("~/x", os.path.expanduser("~/x")),
+        ("~/x", str(Path("~/x").expanduser())),
     ],
 )
 def test_the_argument_is_a_word_a_bool_or_an_absolute_path(value: object, checked: object) -> None:
@@ -67,7 +66,7 @@ def test_an_argument_that_is_no_absolute_path_is_a_value_error(value: str) -> No
         *((text, True) for text in ("1", "true", "YES", "on")),
         *((text, False) for text in ("0", "False", "no", "off")),
         ("/run/x", "/run/x"),
-        ("~/x", os.path.expanduser("~/x")),
+        ("~/x", str(Path("~/x").expanduser())),
     ],
 )
 def test_the_variable_wins(text: str, checked: object, monkeypatch: pytest.MonkeyPatch) -> None:
