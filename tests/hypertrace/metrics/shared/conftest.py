@@ -44,7 +44,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.base = folder / "base"
-        self.base.mkdir()
+        self.base.mkdir(exist_ok=True)
         (folder / "probe.py").write_text(PROBE)
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "HYPERTRACE_WORKERS"},
