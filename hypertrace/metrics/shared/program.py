@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 MOST_STEPS = 64
 """How many processes a walk to the root passes at most."""
@@ -54,6 +54,11 @@ class _Stat(NamedTuple):
     def process(self) -> ProcessId:
         return ProcessId(self.pid, self.started)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is no zombie."""
+        return self.state not in b"ZX"
+
 
 def this_process() -> ProcessId:
     """Return the process that calls."""
@@ -72,7 +77,7 @@ def is_alive(process: ProcessId) -> bool:
         return process.started in {0, this_process().started}
     stat = _stat(process.pid)
     if stat is not None:
-        return stat.state not in b"ZX" and process.started in {0, stat.started}
+        return stat.is_running and process.started in {0, stat.started}
     return not _has_proc() and _takes_signals(process.pid)
 
 
@@ -99,7 +104,7 @@ def root_process(*, upgrades: bool = True) -> ProcessId | None:
     top = _top(own, upgrades=upgrades)
     parent = _stat_of_multiprocessing_parent()
     # One that is younger has got the pid of the parent, which has ended.
-    if parent is not None and parent.started <= top.started:
+    if parent is not None and parent.is_running and parent.started <= top.started:
         top = _top(parent, upgrades=upgrades)
     return top.process
 
@@ -129,39 +134,52 @@ def has_forked_children() -> bool:
         for thread in os.listdir("/proc/self/task"):
             for pid in _read("self", f"task/{thread}/children").split():
                 child = _stat(int(pid))
-                if child and child.flags & _FORKED_WITHOUT_EXEC and child.state not in b"ZX":
+                if child and child.flags & _FORKED_WITHOUT_EXEC and child.is_running:
                     return True
     return False
 
 
 def _top(stat: _Stat, *, upgrades: bool) -> _Stat:
     """Return the last process that is reached from parent to parent."""
+    # Forks leave this process the environment of the one that executed the program last.
+    environment = _own_environment() if stat.pid == os.getpid() else None
     for _ in range(MOST_STEPS):
         parent = _stat(stat.parent) if stat.parent > 0 else None
-        if parent is None or not _is_of_one_program(stat, parent, upgrades=upgrades):
+        if parent is None:
             break
+        if stat.flags & _FORKED_WITHOUT_EXEC:
+            if not _is_copy(stat, parent):
+                break
+        else:
+            variables = environment or _environment(stat.pid)
+            if not _is_of_one_program(stat, parent, variables, upgrades=upgrades):
+                break
+            environment = None
         stat = parent
     return stat
 
 
-def _is_of_one_program(child: _Stat, parent: _Stat, *, upgrades: bool) -> bool:
-    """Return whether a process belongs to the program of its parent.
+def _is_of_one_program(
+    child: _Stat, parent: _Stat, variables: AbstractSet[bytes], *, upgrades: bool
+) -> bool:
+    """Return whether a process that has executed a program belongs to the program of its parent.
 
     The parent may be another one than the one that started it: an orphan is given to init.
     """
-    if child.flags & _FORKED_WITHOUT_EXEC:
-        return _is_copy(child, parent)
-    if upgrades and _environment(child.pid).get(b"GUNICORN_PID") == b"%d" % parent.pid:
+    if upgrades and b"GUNICORN_PID=%d" % parent.pid in variables:
         return True
     return (
-        (_is_of_multiprocessing(child.pid) or _is_reloaded(child.pid, parent.pid))
+        (_is_of_multiprocessing(child.pid) or _is_reloaded(variables, _environment(parent.pid)))
         and child.session == parent.session
         and _program_file(child.pid) == _program_file(parent.pid) != ""
     )
 
 
 def _is_copy(child: _Stat, parent: _Stat) -> bool:
-    """Return whether `child`, which has executed nothing since, was forked from `parent`."""
+    """Return whether `child`, which has executed nothing since, was forked from `parent`.
+
+    It may have another parent by now: an orphan is given to init.
+    """
     if child.start_of_stack and parent.start_of_stack:
         return child.start_of_stack == parent.start_of_stack and (
             _program_file(child.pid) == _program_file(parent.pid)
@@ -184,18 +202,24 @@ def _is_of_multiprocessing(pid: int) -> bool:
     return any(argument.startswith(_MULTIPROCESSING) for argument in arguments)
 
 
-def _is_reloaded(pid: int, parent: int) -> bool:
-    """Return whether a reloader started the process, and not another child of a reloader."""
-    own, inherited = _read(pid, "environ").split(b"\0"), _read(parent, "environ").split(b"\0")
-    return inherited != [b""] and any(
-        variable in own and variable not in inherited for variable in _RELOADING
+def _is_reloaded(variables: AbstractSet[bytes], inherited: AbstractSet[bytes]) -> bool:
+    """Return whether a reloader started a process, and not the child of a reloader.
+
+    A parent that has written a title over its environment has no variable in common.
+    """
+    return any(variable in variables and variable not in inherited for variable in _RELOADING) and (
+        any(b"=" in variable for variable in variables & inherited)
     )
 
 
-def _environment(pid: int) -> Mapping[bytes, bytes]:
-    """Return the environment that a process was started with; empty if that is not readable."""
-    variables = (variable.partition(b"=") for variable in _read(pid, "environ").split(b"\0"))
-    return {name: value for name, _, value in variables}
+def _environment(pid: int) -> AbstractSet[bytes]:
+    """Return the variables that a process was started with, if they are readable."""
+    return set(_read(pid, "environ").split(b"\0"))
+
+
+def _own_environment() -> AbstractSet[bytes]:
+    """Return the variables of this process, which may have written a title over its first ones."""
+    return {b"%s=%s" % variable for variable in os.environb.items()}
 
 
 def _stat_of_multiprocessing_parent() -> _Stat | None:
