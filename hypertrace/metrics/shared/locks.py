@@ -69,7 +69,7 @@ class Locks:
 
         Raises:
             OSError: the file cannot be opened, is no regular file, or its file system or this
-                system has no such locks.
+                system has no such locks, or no room.
         """
         if fcntl is None:
             raise OSError(errno.ENOTSUP, "this system has no locks of parts of files")
@@ -137,15 +137,18 @@ class Locks:
         if not guard.acquire(blocking=False):
             yield False
             return
+        held = False
         try:
             held = file.lock(_FOLDER)
-            try:
-                yield held
-            finally:
-                if held:
-                    file.unlock(_FOLDER)
         finally:
-            guard.release()
+            if not held:
+                guard.release()
+        try:
+            yield held
+        finally:
+            if held:
+                file.unlock(_FOLDER)
+                guard.release()
 
     @property
     def address(self) -> str:
@@ -209,11 +212,13 @@ class _LockFile:
         return self.descriptors[0]
 
     def check(self) -> None:
-        """Raise OSError if it is no regular file, or its file system has no locks."""
+        """Raise OSError if it is no regular file, or its file system has no locks or no room."""
         if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
             raise OSError(errno.EINVAL, "the lock file is no regular file")
         if self.lock(_PROBE):
             self.unlock(_PROBE)
+        if hasattr(os, "posix_fallocate"):  # the address has room on a disk that is full later
+            os.posix_fallocate(self.descriptor, 0, _WIDTH)
 
     def lock(self, byte: int) -> bool:
         """Return whether this process has the lock now; threads of it do not exclude each other."""
