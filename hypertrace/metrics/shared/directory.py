@@ -247,7 +247,7 @@ def _made(user: str, name: str) -> str:
         path = _joined(user, name)
         if path is not None:
             if is_new:
-                sweep(user, name)
+                sweep(user)
             return path
     raise NotShared(f"{user}: the directory was removed as often as it was made")
 

@@ -30,7 +30,7 @@ SEEN_EMPTY = stat.S_ISVTX
 _WORKER_FILES = ("w-", ".w-")
 
 
-def sweep(user: str, own_name: str) -> None:
+def sweep(user: str) -> None:
     """Remove run directories in which no process is left, and aliases that lead nowhere."""
     with suppress(OSError):
         with os.scandir(user) as entries:
@@ -48,7 +48,6 @@ def sweep(user: str, own_name: str) -> None:
             if stat.S_ISDIR(status.st_mode)
             and status.st_uid == os.geteuid()
             and status.st_mtime < now - YOUNG
-            and name != own_name
             and name not in living
             and _may_be_dead(name)
         )

@@ -517,10 +517,10 @@ def test_a_directory_with_a_locked_file_stays(user: Path) -> None:
 
 def test_a_young_directory_or_file_stays(user: Path) -> None:
     """What was made just now is not removed: its process may not have locked it yet."""
-    path = _run(user, ENDED, ".w-1-abc", seconds=0)
+    path = _run(user, ENDED, "names", seconds=0)
     _found()
     assert path.exists()
-    _age(path, 3600)
+    _aged(path, ".w-1-abc")
     os.utime(path / ".w-1-abc")
     _found()
     assert path.exists()
@@ -568,6 +568,7 @@ def test_a_run_without_a_root_is_removed_at_the_second_look(user: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
         _found()
         assert stat.S_IMODE(path.stat().st_mode) == 0o1700
+        _age(path, removal.RESTART / 2)
         _found()
         assert path.exists()
         _age(path, 3600)
@@ -685,8 +686,11 @@ def test_the_last_process_removes_the_directory(own: RunDirectory, user: Path) -
     assert remove_if_last(own, "w-1-own")
 
 
-def test_a_process_is_not_the_last_while_others_count(own: RunDirectory) -> None:
-    """A locked file of another process keeps the directory."""
+def test_a_process_is_not_the_last_while_others_count(
+    own: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A locked file of another process keeps the directory, under its name at every moment."""
+    monkeypatch.setattr(os, "rename", pytest.fail)
     with _Locked(Path(own.path) / "w-3-other"):
         assert not remove_if_last(own, "w-1-own")
     assert not remove_if_last(own, None)
@@ -711,7 +715,8 @@ def test_a_process_is_not_the_last_while_a_forked_child_lives(own: RunDirectory)
     child = os.fork()
     if not child:
         signal.pause()
-    assert not remove_if_last(own, "w-1-own")
+    is_gone = remove_if_last(own, "w-1-own")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    assert not is_gone
     assert remove_if_last(own, "w-1-own")

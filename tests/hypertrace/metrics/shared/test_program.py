@@ -147,6 +147,18 @@ def test_a_walk_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert root_process() == this_process()
 
 
+def test_a_younger_process_is_no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that got the pid of a parent of `multiprocessing` later is not taken for it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        younger = program._stat(other.pid)
+        assert younger is not None
+        monkeypatch.setattr(program, "_stat_of_multiprocessing_parent", lambda: younger)
+        _wait(lambda: younger is not None and younger.started > this_process().started)
+        root = root_process()
+        other.communicate()
+    assert root != younger.process
+
+
 # --- one program --------------------------------------------------------------------------
 
 
@@ -254,6 +266,36 @@ def test_an_orphan_is_not_taken_for_a_child_of_init(programs: Programs, method: 
     assert process.stdout.readline() == "up\n"
     process.kill()
     process.communicate()
+    _wait((programs.folder / "reports").exists)
+    _wait(programs.reports)
+    (report,) = programs.reports()
+    assert report.root == report.pid
+
+
+REAPER = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans become its children
+command = [sys.executable, "program.py", "spawn"]
+if sys.argv[1] == "session":
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    os.wait()
+else:
+    script = '"$@" >started & while ! [ -s started ]; do :; done; kill -9 $!; wait; '
+    script += 'while ! [ -s reports ]; do :; done'
+    os.execvp("sh", ["sh", "-c", script, "sh", *command])
+"""
+
+
+@pytest.mark.parametrize("other", ["session", "program"])
+def test_an_orphan_is_not_taken_for_a_child_of_another_reaper(
+    programs: Programs, other: str
+) -> None:
+    """What takes in orphans belongs to another session or runs another program than a parent."""
+    programs.write("program.py", ORPHANS)
+    programs.run_command(sys.executable, programs.write("reaper.py", REAPER), other)
     _wait((programs.folder / "reports").exists)
     _wait(programs.reports)
     (report,) = programs.reports()
@@ -474,11 +516,12 @@ def test_only_children_that_executed_nothing_are_forked_children() -> None:
     child = os.fork()
     if not child:
         signal.pause()
-    assert has_forked_children()
+    living = has_forked_children()
     os.kill(child, signal.SIGKILL)
     _wait(lambda: (found := program._stat(child)) is not None and found.state == b"Z")
-    assert not has_forked_children()
+    dead = has_forked_children()
     os.waitpid(child, 0)
+    assert (living, dead) == (True, False)
 
 
 def test_all_processes_of_a_program_have_one_path(programs: Programs) -> None:
