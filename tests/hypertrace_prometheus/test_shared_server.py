@@ -290,9 +290,8 @@ def test_a_busy_port_is_an_error_on_request(
     start: Callable[..., SharedServer], shared: bool
 ) -> None:
     """With `strict_port` a port that another program has raises, and nothing leads or runs then."""
-    with socket.create_server((HERE, 0)) as foreign:
-        with pytest.raises(OSError, match="in use"):
-            start(foreign.getsockname()[1], shared=shared, strict_port=True)
+    with socket.create_server((HERE, 0)) as foreign, pytest.raises(OSError, match="in use"):
+        start(foreign.getsockname()[1], shared=shared, strict_port=True)
     assert standby_threads() == []
     assert start(0, strict_port=True).is_serving
 
