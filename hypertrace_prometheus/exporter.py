@@ -109,7 +109,7 @@ class PrometheusExporter(Exporter):
         from .exposition.render import render
 
         self.registry: CollectorRegistry = checked_registry(registry)
-        super().__init__(metrics, counting)
+        super().__init__(metrics, counting, name="" if port is None else f"{host}:{port}")
         self._collectors: list[Collector] = []
         self._server: SharedServer | None = None
         self._render = render
@@ -160,6 +160,7 @@ class PrometheusExporter(Exporter):
         for collector in collectors:
             with suppress(KeyError):  # another thread, or the application, did it
                 self.registry.unregister(collector)
+        super().stop()
 
     def _served(
         self, host: str, port: int, security: Mapping[str, Any], *, strict_port: bool
@@ -175,14 +176,9 @@ class PrometheusExporter(Exporter):
             host=host,
             port=port,
             security=Security(**security),
-            locks=self._locks(),
+            locks=self.forwards_to.storage.locks,
             strict_port=strict_port,
         )
-
-    def _locks(self) -> Locks | None:
-        """Return the locks of the run directory, None if the counts are not shared."""
-        storage = getattr(self._metrics, "storage", None)
-        return getattr(storage, "locks", None)
 
     def _register(self, collector: Collector) -> None:
         self._collectors.append(collector)  # first: an interrupt must leave none that stays

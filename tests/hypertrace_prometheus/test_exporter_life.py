@@ -58,7 +58,10 @@ def test_starting_and_stopping_leaves_nothing(port: int | None, times: int) -> N
         assert "function_counter_total" in exporter.metrics()
         exporter.stop()
         del exporter
-    assert Held(registry) == before
+    after = Held(registry)
+    assert after.files <= before.files  # fewer if something of an earlier test has just gone
+    after.files = before.files
+    assert after == before
 
 
 @pytest.mark.parametrize(

@@ -1391,8 +1391,8 @@ COMPILED = (
     Safety(
         "compiled: durations that wait are bounded",
         CORE + "_speedups.c",
-        "PyList_GET_SIZE(durations) <= state.max_buffered",
-        "PyList_GET_SIZE(durations) > 0",
+        "waiting <= state.max_buffered",
+        "waiting >= 0",
         _core("span") + _metrics("aggregations", "metrics_threads"),
     ),
     Safety(

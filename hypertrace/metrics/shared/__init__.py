@@ -1,1 +1,1 @@
-"""Shared counts: mapped files, one for each worker of an application, read by any of them."""
+"""Storage that the processes of one program share: a run directory with a mapped file for each."""
