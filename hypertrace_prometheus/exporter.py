@@ -176,9 +176,13 @@ class PrometheusExporter(Exporter):
             host=host,
             port=port,
             security=Security(**security),
-            locks=self.forwards_to.storage.locks,
+            locks=self._locks(),
             strict_port=strict_port,
         )
+
+    def _locks(self) -> Locks | None:
+        """Return the locks by which processes agree on one that serves, None to serve alone."""
+        return self.forwards_to.storage.locks
 
     def _register(self, collector: Collector) -> None:
         self._collectors.append(collector)  # first: an interrupt must leave none that stays

@@ -35,6 +35,7 @@ __all__ = [
     "find",
     "keep_linked",
     "remove_if_last",
+    "user_directories",
 ]
 
 _OWN = 0o700
@@ -178,6 +179,20 @@ def remove_if_last(directory: RunDirectory, own_file: str | None) -> bool:
     if has_forked_children():  # they are about to lock their files
         return False
     return remove(parent, name, ignored=own_file)
+
+
+def user_directories() -> list[str]:
+    """Return the directories that have this user's run directories in them, where there are any."""
+    users = [os.path.join(base, f"hypertrace-{os.geteuid()}") for base in _bases([])]
+    return [user for user in users if _is_own(user)]
+
+
+def _is_own(path: str) -> bool:
+    try:
+        _check(path)
+    except OSError:
+        return False
+    return True
 
 
 def _auto_key(name: str, ordinal: int) -> _Key:

@@ -73,7 +73,7 @@ class Locks:
         """
         if fcntl is None:
             raise OSError(errno.ENOTSUP, "this system has no locks of parts of files")
-        self.path = os.path.join(directory, FILE_NAME)  # noqa: PTH118 -- a str
+        self.path = os.path.join(directory, FILE_NAME)
         self._file: _LockFile | None = _opened(self.path)
 
     def another(self) -> Self:
@@ -248,7 +248,7 @@ class _Process:
     def opened(self, path: str) -> _LockFile:
         """Return a file, opened if it is not open yet; the guard is held."""
         with suppress(OSError):
-            found = os.stat(path, follow_symlinks=False)  # noqa: PTH116 -- a str
+            found = os.stat(path, follow_symlinks=False)
             if known := self.files.get((found.st_dev, found.st_ino)):
                 return known
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

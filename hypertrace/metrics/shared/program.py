@@ -128,6 +128,16 @@ def program_path() -> str:
         return path
 
 
+def program_of(pid: int) -> str:
+    """Return what a process runs, without its arguments, such as `gunicorn`; empty if unknown."""
+    words = [os.fsdecode(word) for word in _read(pid, "cmdline").split(b"\0") if word]
+    if words and os.path.basename(words[0]).startswith("python"):
+        names = [word for word in words[1:] if not word.startswith("-")]
+        if names and "-c" not in words:
+            words = names
+    return os.path.basename(words[0]) if words else ""
+
+
 def has_forked_children() -> bool:
     """Return whether this process has a living child that was forked and has executed nothing."""
     with suppress(OSError, ValueError):

@@ -136,6 +136,18 @@ def remove(user: str, name: str, *, ignored: str | None = None) -> bool:
     return True
 
 
+def living_files(path: str) -> list[str]:
+    """Return the names of the files in a run directory that their processes have locked."""
+    with suppress(OSError):
+        opened = _open_directory(path)
+        try:
+            names = [name for name in os.listdir(opened) if name.startswith(_WORKER_FILES[0])]
+            return [name for name in names if _is_locked(name, opened)]
+        finally:
+            os.close(opened)
+    return []
+
+
 def _is_in_use(path: str, *, ignored: str | None = None) -> bool:
     """Return whether a process has locked its file, or may be about to; True if unknown."""
     try:
