@@ -20,6 +20,7 @@ from .labels import Labeller
 from .reading import Reading
 from .recorders import PropsIndex, SpansRecorder, props_recorder
 from .storage import make_storage
+from .tables import with_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -222,6 +223,8 @@ class Metrics:
         """
         now = time.time()
         families, usages = self._functions.read(view)
+        if others := self._storage.foreign_tables:
+            families = with_others(families, others, view)
         return Reading(now, [*families, *self._health.read(usages, view)])
 
     def close(self) -> None:

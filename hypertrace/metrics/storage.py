@@ -53,6 +53,10 @@ class Storage(Protocol):
     def locks(self) -> Locks | None:
         """Of the run directory; None in memory."""
 
+    @property
+    def foreign_tables(self) -> Sequence[SeriesTable[Any]]:
+        """The tables that other workers have, and this process does not."""
+
     def table(
         self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
     ) -> SeriesTable[C]:
@@ -83,6 +87,7 @@ class MemoryStorage:
 
     is_shared = False
     locks = None
+    foreign_tables: Sequence[SeriesTable[Any]] = ()
 
     def __init__(self) -> None:
         """Start without tables."""

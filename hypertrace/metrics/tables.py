@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .aggregations import NO_SPANS, Calls, Count
 from .declarations import DURATIONS, IN_PROGRESS
-from .reading import Family
+from .reading import Family, HistogramReading
+from .series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .reading import HistogramReading
-    from .series import Series, SeriesTable
+    from .reading import Value
+    from .series import SeriesTable
     from .storage import View
+
+CALLS = "calls"
+"""The kind of a table of calls, as the journal of shared counts names it."""
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -68,6 +72,50 @@ def count_family(table: SeriesTable[Count], view: View) -> tuple[Family, Usage]:
     positive = [*compress(series, counts)], [*filter(None, counts)]
     family = Family(table.declaration, table.label_names, *positive)
     return family, _usage(table, series, counts)
+
+
+def with_others(
+    families: Sequence[Family], tables: Sequence[SeriesTable[Any]], view: View
+) -> list[Family]:
+    """Return families, and in them the series of tables that other workers have.
+
+    Args:
+        families: of this process.
+        tables: of workers with other settings, such as other allowed props.
+        view: the numbers of this moment.
+    """
+    found = {family.name: family for family in families}
+    for table in tables:
+        calls = table.kind == CALLS  # type: ignore[attr-defined]
+        read = calls_families(table, view)[0] if calls else [count_family(table, view)[0]]
+        for family in read:
+            own = found.get(family.name)
+            found[family.name] = family if own is None else _joined(own, family)
+    return list(found.values())
+
+
+def _joined(one: Family, other: Family) -> Family:
+    """Return a family with the series of two, whose labels may differ."""
+    if not other.series:
+        return one
+    added = tuple(name for name in other.label_names if name not in one.label_names)
+    names = one.label_names + added
+    values: dict[tuple[str, ...], Value] = {}
+    for family in (one, other):
+        for point in family.points:
+            labels = dict(zip(family.label_names, point.labels, strict=True))
+            key = tuple(labels.get(name, "") for name in names)
+            earlier = values.get(key)
+            values[key] = point.value if earlier is None else _sum(earlier, point.value)
+    series = [Series((key, ())) for key in values]
+    return Family(one.declaration, names, series, list(values.values()))
+
+
+def _sum(one: Value, other: Value) -> Value:
+    if isinstance(one, HistogramReading) or isinstance(other, HistogramReading):
+        same = isinstance(one, HistogramReading) and isinstance(other, HistogramReading)
+        return one.plus(other) if same and one.bounds == other.bounds else one
+    return one + other
 
 
 def _usage(table: SeriesTable[Any], series: Sequence[Count], counts: Sequence[int]) -> Usage:

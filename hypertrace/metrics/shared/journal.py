@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -104,6 +106,31 @@ class Journal:
             if place.offset > self.place.offset:
                 self.place = place
         return found
+
+    def move(self, directory: str) -> None:
+        """Go on in another directory, to which this process or another one copies the records.
+
+        Raises:
+            OSError: the file cannot be made, or it has other records.
+        """
+        records = os.pread(self._file, self.place.offset, 0)
+        path = f"{directory}/{FILE}"
+        copy = f"{directory}/.{FILE}-{os.getpid()}-{threading.get_ident()}"
+        file = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            if os.write(file, records) < len(records):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            with suppress(FileExistsError):  # another process was faster
+                os.link(copy, path)
+        finally:
+            os.close(file)
+            os.unlink(copy)
+        moved = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
+        if os.pread(moved, len(records), 0) != records:
+            os.close(moved)
+            raise OSError(errno.EEXIST, "other processes have begun to count there", path)
+        old, self._file, self.path = self._file, moved, path
+        os.close(old)
 
     @property
     def is_removed(self) -> bool:

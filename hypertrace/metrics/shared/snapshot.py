@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import sys
+import time
 from array import array
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -80,10 +81,15 @@ class Snapshot(NamedTuple):
 NOTHING = Dead(0, frozenset(), b"")
 
 
-def take(directory: str) -> Snapshot:
+def take(directory: str, layout_of: LayoutOf) -> Snapshot:
     """Return the files of a run directory as they are now.
 
-    A worker that is folded meanwhile is found once: in its file or among the dead.
+    A worker that is folded meanwhile is found once: in its file or among the dead. Each histogram
+    is consistent in itself.
+
+    Args:
+        directory: the run directory.
+        layout_of: returns the layout of all cells there are; called after files were read.
 
     Raises:
         OSError: the directory cannot be read.
@@ -98,7 +104,9 @@ def take(directory: str) -> Snapshot:
                     files[name] = file
             if _identity(directory) == identity:
                 workers = [_read(name, file) for name, file in files.items()]
-                return Snapshot(dead, sorted(filter(None, workers), key=_order))
+                found = sorted(filter(None, workers), key=_order)
+                layout = layout_of()
+                return Snapshot(dead, [_settled(one, files[one.name], layout) for one in found])
     raise OSError(f"the files of {directory} change faster than they can be read")
 
 
@@ -115,7 +123,7 @@ def fold(directory: str, layout_of: LayoutOf) -> None:
     Raises:
         OSError: a file cannot be read or written.
     """
-    snapshot = take(directory)
+    snapshot = take(directory, layout_of)
     gone = [worker for worker in snapshot.workers if not worker.is_alive]
     if gone:
         layout = layout_of()
@@ -165,7 +173,7 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     mask = int.from_bytes(b"".join(map(codes.__getitem__, layout)), "little")
     counts = int.from_bytes(total, "little") & mask
     floats = array("d", bytes(total))
-    histograms, sums = _places(layout, ord("n")), _places(layout, ord("f"))
+    histograms, sums = places(layout, ord("n")), places(layout, ord("f"))
     for cells in files:
         cells = cells[:size]
         counts += int.from_bytes(cells, "little") & mask
@@ -182,8 +190,13 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         numbers[index] = floats[index]
 
 
-def _places(layout: bytes, code: int) -> list[tuple[int, int]]:
-    """Return where a code stands in a layout, and how many cells belong together there."""
+def places(layout: bytes, code: int) -> list[tuple[int, int]]:
+    """Return where a code stands in a layout, and how many cells belong together there.
+
+    Args:
+        layout: a code for each cell, see `merge`.
+        code: `n` for histograms, or `f` for sums.
+    """
     places, index = [], layout.find(code)
     while index >= 0:
         end = index + 3 if code == ord("n") else index + 1
@@ -219,8 +232,6 @@ def _opened(directory: str, name: str) -> int | None:
         return os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # it was folded meanwhile, and the dead have changed
         return None
-    except PermissionError:  # of a worker that has become another user
-        return None
 
 
 def _read(name: str, file: int) -> Worker | None:
@@ -231,6 +242,29 @@ def _read(name: str, file: int) -> Worker | None:
         return None
     _, _, pid, started, number = HEAD.unpack_from(data)
     return Worker(name, pid, started, number, is_alive, data[HEAD_SIZE:])
+
+
+def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
+    """Return a worker without histograms that were just being written while they were read.
+
+    The system does not copy the cells in an order. But as numbers only rise, those that are the
+    same in two readings did not change in between.
+    """
+    if not worker.is_alive:
+        return worker
+    first, again = worker.cells, _content(file)[HEAD_SIZE:]
+    if first == again:
+        return worker
+    cells = bytearray(again)
+    for index, length in places(layout, ord("n")):
+        start, end = index * _CELL, (index + length) * _CELL
+        one, other = first[start:end], again[start:end]
+        for _ in range(_ATTEMPTS):
+            if one == other:
+                break
+            one, other = other, os.pread(file, end - start, HEAD_SIZE + start)
+        cells[start:end] = other
+    return worker._replace(cells=bytes(cells))
 
 
 def _content(file: int) -> bytes:
@@ -274,6 +308,16 @@ def _read_dead(directory: str) -> tuple[Dead, tuple[int, int] | None]:
     return dead, (status.st_ino, status.st_mtime_ns)
 
 
+def write_dead(directory: str, dead: Dead) -> None:
+    """Write the sums of the dead to a directory that has none yet.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if _identity(directory) is None:
+        _write_dead(directory, dead)
+
+
 def _write_dead(directory: str, dead: Dead) -> None:
     names = "\n".join(sorted(dead.names)).encode()
     head = _DEAD_HEAD.pack(_DEAD_MAGIC, dead.folded, len(dead.cells), len(names))
@@ -311,8 +355,6 @@ def _number(directory: str, living: Iterable[Worker]) -> None:
 
 def _remove_unfinished(directory: str) -> None:
     """Remove files of processes that were killed while they made them."""
-    import time
-
     for name in os.listdir(directory):  # noqa: PTH208
         if name.startswith(f".{PREFIX}"):
             with suppress(OSError):

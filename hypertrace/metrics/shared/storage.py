@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
@@ -12,13 +13,14 @@ from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.aggregations import Calls, Count
 from hypertrace.metrics.declarations import Counter
+from hypertrace.metrics.tables import CALLS
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .journal import Journal, Place
 from .locks import Locks
 from .segment import HEAD_SIZE, Segment, make_segment
-from .snapshot import Snapshot, Worker, fold, take
-from .table import CALLS, SPANS, SharedTable
+from .snapshot import NOTHING, Snapshot, Worker, fold, take, write_dead
+from .table import SPANS, SharedTable
 from .view import SharedView
 
 if TYPE_CHECKING:
@@ -91,9 +93,12 @@ class SharedStorage:
         self._segment: Segment | None = None
         self._segments: dict[int, Segment] = {}
         self._pid = os.getpid()
-        self._has_warned = False
+        self._warned: set[str] = set()
+        self._dead = NOTHING
+        self._moving = threading.Lock()
         self._journal = Journal(directory.path, self._apply)
         self._locks = Locks(directory.path)
+        self._fold_locks = self._locks
         self._is_closed = False
         _all.add(self)
 
@@ -123,11 +128,11 @@ class SharedStorage:
         """
         if self._is_closed:
             return False
-        self._notice_fork()
+        self._notice_changes()
         try:
             self._journal.append(record)
         except OSError as error:
-            self._warn(error)
+            self._warn_of_memory(error)
             return False
         return True
 
@@ -152,11 +157,11 @@ class SharedStorage:
         """
         snapshot = Snapshot.nothing()
         if not self._is_closed:
-            self._notice_fork()
+            self._notice_changes()
             try:
                 snapshot = self.snapshot()
             except OSError as error:
-                self._warn(error)
+                self._warn_of_reading(error)
         own = self._own_cells(snapshot)
         if worker is None:
             return SharedView.of(snapshot, self, own)
@@ -199,10 +204,10 @@ class SharedStorage:
         Raises:
             OSError: they cannot be read.
         """
-        snapshot = take(self.directory.path)
+        snapshot = take(self.directory.path, self._layout_of_all)
         if any(not (one.is_alive and one.number) for one in snapshot.workers) and self.fold():
-            snapshot = take(self.directory.path)
-        self._journal.read()
+            snapshot = take(self.directory.path, self._layout_of_all)
+        self._dead = snapshot.dead
         return snapshot
 
     def fold(self) -> bool:
@@ -211,12 +216,12 @@ class SharedStorage:
         Returns:
             Whether it was done.
         """
-        with self._locks.try_fold() as is_free:
+        with self._fold_locks.try_fold() as is_free:
             if is_free:
                 try:
                     fold(self.directory.path, self._layout_of_all)
                 except OSError as error:
-                    self._warn(error)
+                    self._warn_of_memory(error)
                     return False
             return is_free
 
@@ -231,6 +236,7 @@ class SharedStorage:
             self._is_closed = True
             remove_if_last(self.directory, self._segment and self._segment.name)
             self._locks.close()
+            self._fold_locks.close()
             self._journal.close()
 
     def renew(self) -> None:
@@ -238,6 +244,7 @@ class SharedStorage:
         if self._is_closed:
             return
         self._pid = os.getpid()
+        self._moving = threading.Lock()
         if isinstance(self._segment, Segment):  # the compiled one has a hook in C
             self._segment.renew()
         for one in self.in_memory:
@@ -252,13 +259,31 @@ class SharedStorage:
         """Whether a worker is this process."""
         return self._segment is not None and worker.name == self._segment.name
 
-    def _notice_fork(self) -> None:
-        """Renew after a fork by C, of which Python does not know."""
+    def _notice_changes(self) -> None:
+        """Renew after a fork by C, of which Python does not know, and a removed directory."""
         if self._pid != os.getpid():
             self.renew()
+        if self._journal.is_removed and self._moving.acquire(blocking=False):
+            try:
+                self._move()
+            except OSError as error:
+                self._warn_of_memory(error)
+            finally:
+                self._moving.release()
         segment = self._segment
         if segment is not None and segment.is_lost:
-            self._warn(OSError(0, "no file could be made after a fork", self.directory.path))
+            self._warn_of_memory(OSError("no file could be made after a fork"))
+
+    def _move(self) -> None:
+        """Go on in a directory that takes the place of one which was removed."""
+        directory = again(self.directory)
+        self._journal.move(directory.path)
+        self.directory = directory
+        write_dead(directory.path, self._dead)
+        if self._segment is not None:
+            self._segment.move(directory.path)
+        # Who leads stays as it is for those that knew the old directory.
+        self._fold_locks = Locks(directory.path)
 
     def _own_cells(self, snapshot: Snapshot) -> bytes | None:
         """Return the cells of this process if they are in no file that others see."""
@@ -281,7 +306,7 @@ class SharedStorage:
                     made.unlink()
             segment.grow(cells)
         except OSError as error:
-            self._warn(error)
+            self._warn_of_memory(error)
             return None
         return segment
 
@@ -337,19 +362,28 @@ class SharedStorage:
     def _lay_out(self, place: Place, codes: bytes) -> None:
         self.layout[place.cells : place.cells + len(codes)] = codes
 
-    def _warn(self, error: OSError) -> None:
-        if not self._has_warned:
-            self._has_warned = True
+    def _warn_of_memory(self, error: OSError) -> None:
+        self._warn(
+            "What is new is counted in the memory of process %d from here on, and not shared with "
+            "the other workers: %s. Free some room in %s, or let HYPERTRACE_WORKERS name another "
+            "directory",
+            error,
+        )
+
+    def _warn_of_reading(self, error: OSError) -> None:
+        self._warn(
+            "Process %d shows only what it has counted itself, because the files of the other "
+            "workers cannot be read: %s. Let all workers run as one user who owns %s, or let "
+            "HYPERTRACE_WORKERS name a directory that all of them can read and write",
+            error,
+        )
+
+    def _warn(self, text: str, error: OSError) -> None:
+        """Log once for each text."""
+        if text not in self._warned:
+            self._warned.add(text)
             with suppress(Exception):  # a broken log handler must not cost a count
-                suppress_tracing(
-                    _logger.warning,
-                    "What is new is counted in the memory of process %d from here on, and not "
-                    "shared with the other workers: %s. Free some room in %s, or let "
-                    "HYPERTRACE_WORKERS name another directory",
-                    os.getpid(),
-                    error,
-                    self.directory.path,
-                )
+                suppress_tracing(_logger.warning, text, os.getpid(), error, self.directory.path)
 
 
 def _is_earlier(at: int, place: Place) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hypertrace.metrics.aggregations import Calls, Count
 from hypertrace.metrics.series import SeriesTable, overflow_key
+from hypertrace.metrics.tables import CALLS
 
 from .aggregations import NOWHERE, SharedCalls, SharedCount, SharedHistogram, SharedSpans
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Count)
 
-CALLS, COUNT = "calls", "count"
-"""Kinds of tables, as the journal names them."""
+COUNT = "count"
+"""The kind of a table of counts, as the journal names it."""
 
 
 class Places(Protocol):
