@@ -14,7 +14,7 @@ from .declarations import CALLS, EDGES, EXCEPTIONS
 from .tables import calls_families, count_family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping
 
     from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 

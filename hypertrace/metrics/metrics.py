@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict
@@ -19,10 +18,11 @@ from .health import Health
 from .labels import Labeller
 from .reading import Reading
 from .recorders import PropsIndex, SpansRecorder, props_recorder
-from .storage import make_storage
+from .sharing import make_storage
 from .tables import with_others
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
@@ -118,7 +118,7 @@ class Metrics:
         bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
         _check_exemplar(exemplar)
         # Last, so that a wrong argument leaves no files.
-        self._storage = make_storage(workers, name, object_ids=object_ids)
+        self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
         self._functions = FunctionSeries(
             labeller,
             counter_name=counter_name,

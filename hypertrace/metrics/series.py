@@ -102,8 +102,7 @@ class SeriesTable(Generic[S]):
     @property
     def overflow(self) -> S:
         """The series that counts what is past the limit."""
-        assert self._overflow is not None
-        return self._overflow
+        return self._overflow  # type: ignore[return-value]  # here it is always set
 
     def is_overflow(self, series: S) -> bool:
         """Whether a series is the one past the limit."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .aggregations import NO_SPANS, Calls, Count
 from .declarations import DURATIONS, IN_PROGRESS
 from .reading import Family, HistogramReading
 from .series import Series
@@ -13,6 +12,7 @@ from .series import Series
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .aggregations import Calls, Count
     from .reading import Value
     from .series import SeriesTable
     from .storage import View
@@ -112,9 +112,10 @@ def _joined(one: Family, other: Family) -> Family:
 
 
 def _sum(one: Value, other: Value) -> Value:
+    if isinstance(one, HistogramReading) and isinstance(other, HistogramReading):
+        return one.plus(other) if one.bounds == other.bounds else one
     if isinstance(one, HistogramReading) or isinstance(other, HistogramReading):
-        same = isinstance(one, HistogramReading) and isinstance(other, HistogramReading)
-        return one.plus(other) if same and one.bounds == other.bounds else one
+        return one  # a name of two kinds
     return one + other
 
 

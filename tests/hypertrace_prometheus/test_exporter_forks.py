@@ -215,7 +215,7 @@ def test_a_fork_while_every_lock_is_held(holder: str) -> None:
 
 
 def test_forks_at_any_moment() -> None:
-    """While threads make series and time spans, each child counts from zero, and nothing is lost."""
+    """While threads make series and time spans, children count from zero, and nothing is lost."""
     assert run(SETTING + AT_ANY_MOMENT) == ("{0} True\n", "")
 
 

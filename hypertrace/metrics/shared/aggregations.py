@@ -142,7 +142,9 @@ class SharedSpans(Spans):
 
 
 class SharedHistogram(Histogram):
-    """Durations in buckets that are cells. Nothing is buffered: a process that is killed loses none.
+    """Durations in buckets that are cells.
+
+    Nothing is buffered: a process that is killed loses none.
 
     Attributes:
         at: index of the first cell.

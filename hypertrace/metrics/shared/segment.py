@@ -177,7 +177,9 @@ class Segment:
         """Return a sum of floats."""
         return MappedNumber(self, self._checked(index))
 
-    gauge = sum
+    def gauge(self, index: int) -> MappedNumber:
+        """Return the value of a gauge."""
+        return MappedNumber(self, self._checked(index))
 
     def histogram(self, index: int, bounds: tuple[float, ...]) -> MappedHistogram:
         """Return a histogram, whose cells begin at an index."""

@@ -131,7 +131,9 @@ def fold(directory: str, layout_of: LayoutOf) -> None:
         names = {worker.name for worker in gone} | snapshot.dead.names.intersection(
             _names(directory)
         )
-        _write_dead(directory, Dead(snapshot.dead.folded + len(gone), frozenset(names), cells))
+        _write_dead(
+            directory, Dead(snapshot.dead.folded + len(gone), frozenset(names), bytes(cells))
+        )
         _remove(directory, names)
     elif snapshot.dead.names:
         _remove(directory, snapshot.dead.names)
@@ -159,8 +161,8 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     """Add the cells of files to those of a total.
 
     The codes of a layout: `c` is a count, `f` a sum of floats, `g` a gauge, which is not added. `n`
-    begins a histogram: how many values, two sums `s`, and the buckets `b`. In a total, both sums are
-    the same.
+    begins a histogram: how many values, two sums `s`, and the buckets `b`. In a total, both sums
+    are the same.
 
     Args:
         total: to be added to.
@@ -174,8 +176,8 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     counts = int.from_bytes(total, "little") & mask
     floats = array("d", bytes(total))
     histograms, sums = places(layout, ord("n")), places(layout, ord("f"))
-    for cells in files:
-        cells = cells[:size]
+    for content in files:
+        cells = content[:size]
         counts += int.from_bytes(cells, "little") & mask
         if histograms or sums:
             _add_floats(floats, cells.ljust(size, b"\0"), histograms, sums)
@@ -224,7 +226,7 @@ def _add_floats(
 
 
 def _names(directory: str) -> list[str]:
-    return [name for name in os.listdir(directory) if name.startswith(PREFIX)]  # noqa: PTH208
+    return [name for name in os.listdir(directory) if name.startswith(PREFIX)]
 
 
 def _opened(directory: str, name: str) -> int | None:
@@ -323,7 +325,7 @@ def _write_dead(directory: str, dead: Dead) -> None:
     head = _DEAD_HEAD.pack(_DEAD_MAGIC, dead.folded, len(dead.cells), len(names))
     path = f"{directory}/{DEAD}.new"
     try:
-        with open(path, "wb") as file:  # noqa: PTH123 -- as everywhere here
+        with open(path, "wb") as file:
             file.write(head + dead.cells + names)
         os.rename(path, f"{directory}/{DEAD}")
     except OSError:
@@ -355,7 +357,7 @@ def _number(directory: str, living: Iterable[Worker]) -> None:
 
 def _remove_unfinished(directory: str) -> None:
     """Remove files of processes that were killed while they made them."""
-    for name in os.listdir(directory):  # noqa: PTH208
+    for name in os.listdir(directory):
         if name.startswith(f".{PREFIX}"):
             with suppress(OSError):
                 file = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)

@@ -43,7 +43,7 @@ _HISTOGRAM_LAYOUT = b"nss"
 _logger = logging.getLogger("hypertrace.metrics")
 
 
-def open_storage(workers: bool | str, name: str) -> SharedStorage:
+def open_storage(workers: bool | str, *, name: str) -> SharedStorage:  # noqa: FBT001 -- as users write it
     """Return the storage in the run directory of this program.
 
     Args:
@@ -185,14 +185,14 @@ class SharedStorage:
         """
         if isinstance(view, SharedView) and not self._is_closed:
             path = f"{self.directory.path}/sent-{mark}"
-            with open(f"{path}.new", "wb") as file:  # noqa: PTH123 -- as everywhere here
+            with open(f"{path}.new", "wb") as file:
                 file.write(view.total)
-            os.rename(f"{path}.new", path)  # noqa: PTH104
+            os.rename(f"{path}.new", path)
 
     def saved(self, mark: str) -> View | None:
         """Return the view that was kept last, by whichever process; None if there is none."""
         try:
-            with open(f"{self.directory.path}/sent-{mark}", "rb") as file:  # noqa: PTH123
+            with open(f"{self.directory.path}/sent-{mark}", "rb") as file:
                 data = file.read()
         except OSError:
             return None
@@ -234,7 +234,7 @@ class SharedStorage:
         """
         if not self._is_closed:
             self._is_closed = True
-            remove_if_last(self.directory, self._segment and self._segment.name)
+            remove_if_last(self.directory, None if self._segment is None else self._segment.name)
             self._locks.close()
             self._fold_locks.close()
             self._journal.close()
@@ -251,7 +251,7 @@ class SharedStorage:
             one.reset()  # type: ignore[attr-defined]
         keep_linked(self.directory)
         with suppress(OSError):
-            names = os.listdir(self.directory.path)  # noqa: PTH208
+            names = os.listdir(self.directory.path)
             if len(names) > _MANY:
                 self.fold()
 

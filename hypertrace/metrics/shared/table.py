@@ -78,10 +78,10 @@ class SharedTable(SeriesTable[C]):
         """The series that counts what is past the limit."""
         if self._overflow is None:
             self._place(self.overflow_key)
-        if self._overflow is None:
-            self.adopt(self.overflow_key, NOWHERE)
         overflow = self._overflow
-        assert overflow is not None
+        if overflow is None:
+            self.adopt(self.overflow_key, NOWHERE)
+            return self.overflow
         overflow.open(self)  # type: ignore[attr-defined]
         return overflow
 
