@@ -38,7 +38,7 @@ examples:
   %(prog)s /srv/counts --port 9464
       serve what workers share with HYPERTRACE_WORKERS=/srv/counts
   %(prog)s /counts --host 0.0.0.0
-      as a container of its own, beside those of the workers: with Docker, a volume
+      as a container beside those of the workers: with Docker, a volume
       at /counts in each of them; with Kubernetes, a sidecar with an emptyDir. Set
       HYPERTRACE_WORKERS=/counts in the containers of the workers, and let all run as
       one user. The volume is of one machine: files of a network are not tried.

@@ -160,6 +160,19 @@ def test_a_process_opens_the_file_once(
     assert locks.try_lead()
     for _ in range(3):
         Locks(f"{tmp_path}/../{tmp_path.name}").close()
+    assert len(locks._opened.descriptors) == 1
+    assert other.ask("locks.try_lead()") == "False"
+
+
+def test_a_file_that_is_opened_twice_is_not_closed(
+    locks: Locks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[[], Other]
+) -> None:
+    """A file that came to its path just before it was opened again does not cost the lead."""
+    other = start()
+    assert locks.try_lead()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda *_, **__: os.lstat(tmp_path))
+        Locks(str(tmp_path)).close()
     assert other.ask("locks.try_lead()") == "False"
 
 
