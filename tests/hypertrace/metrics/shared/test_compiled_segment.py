@@ -896,7 +896,7 @@ def test_a_segment_without_its_file_goes_on_in_memory(tmp_path: Path) -> None:
     segment.detach()
     assert list(tmp_path.iterdir()) == []
     assert (segment.name, segment.is_lost, segment.is_linked) == ("", False, False)
-    assert open_files() == before - 1
+    assert open_files() == before - 2
     segment.detach()
     segment.grow(5_000)
     cell.increment()
