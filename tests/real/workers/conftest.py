@@ -6,13 +6,15 @@ import importlib.util
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from .programs import Program, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 EVERY_SERVER = "HYPERTRACE_EVERY_SERVER"
 """Variable that makes a missing server a failure; `.ci/test` sets it."""
@@ -33,7 +35,7 @@ class Serve(Protocol):
 
 
 @pytest.fixture
-def need() -> Callable[[str], None]:
+def need() -> Callable[..., None]:
     """Give a function that skips the test where a package is not installed; `.ci/test` fails."""
 
     def need(*modules: str) -> None:

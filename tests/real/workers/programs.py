@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 APPS = Path(__file__).parent / "apps"
 MARK = "HYPERTRACE_TEST_PROGRAM"
-"""Variable in the environment of all processes of a program, also of those that left its session."""
+"""Variable in the environment of all processes of a program, whichever session they are in."""
 DEADLINE = 30.0
 """Seconds that only a test that fails takes."""
 CLIENTS = 4
@@ -42,7 +43,9 @@ def several(workers: set[int]) -> bool:
     return len(workers) > 1
 
 
-def run_until(condition: Callable[[], T], seconds: float = DEADLINE, *, why: object = "") -> T:
+def run_until(
+    condition: Callable[[], T | None], seconds: float = DEADLINE, *, why: object = ""
+) -> T:
     """Call `condition` until it returns something true, and return that.
 
     An `OSError`, such as a refused connection, or an `AssertionError` counts as not yet.
@@ -192,26 +195,43 @@ class Program:
         return self._log.read_text(errors="replace")
 
     def pids(self) -> set[int]:
-        """Find its processes, also those that have left its session; without zombies."""
+        """Find its processes, also those that have left its session; without zombies.
+
+        A mark in the environment finds them, and the session those that overwrote their environment
+        for another title.
+        """
         mark, found = self._mark.encode(), set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    if mark in (entry / "environ").read_bytes().split(b"\0"):
-                        found.add(int(entry.name))
+                    status = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                    marked = mark in (entry / "environ").read_bytes().split(b"\0")
                 except OSError:
                     continue  # it has ended, or is of another user
+                if status[0] != "Z" and (marked or int(status[3]) == self.process.pid):
+                    found.add(int(entry.name))
         return found
 
     def pages(self) -> dict[str, str]:
         """Read what its processes have answered (apps/answers.py), by the name of the answer."""
         return {path.name[5:]: path.read_text() for path in self.folder.glob("page-*")}
 
+    def answers(self, number: int) -> dict[str, str]:
+        """Let its processes answer, and wait for so many answers."""
+        (self.folder / "quiet").touch()
+
+        def all_answers() -> dict[str, str] | None:
+            found = self.pages()
+            assert len(found) == number, found.keys()
+            return found
+
+        return self.wait(all_answers)
+
     def touch_watched(self) -> None:
         """Change a file that reloaders watch."""
         self._watched.write_text(f"# {time.time()}\n")
 
-    def wait(self, condition: Callable[[], T], seconds: float = DEADLINE) -> T:
+    def wait(self, condition: Callable[[], T | None], seconds: float = DEADLINE) -> T:
         """Wait as `run_until` does; a failure shows the log."""
         return run_until(condition, seconds, why=lambda: self.log[-6000:])
 
@@ -229,18 +249,17 @@ class Program:
 
     def end(self) -> None:
         """End all its processes by force."""
-        while pids := self.pids():
+        deadline = time.monotonic() + 10
+        while (pids := self.pids()) and time.monotonic() < deadline:
             for pid in pids:
                 _send(pid, signal.SIGKILL)
             self.process.poll()
-        self.process.wait()
+        self.process.wait(10)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 class Site:
@@ -286,7 +305,7 @@ class Site:
         os.kill(worker, signal.SIGKILL)
         self.program.wait(lambda: worker not in self.program.pids())
 
-    def load(self, while_working: Callable[[], None]) -> None:
+    def load(self, while_working: Callable[[], object]) -> None:
         """Call `while_working` while clients ask for work; their failed requests do not matter."""
         ended = threading.Event()
 

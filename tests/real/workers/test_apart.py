@@ -38,8 +38,7 @@ def test_counts():
 
 def _answers(program: Program, number: int) -> dict[str, Counts]:
     """Wait for so many answers after all calls, and read their counts by the answer's name."""
-    (program.folder / "quiet").touch()
-    pages = program.wait(lambda: len(found := program.pages()) == number and found)
+    pages = program.answers(number)
     (program.folder / "end").touch()
     return {name: Counts.of(page) for name, page in pages.items()}
 
@@ -146,7 +145,7 @@ def test_two_users(start: Start, anyones_folder: Path) -> None:
     command = (sys.executable, apps / "once.py")
     program = start(*command, "3", **folder)
     program.folder = anyones_folder
-    program.wait(lambda: (anyones_folder / "tally").exists())
+    program.wait((anyones_folder / "tally").exists)
     (anyones_folder / "tally").chmod(0o666)
     start(*nobody, *command, "5", **folder)
     program.wait(lambda: len((anyones_folder / "tally").read_text().splitlines()) == 16)

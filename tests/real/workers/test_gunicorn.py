@@ -117,17 +117,16 @@ def test_workers_killed_at_work(serve: Serve) -> None:
     """The sum is within what was under way when workers were killed, and the same on all pages."""
     site = serve(*GUNICORN, APPLICATION)
 
-    def kill_some() -> None:
-        tally = site.program.tally
-        for _ in range(5):
-            enough = tally.done + 30
-            site.program.wait(lambda: tally.done >= enough)
-            site.kill(max(tally.workers.keys() & site.program.pids()))
+    tally = site.program.tally
 
-    site.load(kill_some)
+    def kill_one(calls: int) -> None:
+        site.program.wait(lambda: tally.done >= calls)
+        site.kill(max(tally.workers.keys() & site.program.pids()))
+
+    site.load(lambda: [kill_one(calls) for calls in range(30, 180, 30)])
     sums = {Counts.of(page.text).traced for page in site.pages(several)}
     assert len(sums) == 1
-    assert site.program.tally.done <= sums.pop() <= site.program.tally.begun
+    assert tally.done <= sums.pop() <= tally.begun
 
 
 def test_nothing_is_left_behind(serve: Serve, tmp_path: Path) -> None:

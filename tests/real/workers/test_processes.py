@@ -33,8 +33,7 @@ def test_every_process_shows_the_sum(start: Start, kind: str) -> None:
     """Each process shows what all have counted, the killed included, and where it is served."""
     program = start(sys.executable, APPS / "processes.py", kind, EXPORTER_PORT="0")
     program.wait(lambda: program.tally.calls() == 65)
-    (program.folder / "quiet").touch()
-    pages = program.wait(lambda: len(found := program.pages()) == 3 and found)
+    pages = program.answers(3)
     assert {page: Counts.of(text) for page, text in pages.items()} == dict.fromkeys(
         pages, Counts.exactly(65)
     )
@@ -53,8 +52,7 @@ def test_a_program_that_daemonises_itself(
     program = start(sys.executable, APPS / "daemon.py", when, EXPORTER_PORT=str(port))
     program.wait(lambda: program.tally.calls() == 65)
     assert program.process.wait(10) == 0
-    (program.folder / "quiet").touch()
-    pages = program.wait(lambda: len(found := program.pages()) == 3 and found)
+    pages = program.answers(3)
     assert {Counts.of(text) for text in pages.values()} == {Counts.exactly(65)}
     check_page(program, port)
     assert page_of(port)

@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.urls import path
 
 DEBUG = True
-SECRET_KEY = "of a test"  # noqa: S105 -- no secret
+SECRET_KEY = "of a test"
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "django_app"
 

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +100,8 @@ def with_executor(method: str) -> None:
         os.kill(workers[-1], signal.SIGKILL)
         while Path(f"/proc/{workers[-1]}").exists():  # the executor waits for it
             time.sleep(0.01)
-        try:
+        with suppress(BrokenProcessPool):
             executor.submit(os.getpid).result()
-        except BrokenProcessPool:
-            pass
     with ProcessPoolExecutor(2, context) as executor:
         list(executor.map(do, range(2 * CALLS)))
         answers = [executor.submit(answer), executor.submit(answer)]
@@ -114,10 +113,12 @@ def with_executor(method: str) -> None:
 if __name__ == "__main__":
     for _ in range(5):
         do()
-    kind, _, how = sys.argv[1].partition("-")
-    {
-        "fork": with_fork,
-        "multiprocessing": lambda: with_multiprocessing(how),
-        "pool": lambda: with_pool(how),
-        "executor": lambda: with_executor(how),
-    }[kind]()
+    kind, how = f"{sys.argv[1]}-".split("-")[:2]
+    if kind == "fork":
+        with_fork()
+    elif kind == "multiprocessing":
+        with_multiprocessing(how)
+    elif kind == "pool":
+        with_pool(how)
+    else:
+        with_executor(how)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
-import jobs
 from redis import Redis
 from rq import Queue, Worker
 
-assert jobs
+importlib.import_module("jobs")
 connection = Redis.from_url(sys.argv[1])
 Worker([Queue(connection=connection)], connection=connection).work()

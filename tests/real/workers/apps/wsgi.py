@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from counted import exporter, work
 
@@ -23,7 +23,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
     path = environ["PATH_INFO"]
     if path == "/metrics":
-        return exporter.wsgi_app(environ, start)
+        return exporter.wsgi_app(environ, cast("StartResponse", start))
     if path == "/work":
         work.do()
         time.sleep(0.005)  # so that other workers answer, too
