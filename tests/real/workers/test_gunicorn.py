@@ -119,9 +119,10 @@ def test_workers_killed_at_work(serve: Serve) -> None:
 
     tally = site.program.tally
 
-    def kill_one(calls: int) -> None:
+    def kill_one(calls: int) -> bool:
         site.program.wait(lambda: tally.done >= calls)
         site.kill(max(tally.workers.keys() & site.program.pids()))
+        return True
 
     site.load(lambda: [kill_one(calls) for calls in range(30, 180, 30)])
     sums = {Counts.of(page.text).traced for page in site.pages(several)}

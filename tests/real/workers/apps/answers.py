@@ -21,6 +21,6 @@ def answer(name: object = None) -> None:
     """Write the page of this process when all are quiet, and stay until all may end."""
     wait_for("quiet")
     written = FOLDER / f".{os.getpid()}"
-    written.write_text(f"{exporter.url}\n{exporter.metrics()}")
+    written.write_text(f"# {exporter.url}\n{exporter.metrics()}")
     written.rename(FOLDER / f"page-{os.getpid() if name is None else name}")
     wait_for("end")

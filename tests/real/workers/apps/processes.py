@@ -34,7 +34,7 @@ def idle() -> None:
     for number in range(CALLS):
         do(number)
     (FOLDER / "idle").touch()
-    signal.pause()
+    wait_for("end")
 
 
 def child() -> None:
