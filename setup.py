@@ -5,6 +5,11 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         # Optional: where it cannot be built, the Python code does the same.
-        Extension("hypertrace._speedups", ["hypertrace/_speedups.c"], optional=True),
+        Extension(
+            "hypertrace._speedups",
+            ["hypertrace/_speedups.c", "hypertrace/_segments.c"],
+            depends=["hypertrace/_segments.h"],
+            optional=True,
+        ),
     ]
 )

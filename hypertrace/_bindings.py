@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ._callsite import CallSite
     from .events import Upstream
-    from .protocols import SpanRecorder
+    from .protocols import Durations, SpanRecorder
 
 MAX_KNOWN = 1_000
 """Enclosing call sites, or recorders for props, that a binding remembers. Beyond it, it forgets all
@@ -31,7 +31,7 @@ class SpanBinding:
         self.site: CallSite = site
         self.id: str | None = id
         self.start: Callable[[], object] = guarded(recorder.start, droppable=False)
-        self.durations: list[float] | None = recorder.durations
+        self.durations: Durations | None = recorder.durations
         self.edges: dict[SpanBinding, Callable[[], object]] | None = (
             None if recorder.edge is None else {}
         )

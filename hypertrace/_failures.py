@@ -5,8 +5,8 @@ from __future__ import annotations
 from sys import is_finalizing
 
 from ._guard import suppress_tracing
-from .cells import Cell
 from .rate_limit import RateLimit
+from .tallies import swallowed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ strict = False
 
 def swallowed_errors() -> int:
     """Return how many errors tracing has swallowed in this process. Any thread may call it."""
-    return _swallowed.value
+    return swallowed.value
 
 
 def logger() -> Logger:
@@ -49,7 +49,7 @@ def swallow(error: Exception, culprit: object) -> None:
     if strict:
         raise error
     try:
-        _swallowed.increment()
+        swallowed.increment()
         _report(error, culprit)
     except Exception:  # noqa: BLE001, S110 -- the interpreter shuts down; our globals are gone
         pass
@@ -71,14 +71,13 @@ def misuse(message: str) -> None:
 
 def reset() -> None:
     """Count from 0 again, forget the kinds of errors logged, and end strictness."""
-    global _others, _swallowed, strict  # noqa: PLW0603 -- the state of the process
-    _swallowed = Cell()
+    global _others, strict  # noqa: PLW0603 -- the state of the process
+    swallowed.reset()
     _others = RateLimit()
     _kinds.clear()
     strict = False
 
 
-_swallowed = Cell()
 _kinds: dict[Hashable, RateLimit] = {}
 _others = RateLimit()
 
@@ -91,7 +90,7 @@ def _report(error: Exception, culprit: object) -> None:
         if kind.allow() and not is_finalizing():
             suppress_tracing(_log_error, error, culprit, kind.take_suppressed())
     except Exception:  # noqa: BLE001 -- a broken log handler must not reach the application
-        _swallowed.increment()
+        swallowed.increment()
 
 
 def _log_error(error: Exception, culprit: object, not_logged: int) -> None:
@@ -112,7 +111,7 @@ def _warn(message: str) -> None:
             more = f" ({not_logged} more of this kind not logged)" if not_logged else ""
             suppress_tracing(logger().warning, "%s%s", message, more)
     except Exception:  # noqa: BLE001 -- as above
-        _swallowed.increment()
+        swallowed.increment()
 
 
 def _new_kind(key: Hashable) -> RateLimit:

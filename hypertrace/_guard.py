@@ -6,8 +6,8 @@ import sys
 from _thread import get_ident
 from contextvars import ContextVar, copy_context
 
-from .cells import Cell
 from .forks import after_fork_in_child
+from .tallies import dropped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ _is_suppressed: ContextVar[bool] = ContextVar("hypertrace_is_suppressed", defaul
 """Whether this thread, task or greenlet is inside `suppress_tracing`. Tasks inherit it: a task that
 a trace function starts, for example to send events, stays suppressed until it ends."""
 
-_dropped = Cell()
-
 
 def dropped_events() -> int:
     """Return how many events were dropped because tracing itself caused them.
@@ -36,7 +34,7 @@ def dropped_events() -> int:
     Such events would count what the application did not do, or never end: for example a trace
     function that traces, or a prop whose `__str__` does. Any thread may call it.
     """
-    return _dropped.value
+    return dropped.value
 
 
 def drop_if_suppressed() -> bool:
@@ -45,7 +43,7 @@ def drop_if_suppressed() -> bool:
         recursion = _recursions.get(_runner()) if _recursions else None
         if recursion is None or not recursion.is_too_deep:
             return False
-    _dropped.increment()
+    dropped.increment()
     return True
 
 
@@ -102,8 +100,7 @@ def limit_recursion(function: Callable[..., _T], *args: Any) -> _T:
 
 def reset() -> None:
     """Count from 0 again."""
-    global _dropped  # noqa: PLW0603 -- the state of the process
-    _dropped = Cell()
+    dropped.reset()
 
 
 class _Recursion:

@@ -23,7 +23,9 @@ class CountCell(_Count):
     with threads, signal handlers and `__del__`, cannot deadlock, and works after a fork.
     """
 
-    __slots__ = ()
+    __slots__ = ("_before",)
+
+    _before: int
 
     if TYPE_CHECKING:
 
@@ -41,7 +43,15 @@ class CountCell(_Count):
 
     @property
     def value(self) -> int:
-        """Number of calls of `increment`. Reading changes nothing and takes no lock."""
+        """Number of calls of `increment` since the last reset. Reading takes no lock."""
+        # The slot is empty until the first reset: a cell is made without a Python call.
+        return self._total() - getattr(self, "_before", 0)
+
+    def reset(self) -> None:
+        """Start again at 0. An increment by another thread meanwhile counts before or after it."""
+        self._before = self._total()
+
+    def _total(self) -> int:
         # Only the repr of an `itertools.count` reads it without advancing it.
         return int(count.__repr__(self)[len("CountCell(") : -1])
 
@@ -65,8 +75,13 @@ class LockedCell:
 
     @property
     def value(self) -> int:
-        """Number of calls of `increment`."""
+        """Number of calls of `increment` since the last reset."""
         return self._value
+
+    def reset(self) -> None:
+        """Start again at 0."""
+        with self._lock:
+            self._value = 0
 
 
 if TYPE_CHECKING:

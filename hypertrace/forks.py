@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_MOMENT = 0.0001
+_MOST_MOMENTS = 1_000
 
 
 def after_fork_in_child(function: Callable[[], object]) -> None:
@@ -30,3 +35,17 @@ def around_fork(
         os.register_at_fork(
             before=before, after_in_parent=after_in_parent, after_in_child=after_in_child
         )
+
+
+def wait_for_system(thread: threading.Thread) -> None:
+    """Wait until the system counts a thread no more that has ended, which takes Linux a moment.
+
+    A fork in that moment would make Python warn of a fork with threads.
+    """
+    if thread.native_id == threading.get_native_id():  # a greenlet
+        return
+    task = f"/proc/self/task/{thread.native_id}"
+    for _ in range(_MOST_MOMENTS):
+        if not os.path.exists(task):  # noqa: PTH110 -- takes 2 µs
+            return
+        sleep(_MOMENT)

@@ -96,20 +96,35 @@ class SpanBindableTraceFunction(BindableTraceFunction, Protocol):
         """
 
 
+class Durations(Protocol):
+    """What durations are appended to: a list, or the histogram of a segment.
+
+    Its length is the number of durations that wait to be folded: 0 if it folds them itself.
+    """
+
+    def append(self, seconds: float, /) -> object:
+        """Add a duration in seconds."""
+
+    def __len__(self) -> int:
+        """Return how many durations wait."""
+
+
 class SpanRecorder(Protocol):
     """Records the spans of a call site.
 
     Attributes:
         durations: a list, to which the durations in seconds of successful spans are appended
-            without any call, if no props were set later and `busy` was not measured. None if `end`
-            is to be called for them, too. It must always be the same list.
+            without any call, if no props were set later and `busy` was not measured; or a shared
+            histogram, which counts them at once. None if `end` is to be called for them, too. It
+            must always be the same object. The compiled core knows exact lists and its own
+            `SharedHistogram`; for any other object it calls `end`.
         edge: given an enclosing span, returns a callable, which is kept and called at the end of
             each span inside that one. None if enclosing spans are not needed: then they are not
             recorded, and events have no `upstream`.
     """
 
     @property
-    def durations(self) -> list[float] | None:
+    def durations(self) -> Durations | None:
         """See the class."""
 
     @property

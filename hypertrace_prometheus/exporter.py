@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hypertrace.exporters.exporter import Exporter
 
-from .options import check_absent, checked_registry
+from .options import check_absent, checked_path, checked_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from hypertrace.metrics import CountingOptions, Metrics
+    from hypertrace.metrics.shared.locks import Locks
 
     from .http.asgi import ASGIApp
-    from .http.server import MetricsServer
     from .http.tls import File
+    from .shared_server import SharedServer
 
 
 class PrometheusExporter(Exporter):
@@ -46,6 +47,8 @@ class PrometheusExporter(Exporter):
         *,
         metrics: Metrics | None = None,
         host: str = "127.0.0.1",
+        strict_port: bool = False,
+        path: str = "/metrics",
         certfile: File | None = None,
         keyfile: File | None = None,
         client_ca: File | None = None,
@@ -57,11 +60,16 @@ class PrometheusExporter(Exporter):
         """Register the metrics, and start a metrics server if a port is given.
 
         Args:
-            port: where the metrics server listens, 0 for a free port; None starts no server.
+            port: where the metrics server listens, 0 for a free port; None starts no server. Of
+                processes that share their counts one serves for all, and another when that has
+                ended; 0 is the same free port for all. A port that another program has is tried
+                again until it is free, and a warning names the program if that is known.
             metrics: what to show; None makes one, with the arguments in `counting`.
             host: address it listens on. Beyond loopback, everyone who reaches it reads the metrics,
                 unless `auth` or `client_ca` is given. On loopback, requests that name another host
                 are refused.
+            strict_port: raise where another program has the port.
+            path: where the server shows the metrics; the page at `/` links to it.
             certfile: PEM file with the server's certificate, for TLS 1.2 or later and never HTTP in
                 the clear. This and the next two are paths; all files are read once.
             keyfile: PEM file with the key of the certificate, not encrypted.
@@ -77,9 +85,10 @@ class PrometheusExporter(Exporter):
         Raises:
             ValueError: a wrong argument of `Metrics`, or one together with `metrics`; a registry
                 that has these metrics already, half of TLS, a file or variable that is not what it
-                should be, or TLS or `auth` without a port.
+                should be, a path that cannot be one, or TLS or `auth` without a port.
             TypeError: an argument of the wrong type.
-            OSError: the port is in use or cannot be bound; the message names it. Or a file cannot
+            OSError: the port is reserved, the host is not one of this machine, or, with
+                `strict_port`, another program has the port; the message names it. Or a file cannot
                 be read; `filename` names it.
         """
         security: dict[str, Any] = {
@@ -90,6 +99,7 @@ class PrometheusExporter(Exporter):
         }
         if port is None:
             check_absent(security)
+        self._path = checked_path(path)
         # All that runs later is imported now. An import in a forked child waits for ever if another
         # thread of its parent was at the same import.
         from .endpoint import make_wsgi_app
@@ -99,9 +109,9 @@ class PrometheusExporter(Exporter):
         from .exposition.render import render
 
         self.registry: CollectorRegistry = checked_registry(registry)
-        super().__init__(metrics, counting)
+        super().__init__(metrics, counting, name="" if port is None else f"{host}:{port}")
         self._collectors: list[Collector] = []
-        self._server: MetricsServer | None = None
+        self._server: SharedServer | None = None
         self._render = render
         self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         watch(self.registry)
@@ -110,20 +120,25 @@ class PrometheusExporter(Exporter):
             for collector in missing_defaults(self.registry) if collect_defaults else ():
                 self._register(collector)
             if port is not None:
-                self._server = self._served(host, port, security)
+                self._server = self._served(host, port, security, strict_port=strict_port)
         except BaseException:
             self.stop()
             raise
 
     @property
     def port(self) -> int | None:
-        """Port of the metrics server, None without one."""
+        """Port of the metrics server, None without one.
+
+        In a process that stands by it is the port of the one that serves, None if no process has
+        published one within a second, which takes a `port` of 0.
+        """
         return None if self._server is None else self._server.port
 
     @property
     def url(self) -> str | None:
-        """Where the metrics server shows the metrics, None without one."""
-        return None if self._server is None else f"{self._server.url}/metrics"
+        """Where the metrics server shows the metrics, None without one; as `port`, for all."""
+        url = None if self._server is None else self._server.url
+        return None if url is None else f"{url}{self._path}"
 
     @cached_property
     def asgi_app(self) -> ASGIApp:
@@ -145,12 +160,29 @@ class PrometheusExporter(Exporter):
         for collector in collectors:
             with suppress(KeyError):  # another thread, or the application, did it
                 self.registry.unregister(collector)
+        super().stop()
 
-    def _served(self, host: str, port: int, security: Mapping[str, Any]) -> MetricsServer:
-        from .http.server import MetricsServer
+    def _served(
+        self, host: str, port: int, security: Mapping[str, Any], *, strict_port: bool
+    ) -> SharedServer:
+        from .http.addresses import check_address
+        from .http.server import Security
         from .routes import routes
+        from .shared_server import SharedServer
 
-        return MetricsServer(partial(routes, self.registry), host=host, port=port, **security)
+        check_address(host, port)
+        return SharedServer(
+            partial(routes, self.registry, path=self._path),
+            host=host,
+            port=port,
+            security=Security(**security),
+            locks=self._locks(),
+            strict_port=strict_port,
+        )
+
+    def _locks(self) -> Locks | None:
+        """Return the locks by which processes agree on one that serves, None to serve alone."""
+        return self.forwards_to.storage.locks
 
     def _register(self, collector: Collector) -> None:
         self._collectors.append(collector)  # first: an interrupt must leave none that stays

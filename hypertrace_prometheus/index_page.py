@@ -13,6 +13,10 @@ from string import Template
 
 from .http.views import Response
 
+METRICS_PATH = "/metrics"
+"""Where Prometheus expects the metrics."""
+HEALTH_PATH = "/-/healthy"
+
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --ink: #22201d; --dim: #6a655e;
   --line: #e3dfd8; --card: #fff; --accent: #b3400f; }
@@ -58,7 +62,7 @@ _PAGE = Template("""\
 <p class="dim">Which class, which method, from which file, how often: counted in the
 program that runs here, for Prometheus to collect.</p>
 <nav>
-<a href="/metrics"><b>/metrics</b> the counts as they are now</a>
+<a href="$path"><b>$path</b> the counts as they are now</a>
 <a href="/-/healthy"><b>/-/healthy</b> says ok while this server runs</a>
 </nav>
 <h2>Let Prometheus collect them</h2>
@@ -66,7 +70,7 @@ program that runs here, for Prometheus to collect.</p>
 <pre><code>scrape_configs:
   - job_name: hypertrace
     static_configs:
-      - targets: ["$target"]
+      - targets: ["$target"]$metrics_path
 </code></pre>
 <p class="dim">It works when <code>up{job="hypertrace"}</code> is 1 in Prometheus.</p>
 </main>
@@ -81,10 +85,19 @@ _POLICY = (
 )
 
 
-def index_page(target: str) -> Response:
-    """Return the page for a server that Prometheus reaches at `target` (`host:port`)."""
+def index_page(target: str, path: str = METRICS_PATH) -> Response:
+    """Return the page for a server that Prometheus reaches at `target` (`host:port`).
+
+    Args:
+        target: `host:port`.
+        path: where the metrics are.
+    """
+    setting = "" if path == METRICS_PATH else f"\n    metrics_path: {path}"
+    page = _PAGE.substitute(
+        style=_STYLE, target=escape(target), path=escape(path), metrics_path=escape(setting)
+    )
     return Response(
         HTTPStatus.OK,
         [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", _POLICY)],
-        _PAGE.substitute(style=_STYLE, target=escape(target)).encode(),
+        page.encode(),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from prometheus_client import CollectorRegistry
+
+_PATH = re.compile(r"(/[a-zA-Z0-9._~+@=:,-]+)+/?")
 
 
 def checked_registry(registry: object) -> CollectorRegistry:
@@ -25,6 +28,27 @@ def checked_registry(registry: object) -> CollectorRegistry:
             f"registry must be a prometheus_client.CollectorRegistry or None, not {registry!r}"
         )
     return registry
+
+
+def checked_path(path: object) -> str:
+    """Return the path to show the metrics at.
+
+    Raises:
+        TypeError: it is no `str`.
+        ValueError: it is no path, or that of another page.
+    """
+    from .index_page import HEALTH_PATH
+
+    if not isinstance(path, str):
+        raise TypeError(f"path must be a str such as '/metrics', not {path!r}")
+    if not _PATH.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(
+            "path must begin with / and consist of names of ASCII letters, digits and any of "
+            f"._~+@=:,- such as '/metrics', not {path!r}"
+        )
+    if path == HEALTH_PATH:
+        raise ValueError(f"path must be another than that of the health check, {path!r}")
+    return path
 
 
 def check_absent(security: Mapping[str, object]) -> None:

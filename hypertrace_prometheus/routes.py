@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .endpoint import metrics_view
 from .http.views import read_only, text_response
-from .index_page import index_page
+from .index_page import HEALTH_PATH, METRICS_PATH, index_page
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from .http.views import View
 
 
-def routes(registry: CollectorRegistry, address: str) -> dict[str, View]:
+def routes(
+    registry: CollectorRegistry, address: str, *, path: str = METRICS_PATH
+) -> dict[str, View]:
     """Return the views of the metrics server by their path.
 
     Args:
-        registry: what `/metrics` shows.
+        registry: what the path of the metrics shows.
         address: `host:port` of the server, for the page at `/`.
+        path: where the metrics are, as `checked_path` returns it.
     """
-    page, healthy = index_page(address), text_response(HTTPStatus.OK, "ok")
+    page, healthy = index_page(address, path), text_response(HTTPStatus.OK, "ok")
     return {
         "/": read_only(lambda _: page),
-        "/metrics": metrics_view(registry, bounded=True),
-        "/-/healthy": read_only(lambda _: healthy),
+        path: metrics_view(registry, bounded=True),
+        HEALTH_PATH: read_only(lambda _: healthy),
     }

@@ -20,12 +20,15 @@ class Exporter:
     them, so an exporter costs nothing on the way of an event. Any thread may use it.
     """
 
-    def __init__(self, metrics: Metrics | None, counting: CountingOptions) -> None:
+    def __init__(
+        self, metrics: Metrics | None, counting: CountingOptions, *, name: str = ""
+    ) -> None:
         """Read the given metrics, or make and read its own.
 
         Args:
             metrics: what to read; None makes one.
             counting: arguments of `Metrics` for the one that is made.
+            name: tells it apart from others in its process, see `Metrics`.
 
         Raises:
             TypeError: `metrics` is no `Metrics`, or `counting` has an argument that `Metrics` does
@@ -37,8 +40,9 @@ class Exporter:
             raise TypeError(
                 f"{type(self).__name__}() got an unexpected keyword argument {unknown[0]!r}"
             )
+        self._owns_metrics = metrics is None
         if metrics is None:
-            metrics = Metrics(**counting)
+            metrics = Metrics(**counting, name=name)
         elif not isinstance(metrics, Metrics):
             raise TypeError(
                 "metrics must be an instance of hypertrace.metrics.Metrics, or the forwards_to of "
@@ -65,7 +69,12 @@ class Exporter:
         self._metrics(event)
 
     def stop(self) -> None:
-        """Export no more, and free what the exporter uses. May be called more than once."""
+        """Export no more, and free what the exporter uses. May be called more than once.
+
+        The files of its own metrics are freed, too; metrics that it was given stay as they are.
+        """
+        if self._owns_metrics:
+            self._metrics.close()
 
     def __enter__(self) -> Self:
         return self

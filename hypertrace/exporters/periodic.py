@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from random import uniform
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
+
+from hypertrace.forks import wait_for_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,6 @@ THREAD_NAME = "hypertrace-exporter"
 
 _LONGEST_BACK_OFF = 300.0
 """Seconds between two calls while they fail, unless the interval is longer."""
-_MOMENT = 0.0001
-_MOST_MOMENTS = 1_000
 _MOST_DOUBLINGS = 16
 _MOST_WAITING = 100
 """Requests that may wait for a call that takes long; further ones fail at once."""
@@ -106,7 +105,7 @@ class PeriodicThread:
         thread.join(max(0.0, timeout))
         if thread.is_alive():
             return False
-        _wait_for_system(thread)
+        wait_for_system(thread)
         return True
 
     def _loop(self, requests: _Requests) -> None:
@@ -158,20 +157,6 @@ class Request:
 
 _Requests: TypeAlias = "SimpleQueue[Request | None]"
 """None asks the thread to end."""
-
-
-def _wait_for_system(thread: threading.Thread) -> None:
-    """Wait until the system counts a thread no more that has ended, which takes Linux a moment.
-
-    A fork in that moment would make Python warn of a fork with threads.
-    """
-    if thread.native_id == threading.get_native_id():  # a greenlet
-        return
-    task = f"/proc/self/task/{thread.native_id}"
-    for _ in range(_MOST_MOMENTS):
-        if not os.path.exists(task):  # noqa: PTH110 -- takes 2 µs
-            return
-        sleep(_MOMENT)
 
 
 def _take(requests: _Requests, timeout: float) -> list[Request | None]:

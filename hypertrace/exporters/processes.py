@@ -9,6 +9,7 @@ from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import hypertrace.metrics.storage  # noqa: F401 -- its files are to be closed after the last reading
 from hypertrace.forks import around_fork
 
 if TYPE_CHECKING:
@@ -52,11 +53,18 @@ def is_running(exporter: Exporting) -> bool:
     return exporter in _running
 
 
-def remove(exporter: Exporting) -> None:
-    """Let an exporter that runs send its last reading and end, within `EXIT_TIMEOUT`."""
-    if exporter in _running:
-        _running.discard(exporter)
-        _finish([exporter])
+def remove(exporter: Exporting) -> bool:
+    """Let an exporter that runs send its last reading and end, within `EXIT_TIMEOUT`.
+
+    Returns:
+        Whether it ran, and was not removed by another thread.
+    """
+    try:
+        _running.remove(exporter)  # one step, so that one thread does it
+    except KeyError:
+        return False
+    _finish([exporter])
+    return True
 
 
 def _finish(exporters: Iterable[Exporting]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from hypertrace import Cell, suppress_tracing
 from hypertrace.rate_limit import RateLimit
@@ -39,8 +41,10 @@ class PushExporter(Exporter):
     (`os._exit`, SIGKILL, and SIGTERM unless the program handles it) loses what came in since the
     last time.
 
-    The thread ends before the process forks, and starts again in parent and child. The child sends
-    what it counts itself. A fork waits for a thread that is just sending, for 0.1 seconds.
+    Where workers share their counts, one of them sends what all have counted, and another goes on
+    from there when it ends; otherwise each process sends what it counts itself. The thread ends
+    before the process forks, and starts again in parent and child. A fork waits for a thread that
+    is just sending, for 0.1 seconds.
 
     Any thread, and any signal handler, may call all methods.
 
@@ -72,7 +76,10 @@ class PushExporter(Exporter):
         self._failures = Cell()
         self._log_limit = RateLimit()
         self._closed = False
-        self._begin(previous=None)
+        locks = self.forwards_to.storage.locks
+        self._locks = None if locks is None else locks.another()
+        self._mark = f"{type(self).__name__}-{_number_of(self.forwards_to, type(self))}"
+        self._begin()
         self._thread.start()
         processes.add(self)
 
@@ -132,10 +139,14 @@ class PushExporter(Exporter):
 
         May be called more than once.
         """
-        processes.remove(self)
+        if processes.remove(self):  # not for a second thread, while the first one still sends
+            if self._locks is not None:
+                self._locks.close()
+            super().stop()
 
-    def _begin(self, previous: Reading | None) -> None:
-        self._previous = previous
+    def _begin(self) -> None:
+        self._previous: Reading | None = None
+        self._is_leading = False
         # A fork does not wait for a thread that sends for long: for a moment there may be two.
         self._sending = threading.Lock()
         self._thread = PeriodicThread(self._push, self.interval)
@@ -155,12 +166,28 @@ class PushExporter(Exporter):
         self._sent.increment()
         return True
 
+    def _leads(self) -> bool:
+        """Whether this process is the one that sends, from where the last one has stopped."""
+        if self._locks is None:
+            return True
+        if not self._locks.try_lead():
+            self._is_leading = False
+        elif not self._is_leading:
+            self._is_leading = True
+            saved = self.forwards_to.storage.saved(self._mark)
+            self._previous = None if saved is None else self.forwards_to.reading(saved)
+        return self._is_leading
+
     def _send_changes(self) -> None:
-        reading, previous = self.forwards_to.read(), self._previous
+        if not self._leads():
+            return
+        view = self.forwards_to.storage.view(None)
+        reading, previous = self.forwards_to.reading(view), self._previous
         # Finalizers of the application may run while this is made, and what they trace counts.
         encoded = self.encode(reading if previous is None else reading.since(previous))
         suppress_tracing(self.send, encoded)
         self._previous = reading
+        self.forwards_to.storage.save(self._mark, view)
 
     def _fail(self, error: BaseException) -> None:
         self._failures.increment()
@@ -198,12 +225,22 @@ class PushExporter(Exporter):
             self._thread.end()
 
     def _restart_in_child(self) -> None:
-        """Start the thread in a forked child; what the parent counted is the parent's to send."""
+        """Start the thread in a forked child, which counts from zero."""
         try:
-            self._begin(previous=self.forwards_to.read())
+            self._begin()
         except Exception as error:  # noqa: BLE001 -- of a subclass; the child must go on
             self._fail(error)
         self._resume()
+
+
+_numbers: WeakKeyDictionary[Metrics, Counter[type]] = WeakKeyDictionary()
+
+
+def _number_of(metrics: Metrics, kind: type) -> int:
+    """Return how many exporters of this kind the metrics had before: the same in all workers."""
+    numbers = _numbers.setdefault(metrics, Counter())
+    numbers[kind] += 1
+    return numbers[kind] - 1
 
 
 def _checked_interval(interval: float) -> float:

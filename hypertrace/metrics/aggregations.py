@@ -50,6 +50,10 @@ class Count(Series):
         """How often `cell` was incremented."""
         return self.cell.value
 
+    def reset(self) -> None:
+        """Start at 0 again, in a forked child that has one thread."""
+        self.cell.reset()
+
 
 class Calls(Count):
     """The calls of one series: those of `trace()`, and spans. Any thread may use it.
@@ -71,6 +75,12 @@ class Calls(Count):
     def value(self) -> int:
         """How many calls there were."""
         return self.cell.value + self.read_spans().finished
+
+    def reset(self) -> None:
+        """Start without calls again, in a forked child that has one thread."""
+        super().reset()
+        if self.spans is not None:
+            self.spans.reset()
 
     def read_spans(self) -> SpansReading:
         """Return the spans of this moment."""
@@ -162,6 +172,13 @@ class Spans:
         started = self.started.value
         return SpansReading(durations, started, finished, started - ended_here)
 
+    def reset(self) -> None:
+        """Start without spans again, in a forked child that has one thread."""
+        for cell in (self.started, self._left, self._arrived):
+            cell.reset()
+        for histogram in self.results.values():
+            histogram.reset()
+
     def _histogram(self, result: str) -> Histogram:
         common, others = self._key
         return Histogram((common, (*others, result)), self._bounds)
@@ -220,6 +237,13 @@ class Histogram(Series):
         self._counts = counts
         self._sum = total
         return True
+
+    def reset(self) -> None:
+        """Start empty again, in a forked child that has one thread."""
+        self.buffer.clear()
+        self._counts = [0] * (len(self.bounds) + 1)
+        self._sum = 0.0
+        self._exemplars.clear()
 
     @property
     def value(self) -> HistogramReading:

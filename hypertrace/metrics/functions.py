@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace import Upstream, suppress_tracing
 from hypertrace.inspection import type_name
 
 from . import exemplars, labels
-from .aggregations import NO_SPANS, Calls, Count
-from .declarations import CALLS, DURATIONS, EDGES, EXCEPTIONS, IN_PROGRESS
-from .reading import Family
-from .series import SeriesTable
+from .aggregations import Calls, Count
+from .declarations import CALLS, EDGES, EXCEPTIONS
+from .tables import calls_families, count_family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping
 
     from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 
     from .aggregations import Spans
     from .exemplars import ExemplarFunction
     from .labels import Labeller, Values
-    from .reading import HistogramReading
-    from .series import Series
+    from .reading import Family
+    from .series import SeriesTable
+    from .storage import Storage, View
+    from .tables import Usage
 
     EdgeFunction = Callable[[Upstream], Callable[[], object]]
     BoundsOf = Callable[[str, str], tuple[float, ...]]
 
-T = TypeVar("T")
-V = TypeVar("V")
-
 Site: TypeAlias = "tuple[Values, Caller, TracedObject | None]"
 """What the calls of a call site have in common: label values, caller, and the object whose series
 they are, None where series are shared."""
-
-
-class Usage(NamedTuple):
-    """How much of its room a metric takes."""
-
-    metric: str
-    held: int
-    limit: int
-    overflowed: int
-    """Updates past the limit, which are in the overflow series."""
 
 
 class FunctionSeries:
@@ -52,7 +39,6 @@ class FunctionSeries:
 
     Attributes:
         calls: counts calls, and records spans.
-        overflow_spans: the spans past the limit.
         exceptions: counts the exceptions that ended spans.
         edges: counts spans in other spans; None if they are not counted.
     """
@@ -67,6 +53,7 @@ class FunctionSeries:
         bounds_of: BoundsOf,
         exemplar: ExemplarFunction | None,
         upstream: bool,
+        storage: Storage,
     ) -> None:
         """Start without series.
 
@@ -78,6 +65,7 @@ class FunctionSeries:
             bounds_of: returns the bounds of the buckets for a class name and a trace id.
             exemplar: returns the exemplar of a span that ends.
             upstream: count which function calls which.
+            storage: where the numbers are kept.
         """
         self.labeller = labeller
         self._own_series = own_series
@@ -87,17 +75,20 @@ class FunctionSeries:
         names, props = labeller.site_names, labeller.prop_names
         self._trace_id = names.index(labels.TRACE_ID)
         counter = replace(CALLS, name=counter_name)
-        self.calls: SeriesTable[Calls] = SeriesTable(counter, max_series, (names, props), Calls)
-        # Spans are calls: one limit holds for both.
-        self.overflow_spans: Spans = self.calls.overflow.spans_in(bounds_of("", ""))
+        self.calls: SeriesTable[Calls] = storage.table(counter, max_series, (names, props), Calls)
         exception_names = names, (*props, *EXCEPTIONS.labels)
-        self.exceptions: SeriesTable[Count] = SeriesTable(
+        self.exceptions: SeriesTable[Count] = storage.table(
             EXCEPTIONS, max_series, exception_names, Count
         )
         edge_names = (labels.CLASS,), EDGES.labels
         self.edges: SeriesTable[Count] | None = (
-            SeriesTable(EDGES, max_series, edge_names, Count) if upstream else None
+            storage.table(EDGES, max_series, edge_names, Count) if upstream else None
         )
+
+    @property
+    def overflow_spans(self) -> Spans:
+        """The spans past the limit. Spans are calls: one limit holds for both."""
+        return self.calls.overflow.spans_in(self._bounds_of("", ""))
 
     def site_of(self, event: TraceEvent) -> Site:
         """Return what the events of this one's call site have in common."""
@@ -128,9 +119,10 @@ class FunctionSeries:
     def spans_at(self, site: Site, props: Values) -> Spans:
         """Return the spans of that series."""
         values, _, _ = site
-        return self.calls_at(site, props).spans_in(
-            self._bounds_of(values[0], values[self._trace_id])
-        )
+        calls = self.calls_at(site, props)
+        if self.calls.is_overflow(calls):
+            return self.overflow_spans
+        return calls.spans_in(self._bounds_of(values[0], values[self._trace_id]))
 
     def spans_of(self, event: SpanEvent) -> Spans:
         """Return the spans of the series that a span ends in."""
@@ -171,48 +163,17 @@ class FunctionSeries:
             return None
         return suppress_tracing(exemplars.ask, function)
 
-    def read(self) -> tuple[list[Family], list[Usage]]:
-        """Return the families of this moment, and how much room each metric takes.
+    def read(self, view: View) -> tuple[list[Family], list[Usage]]:
+        """Return the families of a view, and how much room each metric takes.
 
         Counts and durations of a series agree.
         """
-        calls = self.calls.all()
-        counts = [series.cell.value for series in calls]
-        timed = [index for index, series in enumerate(calls) if series.spans is not None]
-        durations: list[tuple[Series, HistogramReading]] = []
-        opened: list[tuple[Series, int]] = []
-        reading = NO_SPANS
-        for index in timed:
-            reading = calls[index].read_spans()
-            counts[index] += reading.finished
-            durations += reading.durations
-            if reading.started:
-                opened.append((calls[index], reading.open))
-        # The last one is the overflow, which always has spans and is none of those held.
-        usages = [
-            _usage(self.calls, counts[-1]),
-            Usage(DURATIONS.name, len(timed) - 1, self.calls.limit, reading.finished),
-        ]
-        names = self.calls.label_names
-        # Without calls are the overflow, mostly, and series whose spans are open or ended with
-        # other props, of which there may be as many as of those with calls.
-        called, positive = [*compress(calls, counts)], [*filter(None, counts)]
-        families = [
-            Family(self.calls.declaration, names, called, positive),
-            Family(DURATIONS, (*names, *DURATIONS.labels), *_columns(durations)),
-        ]
+        (calls, durations, in_progress), usages = calls_families(self.calls, view)
+        families = [calls, durations]
         # Not by their truth: an empty table is false, and still a family.
         for table in (table for table in (self.exceptions, self.edges) if table is not None):
-            counted = [(series, count) for series in table.all() if (count := series.cell.value)]
-            families.append(Family(table.declaration, table.label_names, *_columns(counted)))
-            usages.append(_usage(table, table.overflow.cell.value))
-        families.insert(3, Family(IN_PROGRESS, names, *_columns(opened)))
+            family, usage = count_family(table, view)
+            families.append(family)
+            usages.append(usage)
+        families.insert(3, in_progress)
         return families, usages
-
-
-def _usage(table: SeriesTable[Any], overflowed: int) -> Usage:
-    return Usage(table.declaration.name, len(table), table.limit, overflowed)
-
-
-def _columns(pairs: Sequence[tuple[T, V]]) -> tuple[list[T], list[V]]:
-    return [first for first, _ in pairs], [second for _, second in pairs]

@@ -7,7 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import hypertrace
+from hypertrace import Caller, tallies
 
+from .aggregations import Count
 from .declarations import (
     BUILD,
     DROPPED,
@@ -23,10 +25,15 @@ from .series import Series
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hypertrace.tallies import Tally
+
     from .declarations import Declaration
-    from .functions import Usage
+    from .storage import Storage, View
+    from .tables import Usage
 
 _PROCESS = Series(((), ()))
+_NOWHERE = Caller("", "", None, 0, 0)
+"""For the warning about a limit that this table does not reach."""
 _BUILD = Series(
     (
         (hypertrace.__version__, platform.python_version(), platform.python_implementation()),
@@ -38,20 +45,29 @@ _BUILD = Series(
 class Health:
     """Reads how the counting itself does: its series, limits, errors and version."""
 
-    def __init__(self, text: Callable[[object], str]) -> None:
+    def __init__(self, text: Callable[[object], str], storage: Storage) -> None:
         """Start without series.
 
         Args:
             text: returns a value as the text of a label.
+            storage: where the errors of all workers are counted.
         """
         self._text = text
         self._known: dict[str, Series] = {}
+        self._swallowed = _Errors(SWALLOWED, tallies.swallowed, storage)
+        self._dropped = _Errors(DROPPED, tallies.dropped, storage)
 
-    def read(self, usages: Sequence[Usage]) -> list[Family]:
+    def close(self) -> None:
+        """Count the errors of this process no more."""
+        self._swallowed.close()
+        self._dropped.close()
+
+    def read(self, usages: Sequence[Usage], view: View) -> list[Family]:
         """Return the families of this moment.
 
         Args:
             usages: how much room each metric takes.
+            view: the numbers of this moment.
         """
         series = [self._series(usage.metric) for usage in usages]
         silent: Counter[str] = Counter()  # names that are cut may be equal
@@ -61,8 +77,8 @@ class Health:
             Family(SERIES, SERIES.labels, series, [usage.held for usage in usages]),
             Family(SERIES_LIMIT, SERIES_LIMIT.labels, series, [usage.limit for usage in usages]),
             Family(OVERFLOWED, OVERFLOWED.labels, series, [one.overflowed for one in usages]),
-            _of_process(SWALLOWED, hypertrace.swallowed_errors()),
-            _of_process(DROPPED, hypertrace.dropped_events()),
+            self._swallowed.read(view),
+            self._dropped.read(view),
             Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
             Family(BUILD, BUILD.labels, [_BUILD], [1]),
         ]
@@ -72,5 +88,25 @@ class Health:
         return self._known.get(label) or self._known.setdefault(label, Series(((label,), ())))
 
 
-def _of_process(declaration: Declaration, value: int) -> Family:
-    return Family(declaration, (), [_PROCESS], [value])
+class _Errors:
+    """The errors of one kind, counted in a storage that all workers share, or by the process."""
+
+    def __init__(self, declaration: Declaration, tally: Tally, storage: Storage) -> None:
+        self._tally = tally
+        self._table = storage.table(declaration, 1, ((), ()), Count)
+        self._is_shared = storage.is_shared
+        if self._is_shared:
+            tally.follow(self._count)
+
+    def read(self, view: View) -> Family:
+        value = self._tally.value
+        if self._is_shared:
+            value = sum(view.counts(self._table.all()))
+        return Family(self._table.declaration, (), [_PROCESS], [value])
+
+    def close(self) -> None:
+        self._tally.unfollow(self._count)
+
+    def _count(self) -> None:
+        # The series is made when the first error comes: a process that only reads is no worker.
+        self._table.get(_PROCESS.key, _NOWHERE).cell.increment()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict
+from weakref import finalize
 
 from hypertrace import SpanEvent
 
@@ -17,8 +18,11 @@ from .health import Health
 from .labels import Labeller
 from .reading import Reading
 from .recorders import PropsIndex, SpansRecorder, props_recorder
+from .sharing import make_storage
+from .tables import with_others
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from .aggregations import Spans
     from .exemplars import ExemplarFunction
     from .labels import Values
+    from .storage import Storage, View
 
     Props = Mapping[str, object]
 
@@ -43,6 +48,7 @@ class CountingOptions(TypedDict, total=False):
     buckets_for: Mapping[str, Sequence[float]] | None
     exemplar: ExemplarFunction | None
     upstream: bool
+    workers: bool | str | os.PathLike[str]
 
 
 class Metrics:
@@ -65,6 +71,8 @@ class Metrics:
         buckets_for: Mapping[str, Sequence[float]] | None = None,
         exemplar: ExemplarFunction | None = opentelemetry_exemplar,
         upstream: bool = False,
+        workers: bool | str | os.PathLike[str] = "auto",
+        name: str = "",
     ) -> None:
         """Start without series.
 
@@ -89,6 +97,12 @@ class Metrics:
                 `{"trace_id": "4bf9"}`, or None; by default those of OpenTelemetry's current span
                 if the application uses it.
             upstream: count in `function_edges_total` which function's span started inside which.
+            workers: whether all processes of the application share their counts, in files that any
+                of them reads. `"auto"` shares among the processes that descend from one, as under
+                gunicorn or `multiprocessing`; True among all processes of this user that run this
+                program; a path among all that name this directory. False keeps the counts in the
+                memory of this process. The environment variable `HYPERTRACE_WORKERS` wins.
+            name: tells several `Metrics` of one process apart, for sharing.
 
         Raises:
             ValueError: a name that Prometheus refuses, a prop that looks like a secret, two props
@@ -98,18 +112,25 @@ class Metrics:
         check_counter_name(counter_name)
         _check_number("max_series", max_series, 1)
         _check_number("max_label_length", max_label_length, 16)
+        labeller = Labeller(
+            label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
+        )
+        bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
+        _check_exemplar(exemplar)
+        # Last, so that a wrong argument leaves no files.
+        self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
         self._functions = FunctionSeries(
-            Labeller(
-                label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
-            ),
+            labeller,
             counter_name=counter_name,
             max_series=max_series,
             own_series=object_ids,
-            bounds_of=_bounds_of(buckets, {} if buckets_for is None else buckets_for),
-            exemplar=_checked_exemplar(exemplar),
+            bounds_of=bounds_of,
+            exemplar=exemplar,
             upstream=upstream,
+            storage=self._storage,
         )
-        self._health = Health(self._functions.labeller.text)
+        self._health = Health(self._functions.labeller.text, self._storage)
+        finalize(self, _close, self._health, self._storage).atexit = False
 
     def __call__(self, event: TraceEvent) -> None:
         """Count one event; of a span whose start was not recorded, its start, too."""
@@ -171,7 +192,12 @@ class Metrics:
             functions.labeller, make, lambda recorder: recorder is not overflowing
         ).find
 
-    def read(self, since: Reading | None = None) -> Reading:
+    @property
+    def storage(self) -> Storage:
+        """Where the numbers are kept."""
+        return self._storage
+
+    def read(self, since: Reading | None = None, *, worker: int | str | None = None) -> Reading:
         """Return all families and points of this moment, those of the counting itself included.
 
         Costs some 100 ns a series, and some 5 µs one with spans. Any thread may read; no thread
@@ -180,15 +206,43 @@ class Metrics:
         Args:
             since: an earlier reading, to get what came in after it: differences of counters and
                 histograms, without the series that did not change, and gauges as they are.
+            worker: the number of the worker to read, or `"self"` for this process; None reads the
+                sum of all workers, including those that are gone.
+
+        Raises:
+            LookupError: there is no such worker.
+        """
+        reading = self.reading(self._storage.view(worker))
+        return reading if since is None else reading.since(since)
+
+    def reading(self, view: View) -> Reading:
+        """Return what a view of `storage` shows, for exporters that keep one.
+
+        Args:
+            view: one of `storage`.
         """
         now = time.time()
-        families, usages = self._functions.read()
-        reading = Reading(now, [*families, *self._health.read(usages)])
-        return reading if since is None else reading.since(since)
+        families, usages = self._functions.read(view)
+        if others := self._storage.foreign_tables:
+            families = with_others(families, others, view)
+        return Reading(now, [*families, *self._health.read(usages, view)])
+
+    def close(self) -> None:
+        """Free the files in which counts are shared. What is counted later is in memory.
+
+        The sums of the application keep what this process has counted. May be called more than
+        once; it happens by itself at the end of the process.
+        """
+        _close(self._health, self._storage)
 
     def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
         functions = self._functions
         return SpansRecorder(spans, functions, functions.edge_of(event), simple=functions.is_simple)
+
+
+def _close(health: Health, storage: Storage) -> None:
+    health.close()
+    storage.close()
 
 
 def _bounds_of(
@@ -207,10 +261,9 @@ def _bounds_of(
     return lambda class_name, trace_id: special.get(trace_id, special.get(class_name, bounds))
 
 
-def _checked_exemplar(exemplar: ExemplarFunction | None) -> ExemplarFunction | None:
+def _check_exemplar(exemplar: ExemplarFunction | None) -> None:
     if exemplar is not None and not callable(exemplar):
         raise TypeError(f"exemplar must be a function without arguments or None, not {exemplar!r}")
-    return exemplar
 
 
 def _check_number(name: str, value: object, least: int) -> None:

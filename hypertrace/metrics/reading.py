@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from operator import sub
+from operator import add, sub
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class HistogramReading:
     def count(self) -> int:
         """How many values there are."""
         return sum(self.counts)
+
+    def plus(self, other: HistogramReading) -> HistogramReading:
+        """Return the values of both, which have the same buckets."""
+        counts = tuple(map(add, self.counts, other.counts))
+        exemplars = {**self.exemplars, **other.exemplars}
+        return HistogramReading(self.bounds, counts, self.sum + other.sum, exemplars)
 
     def since(self, previous: HistogramReading) -> HistogramReading:
         """Return what came in after `previous`, an earlier reading of the same histogram."""

@@ -68,7 +68,6 @@ class SeriesTable(Generic[S]):
     Attributes:
         declaration: what the metric is.
         limit: how many series are held at the most; further ones share an overflow series.
-        overflow: the series that counts what is past the limit.
     """
 
     def __init__(
@@ -89,9 +88,9 @@ class SeriesTable(Generic[S]):
         """
         self.declaration = declaration
         self.limit = limit
-        self._names = names
+        self.names = names
         self._make = make
-        self.overflow = make(_overflow_key(names))
+        self._overflow: S | None = make(overflow_key(names))
         self._held: dict[Key, S] = {}
         self._warned = Lock()
         self._owners: dict[_Owner, _Owner] = {}
@@ -101,6 +100,15 @@ class SeriesTable(Generic[S]):
         return len(self._held)
 
     @property
+    def overflow(self) -> S:
+        """The series that counts what is past the limit."""
+        return self._overflow  # type: ignore[return-value]  # here it is always set
+
+    def is_overflow(self, series: S) -> bool:
+        """Whether a series is the one past the limit."""
+        return series is self._overflow
+
+    @property
     def is_full(self) -> bool:
         """Whether a series with new labels would be counted in the overflow."""
         return len(self._held) >= self.limit
@@ -108,7 +116,7 @@ class SeriesTable(Generic[S]):
     @property
     def label_names(self) -> Values:
         """Names of all labels, as in `Series.labels`."""
-        common, others = self._names
+        common, others = self.names
         return common + others
 
     def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> S:
@@ -133,7 +141,8 @@ class SeriesTable(Generic[S]):
         """Return all series in the order in which they were made, the overflow last."""
         self.drop_gone()
         # A copy first: a finalizer may run when a list is made of a dict, trace, and add series.
-        return [*self._held.copy().values(), self.overflow]
+        series = [*self._held.copy().values()]
+        return series if self._overflow is None else [*series, self._overflow]
 
     def drop_gone(self) -> None:
         """Drop the series of owners that are gone."""
@@ -212,6 +221,11 @@ class _Owner(ref[object]):
     keys: list[Key]
 
 
-def _overflow_key(names: tuple[Values, Values]) -> Key:
+def overflow_key(names: tuple[Values, Values]) -> Key:
+    """Return the label values of the series that counts what is past the limit.
+
+    Args:
+        names: of the labels, as the values stand in a key.
+    """
     common, others = names
     return (OVERFLOW, *("" for _ in common[1:])), tuple("" for _ in others)

@@ -47,7 +47,12 @@ A library of Python's documentation is open: {volumes} files, visitors asking.
 def make_exporter(port: int, host: str = "127.0.0.1") -> PrometheusExporter:
     """Make an exporter that shows all there is to see of the demo; it raises as that does."""
     return PrometheusExporter(
-        port, host=host, allowed_props=ALLOWED_PROPS, buckets=BUCKETS, upstream=True
+        port,
+        host=host,
+        strict_port=True,
+        allowed_props=ALLOWED_PROPS,
+        buckets=BUCKETS,
+        upstream=True,
     )
 
 

@@ -28,7 +28,7 @@ class ExporterCollector(Collector):
 
     def __init__(self, metrics: Metrics) -> None:
         """Show these metrics."""
-        self.failures = Failures()
+        self.failures = Failures(metrics.storage)
         self._metrics = metrics
         self._texts = TextCache()
 

@@ -6,13 +6,17 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
+from hypertrace import Caller
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Counter, Family
 from hypertrace.metrics.aggregations import Count
+from hypertrace.metrics.storage import MemoryStorage
 from hypertrace.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from hypertrace.metrics.storage import Storage
 
 Fail: TypeAlias = "Callable[[BaseException], None]"
 """What to call with an error that costs a part of what a collector gives."""
@@ -27,6 +31,9 @@ _MOST_CLASSES = 100
 _LONGEST_NAME = 256
 _OTHER = "<other>"
 
+_NOWHERE = Caller("", "", None, 0, 0)
+"""For the warning about a limit that the table does not reach."""
+
 _logger = logging.getLogger("hypertrace_prometheus")
 
 
@@ -37,8 +44,14 @@ class Failures:
     together as `<other>`.
     """
 
-    def __init__(self) -> None:
-        """Start with none."""
+    def __init__(self, storage: Storage | None = None) -> None:
+        """Start with none.
+
+        Args:
+            storage: where they are counted; None counts in memory.
+        """
+        self._storage: Storage = MemoryStorage() if storage is None else storage
+        self._table = self._storage.table(FAILED, _MOST_CLASSES + 1, (FAILED.labels, ()), Count)
         self._counts: dict[str, Count] = {}
         self._log_limits: dict[str, RateLimit] = {}
 
@@ -59,11 +72,16 @@ class Failures:
 
     def read(self) -> Family:
         """Return the classes, each with the number of its failures."""
-        counts = list(self._counts.copy().values())
-        return Family(FAILED, FAILED.labels, counts, [count.value for count in counts])
+        if not self._counts and not self._storage.is_shared:
+            return Family(FAILED, FAILED.labels, (), ())
+        view = self._storage.view(None)
+        counts = [one for one in self._table.all() if not self._table.is_overflow(one)]
+        return Family(FAILED, FAILED.labels, counts, view.counts(counts))
 
     def _count_of(self, name: str) -> Count:
-        return self._counts.get(name) or self._counts.setdefault(name, Count(((name,), ())))
+        return self._counts.get(name) or self._counts.setdefault(
+            name, self._table.get(((name,), ()), _NOWHERE)
+        )
 
     def _known_as(self, collector: object) -> str:
         name = _name(type(collector))

@@ -7,6 +7,7 @@ import re
 import threading
 from base64 import b64decode
 from collections import deque
+from copy import copy
 from hashlib import sha256
 from hmac import compare_digest
 from http import HTTPStatus
@@ -99,6 +100,15 @@ class CredentialsGuard:
         schemes = dict.fromkeys(credential.scheme for credential in credentials)
         self._challenges = [("WWW-Authenticate", _CHALLENGES[scheme]) for scheme in schemes]
         self._failures = _Failures()
+
+    def renewed(self) -> CredentialsGuard:
+        """Return a guard with these credentials that knows of no failures, for another server.
+
+        A forked child needs it: a thread of its parent may have been in the guard at the fork.
+        """
+        other = copy(self)
+        other._failures = _Failures()  # noqa: SLF001 -- of this class
+        return other
 
     def __call__(self, request: Request) -> Response | None:
         """Return the response to a request that is refused, None for one that is accepted."""

@@ -52,10 +52,24 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
     except OSError as error:
-        code = error.errno or errno.EIO
-        reason = _ADVICE.get(code, os.strerror(code))
-        msg = f"cannot serve metrics on {joined(host, port)}: {reason}"
-        raise OSError(code, msg) from error
+        raise _explained(error, host, port) from error
+
+
+def check_bindable(host: str, port: int) -> None:
+    """Check that a server could listen there if the port were free.
+
+    Raises:
+        OSError: the port is reserved, or the host is not one of this machine; as `listen` raises.
+    """
+    family, address = _resolve(host, port)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # So it is in no other server's way: it does not listen.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise _explained(error, host, port) from error
 
 
 def is_loopback(listener: socket.socket) -> bool:
@@ -85,6 +99,12 @@ def client_of(address: Any) -> str:
     if ip.version == 4:  # noqa: PLR2004
         return str(ip)
     return str(ip.ipv4_mapped or IPv6Network((ip, 64), strict=False))
+
+
+def _explained(error: OSError, host: str, port: int) -> OSError:
+    code = error.errno or errno.EIO
+    reason = _ADVICE.get(code, os.strerror(code))
+    return OSError(code, f"cannot serve metrics on {joined(host, port)}: {reason}")
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

@@ -43,6 +43,20 @@ def test_increment_can_be_kept(cell_type: type[CountCell | LockedCell]) -> None:
     assert cell.value == 2
 
 
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_cell_can_start_again(cell_type: type[CountCell | LockedCell]) -> None:
+    """After a reset a cell counts from 0, also through what was kept of it, and again."""
+    cell = cell_type()
+    increment = cell.increment
+    for count in (3, 2, 0):
+        for _ in range(count):
+            increment()
+        cell()
+        assert cell.value == count + 1
+        cell.reset()
+        assert cell.value == 0
+
+
 @pytest.mark.usefixtures("_many_switches")
 @pytest.mark.parametrize("cell_type", CELLS)
 def test_no_count_is_lost_among_threads(cell_type: type[CountCell | LockedCell]) -> None:

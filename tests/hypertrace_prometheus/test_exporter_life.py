@@ -58,7 +58,10 @@ def test_starting_and_stopping_leaves_nothing(port: int | None, times: int) -> N
         assert "function_counter_total" in exporter.metrics()
         exporter.stop()
         del exporter
-    assert Held(registry) == before
+    after = Held(registry)
+    assert after.files <= before.files  # fewer if something of an earlier test has just gone
+    after.files = before.files
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,7 @@ def test_starting_and_stopping_leaves_nothing(port: int | None, times: int) -> N
     [
         ({"port": "busy"}, OSError),
         ({"port": 70_000}, ValueError),
+        ({"port": 0, "path": "/"}, ValueError),
         ({"port": 0, "host": "no such host."}, (OSError, ValueError)),
         ({"allowed_props": ["password"]}, ValueError),
         ({"counter_name": "orders_total"}, ValueError),
@@ -82,7 +86,7 @@ def test_a_start_that_fails_leaves_nothing(
     Counter("orders", "Of the application.", registry=registry)
     with socket.create_server(("127.0.0.1", 0)) as busy:
         if settings.get("port") == "busy":
-            settings = {"port": busy.getsockname()[1]}
+            settings = {"port": busy.getsockname()[1], "strict_port": True}
         registries.watch(registry)
         before = Held(registry)
         for _ in range(3):

@@ -156,6 +156,6 @@ def test_a_busy_port_leaves_nothing_behind(free_port: Callable[[], int]) -> None
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}"):
-            PrometheusExporter(port, registry=registry)
+            PrometheusExporter(port, registry=registry, strict_port=True)
     assert generate_latest(registry) == b""
     PrometheusExporter(port, registry=registry).stop()

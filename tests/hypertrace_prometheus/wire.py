@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from hypertrace_prometheus.http.server import MetricsServer
+from hypertrace_prometheus.http.server import MetricsServer, Security
 from hypertrace_prometheus.routes import routes
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ PROC = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(not PROC.is_dir(), reason="needs Linux's /proc")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
+SECURITY = "certfile", "keyfile", "client_ca", "auth"
 PATHS = ["/", "/metrics", "/-/healthy"]
 SOON = 10.0
 """Seconds that a test waits for what happens at once; only a failing test waits that long."""
@@ -43,7 +44,8 @@ class Start(Protocol):
 
 def serve(registry: CollectorRegistry, **arguments: Any) -> MetricsServer:
     """Return a server of the exporter's pages."""
-    return MetricsServer(partial(routes, registry), **arguments)
+    files = {name: arguments.pop(name) for name in SECURITY if name in arguments}
+    return MetricsServer(partial(routes, registry), security=Security(**files), **arguments)
 
 
 class Gate:
@@ -62,9 +64,17 @@ class Gate:
         return []
 
 
-def ask(
-    server: MetricsServer, path: str, method: str = "GET", **headers: str
-) -> tuple[int, Any, bytes]:
+class Reached(Protocol):
+    """A server that can be asked: a `MetricsServer`, or a `SharedServer` that serves."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int | None: ...
+
+
+def ask(server: Reached, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, bytes]:
     connection = http.client.HTTPConnection(server.host, server.port, timeout=SOON)
     with closing(connection):
         connection.request(method, path, headers=headers)

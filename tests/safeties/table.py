@@ -1196,7 +1196,7 @@ SERVER = (
     Safety(
         "credentials are asked for",
         EXPORTER + "http/server.py",
-        "[] if auth is None else [CredentialsGuard(auth)]",
+        "[] if self._credentials is None else [self._credentials.renewed()]",
         "[]",
         _http("server", "access"),
     ),
@@ -1301,8 +1301,8 @@ SERVER = (
     Safety(
         "a certificate does not make a server closed",
         EXPORTER + "http/server.py",
-        "elif client_ca is None and auth is None:",
-        "elif context is None and auth is None:",
+        "self.admits_all = client_ca is None and auth is None",
+        "self.admits_all = certfile is None and auth is None",
         _http("server"),
     ),
     Safety(
@@ -1391,8 +1391,8 @@ COMPILED = (
     Safety(
         "compiled: durations that wait are bounded",
         CORE + "_speedups.c",
-        "PyList_GET_SIZE(durations) <= state.max_buffered",
-        "PyList_GET_SIZE(durations) > 0",
+        "waiting <= state.max_buffered",
+        "waiting >= 0",
         _core("span") + _metrics("aggregations", "metrics_threads"),
     ),
     Safety(
@@ -1646,6 +1646,90 @@ PUSHING = (
     ),
 )
 
+SHARED_LOCKS = "hypertrace/metrics/shared/test_locks.py"
+
+PORT = (
+    Safety(
+        "locks: a process opens the file once",
+        METRICS + "shared/locks.py",
+        "if known := self.files.get((found.st_dev, found.st_ino)):\n",
+        "if known := None:\n",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "locks: a file that was opened twice is not closed",
+        METRICS + "shared/locks.py",
+        "            known.descriptors.append(descriptor)",
+        "            os.close(descriptor)",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "locks: a child leads nothing, also if C forked it",
+        METRICS + "shared/locks.py",
+        "    if _current.pid != os.getpid():\n        _renew()\n",
+        "",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "locks: a user that stops does not take the lead from another",
+        METRICS + "shared/locks.py",
+        "if not file.leaders:\n",
+        "if True:\n",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "locks: the end of the leader is seen at once",
+        METRICS + "shared/locks.py",
+        "            poll.register(watched, select.POLLIN)\n",
+        "",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "port: another program on it is no exception",
+        EXPORTER + "shared_server.py",
+        "if strict or error.errno != errno.EADDRINUSE:",
+        "if True:",
+        _exporter("shared_server"),
+    ),
+    Safety(
+        "port: a standby is checked as a server",
+        EXPORTER + "shared_server.py",
+        "            check_bindable(self._host, self._port)\n",
+        "            pass\n",
+        _exporter("shared_server"),
+    ),
+    Safety(
+        "port: no thread of a standby is there at a fork",
+        EXPORTER + "shared_server.py",
+        "    before=_before_fork,\n",
+        "    before=list,\n",
+        _exporter("shared_server"),
+    ),
+    Safety(
+        "port: a forked child stands by",
+        EXPORTER + "shared_server.py",
+        "    after_in_child=_after_fork_in_child,\n",
+        "    after_in_child=list,\n",
+        _exporter("shared_server"),
+    ),
+    Safety(
+        "port: the credentials of a child are not locked",
+        EXPORTER + "http/access.py",
+        "        other._failures = _Failures()  # noqa: SLF001 -- of this class\n",
+        "",
+        _exporter("shared_server"),
+    ),
+)
+
 SAFETIES = (
-    APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + COMMAND + PUSHING + COMPILED
+    APPLICATION
+    + COUNTING
+    + PROCESSES
+    + BOUNDED
+    + SCRAPES
+    + SERVER
+    + PORT
+    + COMMAND
+    + PUSHING
+    + COMPILED
 )

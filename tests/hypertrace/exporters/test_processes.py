@@ -38,7 +38,7 @@ from hypertrace import Tracer, set_trace_function
 from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace.metrics import Metrics
 
-metrics = Metrics()
+metrics = Metrics(workers=False)  # each process exports for itself
 set_trace_function(metrics)
 interval = 3600
 path = sys.argv[1]

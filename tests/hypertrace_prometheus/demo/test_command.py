@@ -93,7 +93,7 @@ def test_without_the_extra_the_help_says_what_to_install() -> None:
     assert run.returncode == 0
     assert run.stderr == ""
     missing = re.findall(r"cannot run: .* pip install \"hypertrace\[prometheus\]\"", run.stdout)
-    assert len(missing) == 3
+    assert len(missing) == 4
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_counting_goes_on_when_a_port_is_busy() -> None:
         tracer = Tracer("Cart")
         tracer.trace("before")
         with pytest.raises(OSError, match="in use"):
-            PrometheusExporter(exporter.port)
+            PrometheusExporter(exporter.port, strict_port=True)
         tracer.trace("after")
         assert exporter._server is not None
         page = ask(exporter._server, "/metrics")[2].decode()

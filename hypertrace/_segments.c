@@ -1,0 +1,1224 @@
+/* Segments: the cells of this process in a file that other processes read.
+
+   A segment reserves addresses once. Its file is mapped there in chunks, so a cell is an address for
+   ever. In a child of a fork, also of one by C, another file is mapped over the same addresses: cells
+   that are bound to recorders count in it, from zero.
+
+   The lock of a file says that its process lives. It belongs to the open file, which the mapping
+   keeps open: a program that closes all its descriptors, as daemons do, keeps it. A child would keep
+   it, too; so the handler of forks maps memory over everything first.
+
+   Functions marked "in a child" run between fork() and its return, where other threads may have held
+   any lock: they call the system only, allocate nothing and know no Python. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include "_segments.h"
+
+#if HAVE_SEGMENTS
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#elif defined(__APPLE__)
+#include <sys/random.h>
+#endif
+
+/* ---- Differences between systems ------------------------------------------------------------- */
+
+#ifndef O_PATH
+#define O_PATH O_RDONLY
+#endif
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+#ifndef GRND_NONBLOCK
+#define GRND_NONBLOCK 1
+#endif
+
+#define TRIES 1000 /* of a call that signals interrupt */
+
+/* Return a random number. In a child. */
+static uint64_t
+random_number(void)
+{
+    uint64_t number = 0;
+    struct timespec now;
+#if defined(__linux__) && defined(SYS_getrandom)
+    if (syscall(SYS_getrandom, &number, sizeof number, GRND_NONBLOCK) == (long)sizeof number)
+        return number;
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__)
+    if (getentropy(&number, sizeof number) == 0)
+        return number;
+#endif
+    clock_gettime(CLOCK_REALTIME, &now); /* the file is made only if there is none of that name */
+    return ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) * 0x9E3779B97F4A7C15u;
+}
+
+/* Return when this process began, in the system's clock ticks; 0 if it is not known. In a child. */
+static uint64_t
+start_of_process(void)
+{
+    uint64_t ticks = 0;
+#ifdef __linux__
+    char text[1024];
+    int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0)
+        close(file);
+    if (size <= 0)
+        return 0;
+    text[size] = 0;
+    const char *at = strrchr(text, ')'); /* the name of the program may hold anything */
+    for (int field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    for (at = at == NULL ? "" : at + 1; *at >= '0' && *at <= '9'; at++)
+        ticks = 10 * ticks + (uint64_t)(*at - '0');
+#endif
+    return ticks;
+}
+
+/* Make the blocks of a file up to a size exist: writing to a mapping of blocks that do not, on a full
+   disk, ends the process. Return an errno, 0 for success. In a child. */
+static int
+allocate(int file, off_t offset, off_t size)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        (rlim_t)(offset + size) > limit.rlim_cur)
+        return EFBIG; /* the system would send SIGXFSZ, too */
+#ifdef __APPLE__
+    fstore_t wanted = {F_ALLOCATEALL, F_PEOFPOSMODE, 0, size, 0};
+    return fcntl(file, F_PREALLOCATE, &wanted) < 0 || ftruncate(file, offset + size) < 0 ? errno : 0;
+#elif defined(_POSIX_ADVISORY_INFO) && _POSIX_ADVISORY_INFO > 0
+    int error = EINTR;
+    for (int i = 0; i < TRIES && error == EINTR; i++)
+        error = posix_fallocate(file, offset, size);
+    return error;
+#else
+    return ftruncate(file, offset + size) < 0 ? errno : 0;
+#endif
+}
+
+/* Leave the standard streams' descriptors to the application, which may have closed them and expect
+   them from its next open(). In a child. */
+static int
+above_streams(int file)
+{
+    if (file < 0 || file > 2)
+        return file;
+    int moved = fcntl(file, F_DUPFD_CLOEXEC, 3), error = errno;
+    close(file);
+    errno = error;
+    return moved;
+}
+
+/* Write all of a buffer. In a child. */
+static int
+write_at(int file, const char *data, size_t size, off_t offset)
+{
+    while (size > 0) {
+        ssize_t written = pwrite(file, data, size, offset);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return -1;
+        data += written;
+        size -= (size_t)written;
+        offset += written;
+    }
+    return 0;
+}
+
+/* ---- Segment --------------------------------------------------------------------------------- */
+
+#define MAGIC "HTWORKR1"
+#define VERSION 1
+#define HEAD 4096
+#define CHUNK 16384
+#define RESERVE (256 << 20)
+#define LEAST_RESERVE (16 << 20)
+#define NAME 64
+
+typedef struct {
+    char magic[8];
+    uint64_t version, pid, start, worker;
+} Head;
+
+typedef enum {
+    IN_FILE,
+    LOST,     /* a fork could not make a file */
+    DETACHED, /* on request */
+} Where;
+
+/* A descriptor, and which file it is of: the application may close it and use its number again. */
+typedef struct {
+    int number; /* -1: none */
+    dev_t device;
+    ino_t inode;
+} File;
+
+/* Bounds of buckets, which histograms with equal ones share. */
+typedef struct Bounds {
+    struct Bounds *next;
+    Py_ssize_t count;
+    double values[];
+} Bounds;
+
+typedef struct Segment {
+    PyObject_HEAD
+    struct Segment *next; /* of the living */
+    char *base;           /* of the reserved addresses; the file's first byte */
+    size_t reserved, mapped, chunk; /* bytes */
+    char *path;           /* of the directory */
+    File directory, file;
+    Where where;
+    int error;            /* why it is lost */
+    char name[NAME];
+    Bounds *bounds;
+} Segment;
+
+static Segment *living; /* read in a child at any moment: each change is one store */
+static uint64_t fork_count;
+static PyTypeObject *segment_type, *gauge_type, *cell_type;
+PyTypeObject *shared_histogram_type;
+
+/* In a child. */
+static int
+identify(int number, File *file)
+{
+    struct stat found;
+    if (number < 0 || fstat(number, &found) < 0)
+        return -1;
+    *file = (File){number, found.st_dev, found.st_ino};
+    return 0;
+}
+
+/* In a child. */
+static int
+is_same(const File *one, const File *other)
+{
+    return one->device == other->device && one->inode == other->inode;
+}
+
+/* Whether a descriptor is still of its file. In a child. */
+static int
+is_own(const File *file)
+{
+    File found;
+    return identify(file->number, &found) == 0 && is_same(file, &found);
+}
+
+/* In a child. */
+static void
+close_own(File *file)
+{
+    if (is_own(file))
+        close(file->number);
+    file->number = -1;
+}
+
+/* Open a file again whose descriptor the application closed. Return -1 with errno if it is gone. In a
+   child. */
+static int
+reopen(File *file, int directory, const char *name, int flags)
+{
+    File found = {.number = -1};
+    if (is_own(file))
+        return file->number;
+    file->number = -1;
+    int number = above_streams(openat(directory, name, flags | O_CLOEXEC));
+    if (number < 0)
+        return -1;
+    if (identify(number, &found) < 0 || !is_same(file, &found)) {
+        close(number);
+        errno = ENOENT;
+        return -1;
+    }
+    return file->number = number;
+}
+
+/* In a child. */
+static int
+directory_of(Segment *self)
+{
+    return reopen(&self->directory, AT_FDCWD, self->path, O_PATH | O_DIRECTORY);
+}
+
+/* In a child. */
+static int
+file_of(Segment *self)
+{
+    if (is_own(&self->file))
+        return self->file.number;
+    int directory = directory_of(self);
+    return directory < 0 ? -1 : reopen(&self->file, directory, self->name, O_RDWR | O_NOFOLLOW);
+}
+
+/* In a child. */
+static Head
+head_of_process(void)
+{
+    Head head = {.version = VERSION, .pid = (uint64_t)getpid(), .start = start_of_process()};
+    memcpy(head.magic, MAGIC, sizeof head.magic);
+    return head;
+}
+
+/* Write a name for a hidden file: `.w-`, the process id, `-` and 16 random digits. In a child. */
+static void
+write_name(char *name)
+{
+    char digits[24];
+    int count = 0;
+    for (uint64_t pid = (uint64_t)getpid(); pid > 0 || count == 0; pid /= 10)
+        digits[count++] = (char)('0' + pid % 10);
+    memcpy(name, ".w-", 3);
+    name += 3;
+    while (count > 0)
+        *name++ = digits[--count];
+    *name++ = '-';
+    uint64_t number = random_number();
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *name++ = "0123456789abcdef"[number >> shift & 15];
+    *name = 0;
+}
+
+/* Make a file that is locked and has a head, under a hidden name. Return -1 with errno, and no file,
+   if that fails. In a child. */
+static int
+make_file(int directory, char *hidden, size_t size, File *made)
+{
+    write_name(hidden);
+    int file = above_streams(openat(directory, hidden,
+                                    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (file < 0)
+        return -1;
+    Head head = head_of_process();
+    int error = flock(file, LOCK_EX | LOCK_NB) < 0 ? errno : allocate(file, 0, (off_t)size);
+    if (error == 0 && (write_at(file, (char *)&head, sizeof head, 0) < 0 || identify(file, made) < 0))
+        error = errno;
+    if (error == 0)
+        return file;
+    unlinkat(directory, hidden, 0);
+    close(file);
+    errno = error;
+    return -1;
+}
+
+/* Map a part of a file, or zeroed memory, over the addresses. Return -1 with errno. In a child. */
+static int
+map_over(Segment *self, size_t from, size_t to, int file)
+{
+    int flags = MAP_FIXED | (file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+    void *mapped = mmap(self->base + from, to - from, PROT_READ | PROT_WRITE, flags, file,
+                        file < 0 ? 0 : (off_t)from);
+    return mapped == MAP_FAILED ? -1 : 0;
+}
+
+/* Let go of the file of the parent: its lock must not be held here. In a child. */
+static void
+leave_file(Segment *self)
+{
+    Head head = head_of_process();
+    size_t rest = self->reserved - self->mapped; /* a thread of the parent may be mapping a chunk */
+    if (map_over(self, 0, self->mapped, -1) == 0)
+        memcpy(self->base, &head, sizeof head);
+    if (rest > 0)
+        mmap(self->base + self->mapped, rest, PROT_NONE,
+             MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    close_own(&self->file);
+    self->name[0] = 0;
+}
+
+/* Make a file, map it over memory that holds no counts, and show it. Return -1 with errno, and memory
+   as it was, if that fails. In a child. */
+static int
+take_file(Segment *self)
+{
+    char hidden[NAME];
+    File made = {.number = -1};
+    int directory = directory_of(self);
+    int file = directory < 0 ? -1 : make_file(directory, hidden, self->mapped, &made);
+    if (file < 0)
+        return -1;
+    if (map_over(self, 0, self->mapped, file) == 0) {
+        if (renameat(directory, hidden, directory, hidden + 1) == 0) {
+            self->file = made;
+            strcpy(self->name, hidden + 1);
+            return 0;
+        }
+        int error = errno;
+        Head head = head_of_process();
+        if (map_over(self, 0, self->mapped, -1) == 0)
+            memcpy(self->base, &head, sizeof head);
+        errno = error;
+    }
+    int error = errno;
+    unlinkat(directory, hidden, 0);
+    close(file);
+    errno = error;
+    return -1;
+}
+
+/* The handler of forks. */
+static void
+after_fork_in_child(void)
+{
+    int before = errno;
+    fork_count++;
+    for (Segment *each = living; each != NULL; each = each->next)
+        leave_file(each);
+    for (Segment *each = living; each != NULL; each = each->next)
+        if (each->where != DETACHED) {
+            each->error = take_file(each) < 0 ? errno : 0;
+            each->where = each->error ? LOST : IN_FILE;
+        }
+    errno = before;
+}
+
+static PyObject *
+os_error(Segment *self)
+{
+    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, self->path);
+}
+
+static int
+open_directory(const char *path, File *directory)
+{
+    int number = above_streams(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (number >= 0 && identify(number, directory) < 0) {
+        int error = errno;
+        close(number);
+        errno = error;
+        return -1;
+    }
+    return number < 0 ? -1 : 0;
+}
+
+/* The list is whole at any moment, since a fork may come at any. */
+static void
+list_segment(Segment *self)
+{
+    Py_BEGIN_CRITICAL_SECTION(segment_type);
+    self->next = living;
+    __atomic_store_n(&living, self, __ATOMIC_RELEASE);
+    Py_END_CRITICAL_SECTION();
+}
+
+static void
+unlist_segment(Segment *self)
+{
+    Py_BEGIN_CRITICAL_SECTION(segment_type);
+    for (Segment **each = &living; *each != NULL; each = &(*each)->next)
+        if (*each == self) {
+            __atomic_store_n(each, self->next, __ATOMIC_RELEASE);
+            break;
+        }
+    Py_END_CRITICAL_SECTION();
+}
+
+static char *
+reserve_addresses(size_t *size)
+{
+    for (;; *size /= 2) {
+        char *base = mmap(NULL, *size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (base != MAP_FAILED || *size / 2 < LEAST_RESERVE)
+            return base == MAP_FAILED ? NULL : base;
+    }
+}
+
+static char *
+copy_of(const char *text)
+{
+    char *copy = PyMem_Malloc(strlen(text) + 1);
+    return copy == NULL ? (char *)PyErr_NoMemory() : strcpy(copy, text);
+}
+
+static size_t
+rounded_up(size_t size, size_t unit)
+{
+    return (size + unit - 1) / unit * unit;
+}
+
+/* Reserve, make the file and map its first chunk. */
+static int
+open_segment(Segment *self, size_t size)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    self->chunk = rounded_up(CHUNK, page > 0 ? (size_t)page : HEAD);
+    self->reserved = rounded_up(size, self->chunk);
+    self->base = reserve_addresses(&self->reserved);
+    if (self->base == NULL || open_directory(self->path, &self->directory) < 0)
+        return -1;
+    self->mapped = self->chunk;
+    return map_over(self, 0, self->mapped, -1) < 0 ? -1 : take_file(self);
+}
+
+static PyObject *
+segment_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"directory", "reserve", NULL};
+    PyObject *path;
+    Py_ssize_t size = RESERVE;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|n:Segment", names, PyUnicode_FSConverter,
+                                     &path, &size))
+        return NULL;
+    if (size <= 0) {
+        Py_DECREF(path);
+        return PyErr_Format(PyExc_ValueError, "reserve must be a number of bytes, not %zd", size);
+    }
+    Segment *self = (Segment *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->directory.number = self->file.number = -1;
+        self->path = copy_of(PyBytes_AS_STRING(path));
+        if (self->path == NULL || (open_segment(self, (size_t)size) < 0 && os_error(self) == NULL))
+            Py_CLEAR(self);
+    }
+    Py_DECREF(path);
+    if (self != NULL)
+        list_segment(self);
+    return (PyObject *)self;
+}
+
+static void
+segment_dealloc(PyObject *object)
+{
+    Segment *self = (Segment *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    unlist_segment(self);
+    if (self->base != NULL)
+        munmap(self->base, self->reserved);
+    close_own(&self->file);
+    close_own(&self->directory);
+    while (self->bounds != NULL) {
+        Bounds *next = self->bounds->next;
+        PyMem_Free(self->bounds);
+        self->bounds = next;
+    }
+    PyMem_Free(self->path);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static size_t
+cells_of(const Segment *self)
+{
+    return (self->mapped - HEAD) / sizeof(uint64_t);
+}
+
+/* Make and map chunks up to a size. Return -1 with errno. */
+static int
+extend(Segment *self, size_t size)
+{
+    int file = -1;
+    if (self->where == IN_FILE) {
+        if ((file = file_of(self)) < 0)
+            return -1;
+        int error = allocate(file, (off_t)self->mapped, (off_t)(size - self->mapped));
+        if (error != 0)
+            return errno = error, -1;
+    }
+    if (map_over(self, self->mapped, size, file) < 0)
+        return -1; /* the file is larger than what is used, which does no harm */
+    self->mapped = size;
+    return 0;
+}
+
+static PyObject *
+segment_grow(PyObject *object, PyObject *number)
+{
+    Segment *self = (Segment *)object;
+    Py_ssize_t cells = PyNumber_AsSsize_t(number, PyExc_OverflowError);
+    if (cells == -1 && PyErr_Occurred())
+        return NULL;
+    int status = 0;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (cells > 0 && (size_t)cells > cells_of(self)) {
+        errno = ENOMEM;
+        status = -1;
+        if ((size_t)cells <= (self->reserved - HEAD) / sizeof(uint64_t))
+            status = extend(self, rounded_up(HEAD + (size_t)cells * sizeof(uint64_t), self->chunk));
+    }
+    Py_END_CRITICAL_SECTION();
+    return status < 0 ? os_error(self) : Py_NewRef(Py_None);
+}
+
+/* Return the place of some cells; NULL with an exception if they were not grown. */
+static uint64_t *
+place_of(Segment *self, Py_ssize_t index, Py_ssize_t count)
+{
+    Py_ssize_t cells = (Py_ssize_t)cells_of(self);
+    if (index < 0 || index > cells - count) {
+        PyErr_Format(PyExc_IndexError, "no cells %zd to %zd: the segment has %zd", index,
+                     index + count - 1, cells);
+        return NULL;
+    }
+    return (uint64_t *)(void *)(self->base + HEAD) + index;
+}
+
+static uint64_t *
+place_at(PyObject *self, PyObject *number)
+{
+    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
+    return index == -1 && PyErr_Occurred() ? NULL : place_of((Segment *)self, index, 1);
+}
+
+static PyObject *
+segment_cell(PyObject *self, PyObject *number)
+{
+    uint64_t *place = place_at(self, number);
+    Cell *cell = place == NULL ? NULL : (Cell *)cell_type->tp_alloc(cell_type, 0);
+    if (cell != NULL) {
+        cell->place = place;
+        cell->of.segment = Py_NewRef(self);
+    }
+    return (PyObject *)cell;
+}
+
+/* Read the file, or memory where there is none. */
+static PyObject *
+segment_data(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Segment *self = (Segment *)object;
+    PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->mapped);
+    if (data == NULL)
+        return NULL;
+    char *to = PyBytes_AS_STRING(data);
+    size_t size = (size_t)PyBytes_GET_SIZE(data), done = 0;
+    if (self->where != IN_FILE || !is_own(&self->file)) {
+        memcpy(to, self->base, size);
+        return data;
+    }
+    while (done < size) {
+        ssize_t got = pread(self->file.number, to + done, size - done, (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            Py_DECREF(data);
+            return os_error(self);
+        }
+        if (got == 0) { /* the file was truncated */
+            memset(to + done, 0, size - done);
+            break;
+        }
+        done += (size_t)got;
+    }
+    return data;
+}
+
+/* Remove the name of the file. Return -1 with errno. */
+static int
+remove_file(Segment *self)
+{
+    if (self->where != IN_FILE || self->name[0] == 0)
+        return 0;
+    int directory = directory_of(self);
+    return directory < 0 || unlinkat(directory, self->name, 0) < 0 ? (errno == ENOENT ? 0 : -1) : 0;
+}
+
+static PyObject *
+segment_unlink(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return remove_file((Segment *)self) < 0 ? os_error((Segment *)self) : Py_NewRef(Py_None);
+}
+
+/* Give a file the values of the cells and its name, and map it over them. Return -1 with errno, and the
+   cells as they were, if that fails. */
+static int
+fill_and_show(Segment *self, int directory, const char *hidden, int file)
+{
+    /* The system copies what there is: behind the end of a truncated file, zeros remain. */
+    if (write_at(file, self->base + HEAD, self->mapped - HEAD, HEAD) < 0 && errno != EFAULT)
+        return -1;
+    remove_file(self); /* first: nothing may be counted twice */
+    if (renameat(directory, hidden, directory, hidden + 1) < 0)
+        return -1;
+    if (map_over(self, 0, self->mapped, file) == 0)
+        return 0;
+    int error = errno;
+    unlinkat(directory, hidden + 1, 0);
+    errno = error;
+    return -1;
+}
+
+/* Move the cells to a file in another directory. Return -1 with errno, and the cells as they were, if
+   that fails. */
+static int
+move_to(Segment *self, const char *path, File *directory)
+{
+    char hidden[NAME];
+    File made = {.number = -1};
+    if (open_directory(path, directory) < 0)
+        return -1;
+    int file = make_file(directory->number, hidden, self->mapped, &made);
+    if (file < 0)
+        return -1;
+    if (fill_and_show(self, directory->number, hidden, file) < 0) {
+        int error = errno;
+        unlinkat(directory->number, hidden, 0);
+        close(file);
+        errno = error;
+        return -1;
+    }
+    close_own(&self->file);
+    self->file = made;
+    strcpy(self->name, hidden + 1);
+    self->where = IN_FILE;
+    self->error = 0;
+    return 0;
+}
+
+static PyObject *
+segment_move(PyObject *object, PyObject *to)
+{
+    Segment *self = (Segment *)object;
+    PyObject *encoded;
+    if (!PyUnicode_FSConverter(to, &encoded))
+        return NULL;
+    File directory = {.number = -1};
+    char *path = copy_of(PyBytes_AS_STRING(encoded));
+    Py_DECREF(encoded);
+    if (path == NULL)
+        return NULL;
+    int status;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    status = move_to(self, path, &directory);
+    if (status == 0) {
+        char *old = self->path;
+        File before = self->directory;
+        self->path = path;
+        self->directory = directory;
+        path = old;
+        directory = before;
+    }
+    Py_END_CRITICAL_SECTION();
+    if (status < 0)
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
+    close_own(&directory);
+    PyMem_Free(path);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+segment_detach(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Segment *self = (Segment *)object;
+    PyObject *values = segment_data(object, NULL);
+    if (values == NULL)
+        return NULL;
+    int status = 0;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (self->where == IN_FILE) {
+        remove_file(self); /* while it is locked: others take an unlocked file for a dead one */
+        status = map_over(self, 0, self->mapped, -1);
+        if (status == 0)
+            memcpy(self->base, PyBytes_AS_STRING(values), (size_t)PyBytes_GET_SIZE(values));
+        close_own(&self->file);
+        self->name[0] = 0;
+    }
+    self->where = DETACHED;
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(values);
+    return status < 0 ? os_error(self) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+segment_name(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(((Segment *)self)->name);
+}
+
+static PyObject *
+segment_cells(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(cells_of((Segment *)self));
+}
+
+static PyObject *
+segment_is_lost(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((Segment *)self)->where == LOST);
+}
+
+static PyObject *
+segment_is_linked(PyObject *object, void *Py_UNUSED(closure))
+{
+    Segment *self = (Segment *)object;
+    struct stat found;
+    return PyBool_FromLong(self->where == IN_FILE && file_of(self) >= 0 &&
+                           fstat(self->file.number, &found) == 0 && found.st_nlink > 0);
+}
+
+static PyMemberDef segment_members[] = {
+    {"error", T_INT, offsetof(Segment, error), READONLY, "The errno of why it is lost, or 0."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef segment_getset[] = {
+    {"name", segment_name, NULL, "Name of the file; another after a fork, empty without one.", NULL},
+    {"cells", segment_cells, NULL, "How many cells can be used.", NULL},
+    {"is_lost", segment_is_lost, NULL, "Whether a fork could not make a file here.", NULL},
+    {"is_linked", segment_is_linked, NULL, "Whether the file still has its name.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* ---- Gauge ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *segment;
+    double *place;
+} Gauge;
+
+static PyObject *
+segment_gauge(PyObject *self, PyObject *number)
+{
+    uint64_t *place = place_at(self, number);
+    Gauge *gauge = place == NULL ? NULL : (Gauge *)gauge_type->tp_alloc(gauge_type, 0);
+    if (gauge != NULL) {
+        gauge->segment = Py_NewRef(self);
+        gauge->place = (double *)(void *)place;
+    }
+    return (PyObject *)gauge;
+}
+
+static void
+gauge_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(((Gauge *)self)->segment);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Set the number, or add to it. */
+static PyObject *
+gauge_put(PyObject *object, PyObject *number, int keep)
+{
+    Gauge *self = (Gauge *)object;
+    double value = PyFloat_AsDouble(number);
+    if (value == -1.0 && PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_CRITICAL_SECTION(self->segment);
+    *(volatile double *)self->place = keep ? *self->place + value : value;
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+gauge_set(PyObject *self, PyObject *number)
+{
+    return gauge_put(self, number, 0);
+}
+
+static PyObject *
+gauge_add(PyObject *self, PyObject *number)
+{
+    return gauge_put(self, number, 1);
+}
+
+static PyObject *
+gauge_value(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyFloat_FromDouble(*(volatile double *)((Gauge *)self)->place);
+}
+
+static PyMethodDef gauge_methods[] = {
+    {"set", gauge_set, METH_O, "Set the number."},
+    {"add", gauge_add, METH_O, "Add to the number."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef gauge_getset[] = {
+    {"value", gauge_value, NULL, "The number, in this process.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot gauge_slots[] = {
+    {Py_tp_doc, "A number in a segment that is set or added to."},
+    {Py_tp_dealloc, gauge_dealloc},
+    {Py_tp_methods, gauge_methods},
+    {Py_tp_getset, gauge_getset},
+    {0, NULL},
+};
+
+#define FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE)
+
+static PyType_Spec gauge_spec = {
+    .name = "hypertrace._speedups.Gauge",
+    .basicsize = sizeof(Gauge),
+    .flags = FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = gauge_slots,
+};
+
+/* ---- SharedHistogram ------------------------------------------------------------------------- */
+
+#define LONGEST 1e15 /* seconds: sums of durations up to it stay finite */
+
+/* A histogram's cells: a count, two sums, buckets. The sum of the buckets says which sum is valid. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *segment;
+    uint64_t *count, *buckets;
+    double *sums;
+    const Bounds *bounds;
+} Histogram;
+
+/* Return bounds of buckets, which the segment keeps. */
+static const Bounds *
+bounds_in(Segment *self, PyObject *values)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(values);
+    size_t size = (size_t)count * sizeof(double);
+    Bounds *made = PyMem_Malloc(sizeof(Bounds) + size), *found;
+    if (made == NULL)
+        return (Bounds *)PyErr_NoMemory();
+    made->count = count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        made->values[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(values, i));
+        if (made->values[i] == -1.0 && PyErr_Occurred()) {
+            PyMem_Free(made);
+            return NULL;
+        }
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    for (found = self->bounds; found != NULL; found = found->next)
+        if (found->count == count && memcmp(found->values, made->values, size) == 0)
+            break;
+    if (found == NULL) {
+        made->next = self->bounds;
+        found = self->bounds = made;
+        made = NULL;
+    }
+    Py_END_CRITICAL_SECTION();
+    PyMem_Free(made);
+    return found;
+}
+
+static PyObject *
+segment_histogram(PyObject *self, PyObject *args)
+{
+    Py_ssize_t index;
+    PyObject *values;
+    if (!PyArg_ParseTuple(args, "nO!:histogram", &index, &PyTuple_Type, &values))
+        return NULL;
+    uint64_t *place = place_of((Segment *)self, index, PyTuple_GET_SIZE(values) + 4);
+    const Bounds *bounds = place == NULL ? NULL : bounds_in((Segment *)self, values);
+    if (bounds == NULL)
+        return NULL;
+    Histogram *made = (Histogram *)shared_histogram_type->tp_alloc(shared_histogram_type, 0);
+    if (made != NULL) {
+        made->segment = Py_NewRef(self);
+        made->bounds = bounds;
+        made->count = place;
+        made->sums = (double *)(void *)(place + 1);
+        made->buckets = place + 3;
+    }
+    return (PyObject *)made;
+}
+
+static void
+histogram_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(((Histogram *)self)->segment);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Return the number of bounds below a value: bisect_left(). */
+static inline Py_ssize_t
+bucket_of(const Bounds *bounds, double value)
+{
+    Py_ssize_t low = 0, high = bounds->count;
+    while (low < high) {
+        Py_ssize_t middle = (low + high) / 2;
+        if (bounds->values[middle] < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+#define IN_ORDER() __atomic_thread_fence(__ATOMIC_RELEASE)
+
+/* Readers take the sum of the buckets as the count, also in the file of a process that was killed here:
+   so the increment of a bucket records both numbers. */
+void
+shared_histogram_record(PyObject *object, double seconds)
+{
+    Histogram *self = (Histogram *)object;
+    if (!(seconds >= 0 && seconds <= LONGEST))
+        seconds = 0;
+    volatile uint64_t *bucket = self->buckets + bucket_of(self->bounds, seconds);
+    Py_BEGIN_CRITICAL_SECTION(self->segment);
+    volatile uint64_t *count = self->count;
+    volatile double *sums = self->sums;
+    uint64_t before = *count;
+    sums[(before + 1) & 1] = sums[before & 1] + seconds;
+    IN_ORDER();
+    *bucket = *bucket + 1;
+    IN_ORDER();
+    *count = before + 1;
+    Py_END_CRITICAL_SECTION();
+}
+
+/* aggregations.duration() of any object: no number is 0. */
+static int
+seconds_of(PyObject *value, double *seconds)
+{
+    PyObject *number = PyFloat_CheckExact(value) ? Py_NewRef(value) : PyNumber_Float(value);
+    if (number == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Clear();
+    *seconds = number == NULL ? 0 : PyFloat_AS_DOUBLE(number);
+    Py_XDECREF(number);
+    return 0;
+}
+
+static PyObject *
+histogram_add(PyObject *self, PyObject *value)
+{
+    double seconds;
+    if (seconds_of(value, &seconds) < 0)
+        return NULL;
+    shared_histogram_record(self, seconds);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+tuple_of(const uint64_t *numbers, Py_ssize_t count)
+{
+    PyObject *made = PyTuple_New(count);
+    for (Py_ssize_t i = 0; made != NULL && i < count; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
+        if (number == NULL)
+            Py_CLEAR(made);
+        else
+            PyTuple_SET_ITEM(made, i, number);
+    }
+    return made;
+}
+
+static PyObject *
+histogram_value(PyObject *object, void *Py_UNUSED(closure))
+{
+    Histogram *self = (Histogram *)object;
+    Py_ssize_t count = self->bounds->count + 1;
+    double seconds;
+    uint64_t *copied = PyMem_New(uint64_t, count);
+    if (copied == NULL)
+        return PyErr_NoMemory();
+    Py_BEGIN_CRITICAL_SECTION(self->segment); /* nothing is allocated here: the numbers agree */
+    memcpy(copied, self->buckets, (size_t)count * sizeof(uint64_t));
+    seconds = self->sums[*self->count & 1];
+    Py_END_CRITICAL_SECTION();
+    PyObject *counts = tuple_of(copied, count);
+    PyMem_Free(copied);
+    return counts == NULL ? NULL : Py_BuildValue("(Nd)", counts, seconds);
+}
+
+static Py_ssize_t
+histogram_length(PyObject *Py_UNUSED(self))
+{
+    return 0;
+}
+
+static PyMethodDef histogram_methods[] = {
+    {"add", histogram_add, METH_O, "Add a duration in seconds."},
+    {"append", histogram_add, METH_O, "The same: a span's end appends to it as to a list."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef histogram_getset[] = {
+    {"value", histogram_value, NULL, "Counts of the buckets and sum, in this process.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot histogram_slots[] = {
+    {Py_tp_doc, "Durations in buckets, in a segment. Its length is 0: none waits to be folded."},
+    {Py_tp_dealloc, histogram_dealloc},
+    {Py_tp_methods, histogram_methods},
+    {Py_tp_getset, histogram_getset},
+    {Py_sq_length, histogram_length},
+    {0, NULL},
+};
+
+static PyType_Spec histogram_spec = {
+    .name = "hypertrace._speedups.SharedHistogram",
+    .basicsize = sizeof(Histogram),
+    .flags = FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = histogram_slots,
+};
+
+static PyMethodDef segment_methods[] = {
+    {"grow", segment_grow, METH_O, "Make at least so many cells usable."},
+    {"cell", segment_cell, METH_O, "Return the cell at an index, as a count."},
+    {"sum", segment_gauge, METH_O, "Return the cell at an index, as a sum of floats."},
+    {"gauge", segment_gauge, METH_O, "Return the cell at an index, as a gauge."},
+    {"histogram", segment_histogram, METH_VARARGS, "Return the cells from an index on, as buckets."},
+    {"data", segment_data, METH_NOARGS, "Return the head and all cells."},
+    {"move", segment_move, METH_O, "Take a new file in another directory, with the same values."},
+    {"unlink", segment_unlink, METH_NOARGS, "Remove the file; its cells go on counting."},
+    {"detach", segment_detach, METH_NOARGS, "Go on in memory, with the same values, without a file."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot segment_slots[] = {
+    {Py_tp_doc, "The cells of this process in a mapped file."},
+    {Py_tp_new, segment_new},
+    {Py_tp_dealloc, segment_dealloc},
+    {Py_tp_methods, segment_methods},
+    {Py_tp_members, segment_members},
+    {Py_tp_getset, segment_getset},
+    {0, NULL},
+};
+
+static PyType_Spec segment_spec = {
+    .name = "hypertrace._speedups.Segment",
+    .basicsize = sizeof(Segment),
+    .flags = FLAGS,
+    .slots = segment_slots,
+};
+
+/* ---- merge() --------------------------------------------------------------------------------- */
+
+/* Buffers of bytes have any alignment. */
+static inline uint64_t
+get_count(const char *cells, Py_ssize_t index)
+{
+    uint64_t value;
+    memcpy(&value, cells + index * 8, 8);
+    return value;
+}
+
+static inline void
+add_count(char *cells, Py_ssize_t index, uint64_t more)
+{
+    uint64_t value = get_count(cells, index) + more;
+    memcpy(cells + index * 8, &value, 8);
+}
+
+static inline double
+get_sum(const char *cells, Py_ssize_t index)
+{
+    double value;
+    memcpy(&value, cells + index * 8, 8);
+    return value;
+}
+
+static inline void
+set_sum(char *cells, Py_ssize_t index, double value)
+{
+    memcpy(cells + index * 8, &value, 8);
+}
+
+/* Add a histogram: `n`, `s`, `s` and `b`s. Return the index behind it. */
+static Py_ssize_t
+merge_histogram(char *total, const char *data, const char *codes, Py_ssize_t index, Py_ssize_t end)
+{
+    Py_ssize_t at = index + 3;
+    uint64_t count = 0;
+    for (; at < end && codes[at] == 'b'; at++) {
+        uint64_t more = get_count(data, at);
+        count += more;
+        add_count(total, at, more);
+    }
+    if (count == 0)
+        return at;
+    double sum = get_sum(total, index + 1) + get_sum(data, index + 1 + (Py_ssize_t)(count & 1));
+    add_count(total, index, count);
+    set_sum(total, index + 1, sum);
+    set_sum(total, index + 2, sum);
+    return at;
+}
+
+static void
+merge_cells(char *total, const char *data, const char *codes, Py_ssize_t end)
+{
+    for (Py_ssize_t i = 0; i < end;)
+        switch (codes[i]) {
+        case 'c':
+        case 'b':
+            add_count(total, i, get_count(data, i));
+            i++;
+            break;
+        case 'f':
+            set_sum(total, i, get_sum(total, i) + get_sum(data, i));
+            i++;
+            break;
+        case 'n':
+            i = merge_histogram(total, data, codes, i, end);
+            break;
+        default:
+            i++;
+        }
+}
+
+static Py_ssize_t
+smaller(Py_ssize_t one, Py_ssize_t other)
+{
+    return one < other ? one : other;
+}
+
+static PyObject *
+merge(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer total, data, layout;
+    if (!PyArg_ParseTuple(args, "w*y*y*:merge", &total, &data, &layout))
+        return NULL;
+    Py_ssize_t end = smaller(smaller(total.len, data.len) / 8, layout.len);
+    merge_cells(total.buf, data.buf, layout.buf, end);
+    PyBuffer_Release(&total);
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&layout);
+    Py_RETURN_NONE;
+}
+
+/* ---- Module ---------------------------------------------------------------------------------- */
+
+static PyObject *
+forks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLongLong(fork_count);
+}
+
+static PyMethodDef functions[] = {
+    {"merge", merge, METH_VARARGS, "merge(total, data, layout): add a worker's cells to a total."},
+    {"forks", forks, METH_NOARGS, "Forks between the process that imported this, and this one."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+add_segments(PyObject *module, PyTypeObject *cells)
+{
+    static int handles_forks;
+    if (!handles_forks) {
+        if ((errno = pthread_atfork(NULL, NULL, after_fork_in_child)) != 0)
+            return PyErr_SetFromErrno(PyExc_OSError), -1;
+        handles_forks = 1;
+    }
+    cell_type = cells;
+    if (add_type(module, &segment_spec, &segment_type) < 0 ||
+        add_type(module, &gauge_spec, &gauge_type) < 0 ||
+        add_type(module, &histogram_spec, &shared_histogram_type) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, functions);
+}
+
+#endif

@@ -1,0 +1,51 @@
+/* What the two files of the compiled core share: cells, and the types of _segments.c. */
+
+#ifndef HYPERTRACE_SEGMENTS_H
+#define HYPERTRACE_SEGMENTS_H
+
+#include <stdint.h>
+
+#if defined(_WIN32) || defined(__wasm__)
+#define HAVE_SEGMENTS 0
+#else
+#define HAVE_SEGMENTS 1
+#endif
+
+/* Seen in this extension only; placed at the start of a cache line. */
+#if defined(__GNUC__) || defined(__clang__)
+#define INTERNAL __attribute__((visibility("hidden")))
+#define LINE_ALIGNED __attribute__((aligned(64)))
+#else
+#define INTERNAL
+#define LINE_ALIGNED
+#endif
+
+/* Without a GIL, an object's lock protects its slots and entries; CPython takes the same lock to set
+   a slot. With a GIL, no code between the two macros releases it. The macros form a block. */
+#ifndef Py_BEGIN_CRITICAL_SECTION /* before CPython 3.13 */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
+typedef struct {
+    PyObject_HEAD
+    uint64_t *place; /* what is incremented: `of.count`, or a cell of a segment */
+    union {
+        uint64_t count;    /* in memory */
+        PyObject *segment; /* holds the place */
+    } of;
+} Cell;
+
+INTERNAL int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
+
+#if HAVE_SEGMENTS
+extern INTERNAL PyTypeObject *shared_histogram_type;
+
+/* Add a duration, in seconds, to a SharedHistogram. */
+INTERNAL void shared_histogram_record(PyObject *histogram, double seconds);
+
+/* Add the types and functions of segments to the module. */
+INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);
+#endif
+
+#endif

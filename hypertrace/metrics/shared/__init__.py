@@ -1,0 +1,1 @@
+"""Storage that the processes of one program share: a run directory with a mapped file for each."""

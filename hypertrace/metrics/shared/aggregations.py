@@ -1,0 +1,202 @@
+"""Shared aggregations: those whose numbers are cells that other processes read.
+
+A reader knows the series of all workers; those in which this process counts are opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hypertrace import Cell
+from hypertrace.metrics.aggregations import Calls, Count, Histogram, Spans
+from hypertrace.metrics.reading import HistogramReading
+
+if TYPE_CHECKING:
+    from hypertrace.metrics.series import Key
+
+NOWHERE = -1
+"""Index of what has no cell, and is in memory."""
+
+
+class Room(Protocol):
+    """What gives cells to the series of one table."""
+
+    def cell(self, at: int) -> Cell | None:
+        """Return the count at an index; None if there is no room."""
+
+    def keep_in_memory(self, one: object) -> None:
+        """Remember that this process counts something in memory."""
+
+    def histogram(self, at: int, bounds: tuple[float, ...]) -> list[float] | None:
+        """Return what durations are appended to; None if there is no room."""
+
+    def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
+        """Return the spans of a series, which get cells if they have none."""
+
+    def place_result(
+        self, spans: SharedSpans, result: str, bounds: tuple[float, ...]
+    ) -> SharedHistogram | None:
+        """Return the histogram of a result, which gets cells if it has none."""
+
+
+def _cell(counted: object, at: int, room: Room) -> Cell:
+    """Return a count at an index, or one in memory if there is no room."""
+    mapped = None if at < 0 else room.cell(at)
+    if mapped is None:
+        room.keep_in_memory(counted)
+        return Cell()
+    return mapped
+
+
+class SharedCount(Count):
+    """A count in a cell.
+
+    Attributes:
+        at: index of the cell.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self, key: Key, at: int) -> None:
+        """Know the cell, and make no object for it."""
+        self.key = key
+        self.at = at
+        self.cell = None  # type: ignore[assignment]  # until it is opened
+
+    def open(self, room: Room) -> None:
+        """Make what this process counts with."""
+        if self.cell is None:
+            self.cell = _cell(self, self.at, room)
+
+
+class SharedCalls(Calls):
+    """The calls of one series, in cells.
+
+    Attributes:
+        at: index of the cell of `trace()`.
+    """
+
+    __slots__ = ("_room", "at")
+
+    def __init__(self, key: Key, at: int, room: Room) -> None:
+        """Know the cell, and make no object for it."""
+        self.key = key
+        self.at = at
+        self.cell = None  # type: ignore[assignment]  # until it is opened
+        self.spans = None
+        self._room = room
+
+    open = SharedCount.open
+
+    def spans_in(self, bounds: tuple[float, ...]) -> Spans:
+        """Return the spans, which get cells if they have none."""
+        placed = self.spans if self.at < 0 else self._room.place_spans(self)
+        if not isinstance(placed, SharedSpans):
+            return super().spans_in(bounds)
+        placed.open(bounds)
+        return placed
+
+
+class SharedSpans(Spans):
+    """The spans of one series, in cells.
+
+    Attributes:
+        at: index of the first of three cells: started, left, arrived.
+    """
+
+    __slots__ = ("_room", "at", "calls")
+
+    def __init__(self, calls: SharedCalls, at: int, room: Room) -> None:
+        """Know the cells, and make no objects for them."""
+        self._key = calls.key
+        self._bounds = ()
+        self._room = room
+        self.at = at
+        self.calls = calls
+        self.results = {}
+        self.started = None  # type: ignore[assignment]  # until it is opened
+
+    def open(self, bounds: tuple[float, ...]) -> None:
+        """Make what this process counts with."""
+        if self.started is None:
+            self._bounds = bounds
+            self.result("ok")
+            self._left = _cell(self, self.at + 1, self._room)
+            self._arrived = _cell(self, self.at + 2, self._room)
+            # Last: it says that all of it is there.
+            self.started = _cell(self, self.at, self._room)
+
+    def result(self, result: str) -> Histogram:
+        """Return the histogram of a result, opened."""
+        histogram = self.results.get(result)
+        if histogram is None:
+            placed = self._room.place_result(self, result, self._bounds)
+            histogram = placed or self.results.setdefault(result, self._histogram(result))
+        if isinstance(histogram, SharedHistogram):
+            histogram.open(self._room)
+        return histogram
+
+    def end(self, result: str, seconds: float) -> None:
+        """Record the end of a span."""
+        self.result(result).add(seconds)
+
+
+class SharedHistogram(Histogram):
+    """Durations in buckets that are cells.
+
+    Nothing is buffered: a process that is killed loses none.
+
+    Attributes:
+        at: index of the first cell.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self, key: Key, bounds: tuple[float, ...], at: int) -> None:
+        """Know the cells, and make no object for them."""
+        self.key = key
+        self.bounds = bounds
+        self.at = at
+        self.buffer = None  # type: ignore[assignment]  # until it is opened
+        self._exemplars = {}
+
+    def open(self, room: Room) -> None:
+        """Make what this process counts with."""
+        if self.buffer is None:
+            mapped = room.histogram(self.at, self.bounds)
+            if mapped is None:
+                self._counts = [0] * (len(self.bounds) + 1)
+                self._sum = 0.0
+            self.buffer = [] if mapped is None else mapped
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether this process counts in memory, because there was no room."""
+        return type(self.buffer) is list
+
+    def add(self, seconds: float) -> None:
+        """Add one duration."""
+        if self.is_in_memory:
+            super().add(seconds)
+        else:
+            self.buffer.append(seconds)
+
+    def fold(self) -> bool:
+        """Move what is in memory into buckets."""
+        return super().fold() if self.is_in_memory else True
+
+    @property
+    def value(self) -> HistogramReading:
+        """What this process counted."""
+        nothing = (0,) * (len(self.bounds) + 1), 0.0
+        if self.is_in_memory or self.buffer is None:
+            return self.reading(*nothing)
+        return self.reading(*self.buffer.value)  # type: ignore[attr-defined]
+
+    def reading(self, counts: tuple[int, ...], total: float) -> HistogramReading:
+        """Return numbers that were read from files, with the exemplars of this process."""
+        if self.is_in_memory:
+            own = super().value
+            counts = tuple(map(sum, zip(counts, own.counts, strict=True)))
+            total += own.sum
+        return HistogramReading(self.bounds, counts, total, self._exemplars.copy())

@@ -1,0 +1,304 @@
+"""Segment: the cells of this process in its file of a run directory.
+
+The compiled core has a class of the same interface, whose cells are addresses. This one serves
+where that is not to be had. It relies on the GIL: statements on one line are one step, since other
+threads, signal handlers and finalizers run only at calls and at the ends of loops.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from hypertrace.metrics.aggregations import duration
+from hypertrace.segments import CompiledSegment
+
+from .program import this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAGIC = b"HTWORKR1"
+HEAD_SIZE = 4096
+"""Bytes before the first cell."""
+HEAD = struct.Struct("<8sQQQQ")
+"""Magic, version, pid, start time of the process, number of the worker."""
+NUMBER_OFFSET = 32
+"""Of the worker's number, in the head."""
+
+_VERSION = 1
+_CELL = 8
+_CHUNK = 16_384
+"""Bytes by which a file grows."""
+
+
+class MappedCell:
+    """A count in a file. Any thread may increment it; see `hypertrace.Cell`."""
+
+    __slots__ = ("_index", "_segment")
+
+    def __init__(self, segment: Segment, index: int) -> None:
+        """Count in a cell of a segment."""
+        self._segment = segment
+        self._index = index
+
+    def increment(self) -> None:
+        """Add one."""
+        self._segment.counts[self._index] += 1
+
+    __call__ = increment
+
+    @property
+    def value(self) -> int:
+        """What this process counted."""
+        return self._segment.counts[self._index]
+
+    def reset(self) -> None:
+        """Start at 0 again."""
+        self._segment.counts[self._index] = 0
+
+
+class MappedNumber:
+    """A float in a file, which is a sum or the value of a gauge. Any thread may use it."""
+
+    __slots__ = ("_index", "_segment")
+
+    def __init__(self, segment: Segment, index: int) -> None:
+        """Keep the number in a cell of a segment."""
+        self._segment = segment
+        self._index = index
+
+    def add(self, amount: float) -> None:
+        """Add an amount."""
+        amount = float(amount)
+        self._segment.numbers[self._index] += amount
+
+    def set(self, value: float) -> None:
+        """Set the value."""
+        self._segment.numbers[self._index] = value
+
+    @property
+    def value(self) -> float:
+        """The number of this process."""
+        return self._segment.numbers[self._index]
+
+
+class MappedHistogram:
+    """Durations in buckets of a file: `[n, sum0, sum1, buckets...]`. Any thread may use it.
+
+    The sum that belongs to `n` durations is `sums[n & 1]`. The other one is written first, then the
+    bucket, then `n`. So a reader that takes the sum of the buckets for `n` finds the right sum,
+    whenever it reads.
+    """
+
+    __slots__ = ("_base", "_segment", "bounds")
+
+    def __init__(self, segment: Segment, index: int, bounds: tuple[float, ...]) -> None:
+        """Keep the buckets in cells of a segment."""
+        self._segment = segment
+        self._base = index
+        self.bounds = bounds
+
+    def add(self, seconds: float) -> None:
+        """Add one duration."""
+        seconds = duration(seconds)
+        segment, n = self._segment, self._base
+        bucket = n + 3 + bisect_left(self.bounds, seconds)
+        # One line, and so one step; the attributes are looked up before.
+        c, d = segment.counts, segment.numbers
+        d[n + 1 + (c[n] + 1 & 1)] = d[n + 1 + (c[n] & 1)] + seconds; c[bucket] += 1; c[n] += 1  # noqa: E702  # fmt: skip
+
+    append = add
+
+    def __len__(self) -> int:
+        return 0  # nothing is buffered
+
+    @property
+    def value(self) -> tuple[tuple[int, ...], float]:
+        """The counts of the buckets, and the sum, of this process."""
+        counts, n = self._segment.counts, self._base
+        buckets = tuple(counts[n + 3 : n + 4 + len(self.bounds)])
+        return buckets, self._segment.numbers[n + 1 + (sum(buckets) & 1)]
+
+
+class Segment:
+    """A file with the cells of this process, mapped.
+
+    Attributes:
+        counts: all cells as unsigned integers.
+        numbers: all cells as floats.
+        name: of the file in the run directory.
+        pid: the process whose cells these are.
+        cells: how many can be used.
+        is_lost: a forked child could not make a file of its own: it counts in memory that no other
+            process sees.
+    """
+
+    def __init__(self, directory: str) -> None:
+        """Make a file without cells.
+
+        Args:
+            directory: the run directory.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
+        self._directory = directory
+        self.is_lost = False
+        self.cells = 0
+        self.counts = memoryview(b"").cast("Q")
+        self.numbers = memoryview(b"").cast("d")
+        self._make_file(0)
+
+    def grow(self, cells: int) -> None:
+        """Let at least so many cells be usable.
+
+        Raises:
+            OSError: there is no room for them.
+        """
+        if cells > self.cells:
+            size = -(-cells * _CELL // _CHUNK) * _CHUNK
+            if not self.is_lost:
+                # A hole in a mapping would end the process when the file system is full.
+                _allocate(self._file, HEAD_SIZE + size)
+            self._map(size)
+
+    def cell(self, index: int) -> MappedCell:
+        """Return a count."""
+        return MappedCell(self, self._checked(index))
+
+    def sum(self, index: int) -> MappedNumber:
+        """Return a sum of floats."""
+        return MappedNumber(self, self._checked(index))
+
+    def gauge(self, index: int) -> MappedNumber:
+        """Return the value of a gauge."""
+        return MappedNumber(self, self._checked(index))
+
+    def histogram(self, index: int, bounds: tuple[float, ...]) -> MappedHistogram:
+        """Return a histogram, whose cells begin at an index."""
+        self._checked(index + 3 + len(bounds))
+        return MappedHistogram(self, index, bounds)
+
+    def data(self) -> bytes:
+        """Return head and cells of this process."""
+        return self._head() + bytes(self.counts)
+
+    def renew(self) -> None:
+        """Count in a file of its own, from zero, in a forked child."""
+        if self.pid == os.getpid():
+            return
+        if self.is_lost:
+            self._map_private(bytes(len(self.counts) * _CELL))
+            return
+        size = len(self.counts) * _CELL
+        for file in (self._lock, self._file):  # else the parent's file would not look dead
+            os.close(file)
+        try:
+            self._make_file(size)
+        except OSError:
+            self._lose(bytes(size))
+
+    def move(self, directory: str) -> None:
+        """Go on in a file of another directory, with the same counts.
+
+        Raises:
+            OSError: the file cannot be made; the old one is kept.
+        """
+        old = self._file, self._lock
+        self._directory = directory
+        self._make_file(len(self.counts) * _CELL, copied=True)
+        for file in old:
+            os.close(file)
+
+    def detach(self) -> None:
+        """Go on in memory that no other process sees, with the same counts."""
+        if not self.is_lost:
+            for file in (self._lock, self._file):
+                os.close(file)
+            self._lose(bytes(self.counts))
+
+    def unlink(self) -> None:
+        """Remove the file; the mapping stays."""
+        os.unlink(f"{self._directory}/{self.name}")
+
+    def _make_file(self, size: int, *, copied: bool = False) -> None:
+        self.pid = os.getpid()
+        self.name = f"w-{self.pid}-{secrets.token_hex(8)}"
+        path = f"{self._directory}/.{self.name}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        file = os.open(path, flags, 0o600)
+        try:
+            # Not of the mapped descriptor: a mapping that a child inherits would keep the lock.
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _allocate(file, HEAD_SIZE + size)
+            os.pwrite(file, self._head(), 0)
+            os.rename(path, f"{self._directory}/{self.name}")
+        except OSError:
+            os.close(file)
+            os.unlink(path)
+            raise
+        self._file, self._lock = file, lock
+        self._map(size, self.counts if copied else None)
+
+    def _map(self, size: int, copied: memoryview | None = None) -> None:
+        """Map so many bytes of cells; threads that use the mapping from before reach the same."""
+        if self.is_lost:
+            self._map_private(bytes(self.counts).ljust(size, b"\0"))
+            return
+        cells = memoryview(b"")
+        if size:
+            mapped = mmap.mmap(self._file, HEAD_SIZE + size)
+            cells = memoryview(mapped)[HEAD_SIZE:]
+        counts, numbers = cells.cast("Q"), cells.cast("d")
+        if copied is not None:
+            counts[: len(copied)] = copied; self.counts = counts; self.numbers = numbers  # noqa: E702  # fmt: skip
+        else:
+            self.counts, self.numbers = counts, numbers
+        self.cells = len(counts)
+
+    def _map_private(self, data: bytes) -> None:
+        cells = memoryview(bytearray(data))
+        self.counts, self.numbers = cells.cast("Q"), cells.cast("d")
+        self.cells = len(self.counts)
+
+    def _lose(self, data: bytes) -> None:
+        self.is_lost = True
+        self._map_private(data)
+
+    def _head(self) -> bytes:
+        return HEAD.pack(MAGIC, _VERSION, *this_process(), 0).ljust(HEAD_SIZE, b"\0")
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.cells:
+            raise IndexError(f"cell {index} of a segment with {self.cells}")
+        return index
+
+
+def _allocate(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
+
+
+def make_segment(directory: str) -> Segment:
+    """Return a segment with a new file, compiled if that can be had.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    kind: Callable[[str], Segment] = CompiledSegment or Segment
+    try:
+        return kind(directory)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno or errno.EIO, error.strerror, directory) from error
+        raise

@@ -1,0 +1,412 @@
+"""Shared storage: the numbers of all workers of an application, in files of a run directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
+
+from hypertrace import suppress_tracing
+from hypertrace.forks import after_fork_in_child
+from hypertrace.metrics.aggregations import Calls, Count
+from hypertrace.metrics.declarations import Counter
+from hypertrace.metrics.tables import CALLS
+
+from .directory import NotShared, again, find, keep_linked, remove_if_last
+from .journal import Journal, Place
+from .locks import Locks
+from .segment import HEAD_SIZE, Segment, make_segment
+from .snapshot import NOTHING, Snapshot, Worker, fold, take, write_dead
+from .table import SPANS, SharedTable
+from .view import SharedView
+
+if TYPE_CHECKING:
+    from hypertrace.metrics.declarations import Declaration
+    from hypertrace.metrics.labels import Values
+    from hypertrace.metrics.storage import View
+
+    from .directory import RunDirectory
+    from .journal import Record
+
+C = TypeVar("C", bound=Count)
+
+_MANY = 16
+"""Files of workers in a run directory from which on a new process folds those that are gone."""
+_ATTEMPTS = 3
+_CELL = 8
+_SPANS_LAYOUT = b"ccc"
+_HISTOGRAM_LAYOUT = b"nss"
+
+_logger = logging.getLogger("hypertrace.metrics")
+
+
+def open_storage(workers: bool | str, *, name: str) -> SharedStorage:  # noqa: FBT001 -- as users write it
+    """Return the storage in the run directory of this program.
+
+    Args:
+        workers: as `checked_workers` returns it, and not False.
+        name: of the `Metrics`, among those of its process.
+
+    Raises:
+        OSError: no run directory can be used, or none can be known.
+    """
+    directory = find(workers, name=name)
+    if directory is None:
+        raise NotShared(f"workers={workers!r}")
+    for _ in range(_ATTEMPTS):
+        try:
+            return SharedStorage(directory)
+        except FileNotFoundError:  # the last process before this one has just removed it
+            directory = again(directory)
+    return SharedStorage(directory)
+
+
+class SharedStorage:
+    """Keeps numbers in a file of this process, and reads those of all workers.
+
+    The file is made when this process counts for the first time: a process that only reads is no
+    worker. A forked child has a file of its own, and so starts from zero. What there is no room for
+    is counted in memory, which only this process sees; a warning says so once.
+
+    Attributes:
+        directory: the run directory.
+        in_memory: what there was no room for.
+        layout: a code for each cell, see `snapshot.merge`.
+    """
+
+    is_shared = True
+
+    def __init__(self, directory: RunDirectory) -> None:
+        """Open a run directory.
+
+        Raises:
+            OSError: its files cannot be opened or made.
+        """
+        self.directory = directory
+        self.layout = bytearray()
+        self.in_memory: set[object] = set()
+        self._tables: list[SharedTable[Any]] = []
+        self._own: list[SharedTable[Any]] = []
+        self._segment: Segment | None = None
+        self._segments: dict[int, Segment] = {}
+        self._pid = os.getpid()
+        self._warned: set[str] = set()
+        self._dead = NOTHING
+        self._moving = threading.Lock()
+        self._journal = Journal(directory.path, self._apply)
+        self._locks = Locks(directory.path)
+        self._fold_locks = self._locks
+        self._is_closed = False
+        _all.add(self)
+
+    @property
+    def locks(self) -> Locks | None:
+        """Of the run directory; None once this storage is closed."""
+        return None if self._is_closed else self._locks
+
+    def table(
+        self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
+    ) -> SharedTable[C]:
+        """Return the table of a new metric; see `hypertrace.metrics.storage.Storage`."""
+        table = SharedTable(declaration, limit, names, kind, self)
+        self._own.append(table)
+        return table
+
+    @property
+    def foreign_tables(self) -> list[SharedTable[Any]]:
+        """The tables that other workers have, and this process does not."""
+        return [table for table in self._tables if table not in self._own]
+
+    def place(self, record: Record) -> bool:
+        """Append a record and apply all up to it.
+
+        Returns:
+            False if that is not possible: then this process counts in memory.
+        """
+        if self._is_closed:
+            return False
+        self._notice_changes()
+        try:
+            self._journal.append(record)
+        except OSError as error:
+            self._warn_of_memory(error)
+            return False
+        return True
+
+    def cell(self, at: int) -> Any:
+        """Return the count at an index; None if there is no room."""
+        segment = self._grown(at + 1)
+        return None if segment is None else segment.cell(at)
+
+    def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
+        """Return the histogram at an index; None if there is no room."""
+        segment = self._grown(at + 3 + len(bounds) + 1)
+        return None if segment is None else segment.histogram(at, bounds)
+
+    def view(self, worker: int | str | None) -> View:
+        """Return the numbers of this moment.
+
+        Args:
+            worker: the number of a worker, or `"self"`; None is the sum of all.
+
+        Raises:
+            LookupError: there is no such worker.
+        """
+        snapshot = Snapshot.nothing()
+        if not self._is_closed:
+            self._notice_changes()
+            try:
+                snapshot = self.snapshot()
+            except OSError as error:
+                self._warn_of_reading(error)
+        own = self._own_cells(snapshot)
+        if worker is None:
+            return SharedView.of(snapshot, self, own)
+        if worker == "self":
+            return SharedView.of(Snapshot.nothing(), self, own or self._mapped_cells())
+        for one in snapshot.living:
+            if one.number == worker:
+                return SharedView.of(Snapshot.nothing()._replace(workers=[one]), self, None)
+        numbers = ", ".join(str(one.number) for one in snapshot.living if one.number)
+        raise LookupError(f"there is no worker {worker!r}; there are {numbers or 'none'}")
+
+    def save(self, mark: str, view: View) -> None:
+        """Keep a view for the process that exports next, as what was exported last.
+
+        Args:
+            mark: name of the exporter, in letters, digits and `-`.
+            view: of this storage.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if isinstance(view, SharedView) and not self._is_closed:
+            path = f"{self.directory.path}/sent-{mark}"
+            with open(f"{path}.new", "wb") as file:
+                file.write(view.total)
+            os.rename(f"{path}.new", path)
+
+    def saved(self, mark: str) -> View | None:
+        """Return the view that was kept last, by whichever process; None if there is none."""
+        try:
+            with open(f"{self.directory.path}/sent-{mark}", "rb") as file:
+                data = file.read()
+        except OSError:
+            return None
+        return SharedView(data[: len(data) // _CELL * _CELL], b"", self)
+
+    def snapshot(self) -> Snapshot:
+        """Return the files of all workers; those that are gone are folded.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        snapshot = take(self.directory.path, self._layout_of_all)
+        if any(not (one.is_alive and one.number) for one in snapshot.workers) and self.fold():
+            snapshot = take(self.directory.path, self._layout_of_all)
+        self._dead = snapshot.dead
+        return snapshot
+
+    def fold(self) -> bool:
+        """Fold the workers that are gone, unless another process or thread just does.
+
+        Returns:
+            Whether it was done.
+        """
+        with self._fold_locks.try_fold() as is_free:
+            if is_free:
+                try:
+                    fold(self.directory.path, self._layout_of_all)
+                except OSError as error:
+                    self._warn_of_memory(error)
+                    return False
+            return is_free
+
+    def close(self) -> None:
+        """Free the files, at the end of the process or when nothing reads the counts any more.
+
+        What this process has counted stays in the sums as long as another process of the
+        application lives; the last one removes the run directory. Reading gives what this process
+        counted; what is new is counted in memory. May be called more than once.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            remove_if_last(self.directory, None if self._segment is None else self._segment.name)
+            self._locks.close()
+            self._fold_locks.close()
+            self._journal.close()
+
+    def renew(self) -> None:
+        """Count from zero in a forked child."""
+        if self._is_closed:
+            return
+        self._pid = os.getpid()
+        self._moving = threading.Lock()
+        if isinstance(self._segment, Segment):  # the compiled one has a hook in C
+            self._segment.renew()
+        for one in self.in_memory:
+            one.reset()  # type: ignore[attr-defined]
+        keep_linked(self.directory)
+        with suppress(OSError):
+            names = os.listdir(self.directory.path)
+            if len(names) > _MANY:
+                self.fold()
+
+    def is_own(self, worker: Worker) -> bool:
+        """Whether a worker is this process."""
+        return self._segment is not None and worker.name == self._segment.name
+
+    def _notice_changes(self) -> None:
+        """Renew after a fork by C, of which Python does not know, and a removed directory."""
+        if self._pid != os.getpid():
+            self.renew()
+        if self._journal.is_removed and self._moving.acquire(blocking=False):
+            try:
+                self._move()
+            except OSError as error:
+                self._warn_of_memory(error)
+            finally:
+                self._moving.release()
+        segment = self._segment
+        if segment is not None and segment.is_lost:
+            self._warn_of_memory(OSError("no file could be made after a fork"))
+
+    def _move(self) -> None:
+        """Go on in a directory that takes the place of one which was removed."""
+        directory = again(self.directory)
+        self._journal.move(directory.path)
+        self.directory = directory
+        write_dead(directory.path, self._dead)
+        if self._segment is not None:
+            self._segment.move(directory.path)
+        # Who leads stays as it is for those that knew the old directory.
+        self._fold_locks = Locks(directory.path)
+
+    def _own_cells(self, snapshot: Snapshot) -> bytes | None:
+        """Return the cells of this process if they are in no file that others see."""
+        segment = self._segment
+        if segment is None or any(worker.name == segment.name for worker in snapshot.workers):
+            return None
+        return self._mapped_cells()
+
+    def _mapped_cells(self) -> bytes:
+        return b"" if self._segment is None else self._segment.data()[HEAD_SIZE:]
+
+    def _grown(self, cells: int) -> Segment | None:
+        """Return the segment with at least so many cells; None if there is no room."""
+        try:
+            segment = self._segment
+            if segment is None:
+                made = make_segment(self.directory.path)
+                segment = self._segment = self._segments.setdefault(0, made)
+                if segment is not made:  # another thread was faster
+                    made.unlink()
+            segment.grow(cells)
+        except OSError as error:
+            self._warn_of_memory(error)
+            return None
+        return segment
+
+    def _layout_of_all(self) -> bytes:
+        self._journal.read()
+        return bytes(self.layout)
+
+    def _apply(self, place: Place, record: Record) -> Place:
+        if record[0] == "table":
+            return self._apply_table(place, record)
+        number, common, others, *part = record
+        table, key = self._tables[number], (tuple(common), tuple(others))
+        if part:
+            name, bounds = part
+            layout = _SPANS_LAYOUT if name == SPANS else _histogram_layout(bounds)
+            held = table.find(key)
+            if held is None or _is_earlier(table.part_at(key, name), place):
+                return place
+            self._lay_out(place, layout)
+            table.adopt_part(key, name, tuple(bounds), place.cells)
+            return place._replace(cells=place.cells + len(layout))
+        held = table.find(key)
+        if held is not None and _is_earlier(held.at, place):
+            return place
+        is_overflow = key == table.overflow_key
+        if not is_overflow and place.held[number] >= table.limit:
+            return place
+        self._lay_out(place, b"c")
+        table.adopt(key, place.cells)
+        counts = list(place.held)
+        counts[number] += not is_overflow
+        return Place(place.offset, place.cells + 1, tuple(counts))
+
+    def _apply_table(self, place: Place, record: Record) -> Place:
+        number = len(place.held)
+        for table in self._tables[:number]:
+            if table.record == record:
+                return place
+        if number == len(self._tables):
+            self._tables.append(self._table_of(record))
+        self._tables[number].number = number
+        return place._replace(held=(*place.held, 0))
+
+    def _table_of(self, record: Record) -> SharedTable[Any]:
+        for table in self._own:
+            if table.record == record and table.number is None:
+                return table
+        _, kind, name, common, others, limit, description, unit = record
+        declaration = Counter(name, description=description, unit=unit)
+        names = tuple(common), tuple(others)
+        return SharedTable(declaration, limit, names, Calls if kind == CALLS else Count, self)
+
+    def _lay_out(self, place: Place, codes: bytes) -> None:
+        self.layout[place.cells : place.cells + len(codes)] = codes
+
+    def _warn_of_memory(self, error: OSError) -> None:
+        self._warn(
+            "What is new is counted in the memory of process %d from here on, and not shared with "
+            "the other workers: %s. Free some room in %s, or let HYPERTRACE_WORKERS name another "
+            "directory",
+            error,
+        )
+
+    def _warn_of_reading(self, error: OSError) -> None:
+        self._warn(
+            "Process %d shows only what it has counted itself, because the files of the other "
+            "workers cannot be read: %s. Let all workers run as one user who owns %s, or let "
+            "HYPERTRACE_WORKERS name a directory that all of them can read and write",
+            error,
+        )
+
+    def _warn(self, text: str, error: OSError) -> None:
+        """Log once for each text."""
+        if text not in self._warned:
+            self._warned.add(text)
+            with suppress(Exception):  # a broken log handler must not cost a count
+                suppress_tracing(_logger.warning, text, os.getpid(), error, self.directory.path)
+
+
+def _is_earlier(at: int, place: Place) -> bool:
+    """Whether something got its cells by an earlier record: then this one has no effect."""
+    return 0 <= at < place.cells
+
+
+def _histogram_layout(bounds: list[float]) -> bytes:
+    return _HISTOGRAM_LAYOUT + b"b" * (len(bounds) + 1)
+
+
+_all: WeakSet[SharedStorage] = WeakSet()
+
+
+def _renew_all() -> None:
+    for storage in tuple(_all):
+        storage.renew()
+
+
+def close_all() -> None:
+    """Close all storages, at the end of the process."""
+    for storage in tuple(_all):
+        storage.close()
+
+
+after_fork_in_child(_renew_all)

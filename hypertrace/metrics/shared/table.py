@@ -1,0 +1,190 @@
+"""Shared table: the series of one metric in all workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hypertrace.metrics.aggregations import Calls, Count
+from hypertrace.metrics.series import SeriesTable, overflow_key
+from hypertrace.metrics.tables import CALLS
+
+from .aggregations import NOWHERE, SharedCalls, SharedCount, SharedHistogram, SharedSpans
+
+if TYPE_CHECKING:
+    from hypertrace import Caller, TracedObject
+    from hypertrace.metrics.declarations import Declaration
+    from hypertrace.metrics.labels import Values
+    from hypertrace.metrics.series import Key
+
+    from .journal import Record
+
+C = TypeVar("C", bound=Count)
+
+COUNT = "count"
+"""The kind of a table of counts, as the journal names it."""
+
+
+class Places(Protocol):
+    """What a table gets its cells from: a `SharedStorage`."""
+
+    in_memory: set[object]
+
+    def place(self, record: Record) -> bool:
+        """Append a record and apply all up to it; False if that is not possible."""
+
+    def cell(self, at: int) -> Any:
+        """Return the count at an index; None if there is no room."""
+
+    def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
+        """Return the histogram at an index; None if there is no room."""
+
+
+class SharedTable(SeriesTable[C]):
+    """The series of one metric in all workers: the first ones in the journal, up to the limit.
+
+    Attributes:
+        kind: `calls` or `count`.
+        number: of the table in the journal; None as long as no worker has a series in it.
+    """
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        limit: int,
+        names: tuple[Values, Values],
+        kind: type[C],
+        places: Places,
+    ) -> None:
+        """Start without series.
+
+        Args:
+            declaration: what the metric is.
+            limit: how many series are held at the most.
+            names: of the labels, as in `SeriesTable`.
+            kind: what holds the numbers of a series, in memory.
+            places: gives cells.
+        """
+        self.kind = CALLS if issubclass(kind, Calls) else COUNT
+        self.number: int | None = None
+        self._places = places
+        self.overflow_key = overflow_key(names)
+        super().__init__(declaration, limit, names, self._unplaced)
+        self._overflow = None
+        self._made_overflow: dict[Key, C] = {}
+        self._wanted: dict[Key, Key] = {}
+
+    @property
+    def overflow(self) -> C:
+        """The series that counts what is past the limit."""
+        if self._overflow is None:
+            self._place(self.overflow_key)
+        overflow = self._overflow
+        if overflow is None:
+            self.adopt(self.overflow_key, NOWHERE)
+            return self.overflow
+        overflow.open(self)  # type: ignore[attr-defined]
+        return overflow
+
+    @property
+    def record(self) -> Record:
+        """What the journal says of the table."""
+        it = self.declaration
+        return [
+            *("table", self.kind, it.name, *map(list, self.names)),
+            *(self.limit, it.description, it.unit),
+        ]
+
+    def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> C:
+        """Return the series of some label values; see `SeriesTable`."""
+        series = super().get(key, caller, owner)
+        series.open(self)  # type: ignore[attr-defined]
+        return series
+
+    def find(self, key: Key) -> C | None:
+        """Return the series of some label values, if it is held."""
+        return self._overflow if key == self.overflow_key else self._held.get(key)
+
+    def adopt(self, key: Key, at: int) -> None:
+        """Hold a series that the journal has, or one in memory. Twice has no effect."""
+        held = self.find(key)
+        if held is None:
+            # The objects of this process, whose texts other objects have, too.
+            made = self._unplaced(self._wanted.get(key, key))
+            # Of several threads that get here, all take the same.
+            if key == self.overflow_key:
+                held = self._overflow = self._made_overflow.setdefault(key, made)
+            else:
+                held = self._held.setdefault(made.key, made)
+        if held.at < 0:  # type: ignore[attr-defined]
+            held.at = at  # type: ignore[attr-defined]
+
+    def adopt_part(self, key: Key, part: str, bounds: tuple[float, ...], at: int) -> None:
+        """Hold the spans of a series, or a histogram of theirs, that the journal has."""
+        calls = self.find(key)
+        if not isinstance(calls, SharedCalls):
+            return
+        spans = calls.spans
+        if part == SPANS:
+            if spans is None:
+                calls.spans = SharedSpans(calls, at, self)
+        elif spans is not None:
+            common, others = calls.key
+            histogram = SharedHistogram((common, (*others, part)), bounds, at)
+            spans.results.setdefault(part, histogram)
+
+    def part_at(self, key: Key, part: str) -> int:
+        """Return where a part of a series has its cells; below 0 if it has none."""
+        calls = self.find(key)
+        spans = calls.spans if isinstance(calls, Calls) else None
+        if spans is None or part == SPANS:
+            return getattr(spans, "at", NOWHERE)
+        return getattr(spans.results.get(part), "at", NOWHERE)
+
+    def cell(self, at: int) -> Any:
+        """Return the count at an index; None if there is no room."""
+        return self._places.cell(at)
+
+    def keep_in_memory(self, one: object) -> None:
+        """Remember that this process counts something in memory."""
+        self._places.in_memory.add(one)
+
+    def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
+        """Return what durations are appended to; None if there is no room."""
+        return self._places.histogram(at, bounds)
+
+    def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
+        """Return the spans of a series, which get cells if they have none."""
+        if calls.spans is None:
+            self._place(calls.key, SPANS, ())
+        return calls.spans if isinstance(calls.spans, SharedSpans) else None
+
+    def place_result(
+        self, spans: SharedSpans, result: str, bounds: tuple[float, ...]
+    ) -> SharedHistogram | None:
+        """Return the histogram of a result, which gets cells if it has none."""
+        self._place(spans.calls.key, result, bounds)
+        histogram = spans.results.get(result)
+        return histogram if isinstance(histogram, SharedHistogram) else None
+
+    def _new(self, key: Key, owner: TracedObject | None) -> C | None:  # noqa: ARG002
+        if not self.is_full:
+            self._wanted[key] = key
+            if not self._place(key) and not self.is_full:
+                self.adopt(key, NOWHERE)
+            self._wanted.pop(key, None)
+        return self._held.get(key)
+
+    def _place(self, key: Key, *part: object) -> bool:
+        if self.number is None and not self._places.place(self.record):
+            return False
+        return self._places.place([self.number, *key, *part])
+
+    def _unplaced(self, key: Key) -> C:
+        if self.kind == CALLS:
+            return SharedCalls(key, NOWHERE, self)  # type: ignore[return-value]
+        return SharedCount(key, NOWHERE)  # type: ignore[return-value]
+
+
+SPANS = "spans"
+"""The part of a series of calls that has the cells `started`, `left` and `arrived`. The others are
+called like the result whose durations they hold."""

@@ -1,0 +1,154 @@
+"""Storage: where aggregations keep their numbers, and how they are read.
+
+There are two: the memory of this process, and files that the workers of an application share
+(`hypertrace.metrics.shared.storage`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakSet
+
+from hypertrace.forks import after_fork_in_child
+
+from .series import SeriesTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .aggregations import Calls, Count, SpansReading
+    from .declarations import Declaration
+    from .labels import Values
+    from .shared.locks import Locks
+
+C = TypeVar("C", bound="Count")
+
+
+class View(Protocol):
+    """All numbers of one moment."""
+
+    def counts(self, series: Sequence[Count]) -> list[int]:
+        """Return the number of each series."""
+
+    def spans(self, calls: Calls) -> SpansReading:
+        """Return the spans of a series."""
+
+
+class Storage(Protocol):
+    """Makes the tables of a `Metrics`, and reads them."""
+
+    is_shared: bool
+    """Whether other workers can read the numbers."""
+
+    @property
+    def locks(self) -> Locks | None:
+        """Of the run directory; None in memory."""
+
+    @property
+    def foreign_tables(self) -> Sequence[SeriesTable[Any]]:
+        """The tables that other workers have, and this process does not."""
+
+    def table(
+        self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
+    ) -> SeriesTable[C]:
+        """Return the table of a new metric.
+
+        Args:
+            declaration: what the metric is.
+            limit: how many series are held at the most.
+            names: of the labels, as in `SeriesTable`.
+            kind: what holds the numbers of a series.
+        """
+
+    def view(self, worker: int | str | None) -> View:
+        """Return the numbers of this moment, for `Metrics.read`."""
+
+    def save(self, mark: str, view: View) -> None:
+        """Keep a view for the process that exports next, as what was exported last."""
+
+    def saved(self, mark: str) -> View | None:
+        """Return the view that was kept last; None if there is none."""
+
+    def close(self) -> None:
+        """Free the files. What is counted later is in memory. May be called more than once."""
+
+
+class MemoryStorage:
+    """Keeps numbers in the memory of this process. A forked child starts from zero."""
+
+    is_shared = False
+    locks = None
+    foreign_tables: Sequence[SeriesTable[Any]] = ()
+
+    def __init__(self) -> None:
+        """Start without tables."""
+        self._tables: list[SeriesTable[Any]] = []
+        _all.add(self)
+
+    def table(
+        self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
+    ) -> SeriesTable[C]:
+        """Return the table of a new metric; see `Storage`."""
+        table = SeriesTable(declaration, limit, names, kind)
+        self._tables.append(table)
+        return table
+
+    def view(self, worker: int | str | None) -> View:
+        """Return the numbers of this process, which is the only worker.
+
+        Raises:
+            LookupError: there is no other worker.
+        """
+        if worker not in {None, "self"}:
+            raise LookupError(
+                f"there is no worker {worker!r}: counts are in the memory of this process"
+            )
+        return _MEMORY
+
+    def save(self, mark: str, view: View) -> None:
+        """Do nothing: no other process exports what this one counts."""
+
+    def saved(self, mark: str) -> View | None:  # noqa: ARG002
+        """Return None."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing: there are no files."""
+
+    def reset(self) -> None:
+        """Start from zero, in a forked child that has one thread."""
+        for table in self._tables:
+            for series in table.all():
+                series.reset()
+
+
+class _MemoryView:
+    """What the objects of this process hold."""
+
+    def counts(self, series: Sequence[Count]) -> list[int]:
+        return [one.cell.value for one in series]
+
+    def spans(self, calls: Calls) -> SpansReading:
+        return calls.read_spans()
+
+
+def _close_all() -> None:
+    """Close the files of this process at its end, when its exporters have sent the rest."""
+    if shared := sys.modules.get(f"{__package__}.shared.storage"):
+        shared.close_all()
+
+
+_MEMORY = _MemoryView()
+_all: WeakSet[MemoryStorage] = WeakSet()
+
+
+def _reset_all() -> None:
+    for storage in tuple(_all):
+        storage.reset()
+
+
+after_fork_in_child(_reset_all)
+# Registered before the functions of exporters, which import this: so it runs after them.
+atexit.register(_close_all)

@@ -1,0 +1,128 @@
+"""Tables as families: what a reading says of the series of one metric."""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .declarations import DURATIONS, IN_PROGRESS
+from .reading import Family, HistogramReading
+from .series import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .aggregations import Calls, Count
+    from .reading import Value
+    from .series import SeriesTable
+    from .storage import View
+
+CALLS = "calls"
+"""The kind of a table of calls, as the journal of shared counts names it."""
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class Usage(NamedTuple):
+    """How much of its room a metric takes."""
+
+    metric: str
+    held: int
+    limit: int
+    overflowed: int
+    """Updates past the limit, which are in the overflow series."""
+
+
+def calls_families(table: SeriesTable[Calls], view: View) -> tuple[list[Family], list[Usage]]:
+    """Return the families of calls, durations and open spans, and how much room they take."""
+    calls = table.all()
+    counts = view.counts(calls)
+    timed = [index for index, series in enumerate(calls) if series.spans is not None]
+    durations: list[tuple[Series, HistogramReading]] = []
+    opened: list[tuple[Series, int]] = []
+    overflowed = 0
+    for index in timed:
+        reading = view.spans(calls[index])
+        counts[index] += reading.finished
+        durations += reading.durations
+        if reading.started:
+            opened.append((calls[index], reading.open))
+        if table.is_overflow(calls[index]):
+            overflowed = reading.finished
+    # Without calls are the overflow, mostly, and series whose spans are open or ended with other
+    # props, of which there may be as many as of those with calls.
+    called, positive = [*compress(calls, counts)], [*filter(None, counts)]
+    names = table.label_names
+    held = [index for index in timed if not table.is_overflow(calls[index])]
+    return [
+        Family(table.declaration, names, called, positive),
+        Family(DURATIONS, (*names, *DURATIONS.labels), *_columns(durations)),
+        Family(IN_PROGRESS, names, *_columns(opened)),
+    ], [
+        _usage(table, calls, counts),
+        Usage(DURATIONS.name, len(held), table.limit, overflowed),
+    ]
+
+
+def count_family(table: SeriesTable[Count], view: View) -> tuple[Family, Usage]:
+    """Return the family of a table of counts, and how much room it takes."""
+    series = table.all()
+    counts = view.counts(series)
+    positive = [*compress(series, counts)], [*filter(None, counts)]
+    family = Family(table.declaration, table.label_names, *positive)
+    return family, _usage(table, series, counts)
+
+
+def with_others(
+    families: Sequence[Family], tables: Sequence[SeriesTable[Any]], view: View
+) -> list[Family]:
+    """Return families, and in them the series of tables that other workers have.
+
+    Args:
+        families: of this process.
+        tables: of workers with other settings, such as other allowed props.
+        view: the numbers of this moment.
+    """
+    found = {family.name: family for family in families}
+    for table in tables:
+        calls = table.kind == CALLS  # type: ignore[attr-defined]
+        read = calls_families(table, view)[0] if calls else [count_family(table, view)[0]]
+        for family in read:
+            own = found.get(family.name)
+            found[family.name] = family if own is None else _joined(own, family)
+    return list(found.values())
+
+
+def _joined(one: Family, other: Family) -> Family:
+    """Return a family with the series of two, whose labels may differ."""
+    if not other.series:
+        return one
+    added = tuple(name for name in other.label_names if name not in one.label_names)
+    names = one.label_names + added
+    values: dict[tuple[str, ...], Value] = {}
+    for family in (one, other):
+        for point in family.points:
+            labels = dict(zip(family.label_names, point.labels, strict=True))
+            key = tuple(labels.get(name, "") for name in names)
+            earlier = values.get(key)
+            values[key] = point.value if earlier is None else _sum(earlier, point.value)
+    series = [Series((key, ())) for key in values]
+    return Family(one.declaration, names, series, list(values.values()))
+
+
+def _sum(one: Value, other: Value) -> Value:
+    if isinstance(one, HistogramReading) and isinstance(other, HistogramReading):
+        return one.plus(other) if one.bounds == other.bounds else one
+    if isinstance(one, HistogramReading) or isinstance(other, HistogramReading):
+        return one  # a name of two kinds
+    return one + other
+
+
+def _usage(table: SeriesTable[Any], series: Sequence[Count], counts: Sequence[int]) -> Usage:
+    overflowed = counts[-1] if series and table.is_overflow(series[-1]) else 0
+    return Usage(table.declaration.name, len(table), table.limit, overflowed)
+
+
+def _columns(pairs: Sequence[tuple[T, V]]) -> tuple[list[T], list[V]]:
+    return [first for first, _ in pairs], [second for _, second in pairs]

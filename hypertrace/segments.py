@@ -1,0 +1,14 @@
+"""Segments: cells in mapped files, which other processes read; parts of the compiled core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._compiled import speedups
+
+CompiledSegment: Any = getattr(speedups, "Segment", None)
+"""The class of segments in C; None without the compiled core, and on Windows. The interface is that
+of `hypertrace.metrics.shared.segment.Segment`."""
+
+merge_cells: Any = getattr(speedups, "merge", None)
+"""`hypertrace.metrics.shared.snapshot.merge` in C; None without the compiled core."""
