@@ -30,6 +30,7 @@ def _celery(need: Any) -> None:
 @pytest.fixture
 def send(tmp_path: Path) -> Callable[[int], object]:
     """Give a function that sends so many tasks."""
+    (tmp_path / "queue").mkdir()
     return lambda number: subprocess.run(
         [sys.executable, APPS / "broker.py", str(number)],
         env={**os.environ, "BROKER": str(tmp_path)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +131,27 @@ def test_workers_killed_at_work(serve: Serve) -> None:
     assert tally.done <= sums.pop() <= tally.begun
 
 
-def test_nothing_is_left_behind(serve: Serve, tmp_path: Path) -> None:
-    """A gunicorn that ends as usual leaves no file of its counts."""
-    site = serve(*GUNICORN, APPLICATION, XDG_RUNTIME_DIR=str(tmp_path))
+def test_a_preloading_master_leaves_nothing_behind(serve: Serve, tmp_path: Path) -> None:
+    """A gunicorn whose master has an exporter removes its files when it ends as usual."""
+    site = serve(*GUNICORN, "--preload", APPLICATION, XDG_RUNTIME_DIR=str(tmp_path))
     _replace_one(site)
-    assert [*tmp_path.glob("hypertrace-*/*")]
+    assert _run_directories(tmp_path)
     site.program.stop()
-    assert [*tmp_path.glob("hypertrace-*/*")] == []
+    assert _run_directories(tmp_path) == []
+
+
+def test_what_a_master_without_exporter_leaves_is_removed(serve: Serve, tmp_path: Path) -> None:
+    """What workers leave, as others may follow them, goes when the next program starts."""
+    for _ in range(3):
+        site = serve(*GUNICORN, APPLICATION, XDG_RUNTIME_DIR=str(tmp_path))
+        _replace_one(site)
+        site.check(several)
+        (directory,) = _run_directories(tmp_path)
+        site.program.stop()
+        if directory.exists():
+            long_ago = time.time() - 1000
+            os.utime(directory, (long_ago, long_ago))
+
+
+def _run_directories(runtime: Path) -> list[Path]:
+    return [path for path in runtime.glob("hypertrace-*/*") if path.is_dir()]

@@ -32,6 +32,7 @@ def test_the_increase_is_what_was_done(
     command = (sys.executable, "-m", "gunicorn", "--workers=4", "--bind=127.0.0.1:PORT")
     site = serve(*command, "wsgi:application")
     site.work(10)
+    before_it = site.program.tally.calls()
     prometheus: Prometheus = start_prometheus(int(site.url.rpartition(":")[2]))
     prometheus.wait_for_scrape("hypertrace")
     for _ in range(4):
@@ -44,13 +45,14 @@ def test_the_increase_is_what_was_done(
     ((_, last),) = prometheus.query(TRACED)
     assert last == calls
     assert prometheus.query(f"resets({TRACED}[10m])")[0][1] == 0
-    assert _increase(prometheus) == calls - 10
+    assert _increase(prometheus) == calls - before_it
 
 
 def _increase(prometheus: Prometheus) -> int:
     """Ask for `increase` from the first scrape to the last, so that nothing is extrapolated."""
     ((_, first),) = prometheus.query(f"min_over_time(timestamp({TRACED})[10m:1s])")
     ((_, last),) = prometheus.query(f"timestamp({TRACED})")
-    milliseconds = round((last - first) * 1000)
+    # The range ends at the last scrape; 2 ms more than it takes to hold the first one.
+    milliseconds = round((last - first) * 1000) + 2
     ((_, increase),) = prometheus.query(f"increase({TRACED}[{milliseconds}ms] @ {last:.3f})")
     return round(increase)
