@@ -15,6 +15,7 @@ from .running import Clock
 INSTALL = {
     "prometheus": "apt-get install -y --no-install-recommends prometheus",
     "promtool": "apt-get install -y --no-install-recommends prometheus",
+    "redis-server": "apt-get install -y --no-install-recommends redis-server",
     "prometheus3": "bash .ci/components",
 }
 OWN = {"prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prometheus")}

@@ -1,0 +1,62 @@
+"""Celery: the sum of all prefork processes on one page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .programs import APPS, check_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Start
+
+CELERY = (sys.executable, "-m", "celery", "--app=tasks", "worker", "--pool=prefork")
+OPTIONS = ("--concurrency=2", "--without-gossip", "--without-mingle", "--without-heartbeat")
+
+
+@pytest.fixture(autouse=True)
+def _celery(need: Any) -> None:
+    need("celery")
+
+
+@pytest.fixture
+def send(tmp_path: Path) -> Callable[[int], object]:
+    """Give a function that sends so many tasks."""
+    (tmp_path / "queue").mkdir()
+    return lambda number: subprocess.run(
+        [sys.executable, APPS / "broker.py", str(number)],
+        env={**os.environ, "BROKER": str(tmp_path)},
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("option", [[], ["--max-tasks-per-child=5"]], ids=["for ever", "renewed"])
+def test_the_page_has_the_sum(
+    start: Start,
+    send: Callable[[int], object],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    option: list[str],
+) -> None:
+    """The page shows what all processes have counted, those that ended or were killed included."""
+    port = free_port()
+    program = start(*CELERY, *OPTIONS, *option, EXPORTER_PORT=str(port), BROKER=str(tmp_path))
+    tally = program.tally
+    send(40)
+    program.wait(lambda: tally.calls() == 40)
+    assert len(tally.workers) > (6 if option else 1), program.log
+    check_page(program, port)
+    killed = max(program.pids())
+    os.kill(killed, signal.SIGKILL)
+    program.wait(lambda: killed not in program.pids())
+    send(20)
+    program.wait(lambda: tally.calls() == 60)
+    check_page(program, port)
