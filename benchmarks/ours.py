@@ -27,8 +27,9 @@ def tracing(function: TraceFunction) -> Iterator[None]:
 
 @contextmanager
 def exporting(**settings: Any) -> Iterator[PrometheusExporter]:
-    """Count for Prometheus for a while, with the prop `topic` allowed."""
-    settings = {"allowed_props": ["topic"], "collect_defaults": False, **settings}
+    """Count for Prometheus for a while in memory, with the prop `topic` allowed."""
+    defaults = {"allowed_props": ["topic"], "collect_defaults": False, "workers": False}
+    settings = {**defaults, **settings}
     with PrometheusExporter(**settings) as exporter, tracing(exporter):
         yield exporter
 

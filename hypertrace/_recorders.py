@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._failures import swallow
 from ._guard import drop_if_suppressed, limit_recursion, suppress_tracing
-from .cells import Cell, CountCell
+from .cells import Cell, CountCell, MappedCell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def guarded(recorder: Callable[..., object], *, droppable: bool) -> Callable[...
             end of a span.
     """
     owner = type(getattr(recorder, "__self__", None))
-    if owner is Cell or owner is PropsRecorder or owner is FanOutRecorder:
+    if any(owner is kind for kind in (Cell, MappedCell, PropsRecorder, FanOutRecorder)):
         return recorder
 
     def record(*props: object) -> None:

@@ -10,6 +10,12 @@ from ._compiled import gil_enabled, speedups
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class MappedMemory(Protocol):
+        """What a `MappedCell` counts in."""
+
+        counts: memoryview[int]
 
     _Count = count[int]
 else:
@@ -82,6 +88,36 @@ class LockedCell:
         """Start again at 0."""
         with self._lock:
             self._value = 0
+
+
+class MappedCell:
+    """A count in memory that other processes see, for builds with a GIL.
+
+    It has the members of the others. What can interrupt `increment` runs before or after its only
+    statement, so it is as exact as `CountCell`.
+    """
+
+    __slots__ = ("_index", "_memory")
+
+    def __init__(self, memory: MappedMemory, index: int) -> None:
+        """Count in a cell of some memory, whose attribute `counts` may change at a fork."""
+        self._memory = memory
+        self._index = index
+
+    def increment(self) -> None:
+        """Add one."""
+        self._memory.counts[self._index] += 1
+
+    __call__ = increment
+
+    @property
+    def value(self) -> int:
+        """What this process counted."""
+        return self._memory.counts[self._index]
+
+    def reset(self) -> None:
+        """Start at 0 again."""
+        self._memory.counts[self._index] = 0
 
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ RESULTS = ("ok", "error", "cancelled")
 """How a span can end."""
 
 _MAX_BUFFERED = 128
-_LONGEST = 1e15
+LONGEST = 1e15
 """Seconds. Sums of durations up to it stay finite."""
 
 
@@ -300,7 +300,7 @@ def duration(value: object) -> float:
         seconds = float(value)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 -- whatever a value of the application raises
         return 0.0
-    return seconds if 0 <= seconds <= _LONGEST else 0.0
+    return seconds if 0 <= seconds <= LONGEST else 0.0
 
 
 def _ascending(values: list[float]) -> tuple[list[float], float]:
@@ -309,7 +309,7 @@ def _ascending(values: list[float]) -> tuple[list[float], float]:
         ordered = sorted(values)
         seconds = sum(ordered)
         # Among numbers that have no order, the sum is none either.
-        if type(seconds) is float and ordered[0] >= 0 and seconds <= _LONGEST:
+        if type(seconds) is float and ordered[0] >= 0 and seconds <= LONGEST:
             return ordered, seconds
     except Exception:  # noqa: BLE001, S110 -- as above
         pass

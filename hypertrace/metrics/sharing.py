@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypertrace import suppress_tracing
+from hypertrace.segments import CAN_MAP
 
 from .shared.setting import checked_workers
 from .storage import MemoryStorage
@@ -45,6 +46,9 @@ def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_id
         from .shared.storage import open_storage
     except ImportError as error:  # of `fcntl`, which Windows does not have
         _report(f"this system has no file locks ({error})")
+        return MemoryStorage()
+    if not CAN_MAP:
+        _report("a Python without GIL needs the compiled core for it")
         return MemoryStorage()
     try:
         return open_storage(choice, name=name)

@@ -16,7 +16,8 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from hypertrace.metrics.aggregations import duration
+from hypertrace.cells import MappedCell
+from hypertrace.metrics.aggregations import LONGEST, duration
 from hypertrace.segments import CompiledSegment
 
 from .program import this_process
@@ -36,32 +37,6 @@ _VERSION = 1
 _CELL = 8
 _CHUNK = 16_384
 """Bytes by which a file grows."""
-
-
-class MappedCell:
-    """A count in a file. Any thread may increment it; see `hypertrace.Cell`."""
-
-    __slots__ = ("_index", "_segment")
-
-    def __init__(self, segment: Segment, index: int) -> None:
-        """Count in a cell of a segment."""
-        self._segment = segment
-        self._index = index
-
-    def increment(self) -> None:
-        """Add one."""
-        self._segment.counts[self._index] += 1
-
-    __call__ = increment
-
-    @property
-    def value(self) -> int:
-        """What this process counted."""
-        return self._segment.counts[self._index]
-
-    def reset(self) -> None:
-        """Start at 0 again."""
-        self._segment.counts[self._index] = 0
 
 
 class MappedNumber:
@@ -107,7 +82,8 @@ class MappedHistogram:
 
     def add(self, seconds: float) -> None:
         """Add one duration."""
-        seconds = duration(seconds)
+        if type(seconds) is not float or not 0 <= seconds <= LONGEST:
+            seconds = duration(seconds)
         segment, n = self._segment, self._base
         bucket = n + 3 + bisect_left(self.bounds, seconds)
         # One line, and so one step; the attributes are looked up before.

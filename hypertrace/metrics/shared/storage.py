@@ -368,8 +368,8 @@ class SharedStorage:
     def _warn_of_memory(self, error: OSError) -> None:
         self._warn(
             "What is new is counted in the memory of process %d from here on, and not shared with "
-            "the other workers: %s. Free some room in %s, or let HYPERTRACE_WORKERS name another "
-            "directory",
+            "the other workers: %s. Look for room and permissions in %s, or let HYPERTRACE_WORKERS "
+            "name another directory",
             error,
         )
 
