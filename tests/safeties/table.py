@@ -540,14 +540,14 @@ COUNTING = (
     Safety(
         "durations that are none count as zero",
         METRICS + "aggregations.py",
-        "    return seconds if 0 <= seconds <= _LONGEST else 0.0\n",
+        "    return seconds if 0 <= seconds <= LONGEST else 0.0\n",
         "    return seconds\n",
         _metrics("aggregations"),
     ),
     Safety(
         "durations that are none are found among others",
         METRICS + "aggregations.py",
-        "if type(seconds) is float and ordered[0] >= 0 and seconds <= _LONGEST:",
+        "if type(seconds) is float and ordered[0] >= 0 and seconds <= LONGEST:",
         "if type(seconds) is float:",
         _metrics("aggregations"),
     ),
