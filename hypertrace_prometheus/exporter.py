@@ -41,6 +41,9 @@ class PrometheusExporter(Exporter):
         wsgi_app: the metrics as a WSGI application, to be mounted in another server.
     """
 
+    _is_worker = True
+    """Whether this process is one of the application's."""
+
     def __init__(  # noqa: PLR0913 -- a setting each
         self,
         port: int | None = None,
@@ -104,9 +107,10 @@ class PrometheusExporter(Exporter):
         # thread of its parent was at the same import.
         from .endpoint import make_wsgi_app
         from .exposition.collector import ExporterCollector
-        from .exposition.process import missing_defaults
+        from .exposition.process import missing_defaults, present_defaults
         from .exposition.registries import watch
         from .exposition.render import render
+        from .exposition.workers import NAMES, WorkersMetrics
 
         self.registry: CollectorRegistry = checked_registry(registry)
         super().__init__(metrics, counting, name="" if port is None else f"{host}:{port}")
@@ -116,9 +120,15 @@ class PrometheusExporter(Exporter):
         self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         watch(self.registry)
         try:
-            self._register(ExporterCollector(self.forwards_to))
-            for collector in missing_defaults(self.registry) if collect_defaults else ():
-                self._register(collector)
+            workers = None
+            if collect_defaults and self.forwards_to.storage.is_shared:
+                workers = WorkersMetrics(shows_itself=self._is_worker)
+            others = present_defaults(self.registry) if workers else frozenset[str]()
+            self._register(ExporterCollector(self.forwards_to, workers, others))
+            if collect_defaults:
+                instead = NAMES if workers else frozenset[str]()
+                for collector in missing_defaults(self.registry, instead):
+                    self._register(collector)
             if port is not None:
                 self._server = self._served(host, port, security, strict_port=strict_port)
         except BaseException:

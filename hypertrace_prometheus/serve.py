@@ -73,6 +73,8 @@ def _run(arguments: argparse.Namespace) -> None:
 class _Sidecar(PrometheusExporter):
     """Serves at its own port, whatever serves at another one."""
 
+    _is_worker = False
+
     def _locks(self) -> "Locks | None":
         return None
 
@@ -85,7 +87,6 @@ def _exporter(directory: str, arguments: argparse.Namespace) -> PrometheusExport
             host=arguments.host,
             path=arguments.path,
             strict_port=True,
-            collect_defaults=False,
             workers=directory,
         )
     except ValueError as error:

@@ -121,13 +121,19 @@ SILENT = LastValue(
     description="Tracers made before the trace function was set, and so disabled: set it earlier.",
     labels=(labels.CLASS,),
 )
+STATE = "state"
+WORKERS = LastValue(
+    "hypertrace_workers",
+    description="Processes that count together: live, and folded, which are gone.",
+    labels=(STATE,),
+)
 BUILD = Info(
     "hypertrace_build_info",
     description="Version of hypertrace, and of the Python that runs it.",
     labels=("version", "python", "implementation"),
 )
 
-HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, BUILD)
+HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, WORKERS, BUILD)
 """The metrics of the counting itself."""
 
 _RESERVED = (

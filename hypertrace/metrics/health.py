@@ -18,6 +18,7 @@ from .declarations import (
     SERIES_LIMIT,
     SILENT,
     SWALLOWED,
+    WORKERS,
 )
 from .reading import Family
 from .series import Series
@@ -41,6 +42,8 @@ _BUILD = Series(
         (),
     )
 )
+
+_STATES = [Series((("live",), ())), Series((("folded",), ()))]
 
 
 class Health:
@@ -81,12 +84,22 @@ class Health:
             self._swallowed.read(view),
             self._dropped.read(view),
             Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
+            *_workers(view),
             Family(BUILD, BUILD.labels, [_BUILD], [1]),
         ]
 
     def _series(self, label: str) -> Series:
         # The same one in each reading. Names of metrics and of classes are few.
         return self._known.get(label) or self._known.setdefault(label, Series(((label,), ())))
+
+
+def _workers(view: View) -> list[Family]:
+    """Return how many workers there are, where they share their counts."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return []
+    values = [len(snapshot.living), snapshot.ended]
+    return [Family(WORKERS, WORKERS.labels, _STATES, values)]
 
 
 class _Errors:

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from .declarations import Declaration
     from .labels import Values
     from .shared.locks import Locks
+    from .shared.snapshot import Snapshot
 
 C = TypeVar("C", bound="Count")
 
 
 class View(Protocol):
     """All numbers of one moment."""
+
+    snapshot: Snapshot | None
+    """All workers at that moment; None in memory."""
 
     def counts(self, series: Sequence[Count]) -> list[int]:
         """Return the number of each series."""
@@ -126,6 +130,8 @@ class MemoryStorage:
 
 class _MemoryView:
     """What the objects of this process hold."""
+
+    snapshot = None
 
     def counts(self, series: Sequence[Count]) -> list[int]:
         return [one.cell.value for one in series]

@@ -25,6 +25,7 @@ from .registries import held_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
 
 T = TypeVar("T")
@@ -51,19 +52,27 @@ class CollectorRun(Generic[T]):
         has_failed: some or all families are missing.
     """
 
-    def __init__(self, collector: Collector, convert: Convert[T], failures: Failures) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        convert: Convert[T],
+        failures: Failures,
+        left_out: AbstractSet[str] = frozenset(),
+    ) -> None:
         """Start without results.
 
         Args:
             collector: what to collect from.
             convert: returns the result of a family.
             failures: where a failure is counted.
+            left_out: names of families of a default collector that are not wanted.
         """
         self.collector = collector
         self.results: list[T] = []
         self.has_failed = False
         self._convert = convert
         self._failures = failures
+        self._left_out = left_out if self.is_default else ()
         self._is_given_up = False
         self._started = 0.0
         self._thread: int | None = None
@@ -141,9 +150,13 @@ class CollectorRun(Generic[T]):
         self.fail(TimeoutError("it has not returned from an earlier scrape"))
 
     def _run(self) -> None:
-        for family in self.collector.collect():
+        collector = self.collector
+        is_own = type(collector) is ExporterCollector
+        for family in collector.page() if is_own else collector.collect():
             if self._is_given_up:
                 break
+            if self._left_out and family.name in self._left_out:
+                continue
             try:
                 result = self._convert(family, self)
             except Exception as error:
@@ -177,11 +190,10 @@ def collect(
         A run for each collector, in the order in which they were registered.
     """
     held = held_by(registry)
-    failures = next(
-        (one.failures for one in held or () if type(one) is ExporterCollector),
-        _failures_of_no_exporter,
-    )
-    runs = [CollectorRun(one, convert, failures) for one in _asked(registry, held)]
+    own = next((one for one in held or () if type(one) is ExporterCollector), None)
+    failures = _failures_of_no_exporter if own is None else own.failures
+    instead = frozenset[str]() if own is None else own.instead
+    runs = [CollectorRun(one, convert, failures, instead) for one in _asked(registry, held)]
     apart = []
     for run in runs:  # before any of them runs: the first may be the one of the exporter
         if not run.is_own and not run.is_quick:

@@ -16,7 +16,7 @@ from hypertrace.rate_limit import RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypertrace.metrics.storage import Storage
+    from hypertrace.metrics.storage import Storage, View
 
 Fail: TypeAlias = "Callable[[BaseException], None]"
 """What to call with an error that costs a part of what a collector gives."""
@@ -72,11 +72,31 @@ class Failures:
 
     def read(self) -> Family:
         """Return the classes, each with the number of its failures."""
-        if not self._counts and not self._storage.is_shared:
-            return Family(FAILED, FAILED.labels, (), ())
-        view = self._storage.view(None)
-        counts = [one for one in self._table.all() if not self._table.is_overflow(one)]
-        return Family(FAILED, FAILED.labels, counts, view.counts(counts))
+        return self.after(self._storage.view(None))()
+
+    def after(self, view: View) -> Callable[[], Family]:
+        """Return a function that returns the failures of a view, and those of this process since.
+
+        So that a page needs one view.
+
+        Args:
+            view: one of the storage, just taken.
+        """
+        shown = self._shown()
+        viewed = dict(zip(shown, view.counts(shown), strict=True))
+        # After the view: what is counted in between is missing this time, and not there twice.
+        before = {one: one.cell.value for one in self._counts.copy().values()}
+
+        def read() -> Family:
+            since = {one: one.cell.value - before.get(one, 0) for one in self._counts.copy().values()}
+            shown = self._shown()
+            numbers = [viewed.get(one, 0) + since.get(one, 0) for one in shown]
+            return Family(FAILED, FAILED.labels, shown, numbers)
+
+        return read
+
+    def _shown(self) -> list[Count]:
+        return [one for one in self._table.all() if not self._table.is_overflow(one)]
 
     def _count_of(self, name: str) -> Count:
         return self._counts.get(name) or self._counts.setdefault(

@@ -19,6 +19,7 @@ from .registries import held_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
     from prometheus_client.core import Metric
 
@@ -56,8 +57,23 @@ DEFAULTS = {
 """The collectors of the default metrics, each by the name of one of its metrics."""
 
 
-def missing_defaults(registry: CollectorRegistry) -> list[Collector]:
+def missing_defaults(
+    registry: CollectorRegistry, others: AbstractSet[str] = frozenset()
+) -> list[Collector]:
     """Return collectors of the default metrics that a registry does not have.
+
+    Args:
+        registry: has some of them already, or none.
+        others: names of metrics that are not missing.
+    """
+    present = present_defaults(registry) | others
+    # Each registers itself at once, so it gets a registry that is dropped.
+    aside = CollectorRegistry()
+    return [kind(registry=aside) for name, kind in DEFAULTS.items() if name not in present]
+
+
+def present_defaults(registry: CollectorRegistry) -> set[str]:
+    """Return the names of all metrics that the registry declares or its default collectors give.
 
     Nothing is collected from any other collector: one that hangs must not block the start.
     """
@@ -68,6 +84,4 @@ def missing_defaults(registry: CollectorRegistry) -> list[Collector]:
         if any(type(collector) is kind for kind in DEFAULTS.values()):
             # Those of `prometheus_client` declare no names.
             present |= {family.name for family in collector.collect()}
-    # Each registers itself at once, so it gets a registry that is dropped.
-    aside = CollectorRegistry()
-    return [kind(registry=aside) for name, kind in DEFAULTS.items() if name not in present]
+    return present

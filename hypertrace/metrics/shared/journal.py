@@ -46,13 +46,16 @@ class Journal:
     same record twice has no effect, so there is no lock.
     """
 
-    def __init__(self, directory: str, apply: Callable[[Place, Record], Place]) -> None:
+    def __init__(
+        self, directory: str, apply: Callable[[Place, Record], Place], *, reserved: int = 0
+    ) -> None:
         """Open the file, which is made if there is none.
 
         Args:
             directory: the run directory.
             apply: receives each record and what follows from those before it; returns what follows
                 with it. It may receive a record more than once.
+            reserved: how many cells are no series: the first ones.
 
         Raises:
             OSError: the file cannot be opened or made.
@@ -61,7 +64,7 @@ class Journal:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._file = os.open(self.path, flags, 0o600)
         self._apply = apply
-        self.place: Place = Place()
+        self.place: Place = Place(cells=reserved)
 
     def append(self, record: Record) -> None:
         """Write a record, and read up to it.

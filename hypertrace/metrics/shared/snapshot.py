@@ -77,6 +77,11 @@ class Snapshot(NamedTuple):
         """The workers whose processes have not ended."""
         return [worker for worker in self.workers if worker.is_alive]
 
+    @property
+    def ended(self) -> int:
+        """How many workers are gone, whether they are folded already or will be next."""
+        return self.dead.folded + sum(not worker.is_alive for worker in self.workers)
+
 
 NOTHING = Dead(0, frozenset(), b"")
 

@@ -16,6 +16,7 @@ from hypertrace.metrics.declarations import Counter
 from hypertrace.metrics.tables import CALLS
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
+from .garbage import LAYOUT, GarbageCounter
 from .journal import Journal, Place
 from .locks import Locks
 from .segment import HEAD_SIZE, Segment, make_segment
@@ -86,17 +87,19 @@ class SharedStorage:
             OSError: its files cannot be opened or made.
         """
         self.directory: RunDirectory = directory
-        self.layout: bytearray = bytearray()
+        self.layout: bytearray = bytearray(LAYOUT)
         self.in_memory: set[object] = set()
         self._tables: list[SharedTable[Any]] = []
         self._own: list[SharedTable[Any]] = []
         self._segment: Segment | None = None
         self._segments: dict[int, Segment] = {}
+        self._garbage: GarbageCounter | None = None
+        self._not_counting = threading.Lock()
         self._pid = os.getpid()
         self._warned: set[str] = set()
         self._dead = NOTHING
         self._moving = threading.Lock()
-        self._journal = Journal(directory.path, self._apply)
+        self._journal = Journal(directory.path, self._apply, reserved=len(LAYOUT))
         self._locks = Locks(directory.path)
         self._fold_locks = self._locks
         self._is_closed = False
@@ -164,12 +167,14 @@ class SharedStorage:
                 self._warn_of_reading(error)
         own = self._own_cells(snapshot)
         if worker is None:
-            return SharedView.of(snapshot, self, own)
+            return SharedView.of(snapshot, self, own, snapshot)
         if worker == "self":
-            return SharedView.of(Snapshot.nothing(), self, own or self._mapped_cells())
+            own = own or self._mapped_cells()
+            return SharedView.of(Snapshot.nothing(), self, own, snapshot)
         for one in snapshot.living:
             if one.number == worker:
-                return SharedView.of(Snapshot.nothing()._replace(workers=[one]), self, None)
+                alone = Snapshot.nothing()._replace(workers=[one])
+                return SharedView.of(alone, self, None, snapshot)
         numbers = ", ".join(str(one.number) for one in snapshot.living if one.number)
         raise LookupError(f"there is no worker {worker!r}; there are {numbers or 'none'}")
 
@@ -196,7 +201,7 @@ class SharedStorage:
                 data = file.read()
         except OSError:
             return None
-        return SharedView(data[: len(data) // _CELL * _CELL], b"", self)
+        return SharedView(data[: len(data) // _CELL * _CELL], b"", self, Snapshot.nothing())
 
     def snapshot(self) -> Snapshot:
         """Return the files of all workers; those that are gone are folded.
@@ -234,6 +239,8 @@ class SharedStorage:
         """
         if not self._is_closed:
             self._is_closed = True
+            if self._garbage is not None:
+                self._garbage.stop()
             segment = self._segment
             is_gone = remove_if_last(self.directory, None if segment is None else segment.name)
             if is_gone and segment is not None:
@@ -311,6 +318,8 @@ class SharedStorage:
         except OSError as error:
             self._warn_of_memory(error)
             return None
+        if not self._is_closed and self._not_counting.acquire(blocking=False):  # never released
+            self._garbage = GarbageCounter(segment)
         return segment
 
     def _layout_of_all(self) -> bytes:

@@ -26,16 +26,29 @@ class Laid(Protocol):
 
 
 class SharedView:
-    """The numbers of some workers at one moment, and of the dead."""
+    """The numbers of some workers at one moment, and of the dead.
 
-    def __init__(self, total: bytes | bytearray, living: bytes | bytearray, laid: Laid) -> None:
+    Attributes:
+        total: cells of the living and the dead.
+        snapshot: all workers at that moment, whichever of them are shown.
+    """
+
+    def __init__(
+        self,
+        total: bytes | bytearray,
+        living: bytes | bytearray,
+        laid: Laid,
+        snapshot: Snapshot,
+    ) -> None:
         """Show sums of cells.
 
         Args:
             total: of the living and the dead.
             living: of the living.
             laid: knows what is counted in memory.
+            snapshot: all workers at that moment.
         """
+        self.snapshot = snapshot
         self.total = total
         self._in_memory = laid.in_memory
         view = memoryview(total)
@@ -43,21 +56,25 @@ class SharedView:
         self._of_living = memoryview(living).cast("Q")
 
     @classmethod
-    def of(cls, snapshot: Snapshot, laid: Laid, own: bytes | None) -> SharedView:
+    def of(
+        cls, snapshot: Snapshot, laid: Laid, own: bytes | None, all_workers: Snapshot
+    ) -> SharedView:
         """Add the files of a snapshot up.
 
         Args:
-            snapshot: the files.
+            snapshot: the files to add up.
             laid: knows the layout.
             own: cells of this process that are in none of the files.
+            all_workers: all files of that moment.
         """
         layout = bytes(laid.layout)
         cells = [worker.cells for worker in snapshot.living]
         living = added(cells if own is None else [*cells, own], layout)
         gone = [worker.cells for worker in snapshot.workers if not worker.is_alive]
         if not (snapshot.dead.cells or gone):
-            return cls(living, living, laid)
-        return cls(added([snapshot.dead.cells, *gone, bytes(living)], layout), living, laid)
+            return cls(living, living, laid, all_workers)
+        total = added([snapshot.dead.cells, *gone, bytes(living)], layout)
+        return cls(total, living, laid, all_workers)
 
     def counts(self, series: Sequence[Count]) -> list[int]:
         """Return the number of each series."""
