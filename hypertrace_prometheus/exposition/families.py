@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Exemplar as ClientExemplar
@@ -48,13 +49,11 @@ class FamilyMetric(Metric):
         self._read = read
         self._texts = texts
         # Set here and not by the constructor of Metric, which would check the name at every scrape.
-        name, kind = declaration.name, declaration.kind
-        suffix = _SUFFIXES.get(kind, "")
-        is_unknown = kind == "counter" and not name.endswith(suffix)
-        self.name: str = name.removesuffix(suffix)
+        self._head = head = _head_of(declaration.name, declaration.kind, declaration.description)
+        self.name: str = head.name
         self.documentation: str = declaration.description
         self.unit: str = ""
-        self.type: str = "unknown" if is_unknown else kind
+        self.type: str = head.kind
 
     @property
     def samples(self) -> list[Sample]:  # type: ignore[override]  # nothing sets it
@@ -75,10 +74,7 @@ class FamilyMetric(Metric):
 
     def head(self, *, openmetrics: bool) -> str:
         """Return the lines with the help text and the type."""
-        name, kind = self.title(openmetrics=openmetrics), self.type
-        if not openmetrics:
-            kind = {"info": "gauge"}.get(self._declaration.kind, self._declaration.kind)
-        return f"# HELP {name} {self.documentation}\n# TYPE {name} {kind}\n"
+        return self._head.openmetrics if openmetrics else self._head.text
 
     def lines(self, *, openmetrics: bool) -> list[str]:
         """Return a line for each sample: Prometheus' text format 0.0.4, or OpenMetrics."""
@@ -88,6 +84,32 @@ class FamilyMetric(Metric):
     def text(self, *, openmetrics: bool) -> str:
         """Return all of it as one text."""
         return "".join([self.head(openmetrics=openmetrics), *self.lines(openmetrics=openmetrics)])
+
+
+class _Head(NamedTuple):
+    """What a family begins with."""
+
+    name: str
+    """Of the family in OpenMetrics."""
+    kind: str
+    """Its type in OpenMetrics."""
+    text: str
+    """In the text format."""
+    openmetrics: str
+
+
+@lru_cache(maxsize=256)
+def _head_of(name: str, kind: str, description: str) -> _Head:
+    suffix = _SUFFIXES.get(kind, "")
+    is_unknown = kind == "counter" and not name.endswith(suffix)
+    family, type_ = name.removesuffix(suffix), "unknown" if is_unknown else kind
+    in_text = "gauge" if kind == "info" else kind
+    return _Head(
+        family,
+        type_,
+        f"# HELP {name} {description}\n# TYPE {name} {in_text}\n",
+        f"# HELP {family} {description}\n# TYPE {family} {type_}\n",
+    )
 
 
 def _samples(family: Family) -> Iterator[Sample]:

@@ -142,7 +142,7 @@ class _FamilyText:
             return part.head, part.body
         # After all collectors have run, so that it includes the failures of this collection.
         lines = part.lines(openmetrics=self._openmetrics)
-        return part.head(openmetrics=self._openmetrics).encode(), b"".join(_encoded(lines))
+        return part.head(openmetrics=self._openmetrics).encode(), _encoded(lines)
 
     def _places(self) -> list[tuple[bytes, int, int]]:
         """Return name, start and end of each run of lines with the same name."""
@@ -174,9 +174,15 @@ def _joined(runs: list[CollectorRun[Sequence[Part]]], *, openmetrics: bool) -> I
     return page.values()
 
 
-def _encoded(lines: list[str]) -> Iterator[bytes]:
-    """Return the lines as bytes, and empty the list."""
-    # In pieces: other threads wait for as long as a single step takes.
+def _encoded(lines: list[str]) -> bytes:
+    """Return the lines as bytes, and empty the list if it is long."""
+    if len(lines) <= _LINES_AT_ONCE:
+        return "".join(lines).encode(errors="replace")
+    return b"".join(_in_pieces(lines))
+
+
+def _in_pieces(lines: list[str]) -> Iterator[bytes]:
+    # Other threads wait for as long as a single step takes.
     while lines:
         piece = lines[:_LINES_AT_ONCE]
         del lines[:_LINES_AT_ONCE]

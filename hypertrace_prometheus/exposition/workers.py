@@ -81,6 +81,9 @@ _GARBAGE = (
         labels=(WORKER, GENERATION),
     ),
 )
+_MOST = 4096
+"""Bytes of /proc/PID/stat."""
+
 NAMES = frozenset(one.name.removesuffix("_total") for one in (*_PROCESS, *_GARBAGE))
 """Of the metrics that stand for those of one process, as `prometheus_client` names families."""
 
@@ -188,17 +191,23 @@ def _numbers(process: ProcessId) -> _Numbers | None:
 
 
 def _fields_of_stat(pid: int) -> list[bytes] | None:
-    """Return the fields of /proc/PID/stat behind the name, which may have spaces."""
+    """Return the fields of /proc/PID/stat behind the name, which may have spaces; None without."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 -- quicker
-            return file.readall().rpartition(b")")[2].split()
+        # By the descriptor, which takes a third of the time of a file object.
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, _MOST).rpartition(b")")[2].split()
+        finally:
+            os.close(file)
     except OSError:
         return None
 
 
 def _open_files(pid: int) -> float | None:
+    folder = f"/proc/{pid}/fd"
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 -- names are enough
+        # The size is their number since Linux 6.2, and 0 before.
+        return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 -- quick
     except OSError:  # a process of another user
         return None
 
