@@ -30,8 +30,9 @@ C = TypeVar("C", bound="Count")
 class View(Protocol):
     """All numbers of one moment."""
 
-    snapshot: Snapshot | None
-    """All workers at that moment; None in memory."""
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """All workers at that moment; None in memory."""
 
     def counts(self, series: Sequence[Count]) -> list[int]:
         """Return the number of each series."""

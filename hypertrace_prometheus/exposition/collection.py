@@ -20,6 +20,7 @@ from hypertrace.forks import after_fork_in_child
 
 from .collector import ExporterCollector
 from .failures import Failures
+from .multiprocess import with_all_processes
 from .process import DEFAULTS
 from .registries import held_by
 
@@ -150,9 +151,9 @@ class CollectorRun(Generic[T]):
         self.fail(TimeoutError("it has not returned from an earlier scrape"))
 
     def _run(self) -> None:
-        collector = self.collector
-        is_own = type(collector) is ExporterCollector
-        for family in collector.page() if is_own else collector.collect():
+        one = self.collector
+        families = one.page() if type(one) is ExporterCollector else one.collect()
+        for family in families:
             if self._is_given_up:
                 break
             if self._left_out and family.name in self._left_out:
@@ -218,7 +219,7 @@ def _asked(registry: Any, held: dict[Collector, list[str]] | None) -> Iterator[C
     target = getattr(registry, "_target_info", None)
     if target:
         yield _TargetInfo(target)
-    yield from held
+    yield from with_all_processes(registry, held)
 
 
 class _TargetInfo(Collector):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ExporterCollector(Collector):
-    """Gives the families of a `Metrics`, those of its workers, and the failures of other collectors.
+    """Gives the families of a `Metrics`, of its workers, and the failures of other collectors.
 
     Attributes:
         failures: of the other collectors of the registry it is on.

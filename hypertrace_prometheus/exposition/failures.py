@@ -88,7 +88,8 @@ class Failures:
         before = {one: one.cell.value for one in self._counts.copy().values()}
 
         def read() -> Family:
-            since = {one: one.cell.value - before.get(one, 0) for one in self._counts.copy().values()}
+            own = self._counts.copy().values()
+            since = {one: one.cell.value - before.get(one, 0) for one in own}
             shown = self._shown()
             numbers = [viewed.get(one, 0) + since.get(one, 0) for one in shown]
             return Family(FAILED, FAILED.labels, shown, numbers)

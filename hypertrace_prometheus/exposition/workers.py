@@ -1,4 +1,4 @@
-"""Worker metrics: process and garbage collector of each worker of an application that shares counts.
+"""Worker metrics: process and garbage collector of each worker that shares its counts.
 
 They have the names of the metrics that `prometheus_client` has of one process, and the label
 `worker`. The system is asked here, and not by its collectors, since one read of /proc/PID/stat says
@@ -23,7 +23,6 @@ from .process import THREADS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hypertrace.metrics import Declaration
     from hypertrace.metrics.shared.garbage import Garbage
     from hypertrace.metrics.shared.snapshot import Snapshot
 
@@ -152,10 +151,12 @@ class WorkersMetrics:
 
     def _of_garbage(self, garbage: Sequence[tuple[int, Garbage]]) -> list[Family]:
         series = [one for number, _ in garbage for one in self._generations_of(number)]
+        if not series:
+            return []
+        values = [[n for _, one in garbage for n in one[i]] for i in range(len(_GARBAGE))]
         return [
-            Family(declaration, declaration.labels, series, [n for _, one in garbage for n in one[i]])
-            for i, declaration in enumerate(_GARBAGE)
-            if series
+            Family(declaration, declaration.labels, series, column)
+            for declaration, column in zip(_GARBAGE, values, strict=True)
         ]
 
     # The same objects in each reading, so that their texts are kept. Numbers of workers are few.
@@ -218,12 +219,12 @@ def _most_files(pid: int) -> float | None:
 
         limit, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         return float("inf") if limit == resource.RLIM_INFINITY else limit
-    with suppress(OSError, IndexError, ValueError):
-        # A process of another user, whose limits only this file shows.
-        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123 -- as above
-            for line in file:
-                if line.startswith(b"Max open files"):
-                    return float(line.split()[3].replace(b"unlimited", b"inf"))
+    # A process of another user, whose limits only this file shows.
+    path = f"/proc/{pid}/limits"
+    with suppress(OSError, IndexError, ValueError), open(path, "rb") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith(b"Max open files"):
+                return float(line.split()[3].replace(b"unlimited", b"inf"))
     return None
 
 

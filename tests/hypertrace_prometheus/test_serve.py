@@ -107,7 +107,9 @@ def test_the_one_program_that_runs_is_served(
     said = line(command)
     assert "/counts " in said
     assert 'id="first"' in page(said)
-    assert "process_cpu" not in page(said)
+    # Those of the worker, and none of the command itself.
+    assert len(re.findall(r"^process_threads{", page(said), re.MULTILINE)) == 1
+    assert 'process_threads{worker="1"} ' in page(said)
     command.send_signal(signal.SIGTERM)
     assert command.wait(10) == 0
 

@@ -39,14 +39,12 @@ def garbage_of(cells: bytes) -> Garbage:
     Args:
         cells: of its file.
     """
-    numbers = _NUMBERS.unpack_from(cells.ljust(_NUMBERS.size, b"\0"))
-    return Garbage(*(numbers[first : first + GENERATIONS] for first in (0, 3, 6)))
+    return _garbage(_NUMBERS.unpack_from(cells.ljust(_NUMBERS.size, b"\0")))
 
 
 def own_garbage() -> Garbage:
     """Return what the garbage collector did since this process was started or forked."""
-    numbers = [now - before for now, before in zip(_statistics(), _at_fork, strict=True)]
-    return Garbage(*(numbers[first : first + GENERATIONS] for first in (0, 3, 6)))
+    return _garbage(_own_numbers())
 
 
 class GarbageCounter:
@@ -66,7 +64,7 @@ class GarbageCounter:
             tuple(cells[generation::GENERATIONS]) for generation in range(GENERATIONS)
         )
         # A collection in another thread between these lines is not seen, which does no harm.
-        for cell, number in zip(cells, [n for part in own_garbage() for n in part], strict=True):
+        for cell, number in zip(cells, _own_numbers(), strict=True):
             cell.set(number)
         _counters.append(self)
         if _count not in gc.callbacks:
@@ -93,6 +91,15 @@ def _count(phase: str, info: Mapping[str, Any]) -> None:
     if phase == "stop":
         for counter in _counters:
             counter.add(info["generation"], info["collected"], info["uncollectable"])
+
+
+def _garbage(numbers: Sequence[float]) -> Garbage:
+    parts = range(0, len(LAYOUT), GENERATIONS)
+    return Garbage(*(numbers[first : first + GENERATIONS] for first in parts))
+
+
+def _own_numbers() -> tuple[int, ...]:
+    return tuple(now - before for now, before in zip(_statistics(), _at_fork, strict=True))
 
 
 def _statistics() -> list[int]:

@@ -194,7 +194,7 @@ def test_the_exporters_own_errors_are_raised(
 
     with pytest.raises(LookupError):
         collect(exporter.registry, convert)
-    monkeypatch.setattr(ExporterCollector, "collect", lambda _: fail("page"))
+    monkeypatch.setattr(ExporterCollector, "page", lambda _: fail("page"))
     with pytest.raises(RuntimeError, match="no page"):
         collect(exporter.registry, convert)
 
