@@ -81,7 +81,9 @@ class PrometheusExporter(Exporter):
                 `"env:NAME"`: a line each, `name:password` or `Bearer TOKEN`.
             registry: where the metrics go; None makes a registry of the exporter's own.
             collect_defaults: add the metrics of the process, the platform and the garbage collector
-                that `prometheus_client` brings, unless the registry has them.
+                that `prometheus_client` brings, unless the registry has them. Where processes share
+                their counts, those of process and garbage collector are of each worker, with the
+                label `worker`.
             counting: what is counted, and how: arguments of `hypertrace.metrics.Metrics`, among
                 them `allowed_props`, `object_ids`, `max_series`, `buckets` and `upstream`.
 

@@ -60,9 +60,10 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Processes",
-            "Processes with the exporter that answered the last scrape. Fewer than you run means "
-            "that some are down, or that Prometheus does not know them.",
-            Query(f"count({series(queries.BUILD)})"),
+            "Processes with the exporter that answered the last scrape, and the workers that count "
+            "with them. Fewer than you run means that some are down, have counted nothing yet, or "
+            "that Prometheus does not know them.",
+            Query(queries.processes()),
             unit=NUMBER,
             size=_STAT,
             graph_behind=False,

@@ -9,7 +9,21 @@ from .board import board
 from .graphs import graph
 from .panels import bars, number
 from .parts import NUMBER, RATIO, Panel, Size
-from .queries import INSTANCE, Query, by_process, legend, rate, series, steepest, top, total
+from .queries import (
+    EACH_WORKER,
+    INSTANCE,
+    Query,
+    busiest,
+    busiest_rate,
+    by_worker,
+    increase,
+    largest,
+    legend,
+    rate,
+    series,
+    top,
+    total,
+)
 
 UID = "hypertrace-process"
 
@@ -43,6 +57,7 @@ def process() -> dashboard.Dashboard:
         [
             ("", _numbers()),
             ("Machine", _machine()),
+            ("Workers", _workers()),
             ("Garbage collection", _collector()),
         ],
     )
@@ -53,7 +68,8 @@ def _numbers() -> list[Panel]:
         number(
             "Youngest process",
             "For how long the process that started last has been running. A value that falls back "
-            "again and again is a process that crashes and is restarted.",
+            "again and again is a process that crashes and is restarted, or a worker that its "
+            "server replaces after some requests.",
             Query(f"min(time() - {series(STARTED)})"),
             unit="dtdurations",
             size=_STAT,
@@ -61,8 +77,9 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Restarts",
-            "How often processes were restarted in this time range. Each restart sets the counts "
-            "back to zero, which rates know how to read.",
+            "How often processes were restarted in this time range, each worker of a server by "
+            "itself. Without workers each restart sets the counts back to zero, which rates know "
+            "how to read.",
             Query(f"sum(changes({series(STARTED)}[{queries.RANGE}]))"),
             unit=NUMBER,
             size=_STAT,
@@ -80,7 +97,7 @@ def _numbers() -> list[Panel]:
         ),
         bars(
             "Python",
-            "Processes by their Python. Two versions are right during an upgrade, and only then.",
+            "Targets by their Python. Two versions are right during an upgrade, and only then.",
             Query(
                 top(f"count by ({', '.join(_VERSION)}) ({series(PYTHON)})"),
                 legend(*_VERSION, between=" "),
@@ -96,8 +113,9 @@ def _machine() -> list[Panel]:
         graph(
             "CPU",
             "Processors in use: 1 is one of them, all the time. Pure Python cannot use more than "
-            "one at once; a flat line at 1 is a process that can do no more.",
-            steepest(series(CPU), INSTANCE),
+            "one at once; a flat line at 1 is a process that can do no more. Workers have a line "
+            "each, with their number.",
+            Query(busiest_rate(series(CPU), *EACH_WORKER), legend(*EACH_WORKER, between=" ")),
             unit=NUMBER,
             size=_HALF,
         ),
@@ -105,7 +123,7 @@ def _machine() -> list[Panel]:
             "Memory",
             "What the processes hold in RAM. A saw is garbage collection; a staircase without end "
             "is a leak.",
-            by_process(RESIDENT),
+            by_worker(RESIDENT),
             unit=BYTES,
             size=_HALF,
         ),
@@ -113,7 +131,7 @@ def _machine() -> list[Panel]:
             "Address space",
             "What the processes have reserved. Only of interest where it grows while memory does "
             "not: threads, mappings of files.",
-            by_process(VIRTUAL),
+            by_worker(VIRTUAL),
             unit=BYTES,
             size=_THIRD,
         ),
@@ -121,7 +139,7 @@ def _machine() -> list[Panel]:
             "Open files",
             "Files and sockets the processes have open. A line that never falls is something that "
             "is never closed.",
-            by_process(OPEN_FILES),
+            by_worker(OPEN_FILES),
             unit=NUMBER,
             size=_THIRD,
         ),
@@ -129,9 +147,35 @@ def _machine() -> list[Panel]:
             "Threads",
             "Threads of the processes. It should follow the load and come back; steps upward are "
             "pools made again and again.",
-            by_process(THREADS),
+            by_worker(THREADS),
             unit=NUMBER,
             size=_THIRD,
+        ),
+    ]
+
+
+def _workers() -> list[Panel]:
+    ended = series(queries.WORKERS, queries.FOLDED)
+    return [
+        graph(
+            "Workers",
+            "Processes of a target that count together and live. Empty where each process counts "
+            "for itself.",
+            Query(largest(series(queries.WORKERS, queries.LIVE), INSTANCE), legend(INSTANCE)),
+            unit=NUMBER,
+            size=_HALF,
+        ),
+        graph(
+            "Workers that ended",
+            "How many ended lately, by target. Some of them all the time: a limit of requests for "
+            "each worker, or workers that crash. What they counted is kept.",
+            Query(
+                busiest(total(increase(ended, queries.STEP), INSTANCE), ended, INSTANCE),
+                legend(INSTANCE),
+            ),
+            unit=NUMBER,
+            size=_HALF,
+            at_least=1,
         ),
     ]
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hypertrace.metrics import declarations, labels
 from hypertrace_prometheus.exposition.failures import FAILED as _FAILED
+from hypertrace_prometheus.exposition.workers import WORKER
 
 CALLS = declarations.CALLS.name
 DURATIONS = f"{declarations.DURATIONS.name}_count"
@@ -18,10 +19,12 @@ SWALLOWED = declarations.SWALLOWED.name
 DROPPED = declarations.DROPPED.name
 SILENT = declarations.SILENT.name
 FAILED = _FAILED.name
+WORKERS = declarations.WORKERS.name
 BUILD = declarations.BUILD.name
 
 METRIC = declarations.SERIES.labels[0]
 COLLECTOR = _FAILED.labels[0]
+LIVE, FOLDED = (f'{declarations.STATE}="{state}"' for state in ("live", "folded"))
 CLASS = labels.CLASS
 FUNCTION = labels.FUNCTION
 FILE = labels.FILE
@@ -35,6 +38,9 @@ FROM_CLASS, FROM_FUNCTION, TO_CLASS, TO_FUNCTION = labels.EDGE
 INSTANCE = "instance"
 STEP = "$__rate_interval"
 RANGE = "$__range"
+
+EACH_WORKER = (INSTANCE, WORKER)
+"""Labels of a process. Where counts are not shared it has the first one only."""
 
 TOP = 10
 """How many lines a graph has at the most: more cannot be distinguished."""
@@ -115,6 +121,14 @@ def limit_used(*by: str) -> str:
     return f"max by ({', '.join(by)}) ({share})" if by else f"max({share})"
 
 
+def processes() -> str:
+    """How many processes there are: the live workers of a target, at least the one that answers."""
+    of_target = ("job", INSTANCE)
+    workers = total(series(WORKERS, LIVE), *of_target)
+    answering = f"count by ({', '.join(of_target)}) ({series(BUILD)})"
+    return f"sum(clamp_min({workers}, 1) or {answering})"
+
+
 def error_ratio(*matchers: str, by: tuple[str, ...] = (), window: str = STEP) -> str:
     """Share of spans that ended with an error; 0 where none did."""
     errors = total(rate(series(DURATIONS, *matchers, f'{RESULT}="error"'), window), *by)
@@ -135,3 +149,8 @@ def steepest(selected: str, *by: str) -> Query:
 def by_process(metric: str) -> Query:
     """A line for each of the processes whose gauge is highest."""
     return Query(largest(series(metric), INSTANCE), legend(INSTANCE))
+
+
+def by_worker(metric: str) -> Query:
+    """A line for each worker whose gauge is highest; one a target where there are no workers."""
+    return Query(largest(series(metric), *EACH_WORKER), legend(*EACH_WORKER, between=" "))

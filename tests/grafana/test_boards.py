@@ -160,7 +160,7 @@ def test_metrics_and_labels_are_the_exporters() -> None:
         "job", "instance", "le", "object_classname", "caller_functionname", "caller_filename", "id",
         "parent_object_classname", "result", "exception", "from_classname", "from_functionname",
         "to_classname", "to_functionname", "metric", "version", "implementation", "generation",
-        "python", "collector", "title", "subtitle", "source", "target",
+        "python", "collector", "worker", "title", "subtitle", "source", "target",
         "object_props_topic", "parent_object_props_topic", "caller_props_topic", "$prop",
     }  # fmt: skip
     asked = {

@@ -5,6 +5,8 @@ import math
 import os
 import platform
 import re
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -12,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -380,6 +383,50 @@ def test_the_process_is_right(demo: Scraped) -> None:
     (memory,) = demo.asked("Process: Memory").values()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     assert memory == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.3)
+
+
+WORKER = """
+import sys
+from hypertrace import Tracer, set_trace_function
+from hypertrace.metrics import Metrics
+
+set_trace_function(Metrics(workers=sys.argv[1]))
+Tracer("Library").trace()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["in memory", "shared"])
+def test_the_process_is_right_with_and_without_workers(
+    start_prometheus: Callable[[int], Prometheus], tmp_path: Path, shared: bool
+) -> None:
+    """Each panel has a line for each worker, or one for the process that counts for itself."""
+    counts = str(tmp_path / "counts")
+    command = [sys.executable, "-c", WORKER, counts]
+    with ExitStack() as stack:
+        for _ in range(2 if shared else 0):
+            options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            worker = stack.enter_context(subprocess.Popen(command, **options))  # type: ignore[call-overload]
+            assert worker.stdout.readline()
+        exporter = stack.enter_context(PrometheusExporter(0, workers=counts if shared else False))
+        assert exporter.port
+        instance = f"127.0.0.1:{exporter.port}"
+        prometheus, started = start_prometheus(exporter.port), time.time()
+        for _ in range(3):
+            prometheus.wait_for_scrape("hypertrace")
+        asked = Scraped(prometheus, exporter, started, time.time())
+    labels = ("instance", "worker")
+    lines = {f"{instance}.{number}" for number in ("12" if shared else [""])}
+    for panel in ("CPU", "Memory", "Address space", "Open files", "Threads"):
+        assert set(asked.asked(f"Process: {panel}", *labels)) == lines, panel
+    assert asked.asked("Process: Restarts") == {"": 0}
+    assert len(asked.asked("Process: File limit used")) == 1
+    assert set(asked.asked("Process: Collections", "generation")) == {"0", "1", "2"}
+    assert asked.asked("Process: Workers", "instance") == ({instance: 2} if shared else {})
+    ended = asked.asked("Process: Workers that ended", "instance")
+    assert ended == ({instance: 0} if shared else {})
+    assert asked.asked("Overview: Processes") == {"": 2 if shared else 1}
 
 
 def test_the_exporter_health_is_right(demo: Scraped) -> None:

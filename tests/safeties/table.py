@@ -41,6 +41,7 @@ class Safety(NamedTuple):
 
 CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
+SHARED = "hypertrace/metrics/shared/"
 PUSH = "hypertrace/exporters/"
 EXPORTER = "hypertrace_prometheus/"
 
@@ -59,6 +60,10 @@ def _exporter(*names: str) -> tuple[str, ...]:
 
 def _metrics(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/metrics/test_{name}.py" for name in names)
+
+
+def _shared(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/metrics/shared/test_{name}.py" for name in names)
 
 
 def _cli(*names: str) -> tuple[str, ...]:
@@ -1721,15 +1726,115 @@ PORT = (
     ),
 )
 
+WORKERS = (
+    Safety(
+        "workers: a child does not count the garbage of its parent",
+        SHARED + "garbage.py",
+        "_at_fork[:] = _statistics()",
+        "pass",
+        _shared("garbage"),
+    ),
+    Safety(
+        "workers: one function counts the garbage of all storages",
+        SHARED + "garbage.py",
+        "if _count not in gc.callbacks:",
+        "if True:",
+        _shared("garbage"),
+    ),
+    Safety(
+        "workers: the function goes with the last storage",
+        SHARED + "garbage.py",
+        "gc.callbacks.remove(_count)",
+        "pass",
+        _shared("garbage"),
+    ),
+    Safety(
+        "workers: the first cells are no series",
+        SHARED + "storage.py",
+        ", reserved=len(LAYOUT)",
+        "",
+        _shared("garbage"),
+    ),
+    Safety(
+        "workers: another process with the pid of a worker is not shown",
+        EXPORTER + "exposition/workers.py",
+        "int(fields[19]) != process.started",
+        "False",
+        _exposition("workers"),
+    ),
+    Safety(
+        "workers: one without a number is left out",
+        EXPORTER + "exposition/workers.py",
+        "if worker.number:",
+        "if True:",
+        _exposition("workers"),
+    ),
+    Safety(
+        "workers: what only serves is none of them",
+        EXPORTER + "exposition/workers.py",
+        "if not snapshot.living and self._shows_itself:",
+        "if not snapshot.living:",
+        _exposition("workers"),
+    ),
+    Safety(
+        "workers: a process that counts nothing is not shown beside them",
+        EXPORTER + "exposition/workers.py",
+        "if not snapshot.living and self._shows_itself:",
+        "if self._shows_itself:",
+        _exposition("workers"),
+    ),
+    Safety(
+        "workers: the page has them in place of one process",
+        EXPORTER + "exposition/collection.py",
+        "if self._left_out and family.name in self._left_out:",
+        "if False:",
+        _exposition("workers"),
+    ),
+    Safety(
+        "workers: to others a registry gives each metric once",
+        EXPORTER + "exposition/collector.py",
+        "return self._families(hidden=self._others)",
+        "return self._families()",
+        _exposition("workers"),
+    ),
+    Safety(
+        "workers: failures of a collection are on its page",
+        EXPORTER + "exposition/failures.py",
+        "viewed.get(one, 0) + since.get(one, 0)",
+        "viewed.get(one, 0)",
+        _exposition("failures"),
+    ),
+    Safety(
+        "workers: failures in the view are not counted again",
+        EXPORTER + "exposition/failures.py",
+        "one.cell.value - before.get(one, 0)",
+        "one.cell.value",
+        _exposition("failures"),
+    ),
+    Safety(
+        "workers: metrics of prometheus_client are of all processes",
+        EXPORTER + "exposition/multiprocess.py",
+        "        yield _METRICS",
+        "        pass",
+        _exposition("multiprocess"),
+    ),
+    Safety(
+        "workers: metrics of all processes are there once",
+        EXPORTER + "exposition/multiprocess.py",
+        "if _is_metric(one):",
+        "if _is_metric(one) and not others.append(one):",
+        _exposition("multiprocess"),
+    ),
+    Safety(
+        "workers: the application's own collector of all processes is not doubled",
+        EXPORTER + "exposition/multiprocess.py",
+        "any(type(one) is MultiProcessCollector for one in others)",
+        "False",
+        _exposition("multiprocess"),
+    ),
+)
+
 SAFETIES = (
-    APPLICATION
-    + COUNTING
-    + PROCESSES
-    + BOUNDED
-    + SCRAPES
-    + SERVER
-    + PORT
-    + COMMAND
-    + PUSHING
-    + COMPILED
+    *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
+    *(PUSHING + COMPILED + WORKERS),
 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hypertrace import rate_limit
+from hypertrace.metrics import Metrics
 from hypertrace_prometheus.exposition.failures import FAILED, Failures
 
 from ..running import in_threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ERROR = RuntimeError("the pool is closed")
 
@@ -166,3 +170,19 @@ def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> No
     finally:
         logger.removeHandler(handler)
     assert counts(counted) == {NAME: 1}
+
+
+@pytest.mark.parametrize("workers", [False, True], ids=["in memory", "shared"])
+def test_failures_are_those_of_a_view_and_of_this_process_since(
+    tmp_path: Path, workers: bool
+) -> None:
+    """A page that is made from one view has the failures of its own collection, each once."""
+    metrics = Metrics(workers=str(tmp_path / "counts") if workers else False)
+    counted = Failures(metrics.storage)
+    counted.count(Pool(), ERROR)
+    read = counted.after(metrics.storage.view(None))
+    assert dict(read().points) == {(NAME,): 1}
+    counted.count(Pool(), ERROR)
+    counted.count({}, ERROR)
+    assert dict(read().points) == {(NAME,): 2, ("builtins.dict",): 1}
+    assert counts(counted) == {NAME: 2, "builtins.dict": 1}

@@ -82,8 +82,8 @@ def test_each_worker_is_shown_with_its_number(tmp_path: Path) -> None:
     program = """
 one, other = start(), start()
 for name in (
-    "process_start_time_seconds", "process_max_fds", "process_open_fds", "process_cpu_seconds_total",
-    "process_virtual_memory_bytes", "process_resident_memory_bytes",
+    "process_start_time_seconds", "process_max_fds", "process_open_fds",
+    "process_cpu_seconds_total", "process_virtual_memory_bytes", "process_resident_memory_bytes",
 ):
     theirs = []
     for child in (one, other):
