@@ -7,6 +7,7 @@ the number afterwards belongs to the application: it must be neither written nor
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 
@@ -30,7 +31,7 @@ class OpenFile:
         self.path = path
         self._flags = flags | getattr(os, "O_CLOEXEC", 0)
         self._number = os.open(path, self._flags, 0o600)
-        self._identity: tuple[int, int] | None = _identity(self._number)
+        self._identity: tuple[int, int, int] | None = _identity(self._number)
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +69,8 @@ class OpenFile:
         self._number = number
 
 
-def _identity(number: int) -> tuple[int, int]:
+def _identity(number: int) -> tuple[int, int, int]:
+    """Return which file a descriptor is of, and how it was opened: a process may have several."""
     status = os.fstat(number)
-    return status.st_dev, status.st_ino
+    mode = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+    return status.st_dev, status.st_ino, mode

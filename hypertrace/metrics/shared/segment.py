@@ -13,9 +13,10 @@ import mmap
 import os
 import secrets
 import struct
+import sys
 from bisect import bisect_left
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypertrace.metrics.aggregations import duration
 from hypertrace.segments import CompiledSegment
@@ -38,6 +39,9 @@ _VERSION = 1
 _CELL = 8
 _CHUNK = 16_384
 """Bytes by which a file grows."""
+
+_TRACKS_NOTHING: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+_kept: list[memoryview] = []
 
 
 class MappedCell:
@@ -169,6 +173,7 @@ class Segment:
             size = -(-cells * _CELL // _CHUNK) * _CHUNK
             if not self.is_lost:
                 # A hole in a mapping would end the process when the file system is full.
+                self._keep_mapping()
                 _allocate(self._file.number, HEAD_SIZE + size)
             self._extend(size)
 
@@ -221,6 +226,7 @@ class Segment:
         try:
             fcntl.flock(self._lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
+            self._keep_mapping()
             self._make_file(len(self.counts) * _CELL)
         except BlockingIOError:  # another process just looks: the next call tries again
             os.close(self._lock.number)
@@ -232,6 +238,7 @@ class Segment:
             OSError: the file cannot be made; the old one is kept.
         """
         old = self._file, self._lock
+        self._keep_mapping()
         self._directory = directory
         self._make_file(len(self.counts) * _CELL, copied=True)
         for file in old:
@@ -253,8 +260,17 @@ class Segment:
             self._close_files()
 
     def _close_files(self) -> None:
+        self._keep_mapping()
         self._lock.close()
         self._file.close()
+
+    def _keep_mapping(self) -> None:
+        """Keep a mapping for ever if the application closed its descriptor; before each new one.
+
+        Before Python 3.13, a mapping that is freed closes whatever has the number then.
+        """
+        if not _TRACKS_NOTHING and not self._file.is_open:
+            _kept.append(self.counts)
 
     def _make_file(self, size: int, *, copied: bool = False) -> None:
         self.pid = os.getpid()
@@ -279,6 +295,7 @@ class Segment:
         file.path = lock.path = path
         self.name, self._file, self._lock = name, file, lock
         self._map(size, self.counts if copied else None)
+        self.is_lost = False
 
     def _map(self, size: int, copied: memoryview | None) -> None:
         """Map so many bytes of cells of a new file, with the counts of other cells or with none."""
@@ -310,7 +327,7 @@ class Segment:
     def _mapped(self, size: int) -> tuple[memoryview, memoryview[float]]:
         cells = memoryview(b"")
         if size:
-            mapped = mmap.mmap(self._file.number, HEAD_SIZE + size)
+            mapped = mmap.mmap(self._file.number, HEAD_SIZE + size, **_TRACKS_NOTHING)
             cells = memoryview(mapped)[HEAD_SIZE:]
         return cells.cast("Q"), cells.cast("d")
 
