@@ -66,6 +66,8 @@ class Snapshot(NamedTuple):
 
     dead: Dead
     workers: Sequence[Worker]
+    has_folded_files: bool = False
+    """Whether the process that folded them was killed before it removed all files."""
 
     @classmethod
     def nothing(cls) -> Snapshot:
@@ -98,7 +100,8 @@ def take(directory: str, layout_of: LayoutOf) -> Snapshot:
         with ExitStack() as stack:
             dead = _read_dead(directory)
             files: dict[str, int] = {}
-            for name in _names(directory):
+            names = _names(directory)
+            for name in names:
                 if name not in dead.names and (file := _opened(directory, name)) is not None:
                     stack.callback(os.close, file)
                     files[name] = file
@@ -106,7 +109,8 @@ def take(directory: str, layout_of: LayoutOf) -> Snapshot:
                 workers = [_read(name, file) for name, file in files.items()]
                 found = sorted(filter(None, workers), key=_order)
                 layout = layout_of()
-                return Snapshot(dead, [_settled(one, files[one.name], layout) for one in found])
+                settled = [_settled(one, files[one.name], layout) for one in found]
+                return Snapshot(dead, settled, not dead.names.isdisjoint(names))
     raise OSError(f"the files of {directory} change faster than they can be read")
 
 

@@ -205,7 +205,8 @@ class SharedStorage:
             OSError: they cannot be read.
         """
         snapshot = take(self.directory.path, self._layout_of_all)
-        if any(not (one.is_alive and one.number) for one in snapshot.workers) and self.fold():
+        is_due = any(not (one.is_alive and one.number) for one in snapshot.workers)
+        if (is_due or snapshot.has_folded_files) and self.fold():
             snapshot = take(self.directory.path, self._layout_of_all)
         self._dead = snapshot.dead
         return snapshot

@@ -125,9 +125,7 @@ def test_a_record_may_be_longer_than_what_is_read_at_once(
     assert reader.applied == [["short"], ["long" * 100], ["last"]]
 
 
-def test_a_record_without_room_is_an_error(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_without_room_is_an_error(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that was written in part is ENOSPC, and has no effect later."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,7 +275,11 @@ def test_a_cell_is_written_on_one_line_without_a_call(method: Any) -> None:
     """Trace functions of `sys.settrace` run between lines; other threads at calls and jumps."""
     lines, line = [], 0
     for each in dis.get_instructions(method):
-        line = each.starts_line if type(each.starts_line) is int else getattr(each, "line_number", line)  # noqa: E501
+        line = (
+            each.starts_line
+            if type(each.starts_line) is int
+            else getattr(each, "line_number", line)
+        )
         lines.append((line or 0, each.opname))
     stores = [number for number, name in lines if name == "STORE_SUBSCR"]
     assert len(stores) == STEPS[method]

@@ -177,7 +177,10 @@ def test_living_and_dead_are_added_up(files: Files) -> None:
     files.add(".w-3-c", is_alive=True)
     files.add("other")
     found = take(files.path, _layout)
-    assert [(one.name, one.is_alive) for one in found.workers] == [("w-1-a", True), ("w-2-b", False)]
+    assert [(one.name, one.is_alive) for one in found.workers] == [
+        ("w-1-a", True),
+        ("w-2-b", False),
+    ]
     assert [one.name for one in found.living] == ["w-1-a"]
     assert files.total() == (2, 1.0, 0.0, 2, 4.0, 4.0, 0, 2, 14)
 
