@@ -102,7 +102,9 @@ class SharedCalls(Calls):
         """Return the spans, which get cells if they have none."""
         placed = self.spans if self.at < 0 else self._room.place_spans(self)
         if not isinstance(placed, SharedSpans):
-            return super().spans_in(bounds)
+            spans = super().spans_in(bounds)
+            self._room.keep_in_memory(spans)
+            return spans
         placed.open(bounds)
         return placed
 
@@ -147,6 +149,8 @@ class SharedSpans(Spans):
         if histogram is None:
             placed = self._room.place_result(self, result, self._bounds)
             histogram = placed or self.results.setdefault(result, self._histogram(result))
+            if placed is None:
+                self._room.keep_in_memory(histogram)
         if isinstance(histogram, SharedHistogram):
             histogram.open(self._room)
         return histogram
@@ -154,6 +158,11 @@ class SharedSpans(Spans):
     def end(self, result: str, seconds: float) -> None:
         """Record the end of a span."""
         self.result(result).add(seconds)
+
+    def reset(self) -> None:
+        """Start without spans again, in a forked child that has one thread."""
+        if self.started is not None:
+            super().reset()
 
 
 class SharedHistogram(Histogram):
@@ -185,6 +194,7 @@ class SharedHistogram(Histogram):
             if mapped is None:
                 self._counts = [0] * (len(self.bounds) + 1)
                 self._sum = 0.0
+                room.keep_in_memory(self)
             self.buffer = [] if mapped is None else mapped
 
     @property
@@ -198,6 +208,11 @@ class SharedHistogram(Histogram):
             super().add(seconds)
         else:
             self.buffer.append(seconds)
+
+    def reset(self) -> None:
+        """Start empty again, in a forked child that has one thread; its cells are empty."""
+        if self.is_in_memory:
+            super().reset()
 
     def fold(self) -> bool:
         """Move what is in memory into buckets."""

@@ -15,6 +15,8 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from .open_file import OpenFile
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -22,6 +24,7 @@ Record: TypeAlias = "list[Any]"
 
 FILE = "names"
 
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _ATTEMPTS = 5
 """A record that was torn by the end of another process takes the next one along."""
 _MOST_AT_ONCE = 1 << 20
@@ -61,8 +64,7 @@ class Journal:
             OSError: the file cannot be opened or made.
         """
         self.path: str = f"{directory}/{FILE}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        self._file = os.open(self.path, flags, 0o600)
+        self._file = OpenFile(self.path, _FLAGS)
         self._apply = apply
         self.place: Place = Place(cells=reserved)
 
@@ -75,7 +77,7 @@ class Journal:
         text = _text(record)
         line = _line(text)
         for _ in range(_ATTEMPTS):
-            written = os.write(self._file, line)
+            written = os.write(self._file.number, line)
             if written < len(line):  # the others see that it is torn
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
             if self.read(until=text):
@@ -95,11 +97,12 @@ class Journal:
             OSError: the file cannot be read.
         """
         found, place = False, self.place
-        while size := min(os.fstat(self._file).st_size - place.offset, _MOST_AT_ONCE):
-            if size < 0:  # it was truncated
-                break
-            data = os.pread(self._file, size, place.offset)
+        while (size := os.fstat(self._file.number).st_size - place.offset) > 0:
+            data = os.pread(self._file.number, min(size, _MOST_AT_ONCE), place.offset)
             end = data.rfind(b"\n") + 1
+            if not end and len(data) < size:  # a record that is longer
+                data = os.pread(self._file.number, size, place.offset)
+                end = data.rfind(b"\n") + 1
             if not end:  # a record that is being written, or was torn
                 break
             for text in _texts(data[:end]):
@@ -116,7 +119,7 @@ class Journal:
         Raises:
             OSError: the file cannot be made, or it has other records.
         """
-        records = os.pread(self._file, self.place.offset, 0)
+        records = os.pread(self._file.number, self.place.offset, 0)
         path = f"{directory}/{FILE}"
         copy = f"{directory}/.{FILE}-{os.getpid()}-{threading.get_ident()}"
         file = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -128,22 +131,24 @@ class Journal:
         finally:
             os.close(file)
             os.unlink(copy)
-        moved = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
-        if os.pread(moved, len(records), 0) != records:
-            os.close(moved)
+        moved = OpenFile(path, _FLAGS)
+        if os.pread(moved.number, len(records), 0) != records:
+            moved.close()
             raise OSError(errno.EEXIST, "other processes have begun to count there", path)
         old, self._file, self.path = self._file, moved, path
-        os.close(old)
+        old.close()
 
     @property
     def is_removed(self) -> bool:
         """Whether the file was removed."""
-        return os.fstat(self._file).st_nlink == 0
+        try:
+            return os.fstat(self._file.number).st_nlink == 0
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         """Close the file. What is read or appended later raises an `OSError`."""
-        file, self._file = self._file, -1
-        os.close(file)
+        self._file.close()
 
 
 def _text(record: Record) -> bytes:

@@ -13,13 +13,16 @@ import mmap
 import os
 import secrets
 import struct
+import sys
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import LONGEST, duration
 from hypertrace.segments import CompiledSegment
 
+from .open_file import OpenFile
 from .program import this_process
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ _VERSION = 1
 _CELL = 8
 _CHUNK = 16_384
 """Bytes by which a file grows."""
+
+_TRACKS_NOTHING: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+_kept: list[memoryview] = []
 
 
 class MappedNumber:
@@ -133,6 +139,7 @@ class Segment:
             OSError: the file cannot be made.
         """
         self._directory = directory
+        self.name = ""
         self.is_lost = False
         self.cells = 0
         self.counts = memoryview(b"").cast("Q")
@@ -149,8 +156,9 @@ class Segment:
             size = -(-cells * _CELL // _CHUNK) * _CHUNK
             if not self.is_lost:
                 # A hole in a mapping would end the process when the file system is full.
-                _allocate(self._file, HEAD_SIZE + size)
-            self._map(size)
+                self._keep_mapping()
+                _allocate(self._file.number, HEAD_SIZE + size)
+            self._extend(size)
 
     def cell(self, index: int) -> MappedCell:
         """Return a count."""
@@ -181,12 +189,30 @@ class Segment:
             self._map_private(bytes(len(self.counts) * _CELL))
             return
         size = len(self.counts) * _CELL
-        for file in (self._lock, self._file):  # else the parent's file would not look dead
-            os.close(file)
+        self._close_files()  # else the parent's file would not look dead
         try:
             self._make_file(size)
         except OSError:
             self._lose(bytes(size))
+
+    def keep_locked(self) -> None:
+        """Lock the file again if the application closed the descriptor that held the lock.
+
+        Others may have taken this process for dead meanwhile: then their sums have what it counted,
+        and it goes on from zero in a new file.
+
+        Raises:
+            OSError: that is not possible.
+        """
+        if self.is_lost or self._lock.is_open:
+            return
+        try:
+            fcntl.flock(self._lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            self._keep_mapping()
+            self._make_file(len(self.counts) * _CELL)
+        except BlockingIOError:  # another process just looks: the next call tries again
+            os.close(self._lock.number)
 
     def move(self, directory: str) -> None:
         """Go on in a file of another directory, with the same counts.
@@ -195,57 +221,98 @@ class Segment:
             OSError: the file cannot be made; the old one is kept.
         """
         old = self._file, self._lock
+        self._keep_mapping()
         self._directory = directory
         self._make_file(len(self.counts) * _CELL, copied=True)
         for file in old:
-            os.close(file)
+            file.close()
 
     def detach(self) -> None:
         """Go on in memory that no other process sees, with the same counts."""
         if not self.is_lost:
-            for file in (self._lock, self._file):
-                os.close(file)
+            self._close_files()
             self._lose(bytes(self.counts))
 
     def unlink(self) -> None:
         """Remove the file; the mapping stays."""
         os.unlink(f"{self._directory}/{self.name}")
 
+    def __del__(self) -> None:
+        """Close the files: what counted here is gone."""
+        with suppress(AttributeError):  # they were never made
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self._keep_mapping()
+        self._lock.close()
+        self._file.close()
+
+    def _keep_mapping(self) -> None:
+        """Keep a mapping for ever if the application closed its descriptor; before each new one.
+
+        Before Python 3.13, a mapping that is freed closes whatever has the number then.
+        """
+        if not _TRACKS_NOTHING and not self._file.is_open:
+            _kept.append(self.counts)
+
     def _make_file(self, size: int, *, copied: bool = False) -> None:
         self.pid = os.getpid()
-        self.name = f"w-{self.pid}-{secrets.token_hex(8)}"
-        path = f"{self._directory}/.{self.name}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        file = os.open(path, flags, 0o600)
+        name = f"w-{self.pid}-{secrets.token_hex(8)}"
+        path, hidden = f"{self._directory}/{name}", f"{self._directory}/.{name}"
+        file = OpenFile(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        lock = None
         try:
             # Not of the mapped descriptor: a mapping that a child inherits would keep the lock.
-            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _allocate(file, HEAD_SIZE + size)
-            os.pwrite(file, self._head(), 0)
-            os.rename(path, f"{self._directory}/{self.name}")
+            lock = OpenFile(hidden, os.O_RDONLY)
+            fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _allocate(file.number, HEAD_SIZE + size)
+            os.pwrite(file.number, self._head(), 0)
+            os.rename(hidden, path)
         except OSError:
-            os.close(file)
-            os.unlink(path)
+            file.close()
+            if lock is not None:
+                lock.close()
+            with suppress(OSError):
+                os.unlink(hidden)
             raise
-        self._file, self._lock = file, lock
+        file.path = lock.path = path
+        self.name, self._file, self._lock = name, file, lock
         self._map(size, self.counts if copied else None)
+        self.is_lost = False
 
-    def _map(self, size: int, copied: memoryview | None = None) -> None:
-        """Map so many bytes of cells; threads that use the mapping from before reach the same."""
-        if self.is_lost:
-            self._map_private(bytes(self.counts).ljust(size, b"\0"))
-            return
-        cells = memoryview(b"")
-        if size:
-            mapped = mmap.mmap(self._file, HEAD_SIZE + size)
-            cells = memoryview(mapped)[HEAD_SIZE:]
-        counts, numbers = cells.cast("Q"), cells.cast("d")
+    def _map(self, size: int, copied: memoryview | None) -> None:
+        """Map so many bytes of cells of a new file, with the counts of other cells or with none."""
+        counts, numbers = self._mapped(size)
+        cells = len(counts)
         if copied is not None:
-            counts[: len(copied)] = copied; self.counts = counts; self.numbers = numbers  # noqa: E702  # fmt: skip
+            length = slice(len(copied))
+            counts[length] = copied; self.counts = counts; self.numbers = numbers  # noqa: E702  # fmt: skip
         else:
             self.counts, self.numbers = counts, numbers
-        self.cells = len(counts)
+        self.cells = cells
+
+    def _extend(self, size: int) -> None:
+        """Map so many bytes; threads that use the mapping from before reach the same cells."""
+        if self.is_lost:
+            cells = memoryview(bytearray(size))
+            counts, numbers = cells.cast("Q"), cells.cast("d")
+        else:
+            counts, numbers = self._mapped(size)
+        length, more, is_lost = slice(self.cells), len(counts), self.is_lost
+        # No call from here on: no other thread comes in between, which may have mapped more.
+        if more > self.cells:
+            if is_lost:
+                counts[length] = self.counts
+            self.counts = counts
+            self.numbers = numbers
+            self.cells = more
+
+    def _mapped(self, size: int) -> tuple[memoryview, memoryview[float]]:
+        cells = memoryview(b"")
+        if size:
+            mapped = mmap.mmap(self._file.number, HEAD_SIZE + size, **_TRACKS_NOTHING)
+            cells = memoryview(mapped)[HEAD_SIZE:]
+        return cells.cast("Q"), cells.cast("d")
 
     def _map_private(self, data: bytes) -> None:
         cells = memoryview(bytearray(data))
@@ -254,6 +321,7 @@ class Segment:
 
     def _lose(self, data: bytes) -> None:
         self.is_lost = True
+        self.name = ""
         self._map_private(data)
 
     def _head(self) -> bytes:

@@ -66,6 +66,8 @@ class Snapshot(NamedTuple):
 
     dead: Dead
     workers: Sequence[Worker]
+    has_folded_files: bool = False
+    """Whether the process that folded them was killed before it removed all files."""
 
     @classmethod
     def nothing(cls) -> Snapshot:
@@ -101,17 +103,19 @@ def take(directory: str, layout_of: LayoutOf) -> Snapshot:
     """
     for _ in range(_ATTEMPTS):
         with ExitStack() as stack:
-            dead, identity = _read_dead(directory)
+            dead = _read_dead(directory)
             files: dict[str, int] = {}
-            for name in _names(directory):
+            names = _names(directory)
+            for name in names:
                 if name not in dead.names and (file := _opened(directory, name)) is not None:
                     stack.callback(os.close, file)
                     files[name] = file
-            if _identity(directory) == identity:
+            if _folded(directory) == dead.folded:
                 workers = [_read(name, file) for name, file in files.items()]
                 found = sorted(filter(None, workers), key=_order)
                 layout = layout_of()
-                return Snapshot(dead, [_settled(one, files[one.name], layout) for one in found])
+                settled = [_settled(one, files[one.name], layout) for one in found]
+                return Snapshot(dead, settled, not dead.names.isdisjoint(names))
     raise OSError(f"the files of {directory} change faster than they can be read")
 
 
@@ -291,28 +295,37 @@ def _order(worker: Worker) -> tuple[int, int, str]:
     return worker.number or sys.maxsize, worker.pid, worker.name
 
 
-def _identity(directory: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(f"{directory}/{DEAD}")
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+def _folded(directory: str) -> int:
+    """Return how many workers were folded: it rises with each change of the sums."""
+    return _read_head(_read_file(f"{directory}/{DEAD}", _DEAD_HEAD.size))[0]
 
 
-def _read_dead(directory: str) -> tuple[Dead, tuple[int, int] | None]:
-    try:
-        file = os.open(f"{directory}/{DEAD}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return NOTHING, None
-    try:
-        status, data = os.fstat(file), _content(file)
-    finally:
-        os.close(file)
-    _, folded, cells, names = _DEAD_HEAD.unpack_from(data)
+def _read_dead(directory: str) -> Dead:
+    data = _read_file(f"{directory}/{DEAD}")
+    folded, cells, names = _read_head(data)
     start = _DEAD_HEAD.size
     listed = data[start + cells : start + cells + names].decode().split()
-    dead = Dead(folded, frozenset(listed), data[start : start + cells])
-    return dead, (status.st_ino, status.st_mtime_ns)
+    return Dead(folded, frozenset(listed), data[start : start + cells])
+
+
+def _read_head(data: bytes) -> tuple[int, int, int]:
+    """Return how many workers were folded, the bytes of their cells, and those of their names."""
+    if len(data) < _DEAD_HEAD.size:  # there is no file, or it was lost with the power
+        return 0, 0, 0
+    _, folded, cells, names = _DEAD_HEAD.unpack_from(data)
+    return folded, cells, names
+
+
+def _read_file(path: str, size: int | None = None) -> bytes:
+    """Return a file, or its first bytes; nothing if there is none."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return _content(file) if size is None else os.pread(file, size, 0)
+    finally:
+        os.close(file)
 
 
 def write_dead(directory: str, dead: Dead) -> None:
@@ -321,7 +334,7 @@ def write_dead(directory: str, dead: Dead) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    if _identity(directory) is None:
+    if not os.path.exists(f"{directory}/{DEAD}"):
         _write_dead(directory, dead)
 
 

@@ -89,7 +89,7 @@ class SharedStorage:
         self.directory: RunDirectory = directory
         self.layout: bytearray = bytearray(LAYOUT)
         self.in_memory: set[object] = set()
-        self._tables: list[SharedTable[Any]] = []
+        self._tables: dict[int, SharedTable[Any]] = {}
         self._own: list[SharedTable[Any]] = []
         self._segment: Segment | None = None
         self._segments: dict[int, Segment] = {}
@@ -121,7 +121,7 @@ class SharedStorage:
     @property
     def foreign_tables(self) -> list[SharedTable[Any]]:
         """The tables that other workers have, and this process does not."""
-        return [table for table in self._tables if table not in self._own]
+        return [table for table in self._tables.copy().values() if table not in self._own]
 
     def place(self, record: Record) -> bool:
         """Append a record and apply all up to it.
@@ -210,7 +210,8 @@ class SharedStorage:
             OSError: they cannot be read.
         """
         snapshot = take(self.directory.path, self._layout_of_all)
-        if any(not (one.is_alive and one.number) for one in snapshot.workers) and self.fold():
+        is_due = any(not (one.is_alive and one.number) for one in snapshot.workers)
+        if (is_due or snapshot.has_folded_files) and self.fold():
             snapshot = take(self.directory.path, self._layout_of_all)
         self._dead = snapshot.dead
         return snapshot
@@ -251,19 +252,15 @@ class SharedStorage:
 
     def renew(self) -> None:
         """Count from zero in a forked child."""
-        if self._is_closed:
-            return
         self._pid = os.getpid()
         self._moving = threading.Lock()
         if isinstance(self._segment, Segment):  # the compiled one has a hook in C
             self._segment.renew()
         for one in self.in_memory:
             one.reset()  # type: ignore[attr-defined]
-        keep_linked(self.directory)
-        with suppress(OSError):
-            names = os.listdir(self.directory.path)
-            if len(names) > _MANY:
-                self.fold()
+        if not self._is_closed:
+            keep_linked(self.directory)
+        self._fold_if_many()
 
     def is_own(self, worker: Worker) -> bool:
         """Whether a worker is this process."""
@@ -281,6 +278,9 @@ class SharedStorage:
             finally:
                 self._moving.release()
         segment = self._segment
+        if isinstance(segment, Segment):
+            with suppress(OSError):
+                segment.keep_locked()
         if segment is not None and segment.is_lost:
             self._warn_of_memory(OSError("no file could be made after a fork"))
 
@@ -314,6 +314,7 @@ class SharedStorage:
                 segment = self._segment = self._segments.setdefault(0, made)
                 if segment is not made:  # another thread was faster
                     made.unlink()
+                self._fold_if_many()
             segment.grow(cells)
         except OSError as error:
             self._warn_of_memory(error)
@@ -321,6 +322,12 @@ class SharedStorage:
         if not self._is_closed and self._not_counting.acquire(blocking=False):  # never released
             self._garbage = GarbageCounter(segment)
         return segment
+
+    def _fold_if_many(self) -> None:
+        """Bound the files also where no process reads."""
+        with suppress(OSError):
+            if not self._is_closed and len(os.listdir(self.directory.path)) > _MANY:
+                self.fold()
 
     def _layout_of_all(self) -> bytes:
         self._journal.read()
@@ -354,12 +361,10 @@ class SharedStorage:
 
     def _apply_table(self, place: Place, record: Record) -> Place:
         number = len(place.held)
-        for table in self._tables[:number]:
-            if table.record == record:
-                return place
-        if number == len(self._tables):
-            self._tables.append(self._table_of(record))
-        self._tables[number].number = number
+        if any(self._tables[known].record == record for known in range(number)):
+            return place
+        # Of several threads that get here, all take the same.
+        self._tables.setdefault(number, self._table_of(record)).number = number
         return place._replace(held=(*place.held, 0))
 
     def _table_of(self, record: Record) -> SharedTable[Any]:

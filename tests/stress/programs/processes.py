@@ -1,5 +1,6 @@
 """Risks between processes, and at the end of one."""
 
+import gc
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hypertrace import set_trace_function
+from hypertrace import clear_trace_function, set_trace_function
 from hypertrace_prometheus import PrometheusExporter
 
 from .tools import (
@@ -81,6 +82,7 @@ def forks(times: int, *, server: bool) -> dict[str, Any]:
     return {
         "hung": ends.count(-signal.SIGALRM),
         "wrong": sum(end not in {0, -signal.SIGALRM} for end in ends),
+        # What the children counted is in the sums of all.
         "missing": 3 * sum(map(next, made)) + 2 * OWN * times - total,
     }
 
@@ -257,6 +259,9 @@ def restarts(times: int) -> dict[str, Any]:
                 except (ValueError, OSError):
                     continue
                 answers.add((0, False))
+    del exporter
+    clear_trace_function()  # the files of an exporter go with the last recorder that counts there
+    gc.collect()
     left = (
         threads_at_rest() - before[0],
         sockets() - before[1],
