@@ -259,7 +259,6 @@ def restarts(times: int) -> dict[str, Any]:
                 except (ValueError, OSError):
                     continue
                 answers.add((0, False))
-    del exporter
     clear_trace_function()  # the files of an exporter go with the last recorder that counts there
     gc.collect()
     left = (

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,7 +40,7 @@ def _metrics(folder: str, **options: Any) -> Metrics:
 
 def _event(name: str = "connect", peer: str | None = None, *, span: bool = False) -> Any:
     caller = Caller(name, "swarm.py", "swarm", 1, 1, {} if peer is None else {"peer": peer})
-    traced = TracedObject("Swarm", {}, None)
+    traced = TracedObject("Swarm", 0, None)
     if span:
         return SpanEvent(None, traced, None, caller, SECONDS)
     return TraceEvent(None, traced, None, caller)
@@ -80,7 +81,7 @@ def _forked(work: Callable[[], object]) -> int:
     try:
         work()
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- the child ends here
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
@@ -188,10 +189,10 @@ def folders(times: int) -> dict[str, Any]:
         for number in range(times):
             for step in KILLED_AT:
                 for counted in (1, 2, 3):
-                    child = _forked(lambda counted=counted: _count(metrics, counted))
+                    child = _forked(partial(_count, metrics, counted))
                     assert os.waitpid(child, 0)[1] == 0
                     expected += counted
-                child = _forked(lambda step=step: _fold_and_end(folder, step))
+                child = _forked(partial(_fold_and_end, folder, step))
                 _, status = os.waitpid(child, 0)
                 assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, step
                 totals = [_peeked(folder), _total(metrics), _total(metrics)]
@@ -244,9 +245,9 @@ def _fold_and_end(folder: str, step: str) -> None:
     elif step == "before the renaming":
         os.rename = killed  # type: ignore[assignment]
     elif step == "after the renaming":
-        os.rename = one_step_later(os.rename)  # type: ignore[assignment]
+        os.rename = one_step_later(os.rename)
     else:
-        os.unlink = one_step_later(os.unlink)  # type: ignore[assignment]
+        os.unlink = one_step_later(os.unlink)
     snapshots.fold(folder, storage._layout_of_all)
 
 
@@ -429,7 +430,7 @@ def limits(workers: int, wanted: int, limit: int) -> dict[str, Any]:
             os.write(answers, struct.pack("<Q", len(seen)))
 
         asked, answers = os.pipe()
-        pool = [_forked(lambda number=number: work(number)) for number in range(workers)]
+        pool = [_forked(partial(work, number)) for number in range(workers)]
         os.write(writing, b"x" * workers)
         ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in pool]
         seen = {*struct.unpack(f"<{workers}Q", os.read(asked, workers * 8))}

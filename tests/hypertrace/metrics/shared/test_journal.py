@@ -1,4 +1,4 @@
-"""Journal: records of several processes in one order, torn ones, and descriptors that are closed."""
+"""Journal: records of several processes in one order, torn ones, closed descriptors."""
 
 from __future__ import annotations
 
@@ -189,6 +189,7 @@ def test_processes_agree(tmp_path: Path, reader: Reader) -> None:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     said = {process.communicate(timeout=60)[0] for process in processes}

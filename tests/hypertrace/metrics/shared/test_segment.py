@@ -1,4 +1,4 @@
-"""Segments in pure Python: cells in a mapped file, forks, full disks, descriptors that are closed."""
+"""Segments in pure Python: cells in a mapped file, forks, full disks, closed descriptors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.shared import segment as module
 from hypertrace.metrics.shared.segment import (
     HEAD_SIZE,
-    MappedCell,
     MappedHistogram,
     MappedNumber,
     Segment,
@@ -247,9 +247,9 @@ def test_durations_are_counted_as_by_a_histogram_in_memory(tmp_path: Path) -> No
     shared = segment.histogram(0, BOUNDS)
     for value in VALUES:
         memory = Histogram(((), ()), BOUNDS)
-        memory.add(value)  # type: ignore[arg-type]
+        memory.add(value)
         before, seconds = shared.value
-        shared.append(value)  # type: ignore[arg-type]
+        shared.append(value)
         counts, total = shared.value
         added = tuple(a - b for a, b in zip(counts, before, strict=True))
         assert added == memory.value.counts, value
@@ -459,7 +459,7 @@ assert segment.data() == before
 
 
 def test_a_program_that_closes_all_descriptors_keeps_its_file(tmp_path: Path) -> None:
-    """It locks its file again at the next occasion, grows, and its children count for themselves."""
+    """It locks its file again at the next occasion, and its children count for themselves."""
     program = """
 cell = segment.cell(0)
 os.closerange(3, 200)
