@@ -63,7 +63,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for program in programs:
-        program.stop()
+        program.stop(3)  # some servers miss a signal
 
 
 @pytest.fixture
