@@ -728,6 +728,7 @@ segment_detach(PyObject *object, PyObject *Py_UNUSED(ignored))
         if (status == 0)
             memcpy(self->base, PyBytes_AS_STRING(values), (size_t)PyBytes_GET_SIZE(values));
         close_own(&self->file);
+        close_own(&self->directory);
         self->name[0] = 0;
     }
     self->where = DETACHED;

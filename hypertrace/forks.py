@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import get_native_id
 from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
 
 _MOMENT = 0.0001
 _MOST_MOMENTS = 1_000
@@ -37,12 +38,12 @@ def around_fork(
         )
 
 
-def wait_for_system(thread: threading.Thread) -> None:
+def wait_for_system(thread: Thread) -> None:
     """Wait until the system counts a thread no more that has ended, which takes Linux a moment.
 
     A fork in that moment would make Python warn of a fork with threads.
     """
-    if thread.native_id == threading.get_native_id():  # a greenlet
+    if thread.native_id == get_native_id():  # a greenlet
         return
     task = f"/proc/self/task/{thread.native_id}"
     for _ in range(_MOST_MOMENTS):

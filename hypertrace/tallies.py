@@ -48,10 +48,10 @@ class Tally:
         self._cell = Cell()
 
 
-swallowed = Tally()
+swallowed: Tally = Tally()
 """Errors raised while tracing, and swallowed."""
 
-dropped = Tally()
+dropped: Tally = Tally()
 """Events that were dropped because tracing itself caused them."""
 
 

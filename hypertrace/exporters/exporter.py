@@ -28,7 +28,7 @@ class Exporter:
         Args:
             metrics: what to read; None makes one.
             counting: arguments of `Metrics` for the one that is made.
-            name: tells it apart from others in its process, see `Metrics`.
+            name: distinguishes it from others in its process, see `Metrics`.
 
         Raises:
             TypeError: `metrics` is no `Metrics`, or `counting` has an argument that `Metrics` does
@@ -71,7 +71,7 @@ class Exporter:
     def stop(self) -> None:
         """Export no more, and free what the exporter uses. May be called more than once.
 
-        The files of its own metrics are freed, too; metrics that it was given stay as they are.
+        Metrics that it has made are closed, too; metrics that it was given go on.
         """
         if self._owns_metrics:
             self._metrics.close()

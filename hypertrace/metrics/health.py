@@ -25,6 +25,7 @@ from .series import Series
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hypertrace import Cell
     from hypertrace.tallies import Tally
 
     from .declarations import Declaration
@@ -96,6 +97,7 @@ class _Errors:
         self._table = storage.table(declaration, 1, ((), ()), Count)
         self._is_shared = storage.is_shared
         if self._is_shared:
+            self._cell: Cell | None = None
             tally.follow(self._count)
 
     def read(self, view: View) -> Family:
@@ -109,4 +111,6 @@ class _Errors:
 
     def _count(self) -> None:
         # The series is made when the first error comes: a process that only reads is no worker.
-        self._table.get(_PROCESS.key, _NOWHERE).cell.increment()
+        if self._cell is None:
+            self._cell = self._table.get(_PROCESS.key, _NOWHERE).cell
+        self._cell.increment()

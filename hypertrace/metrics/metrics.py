@@ -102,7 +102,7 @@ class Metrics:
                 gunicorn or `multiprocessing`; True among all processes of this user that run this
                 program; a path among all that name this directory. False keeps the counts in the
                 memory of this process. The environment variable `HYPERTRACE_WORKERS` wins.
-            name: tells several `Metrics` of one process apart, for sharing.
+            name: distinguishes several `Metrics` of one process, for sharing.
 
         Raises:
             ValueError: a name that Prometheus refuses, a prop that looks like a secret, two props

@@ -109,7 +109,7 @@ def test_the_command_needs_no_extra(wheel: zipfile.ZipFile, tmp_path: Path) -> N
         check=False,
     )
     assert (listing.returncode, listing.stderr) == (0, "")
-    assert listing.stdout.count(f"cannot run: hypertrace_prometheus needs more: {extra}\n") == 3
+    assert listing.stdout.count(f"cannot run: hypertrace_prometheus needs more: {extra}\n") == 4
     demo = subprocess.run([*alone, "demo"], capture_output=True, text=True, check=False)
     assert demo.returncode == 1
     assert demo.stdout == ""

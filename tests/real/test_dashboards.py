@@ -256,7 +256,8 @@ class Room(NamedTuple):
 def _room(exporter: PrometheusExporter) -> Room:
     edges = len(exporter.forwards_to.read().family(EDGES.name).series)
     lines = [line for line in exporter.metrics().splitlines() if not line.startswith("#")]
-    return Room(*_series_of_calls(exporter), edges, len(lines))
+    series, limit = _series_of_calls(exporter)
+    return Room(series, limit, edges, len(lines))
 
 
 def _booked(library: Library) -> Counter[tuple[str, str]]:
@@ -279,7 +280,7 @@ def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
         workload.start()
         prometheus = start_prometheus(exporter.port)
         prometheus.wait_for_scrape("hypertrace")
-        before, started = _booked(library), time.time()
+        before, started, room = _booked(library), time.time(), _room(exporter)
         for _ in range(WATCHED):
             Tracer(PECULIAR).trace()
             room = _room(exporter)

@@ -136,7 +136,7 @@ APPLICATION = (
     Safety(
         "what is swallowed is counted",
         CORE + "_failures.py",
-        "        _swallowed.increment()\n        _report(error, culprit)\n",
+        "        swallowed.increment()\n        _report(error, culprit)\n",
         "        _report(error, culprit)\n",
         _core("failures"),
     ),
@@ -199,7 +199,7 @@ APPLICATION = (
     Safety(
         "what is dropped is counted",
         CORE + "_guard.py",
-        "    _dropped.increment()\n",
+        "    dropped.increment()\n",
         "",
         _core("guard", "targets"),
     ),
@@ -1526,10 +1526,10 @@ PUSHING = (
         _push("push"),
     ),
     Safety(
-        "push: a child does not send what its parent counted",
-        PUSH + "push.py",
-        "previous=self.forwards_to.read()",
-        "previous=None",
+        "a forked child counts from zero in memory",
+        "hypertrace/metrics/storage.py",
+        "after_fork_in_child(_reset_all)\n",
+        "",
         _push("processes"),
     ),
     Safety(

@@ -57,6 +57,9 @@ class SharedCount(Count):
 
     __slots__ = ("at",)
 
+    at: int
+    cell: Cell
+
     def __init__(self, key: Key, at: int) -> None:
         """Know the cell, and make no object for it."""
         self.key = key
@@ -78,6 +81,10 @@ class SharedCalls(Calls):
 
     __slots__ = ("_room", "at")
 
+    at: int
+    cell: Cell
+    spans: Spans | None
+
     def __init__(self, key: Key, at: int, room: Room) -> None:
         """Know the cell, and make no object for it."""
         self.key = key
@@ -86,7 +93,10 @@ class SharedCalls(Calls):
         self.spans = None
         self._room = room
 
-    open = SharedCount.open
+    def open(self, room: Room) -> None:
+        """Make what this process counts with."""
+        if self.cell is None:
+            self.cell = _cell(self, self.at, room)
 
     def spans_in(self, bounds: tuple[float, ...]) -> Spans:
         """Return the spans, which get cells if they have none."""
@@ -105,6 +115,11 @@ class SharedSpans(Spans):
     """
 
     __slots__ = ("_room", "at", "calls")
+
+    at: int
+    calls: SharedCalls
+    results: dict[str, Histogram]
+    started: Cell
 
     def __init__(self, calls: SharedCalls, at: int, room: Room) -> None:
         """Know the cells, and make no objects for them."""
@@ -151,6 +166,9 @@ class SharedHistogram(Histogram):
     """
 
     __slots__ = ("at",)
+
+    at: int
+    buffer: list[float]
 
     def __init__(self, key: Key, bounds: tuple[float, ...], at: int) -> None:
         """Know the cells, and make no object for them."""

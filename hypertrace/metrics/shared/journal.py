@@ -57,11 +57,11 @@ class Journal:
         Raises:
             OSError: the file cannot be opened or made.
         """
-        self.path = f"{directory}/{FILE}"
+        self.path: str = f"{directory}/{FILE}"
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._file = os.open(self.path, flags, 0o600)
         self._apply = apply
-        self.place = Place()
+        self.place: Place = Place()
 
     def append(self, record: Record) -> None:
         """Write a record, and read up to it.
@@ -93,7 +93,7 @@ class Journal:
         """
         found, place = False, self.place
         while size := min(os.fstat(self._file).st_size - place.offset, _MOST_AT_ONCE):
-            if size < 0:  # somebody has truncated it
+            if size < 0:  # it was truncated
                 break
             data = os.pread(self._file, size, place.offset)
             end = data.rfind(b"\n") + 1
@@ -134,7 +134,7 @@ class Journal:
 
     @property
     def is_removed(self) -> bool:
-        """Whether somebody has removed the file."""
+        """Whether the file was removed."""
         return os.fstat(self._file).st_nlink == 0
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ def _text(record: Record) -> bytes:
 
 
 def _line(text: bytes) -> bytes:
-    """Return a record as it is written: a line of its own, whatever stands before it."""
+    """Return a record as it is written: a separate line, whatever stands before it."""
     return b"\n%08x%b\n" % (zlib.crc32(text), text)
 
 

@@ -17,16 +17,15 @@ import os
 import select
 import stat
 import struct
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hypertrace.forks import after_fork_in_child
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +70,9 @@ class Locks:
             OSError: the file cannot be opened, is no regular file, or its file system or this
                 system has no such locks, or no room.
         """
-        if fcntl is None:
+        if sys.platform == "win32":
             raise OSError(errno.ENOTSUP, "this system has no locks of parts of files")
-        self.path = os.path.join(directory, FILE_NAME)
+        self.path: str = os.path.join(directory, FILE_NAME)
         self._file: _LockFile | None = _opened(self.path)
 
     def another(self) -> Self:

@@ -103,7 +103,7 @@ class MappedHistogram:
         """Keep the buckets in cells of a segment."""
         self._segment = segment
         self._base = index
-        self.bounds = bounds
+        self.bounds: tuple[float, ...] = bounds
 
     def add(self, seconds: float) -> None:
         """Add one duration."""
@@ -136,9 +136,16 @@ class Segment:
         name: of the file in the run directory.
         pid: the process whose cells these are.
         cells: how many can be used.
-        is_lost: a forked child could not make a file of its own: it counts in memory that no other
-            process sees.
+        is_lost: a forked child could not make a file: it counts in memory that no other process
+            sees.
     """
+
+    counts: memoryview[int]
+    numbers: memoryview[float]
+    name: str
+    pid: int
+    cells: int
+    is_lost: bool
 
     def __init__(self, directory: str) -> None:
         """Make a file without cells.
@@ -191,7 +198,7 @@ class Segment:
         return self._head() + bytes(self.counts)
 
     def renew(self) -> None:
-        """Count in a file of its own, from zero, in a forked child."""
+        """Count in a new file, from zero, in a forked child."""
         if self.pid == os.getpid():
             return
         if self.is_lost:

@@ -68,7 +68,7 @@ class SharedStorage:
     """Keeps numbers in a file of this process, and reads those of all workers.
 
     The file is made when this process counts for the first time: a process that only reads is no
-    worker. A forked child has a file of its own, and so starts from zero. What there is no room for
+    worker. A forked child has another file, and so starts from zero. What there is no room for
     is counted in memory, which only this process sees; a warning says so once.
 
     Attributes:
@@ -85,8 +85,8 @@ class SharedStorage:
         Raises:
             OSError: its files cannot be opened or made.
         """
-        self.directory = directory
-        self.layout = bytearray()
+        self.directory: RunDirectory = directory
+        self.layout: bytearray = bytearray()
         self.in_memory: set[object] = set()
         self._tables: list[SharedTable[Any]] = []
         self._own: list[SharedTable[Any]] = []
@@ -234,7 +234,10 @@ class SharedStorage:
         """
         if not self._is_closed:
             self._is_closed = True
-            remove_if_last(self.directory, None if self._segment is None else self._segment.name)
+            segment = self._segment
+            is_gone = remove_if_last(self.directory, None if segment is None else segment.name)
+            if is_gone and segment is not None:
+                segment.detach()
             self._locks.close()
             self._fold_locks.close()
             self._journal.close()

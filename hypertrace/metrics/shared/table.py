@@ -67,7 +67,7 @@ class SharedTable(SeriesTable[C]):
         self.kind = CALLS if issubclass(kind, Calls) else COUNT
         self.number: int | None = None
         self._places = places
-        self.overflow_key = overflow_key(names)
+        self.overflow_key: Key = overflow_key(names)
         super().__init__(declaration, limit, names, self._unplaced)
         self._overflow = None
         self._made_overflow: dict[Key, C] = {}

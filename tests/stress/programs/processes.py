@@ -81,7 +81,7 @@ def forks(times: int, *, server: bool) -> dict[str, Any]:
     return {
         "hung": ends.count(-signal.SIGALRM),
         "wrong": sum(end not in {0, -signal.SIGALRM} for end in ends),
-        "missing": 3 * sum(map(next, made)) - total,
+        "missing": 3 * sum(map(next, made)) + 2 * OWN * times - total,
     }
 
 
@@ -251,7 +251,7 @@ def restarts(times: int) -> dict[str, Any]:
             port = exporter.port
             status, _, body = get(port)
             answers.add((status, list(counts(body.decode()).values()) == [1]))
-            for options in ({"registry": registry}, {"port": port}):
+            for options in ({"registry": registry}, {"port": port, "strict_port": True}):
                 try:
                     PrometheusExporter(**options)
                 except (ValueError, OSError):

@@ -91,7 +91,7 @@ def busy_ports() -> dict[str, Any]:
 
     def start(name: str, host: str, port: int | None) -> None:
         try:
-            PrometheusExporter(port=port, host=host, collect_defaults=False)
+            PrometheusExporter(port=port, host=host, strict_port=True, collect_defaults=False)
         except BaseException as error:  # noqa: BLE001 -- SystemExit is what it looks for
             raised[name] = isinstance(error, OSError) and str(port) in str(error)
         swarm.connect()
