@@ -154,7 +154,7 @@ def test_two_users(start: Start, anyones_folder: Path) -> None:
 
 @pytest.mark.parametrize("shared", [False, True], ids=["apart", "shared"])
 def test_two_containers(start: Start, shared: bool) -> None:
-    """Programs in containers, each with separate pids, count apart, with one /dev/shm and with two."""
+    """Programs in two containers count apart, whether they share /dev/shm or not."""
     unshare = ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
     try:
         subprocess.run([*unshare, "true"], check=True, capture_output=True)
