@@ -63,7 +63,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for program in programs:
-        program.stop()
+        program.stop(3)  # some servers miss a signal
 
 
 @pytest.fixture
@@ -76,3 +76,17 @@ def serve(start: Start, free_port: Callable[[], int]) -> Serve:
         return Site(start(*filled, **environment), port)
 
     return serve
+
+
+@pytest.fixture
+def redis(
+    component: Callable[[str], str],
+    free_port: Callable[[], int],
+    start: Start,
+) -> str:
+    """Start a Redis, and give its URL."""
+    port = str(free_port())
+    program = component("redis-server")
+    server = start(program, "--port", port, "--bind", "127.0.0.1", "--save", "")
+    server.wait(lambda: "Ready to accept connections" in server.log)
+    return f"redis://127.0.0.1:{port}"

@@ -162,7 +162,7 @@ class Program:
     def __init__(
         self, command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]
     ) -> None:
-        """Start `command` in a session of its own, with `folder` for its log and its tally."""
+        """Start `command` in a new session, with `folder` for its log and its tally."""
         self.folder = folder
         self.tally = Tally(folder / "tally")
         self._log = folder / "log"

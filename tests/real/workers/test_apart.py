@@ -137,8 +137,8 @@ def test_two_users(start: Start, anyones_folder: Path) -> None:
         pytest.skip("only root can start a program of another user")
     apps = anyones_folder / "apps"
     shutil.copytree(APPS, apps, ignore=shutil.ignore_patterns("__pycache__"))
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    probe = [*nobody, sys.executable, "-c", "import hypertrace_prometheus"]
+    as_other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    probe = [*as_other, sys.executable, "-c", "import hypertrace_prometheus"]
     if subprocess.run(probe, cwd=anyones_folder, capture_output=True, check=False).returncode:
         pytest.skip(f"another user cannot run {sys.executable}, or import what it has installed")
     folder = {"FOLDER": str(anyones_folder), "TALLY": str(anyones_folder / "tally")}
@@ -147,14 +147,14 @@ def test_two_users(start: Start, anyones_folder: Path) -> None:
     program.folder = anyones_folder
     program.wait((anyones_folder / "tally").exists)
     (anyones_folder / "tally").chmod(0o666)
-    start(*nobody, *command, "5", **folder)
+    start(*as_other, *command, "5", **folder)
     program.wait(lambda: len((anyones_folder / "tally").read_text().splitlines()) == 16)
     assert _answers(program, 2) == _exactly(3, 5)
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["apart", "shared"])
 def test_two_containers(start: Start, shared: bool) -> None:
-    """Programs with pids of their own container count apart, with one /dev/shm and with two."""
+    """Programs in two containers count apart, whether they share /dev/shm or not."""
     unshare = ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
     try:
         subprocess.run([*unshare, "true"], check=True, capture_output=True)

@@ -14,7 +14,6 @@ from .programs import APPS, check_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .conftest import Start
 
@@ -28,12 +27,11 @@ def _celery(need: Any) -> None:
 
 
 @pytest.fixture
-def send(tmp_path: Path) -> Callable[[int], object]:
+def send(redis: str) -> Callable[[int], object]:
     """Give a function that sends so many tasks."""
-    (tmp_path / "queue").mkdir()
     return lambda number: subprocess.run(
         [sys.executable, APPS / "broker.py", str(number)],
-        env={**os.environ, "BROKER": str(tmp_path)},
+        env={**os.environ, "BROKER": redis},
         check=True,
     )
 
@@ -43,20 +41,20 @@ def test_the_page_has_the_sum(
     start: Start,
     send: Callable[[int], object],
     free_port: Callable[[], int],
-    tmp_path: Path,
+    redis: str,
     option: list[str],
 ) -> None:
     """The page shows what all processes have counted, those that ended or were killed included."""
     port = free_port()
-    program = start(*CELERY, *OPTIONS, *option, EXPORTER_PORT=str(port), BROKER=str(tmp_path))
+    program = start(*CELERY, *OPTIONS, *option, EXPORTER_PORT=str(port), BROKER=redis)
     tally = program.tally
     send(40)
     program.wait(lambda: tally.calls() == 40)
     assert len(tally.workers) > (6 if option else 1), program.log
     check_page(program, port)
-    killed = max(program.pids())
-    os.kill(killed, signal.SIGKILL)
-    program.wait(lambda: killed not in program.pids())
+    before = program.pids()
+    os.kill(max(before), signal.SIGKILL)
+    program.wait(lambda: len(now := program.pids()) == len(before) and now != before)
     send(20)
     program.wait(lambda: tally.calls() == 60)
     check_page(program, port)

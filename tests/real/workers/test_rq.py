@@ -14,26 +14,14 @@ import pytest
 from .programs import APPS, check_page, run_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .conftest import Start
 
 
-@pytest.fixture
-def redis(
-    need: Any,
-    component: Callable[[str], str],
-    free_port: Callable[[], int],
-    start: Start,
-) -> Iterator[str]:
-    """Start a Redis, and give its URL."""
+@pytest.fixture(autouse=True)
+def _rq(need: Any) -> None:
     need("rq")
-    port = str(free_port())
-    program = component("redis-server")
-    server = start(program, "--port", port, "--bind", "127.0.0.1", "--save", "")
-    server.wait(lambda: "Ready to accept connections" in server.log)
-    yield f"redis://127.0.0.1:{port}"
-    server.end()
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ def wait_for(name: str) -> None:
 def answer(name: object = None) -> None:
     """Write the page of this process when all are quiet, and stay until all may end."""
     wait_for("quiet")
-    written = FOLDER / f".{os.getpid()}"
+    name = os.getpid() if name is None else name  # a pid is unique in one container
+    written = FOLDER / f".{name}"
     written.write_text(f"# {exporter.url}\n{exporter.metrics()}")
-    written.rename(FOLDER / f"page-{os.getpid() if name is None else name}")
+    written.rename(FOLDER / f"page-{name}")
     wait_for("end")
