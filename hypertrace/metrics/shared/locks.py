@@ -36,6 +36,10 @@ FILE_NAME = "lock"
 _LEADER, _FOLDER, _PROBE = range(3)
 """Bytes of the file."""
 
+_FLAGS = os.O_RDWR | os.O_CREAT
+for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):  # Windows has none of them
+    _FLAGS |= getattr(os, _name, 0)
+
 _WIDTH = 320
 """Bytes of the address, with spaces behind it; a host name has at most 255."""
 
@@ -196,7 +200,8 @@ class Locks:
 class _LockFile:
     """An open lock file, in all processes that are forked from one."""
 
-    def __init__(self, descriptor: int, key: tuple[int, int]) -> None:
+    def __init__(self, path: str, descriptor: int, key: tuple[int, int]) -> None:
+        self.path = path
         self.descriptors = [descriptor]
         self.key = key
         self.users = 0
@@ -208,7 +213,28 @@ class _LockFile:
 
     @property
     def descriptor(self) -> int:
+        """The open file, opened again if the application closed it, as daemons do."""
+        if not self.is_own(self.descriptors[0]):
+            descriptor = os.open(self.path, _FLAGS & ~os.O_CREAT)
+            if not self.is_own(descriptor):
+                os.close(descriptor)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+            self.descriptors[0] = descriptor
+            if self.leaders and not self.lock(_LEADER):  # another process leads meanwhile
+                self.leaders.clear()
         return self.descriptors[0]
+
+    def is_own(self, descriptor: int) -> bool:
+        """Whether a descriptor is of this file: the application may use its number."""
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.key
+
+    def close(self) -> None:
+        for descriptor in filter(self.is_own, self.descriptors):
+            os.close(descriptor)
 
     def check(self) -> None:
         """Raise OSError if it is no regular file, or its file system has no locks or no room."""
@@ -250,14 +276,13 @@ class _Process:
             found = os.stat(path, follow_symlinks=False)
             if known := self.files.get((found.st_dev, found.st_ino)):
                 return known
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, _FLAGS, 0o600)
         found = os.fstat(descriptor)
         key = found.st_dev, found.st_ino
         if known := self.files.get(key):  # it was renamed to this path a moment ago
             known.descriptors.append(descriptor)  # closing it would take the locks
             return known
-        file = _LockFile(descriptor, key)
+        file = _LockFile(path, descriptor, key)
         try:
             file.check()
         except OSError:
@@ -271,8 +296,7 @@ class _Process:
         file.users -= 1
         if not file.users:
             del self.files[file.key]
-            for descriptor in file.descriptors:
-                os.close(descriptor)
+            file.close()
 
 
 _current = _Process({})

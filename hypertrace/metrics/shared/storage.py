@@ -199,6 +199,7 @@ class SharedStorage:
         try:
             with open(f"{self.directory.path}/sent-{mark}", "rb") as file:
                 data = file.read()
+            self._journal.read()  # else series of other workers would look new
         except OSError:
             return None
         return SharedView(data[: len(data) // _CELL * _CELL], b"", self, Snapshot.nothing())
