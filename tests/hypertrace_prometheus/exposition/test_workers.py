@@ -177,6 +177,7 @@ def test_a_registry_that_has_those_of_one_process(tmp_path: Path) -> None:
         Tracer("worker").trace()
         page, theirs = exporter.metrics(), generate_latest(REGISTRY).decode()
     assert set(families_of(page).values()) == set(families_of(theirs).values()) == {1}
+    assert 'collector="prometheus_client' not in page  # none of them has failed
     lines = [line for line in page.splitlines() if line.startswith(("process_", "python_gc_"))]
     assert lines
     assert [line for line in lines if 'worker="' not in line] == []
