@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypertrace import suppress_tracing
+from hypertrace.segments import CAN_SHARE
 
 from .shared.setting import checked_workers
 from .storage import MemoryStorage
@@ -40,6 +41,9 @@ def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_id
             "with it, and other processes could not follow; pass workers=False, or no object_ids"
         )
     if choice is False or object_ids:
+        return MemoryStorage()
+    if not CAN_SHARE:
+        _report("without a GIL, counts in files are exact only with the compiled core")
         return MemoryStorage()
     try:
         from .shared.storage import open_storage

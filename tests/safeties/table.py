@@ -136,7 +136,7 @@ APPLICATION = (
     Safety(
         "what is swallowed is counted",
         CORE + "_failures.py",
-        "        _swallowed.increment()\n        _report(error, culprit)\n",
+        "        swallowed.increment()\n        _report(error, culprit)\n",
         "        _report(error, culprit)\n",
         _core("failures"),
     ),
@@ -199,7 +199,7 @@ APPLICATION = (
     Safety(
         "what is dropped is counted",
         CORE + "_guard.py",
-        "    _dropped.increment()\n",
+        "    dropped.increment()\n",
         "",
         _core("guard", "targets"),
     ),
@@ -1527,9 +1527,9 @@ PUSHING = (
     ),
     Safety(
         "push: a child does not send what its parent counted",
-        PUSH + "push.py",
-        "previous=self.forwards_to.read()",
-        "previous=None",
+        METRICS + "storage.py",
+        "        storage.reset()\n",
+        "        pass\n",
         _push("processes"),
     ),
     Safety(
@@ -1721,6 +1721,285 @@ PORT = (
     ),
 )
 
+SHARED = METRICS + "shared/"
+
+
+def _shared(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/metrics/shared/test_{name}.py" for name in names)
+
+
+SHARING = (
+    Safety(
+        "workers: a child does not keep the lock of its parent's file",
+        SHARED + "segment.py",
+        "            fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            _alloc",
+        "            fcntl.flock(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            _alloc",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: a file stays locked when the application closes it",
+        SHARED + "segment.py",
+        "            fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            _alloc",
+        "            fcntl.lockf(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            _alloc",
+        _shared("segment"),
+    ),
+    Safety(
+        "locks: a forked child does not inherit the lead",
+        SHARED + "locks.py",
+        "fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)",
+        "fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "locks: two threads do not fold at once",
+        SHARED + "locks.py",
+        "        if not guard.acquire(blocking=False):\n",
+        "        if False:\n",
+        (SHARED_LOCKS,),
+    ),
+    Safety(
+        "locks: a descriptor that the application uses is not closed",
+        SHARED + "locks.py",
+        "for descriptor in filter(self.is_own, self.descriptors):",
+        "for descriptor in self.descriptors:",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: a fork by C is noticed by pure Python",
+        SHARED + "storage.py",
+        "        if self._pid != os.getpid():\n            self.renew()\n",
+        "",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: a full disk ends no process",
+        SHARED + "segment.py",
+        "        os.posix_fallocate(file, 0, size)\n",
+        "        os.ftruncate(file, size)\n",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: a removed directory is noticed",
+        SHARED + "storage.py",
+        "if self._journal.is_removed and self._moving.acquire(blocking=False):",
+        "if False:",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: without a directory counts are in memory",
+        METRICS + "sharing.py",
+        "    except OSError as error:\n        _report(str(error))\n"
+        "        return MemoryStorage()\n",
+        "    finally:\n        pass\n",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: equal pids have different files",
+        SHARED + "segment.py",
+        "secrets.token_hex(8)",
+        "'0' * 16",
+        _shared("segment", "storage"),
+    ),
+    Safety(
+        "workers: files of another user are no exception",
+        SHARED + "storage.py",
+        "            except OSError as error:\n                self._warn_of_reading(error)\n",
+        "            finally:\n                pass\n",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: a count is one step",
+        SHARED + "segment.py",
+        "        self._segment.counts[self._index] += 1\n",
+        "        value = self._segment.counts[self._index] + 1\n"
+        "        self._segment.counts[self._index] = value\n",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: a duration is one step",
+        SHARED + "segment.py",
+        "+ seconds; c[bucket] += 1; c[n] += 1  # noqa",
+        "+ seconds\n        c[bucket] += 1; c[n] += 1  # noqa",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: without a GIL pure Python does not share",
+        METRICS + "sharing.py",
+        "    if not CAN_SHARE:\n",
+        "    if False:\n",
+        _metrics("sharing"),
+    ),
+    Safety(
+        "workers: series of objects are not shared",
+        METRICS + "sharing.py",
+        '    if object_ids and choice not in {False, "auto"}:\n',
+        "    if False:\n",
+        _metrics("sharing"),
+    ),
+    Safety(
+        "workers: what has no room starts from zero in a child",
+        SHARED + "storage.py",
+        "            one.reset()  # type: ignore[attr-defined]\n",
+        "            pass\n",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: a file that cannot be made leaves nothing open",
+        SHARED + "segment.py",
+        "            if lock is not None:\n                lock.close()\n",
+        "",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: a thread that maps less takes nothing back",
+        SHARED + "segment.py",
+        "        if more > self.cells:\n            if is_lost:",
+        "        if True:\n            if is_lost:",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: a descriptor that the application uses is neither written nor closed",
+        SHARED + "open_file.py",
+        "            return _identity(self._number) == self._identity\n",
+        "            return _identity(self._number) is not None\n",
+        _shared("journal", "segment"),
+    ),
+    Safety(
+        "workers: a process whose lock was closed locks its file again",
+        SHARED + "storage.py",
+        "                segment.keep_locked()\n",
+        "                pass\n",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: a mapping that is freed closes no descriptor of the application",
+        SHARED + "segment.py",
+        "        if not _TRACKS_NOTHING and not self._file.is_open:\n",
+        "        if False:\n",
+        _shared("segment"),
+    ),
+    Safety(
+        "workers: a torn record has no effect",
+        SHARED + "journal.py",
+        'if text and line[:8] == b"%08x" % zlib.crc32(text):',
+        "if text:",
+        _shared("journal"),
+    ),
+    Safety(
+        "workers: a record starts a line, whatever was torn before it",
+        SHARED + "journal.py",
+        'return b"\\n%08x%b\\n"',
+        'return b"%08x%b\\n"',
+        _shared("journal"),
+    ),
+    Safety(
+        "workers: a record may be long",
+        SHARED + "journal.py",
+        "            if not end and len(data) < size:",
+        "            if False:",
+        _shared("journal"),
+    ),
+    Safety(
+        "workers: of two threads, one adds a table",
+        SHARED + "storage.py",
+        "self._tables.setdefault(number, self._table_of(record)).number = number",
+        "self._tables[len(self._tables)] = self._table_of(record)\n"
+        "        self._tables[number].number = number",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers: a worker that is folded while it is read is counted once",
+        SHARED + "snapshot.py",
+        "            if _folded(directory) == dead.folded:\n",
+        "            if True:\n",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "workers: what was folded and not removed is not counted twice",
+        SHARED + "snapshot.py",
+        "if name not in dead.names and (file",
+        "if (file",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "workers: what a killed folder left is removed",
+        SHARED + "storage.py",
+        "        if (is_due or snapshot.has_folded_files) and self.fold():\n",
+        "        if is_due and self.fold():\n",
+        ("stress/test_workers.py::test_a_folder_is_killed_at_each_step",),
+    ),
+    Safety(
+        "workers: a histogram that is being written is read whole",
+        SHARED + "snapshot.py",
+        "            if one == other or _is_whole(other):\n",
+        "            if True:\n",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "workers: files are bounded without a scrape",
+        SHARED + "storage.py",
+        "if not self._is_closed and len(os.listdir(self.directory.path)) > _MANY:",
+        "if False:",
+        ("stress/test_workers.py",),
+    ),
+    Safety(
+        "workers: unfinished files of living processes stay",
+        SHARED + "snapshot.py",
+        "if age > _YOUNG and not _is_locked(file):",
+        "if True:",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "workers: the next process that pushes knows what was sent",
+        SHARED + "storage.py",
+        "            self._journal.read()  # else series of other workers would look new\n",
+        "",
+        _shared("storage"),
+    ),
+    Safety(
+        "workers, compiled: a child does not keep the file of its parent",
+        CORE + "_segments.c",
+        "    close_own(&self->file);\n    self->name[0] = 0;\n",
+        "    self->name[0] = 0;\n",
+        _shared("compiled_segment"),
+    ),
+    Safety(
+        "workers, compiled: a fork by C counts for itself",
+        CORE + "_segments.c",
+        "if ((errno = pthread_atfork(NULL, NULL, after_fork_in_child)) != 0)",
+        "if ((errno = after_fork_in_child == NULL) != 0)",
+        _shared("compiled_segment"),
+    ),
+    Safety(
+        "workers, compiled: a full disk ends no process",
+        CORE + "_segments.c",
+        "        error = posix_fallocate(file, offset, size);\n",
+        "        error = ftruncate(file, offset + size) < 0 ? errno : 0;\n",
+        _shared("compiled_segment"),
+    ),
+    Safety(
+        "workers, compiled: a file stays locked when the application closes it",
+        CORE + "_segments.c",
+        "flock(file, LOCK_EX | LOCK_NB) < 0",
+        "lockf(file, F_TLOCK, 0) < 0",
+        _shared("segment", "compiled_segment"),
+    ),
+    Safety(
+        "workers, compiled: a descriptor that the application uses is neither written nor closed",
+        CORE + "_segments.c",
+        "return identify(file->number, &found) == 0 && is_same(file, &found);",
+        "return identify(file->number, &found) == 0;",
+        _shared("compiled_segment"),
+    ),
+    Safety(
+        "workers, compiled: a killed histogram is merged whole",
+        CORE + "_segments.c",
+        "get_sum(data, index + 1 + (Py_ssize_t)(count & 1))",
+        "get_sum(data, index + 1 + (Py_ssize_t)(get_count(data, index) & 1))",
+        _shared("compiled_segment"),
+    ),
+)
+
 SAFETIES = (
     APPLICATION
     + COUNTING
@@ -1729,6 +2008,7 @@ SAFETIES = (
     + SCRAPES
     + SERVER
     + PORT
+    + SHARING
     + COMMAND
     + PUSHING
     + COMPILED

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,7 +40,7 @@ def _metrics(folder: str, **options: Any) -> Metrics:
 
 def _event(name: str = "connect", peer: str | None = None, *, span: bool = False) -> Any:
     caller = Caller(name, "swarm.py", "swarm", 1, 1, {} if peer is None else {"peer": peer})
-    traced = TracedObject("Swarm", {}, None)
+    traced = TracedObject("Swarm", 1)
     if span:
         return SpanEvent(None, traced, None, caller, SECONDS)
     return TraceEvent(None, traced, None, caller)
@@ -80,7 +81,7 @@ def _forked(work: Callable[[], object]) -> int:
     try:
         work()
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
@@ -142,7 +143,7 @@ def kills(workers: int, killed: int, scrapers: int) -> dict[str, Any]:
         total = _total(metrics)
         histograms = _values(metrics, DURATIONS).values()
         spans_read = sum(histogram.count for histogram in histograms)
-        names = os.listdir(folder)
+        names = _workers_in(folder)
         metrics.close()
     begun = calls.window[1] + spans.window[1]
     return {
@@ -151,7 +152,7 @@ def kills(workers: int, killed: int, scrapers: int) -> dict[str, Any]:
         "spans": spans.window[0] <= spans_read <= spans.window[1],
         "fell": fell,
         "sums": [one.sum == one.count * SECONDS for one in histograms],
-        "files": len([name for name in names if name.startswith((".w-", "w-"))]),
+        "files": len(names),
         "counted": total,
     }
 
@@ -188,16 +189,16 @@ def folders(times: int) -> dict[str, Any]:
         for number in range(times):
             for step in KILLED_AT:
                 for counted in (1, 2, 3):
-                    child = _forked(lambda counted=counted: _count(metrics, counted))
+                    child = _forked(partial(_count, metrics, counted))
                     assert os.waitpid(child, 0)[1] == 0
                     expected += counted
-                child = _forked(lambda step=step: _fold_and_end(folder, step))
+                child = _forked(partial(_fold_and_end, folder, step))
                 _, status = os.waitpid(child, 0)
                 assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, step
                 totals = [_peeked(folder), _total(metrics), _total(metrics)]
                 if totals != [expected] * 3:
                     wrong.append([number, step, expected, totals])
-        left = [name for name in os.listdir(folder) if name.startswith((".w-", "w-"))]
+        left = _workers_in(folder)
         metrics.close()
     return {"wrong": wrong, "left": left}
 
@@ -244,9 +245,9 @@ def _fold_and_end(folder: str, step: str) -> None:
     elif step == "before the renaming":
         os.rename = killed  # type: ignore[assignment]
     elif step == "after the renaming":
-        os.rename = one_step_later(os.rename)  # type: ignore[assignment]
+        os.rename = one_step_later(os.rename)
     else:
-        os.unlink = one_step_later(os.unlink)  # type: ignore[assignment]
+        os.unlink = one_step_later(os.unlink)
     snapshots.fold(folder, storage._layout_of_all)
 
 
@@ -318,7 +319,8 @@ def programs(restarts: int) -> dict[str, Any]:
 
 
 def _workers_in(folder: str) -> list[str]:
-    return [name for name in os.listdir(folder) if name.startswith((".w-", "w-"))]
+    names = [path.name for path in Path(folder).iterdir()]
+    return [name for name in names if name.startswith((".w-", "w-"))]
 
 
 def _bytes_in(folder: str) -> int:
@@ -429,7 +431,7 @@ def limits(workers: int, wanted: int, limit: int) -> dict[str, Any]:
             os.write(answers, struct.pack("<Q", len(seen)))
 
         asked, answers = os.pipe()
-        pool = [_forked(lambda number=number: work(number)) for number in range(workers)]
+        pool = [_forked(partial(work, number)) for number in range(workers)]
         os.write(writing, b"x" * workers)
         ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in pool]
         seen = {*struct.unpack(f"<{workers}Q", os.read(asked, workers * 8))}
@@ -466,7 +468,7 @@ def stopped(scrapes: int) -> dict[str, Any]:
                 start = time.perf_counter()
                 totals.add(_total(metrics) - number - 1)
                 seconds.append(time.perf_counter() - start)
-                folded += not any(f"w-{worker}-" in name for name in os.listdir(folder))
+                folded += not any(f"w-{worker}-" in name for name in _workers_in(folder))
             os.kill(worker, signal.SIGCONT)
             until(lambda: calls.window[0] > least + 100, PATIENCE)
         total = _total(metrics) - scrapes
@@ -484,12 +486,12 @@ def descriptors(series: int) -> dict[str, Any]:
     """Count in many series where no file can be made; return how many descriptors that takes."""
     with tempfile.TemporaryDirectory() as folder:
         metrics = _metrics(folder)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         record = metrics.bind_props(_event("meet", ""))
         for number in range(series):
             record({"peer": str(number)})
-        left = len(os.listdir("/proc/self/fd")) - before
+        left = len(list(Path("/proc/self/fd").iterdir())) - before
         total = _total(metrics)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     return {"descriptors": left, "missing": series - total}

@@ -1,4 +1,4 @@
-"""Segments in pure Python: cells in a mapped file, forks, full disks, descriptors that are closed."""
+"""Segments in pure Python: cells in a mapped file, forks, full disks, closed descriptors."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def names_in(folder: Path) -> list[str]:
 def open_files() -> int:
     """Return how many descriptors this process has, without those of objects that wait to go."""
     gc.collect()
-    return len(os.listdir("/dev/fd"))
+    return len(names_in(Path("/dev/fd")))
 
 
 # --- the file and its cells ---------------------------------------------------------------
@@ -247,9 +247,9 @@ def test_durations_are_counted_as_by_a_histogram_in_memory(tmp_path: Path) -> No
     shared = segment.histogram(0, BOUNDS)
     for value in VALUES:
         memory = Histogram(((), ()), BOUNDS)
-        memory.add(value)  # type: ignore[arg-type]
+        memory.add(value)
         before, seconds = shared.value
-        shared.append(value)  # type: ignore[arg-type]
+        shared.append(value)
         counts, total = shared.value
         added = tuple(a - b for a, b in zip(counts, before, strict=True))
         assert added == memory.value.counts, value
@@ -258,6 +258,27 @@ def test_durations_are_counted_as_by_a_histogram_in_memory(tmp_path: Path) -> No
     n, *sums, one, two, three, four = struct.unpack_from("Q2d4Q", segment.data(), HEAD_SIZE)
     assert n == one + two + three + four == len(VALUES)
     assert sums[n & 1] == shared.value[1]
+
+
+def test_a_file_stays_locked_when_the_application_opens_and_closes_it(tmp_path: Path) -> None:
+    """A POSIX lock would be gone, and the process would look dead."""
+    segment = make_segment(str(tmp_path))
+    pure = Segment(str(tmp_path))
+    for name in (segment.name, pure.name):
+        (tmp_path / name).read_bytes()
+        done = subprocess.run(
+            [sys.executable, "-c", LOCK, str(tmp_path / name)], check=False, capture_output=True
+        )
+        assert done.stdout == b"locked"
+
+
+LOCK = """
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("locked", end="")
+"""
 
 
 # --- one step -----------------------------------------------------------------------------
@@ -459,7 +480,7 @@ assert segment.data() == before
 
 
 def test_a_program_that_closes_all_descriptors_keeps_its_file(tmp_path: Path) -> None:
-    """It locks its file again at the next occasion, grows, and its children count for themselves."""
+    """It locks its file again at the next occasion, and its children count for themselves."""
     program = """
 cell = segment.cell(0)
 os.closerange(3, 200)
