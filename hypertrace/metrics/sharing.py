@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypertrace import suppress_tracing
-from hypertrace.segments import CAN_MAP
+from hypertrace.segments import CAN_SHARE
 
 from .shared.setting import checked_workers
 from .storage import MemoryStorage
@@ -42,13 +42,13 @@ def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_id
         )
     if choice is False or object_ids:
         return MemoryStorage()
+    if not CAN_SHARE:
+        _report("without a GIL, counts in files are exact only with the compiled core")
+        return MemoryStorage()
     try:
         from .shared.storage import open_storage
     except ImportError as error:  # of `fcntl`, which Windows does not have
         _report(f"this system has no file locks ({error})")
-        return MemoryStorage()
-    if not CAN_MAP:
-        _report("a Python without GIL needs the compiled core for it")
         return MemoryStorage()
     try:
         return open_storage(choice, name=name)

@@ -11,7 +11,7 @@ Note = Callable[..., None]
 def test_counts_are_exact_while_workers_and_scrapers_are_killed(
     run: Run, scale: Scale, figure: Note
 ) -> None:
-    """The sums are what the workers counted, but for what was under way when they ended."""
+    """The sums are what the workers say, but for what was under way when they ended."""
     found = run("workers.kills", 600, workers=scale(3, 8), killed=scale(30, 300), scrapers=2)
     figure(
         "counts missing or too many after kill -9", found["missing"] + found["too_many"], "", "= 0"

@@ -258,8 +258,9 @@ def _read(name: str, file: int) -> Worker | None:
 def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
     """Return a worker without histograms that were just being written while they were read.
 
-    The system does not copy the cells in an order. But as numbers only rise, those that are the
-    same in two readings did not change in between.
+    As numbers only rise, those that are the same in two readings did not change in between. Those
+    of a busy process always do: of them, a reading is taken in which nothing was recorded from the
+    first cell to the last.
     """
     if not worker.is_alive:
         return worker
@@ -271,11 +272,20 @@ def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
         start, end = index * _CELL, (index + length) * _CELL
         one, other = first[start:end], again[start:end]
         for _ in range(_ATTEMPTS):
-            if one == other:
+            if one == other or _is_whole(other):
                 break
             one, other = other, os.pread(file, end - start, HEAD_SIZE + start)
         cells[start:end] = other
     return worker._replace(cells=bytes(cells))
+
+
+def _is_whole(histogram: bytes) -> bool:
+    """Return whether the buckets, which are read last, have as many values as the first cell.
+
+    Then no value came in between, where the sum was read: the system copies forwards.
+    """
+    counts = memoryview(histogram).cast("Q")
+    return counts[0] == sum(counts[3:])
 
 
 def _content(file: int) -> bytes:

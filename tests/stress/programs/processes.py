@@ -241,7 +241,8 @@ def restarts(times: int) -> dict[str, Any]:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    PrometheusExporter(port=0, registry=registry).stop()
+    exporter = PrometheusExporter(port=0, registry=registry)
+    exporter.stop()
     before = threads_at_rest(), sockets(), descriptors()
     answers = set()
     port = 0

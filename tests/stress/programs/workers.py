@@ -40,7 +40,7 @@ def _metrics(folder: str, **options: Any) -> Metrics:
 
 def _event(name: str = "connect", peer: str | None = None, *, span: bool = False) -> Any:
     caller = Caller(name, "swarm.py", "swarm", 1, 1, {} if peer is None else {"peer": peer})
-    traced = TracedObject("Swarm", 0, None)
+    traced = TracedObject("Swarm", 1)
     if span:
         return SpanEvent(None, traced, None, caller, SECONDS)
     return TraceEvent(None, traced, None, caller)
@@ -81,7 +81,7 @@ def _forked(work: Callable[[], object]) -> int:
     try:
         work()
         status = 0
-    except BaseException:  # noqa: BLE001 -- the child ends here
+    except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
@@ -143,7 +143,7 @@ def kills(workers: int, killed: int, scrapers: int) -> dict[str, Any]:
         total = _total(metrics)
         histograms = _values(metrics, DURATIONS).values()
         spans_read = sum(histogram.count for histogram in histograms)
-        names = os.listdir(folder)
+        names = _workers_in(folder)
         metrics.close()
     begun = calls.window[1] + spans.window[1]
     return {
@@ -152,7 +152,7 @@ def kills(workers: int, killed: int, scrapers: int) -> dict[str, Any]:
         "spans": spans.window[0] <= spans_read <= spans.window[1],
         "fell": fell,
         "sums": [one.sum == one.count * SECONDS for one in histograms],
-        "files": len([name for name in names if name.startswith((".w-", "w-"))]),
+        "files": len(names),
         "counted": total,
     }
 
@@ -198,7 +198,7 @@ def folders(times: int) -> dict[str, Any]:
                 totals = [_peeked(folder), _total(metrics), _total(metrics)]
                 if totals != [expected] * 3:
                     wrong.append([number, step, expected, totals])
-        left = [name for name in os.listdir(folder) if name.startswith((".w-", "w-"))]
+        left = _workers_in(folder)
         metrics.close()
     return {"wrong": wrong, "left": left}
 
@@ -319,7 +319,8 @@ def programs(restarts: int) -> dict[str, Any]:
 
 
 def _workers_in(folder: str) -> list[str]:
-    return [name for name in os.listdir(folder) if name.startswith((".w-", "w-"))]
+    names = [path.name for path in Path(folder).iterdir()]
+    return [name for name in names if name.startswith((".w-", "w-"))]
 
 
 def _bytes_in(folder: str) -> int:
@@ -467,7 +468,7 @@ def stopped(scrapes: int) -> dict[str, Any]:
                 start = time.perf_counter()
                 totals.add(_total(metrics) - number - 1)
                 seconds.append(time.perf_counter() - start)
-                folded += not any(f"w-{worker}-" in name for name in os.listdir(folder))
+                folded += not any(f"w-{worker}-" in name for name in _workers_in(folder))
             os.kill(worker, signal.SIGCONT)
             until(lambda: calls.window[0] > least + 100, PATIENCE)
         total = _total(metrics) - scrapes
@@ -485,12 +486,12 @@ def descriptors(series: int) -> dict[str, Any]:
     """Count in many series where no file can be made; return how many descriptors that takes."""
     with tempfile.TemporaryDirectory() as folder:
         metrics = _metrics(folder)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         record = metrics.bind_props(_event("meet", ""))
         for number in range(series):
             record({"peer": str(number)})
-        left = len(os.listdir("/proc/self/fd")) - before
+        left = len(list(Path("/proc/self/fd").iterdir())) - before
         total = _total(metrics)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     return {"descriptors": left, "missing": series - total}

@@ -161,7 +161,7 @@ assert mine().uncollectable[0] == 3_000
 
 
 def test_cells_of_series_come_after(tmp_path: Path) -> None:
-    """The first series counts in a cell of its own."""
+    """The first series counts in another cell."""
     program = """
 for _ in range(5):
     tracer.trace()

@@ -1,4 +1,4 @@
-"""Journal: records of several processes in one order, torn ones, closed descriptors."""
+"""Journal: records of several processes in one order, torn ones, and closed descriptors."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_processes_agree(tmp_path: Path, reader: Reader) -> None:
     """Processes that append the same records at once give each the same cell."""
     command = [sys.executable, "-c", PROCESS, str(tmp_path)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
+    processes: list[Any] = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
@@ -232,12 +232,12 @@ def test_a_removed_journal_is_noticed_without_its_descriptor(
     """It is removed whether its descriptor is open or not."""
     (tmp_path / "other").touch()
     assert not reader.journal.is_removed
-    os.unlink(reader.journal.path)
+    Path(reader.journal.path).unlink()
     assert reader.journal.is_removed
     os.close(reader.journal._file._number)
     assert reader.journal.is_removed
     # One that was there before has another inode.
-    os.rename(tmp_path / "other", reader.journal.path)
+    (tmp_path / "other").rename(reader.journal.path)
     assert reader.journal.is_removed
 
 

@@ -118,7 +118,7 @@ def names_in(folder: Path) -> list[str]:
 def open_files() -> int:
     """Return how many descriptors this process has, without those of objects that wait to go."""
     gc.collect()
-    return len(os.listdir("/dev/fd"))
+    return len(names_in(Path("/dev/fd")))
 
 
 # --- the file and its cells ---------------------------------------------------------------
@@ -258,6 +258,27 @@ def test_durations_are_counted_as_by_a_histogram_in_memory(tmp_path: Path) -> No
     n, *sums, one, two, three, four = struct.unpack_from("Q2d4Q", segment.data(), HEAD_SIZE)
     assert n == one + two + three + four == len(VALUES)
     assert sums[n & 1] == shared.value[1]
+
+
+def test_a_file_stays_locked_when_the_application_opens_and_closes_it(tmp_path: Path) -> None:
+    """A POSIX lock would be gone, and the process would look dead."""
+    segment = make_segment(str(tmp_path))
+    pure = Segment(str(tmp_path))
+    for name in (segment.name, pure.name):
+        (tmp_path / name).read_bytes()
+        done = subprocess.run(
+            [sys.executable, "-c", LOCK, str(tmp_path / name)], check=False, capture_output=True
+        )
+        assert done.stdout == b"locked"
+
+
+LOCK = """
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("locked", end="")
+"""
 
 
 # --- one step -----------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Files:
 
     def names(self) -> list[str]:
         """Return the names of all files."""
-        return sorted(os.listdir(self.path))
+        return sorted(path.name for path in Path(self.path).iterdir())
 
     def total(self, layout: Callable[[], bytes] = _layout) -> tuple[float, ...]:
         """Return the sum of all cells."""
@@ -320,6 +320,33 @@ def test_a_directory_that_always_changes_is_an_error(
     monkeypatch.setattr(snapshot, "_folded", lambda _: next(numbers) + 1)
     with pytest.raises(OSError, match="faster than they can be read"):
         take(files.path, _layout)
+
+
+def test_a_histogram_that_changes_all_the_time_is_read_whole(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a busy process, no two readings are equal; one is taken in which nothing came between."""
+    torn = _cells(1, 0.5, 9.0, 1, 2.0, 2.0, 1, 1, 7)  # of the second value, but for its sum
+    files.add("w-1-a", torn, is_alive=True)
+    pread = os.pread
+    readings = iter(
+        [
+            _cells(1, 0.5, 9.0, 1, 0.0, 2.0, 0, 2, 7),
+            *(_cells(1, 0.5, 9.0, n, 2.0 * n, 2.0 * n, 0, n + 1, 7) for n in range(2, 20)),
+            _cells(1, 0.5, 9.0, 20, 40.0, 38.0, 1, 19, 7),
+        ]
+    )
+
+    def changed(file: int, size: int, offset: int) -> bytes:
+        data = pread(file, size, offset)
+        if data.startswith(b"HTDEAD"):
+            return data
+        cells = next(readings)
+        return (data[:HEAD_SIZE] + cells) if offset == 0 else cells[offset - HEAD_SIZE :][:size]
+
+    monkeypatch.setattr(os, "pread", changed)
+    found = take(files.path, _layout)
+    assert _values(found.workers[0].cells)[3:8] == (20, 40.0, 38.0, 1, 19)
 
 
 def test_sums_are_written_only_where_there_are_none(files: Files) -> None:

@@ -21,6 +21,7 @@ from hypertrace import Tracer, set_trace_function
 from hypertrace.metrics import Metrics
 from hypertrace.metrics.shared import directory
 from hypertrace.metrics.shared.aggregations import SharedCalls
+from hypertrace.metrics.shared.journal import Journal
 from hypertrace.metrics.shared.segment import Segment
 from hypertrace.metrics.shared.storage import SharedStorage, open_storage
 from hypertrace.metrics.storage import MemoryStorage
@@ -107,6 +108,11 @@ def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> N
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def names_in(path: str) -> list[str]:
+    """Return the names of the files in a folder."""
+    return [each.name for each in Path(path).iterdir()]
+
+
 def storage_of(metrics: Metrics) -> SharedStorage:
     """Return the shared storage of metrics."""
     storage = metrics.storage
@@ -161,7 +167,7 @@ def test_a_process_that_only_reads_is_no_worker(make: Callable[..., Metrics], fo
     assert total(metrics) == 0
     with pytest.raises(LookupError, match="there are none"):
         metrics.read(worker=1)
-    assert sorted(os.listdir(folder)) == ["lock", "names"]
+    assert sorted(names_in(folder)) == ["lock", "names"]
     assert total(metrics, "self") == 0
 
 
@@ -193,7 +199,7 @@ def test_what_was_folded_is_read_later(make: Callable[..., Metrics], folder: str
     for _ in range(3):
         in_child(lambda: Swarm().connect(5))
     assert total(first) == 15
-    assert [name for name in os.listdir(folder) if name.startswith("w-")] == []
+    assert [name for name in names_in(folder) if name.startswith("w-")] == []
     later = make()
     assert total(later) == 15
     assert total(later, "self") == 0
@@ -467,7 +473,13 @@ def test_without_a_directory_counts_are_in_memory(
     set_trace_function(metrics)
     swarm = Swarm()
     swarm.connect(3)
-    in_child(lambda: (_equal(total(metrics), 0), swarm.connect(), _equal(total(metrics), 1)))
+
+    def work() -> None:
+        assert total(metrics) == 0
+        swarm.connect()
+        assert total(metrics) == 1
+
+    in_child(work)
     assert total(metrics) == total(metrics, "self") == 3
     with pytest.raises(LookupError, match="memory of this process"):
         metrics.read(worker=1)
@@ -582,17 +594,99 @@ assert len(records) == 1 and swallowed_errors() == 0, records
 assert type(metrics.storage).__name__ == "MemoryStorage"
 """
     program = ON_TMPFS.replace("workers=sys.argv[1]", 'workers="auto"') + program
-    places = ["/dev/shm", "/tmp", "/var/tmp", "/usr/tmp"]  # noqa: S108 -- made unusable
+    places = ["/dev/shm", "/tmp", "/var/tmp", "/usr/tmp"]
     mounts = [
         f"mkdir -p {place} && mount -t tmpfs -o ro,size=4k none {place}"
         for place in places
         if Path(place).is_dir()
     ]
-    if str(tmp_path).startswith("/tmp") and hypertrace.__file__.startswith("/tmp"):  # noqa: S108
+    if str(tmp_path).startswith("/tmp") and hypertrace.__file__.startswith("/tmp"):
         mounts = [mount for mount in mounts if "/tmp " not in mount[9:14]]
         pytest.skip("the package lies in the temporary directory")
     before = _mounted(" && ".join([*mounts, "cd /", "unset XDG_RUNTIME_DIR"]))
     _run_on(before, program.removeprefix(ON_TMPFS), Path("/"))
+
+
+# --- directories and users ----------------------------------------------------------------
+
+
+def test_a_removed_directory_is_made_again(
+    make: Callable[..., Metrics], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers go on in a new one with all that they counted, and with the sums of the dead."""
+    one, other = make(), make()
+    swarm = Swarm()
+    for metrics in (one, other):
+        set_trace_function(metrics)
+        swarm = Swarm()
+        swarm.connect(3)
+        swarm.join()
+    in_child(lambda: swarm.connect(2))
+    assert total(one) == total(other) == 10
+    shutil.rmtree(folder)
+    for peer, metrics in enumerate((other, one)):
+        set_trace_function(metrics)
+        swarm.connect()
+        swarm.meet(peer)
+    assert total(one) == total(other) == 14
+    in_child(lambda: swarm.connect(2))
+    assert total(one) == total(other) == 16
+
+
+PID_1 = """
+assert os.getpid() == 1
+count()
+print(total("self"), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_containers_with_equal_pids_share_a_directory(
+    make: Callable[..., Metrics], folder: str
+) -> None:
+    """Names are random, and locks are of files: both count, and both are alive."""
+    before = ["unshare", "--pid", "--fork", "--mount-proc", "--map-root-user", "--kill-child"]
+    if subprocess.run([*before, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no process namespace can be made here")
+    environment = {name: value for name, value in os.environ.items() if name[:5] != "HYPER"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    environment["HYPERTRACE_PURE_PYTHON"] = str(int(not hypertrace.COMPILED))
+    command = [*before, sys.executable, "-W", "ignore", "-c", ON_TMPFS + PID_1, folder]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    containers: list[Any] = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    try:
+        for container in containers:
+            assert container.stdout.readline() == "3050\n"
+        metrics = make()
+        assert total(metrics) == 6_100
+        assert len(storage_of(metrics).snapshot().living) == 2
+    finally:
+        for container in containers:
+            container.communicate("\n")
+    assert total(metrics) == 6_100
+
+
+def test_a_worker_that_became_another_user_counts(metrics: Metrics, caplog: Any) -> None:
+    """The directory is root's: the worker shows itself and warns; root sees all."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    swarm = Swarm()
+    swarm.connect(3)
+
+    def work() -> None:
+        os.setgid(65534)
+        os.setuid(65534)
+        swarm.connect(2)
+        for peer in range(3_000):
+            swarm.meet(peer)
+        assert total(metrics) == total(metrics, "self") == 3_002
+        assert hypertrace.swallowed_errors() == 0
+        warned = [record for record in caplog.records if record.name == WARNINGS]
+        assert len(warned) == 1
+        assert "one user" in warned[0].getMessage()
+
+    in_child(work)
+    assert total(metrics) == 3_005
 
 
 # --- closing ------------------------------------------------------------------------------
@@ -650,7 +744,7 @@ def test_files_go_with_their_metrics(folder: str, make: Callable[..., Metrics]) 
         metrics.close()
         del metrics
         gc.collect()
-        return len(os.listdir("/dev/fd"))
+        return len(names_in("/dev/fd"))
 
     use()
     before = use()
@@ -700,16 +794,15 @@ def test_a_path_is_opened_again_if_it_was_just_removed(
 ) -> None:
     """The last process may remove a directory between its being found and its being used."""
     journal = "hypertrace.metrics.shared.storage.Journal"
-    from hypertrace.metrics.shared.journal import Journal
 
-    def removed(path: str, apply: Any) -> Journal:
+    def removed(path: str, apply: Any, **options: Any) -> Journal:
         monkeypatch.undo()
         shutil.rmtree(path)
-        return Journal(path, apply)
+        return Journal(path, apply, **options)
 
     monkeypatch.setattr(journal, removed)
     storage = open_storage(folder, name="")
-    assert sorted(os.listdir(folder)) == ["lock", "names"]
+    assert sorted(names_in(folder)) == ["lock", "names"]
     storage.close()
 
 
@@ -731,7 +824,3 @@ def test_the_segment_is_the_one_of_the_core(metrics: Metrics) -> None:
     """The compiled one where it is; the pure one otherwise."""
     Swarm().connect()
     assert isinstance(storage_of(metrics)._segment, Segment) is not hypertrace.COMPILED
-
-
-def _equal(one: object, other: object) -> None:
-    assert one == other
