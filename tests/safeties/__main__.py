@@ -31,7 +31,10 @@ def main() -> int:
     for safety in chosen:
         safety.taken_from((ROOT / safety.file).read_text())  # raises at once if it is not there
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        whole = {_whole(chosen, Path(folder), compiled=core) for core in (False, True)} - {""}
+        whole = {
+            _whole(chosen, Path(folder), compiled=compiled, pure=pure)
+            for compiled, pure in ((False, False), (False, True), (True, False))
+        } - {""}
         if whole:
             print(f"FAILED: red with all safeties in place: {whole}")
             return 1
@@ -44,13 +47,18 @@ def main() -> int:
     return int(missed > 0)
 
 
-def _whole(safeties: Iterable[Safety], folder: Path, *, compiled: bool) -> str:
+def _whole(safeties: Iterable[Safety], folder: Path, *, compiled: bool, pure: bool) -> str:
     """Return a test that is red although no safety is taken away, or nothing."""
-    tests = {test for each in safeties if each.is_compiled is compiled for test in each.tests}
+    tests = {
+        test
+        for each in safeties
+        if (each.is_compiled, each.is_pure) == (compiled, pure)
+        for test in each.tests
+    }
     if not tests:
         return ""
-    copy = _copy(folder / f"whole {compiled}", compiled=compiled)
-    status, red, _ = _run(copy, sorted(tests), limit=20 * LIMIT)
+    copy = _copy(folder / f"whole {compiled} {pure}", compiled=compiled)
+    status, red, _ = _run(copy, sorted(tests), limit=20 * LIMIT, pure=pure)
     return red if status else ""
 
 
@@ -62,7 +70,7 @@ def _without(safety: Safety, folder: Path) -> tuple[int, str, float]:
     file.write_text(safety.taken_from(file.read_text()))
     if safety.is_compiled:
         _build(copy)
-    result = _run(copy, safety.tests)
+    result = _run(copy, safety.tests, pure=safety.is_pure)
     shutil.rmtree(copy)
     return result
 
@@ -92,7 +100,9 @@ def _build(copy: Path) -> None:
         raise RuntimeError("the compiled core was not built; install gcc and python3-dev")
 
 
-def _run(copy: Path, tests: Iterable[str], limit: int = LIMIT) -> tuple[int, str, float]:
+def _run(
+    copy: Path, tests: Iterable[str], limit: int = LIMIT, *, pure: bool = False
+) -> tuple[int, str, float]:
     start = time.monotonic()
     options = ["-q", "-x", "--no-header", "--tb=no", "-n0", "-p", "no:cacheprovider"]
     options += ["-o", f"faulthandler_timeout={LIMIT // 3}"]
@@ -100,7 +110,12 @@ def _run(copy: Path, tests: Iterable[str], limit: int = LIMIT) -> tuple[int, str
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
             cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy), "HYPERTRACE_PURE_PYTHON": "0"},
+            # In an editable installation, the copy finds the compiled core of the original.
+            env={
+                **os.environ,
+                "PYTHONPATH": str(copy),
+                "HYPERTRACE_PURE_PYTHON": str(int(pure)),
+            },
             capture_output=True,
             text=True,
             check=False,

@@ -19,6 +19,8 @@ class Safety(NamedTuple):
     replacement: str
     tests: tuple[str, ...]
     """Files or tests below the folder of the tests."""
+    is_pure: bool = False
+    """Whether only the pure core has it: its tests run without the compiled one."""
 
     @property
     def is_compiled(self) -> bool:
@@ -1876,6 +1878,7 @@ SHARING = (
         "        if self._pid != os.getpid():\n            self.renew()\n",
         "",
         _shared("storage"),
+        is_pure=True,
     ),
     Safety(
         "workers: a full disk ends no process",
@@ -1904,7 +1907,8 @@ SHARING = (
         SHARED + "segment.py",
         "secrets.token_hex(8)",
         "'0' * 16",
-        _shared("segment", "storage"),
+        _shared("storage"),
+        is_pure=True,
     ),
     Safety(
         "workers: files of another user are no exception",
@@ -1976,6 +1980,7 @@ SHARING = (
         "                segment.keep_locked()\n",
         "                pass\n",
         _shared("storage"),
+        is_pure=True,
     ),
     Safety(
         "workers: a mapping that is freed closes no descriptor of the application",
