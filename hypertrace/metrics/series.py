@@ -137,6 +137,15 @@ class SeriesTable(Generic[S]):
                     self._warn(caller)
         return held
 
+    def expect(self, key: Key, caller: Caller) -> S:
+        """Return the series of some label values, to be shown before anything is counted in it.
+
+        Args:
+            key: the label values.
+            caller: as in `get`.
+        """
+        return self.get(key, caller)
+
     def all(self) -> list[S]:
         """Return all series in the order in which they were made, the overflow last."""
         self.drop_gone()

@@ -57,7 +57,7 @@ class Failures:
 
     def expect(self, collector: object) -> None:
         """Show the class of a collector before it fails, with 0: so its first failure is a rise."""
-        self._count_of(self._known_as(collector))
+        self._expected(self._known_as(collector))
 
     def count(self, collector: object, error: BaseException) -> None:
         """Count one failure, and log it with its traceback. Never raises.
@@ -66,7 +66,8 @@ class Failures:
         were left out.
         """
         name = self._known_as(collector)
-        self._count_of(name).cell.increment()
+        self._expected(name)
+        self._table.get(((name,), ()), _NOWHERE).cell.increment()
         with suppress(Exception):  # a broken log handler must not cost the page
             self._log(name, error)
 
@@ -85,11 +86,10 @@ class Failures:
         shown = self._shown()
         viewed = dict(zip(shown, view.counts(shown), strict=True))
         # After the view: what is counted in between is missing this time, and not there twice.
-        before = {one: one.cell.value for one in self._counts.copy().values()}
+        before = self._own()
 
         def read() -> Family:
-            own = self._counts.copy().values()
-            since = {one: one.cell.value - before.get(one, 0) for one in own}
+            since = {one: number - before.get(one, 0) for one, number in self._own().items()}
             shown = self._shown()
             numbers = [viewed.get(one, 0) + since.get(one, 0) for one in shown]
             return Family(FAILED, FAILED.labels, shown, numbers)
@@ -99,10 +99,13 @@ class Failures:
     def _shown(self) -> list[Count]:
         return [one for one in self._table.all() if not self._table.is_overflow(one)]
 
-    def _count_of(self, name: str) -> Count:
-        return self._counts.get(name) or self._counts.setdefault(
-            name, self._table.get(((name,), ()), _NOWHERE)
-        )
+    def _expected(self, name: str) -> None:
+        if name not in self._counts:
+            self._counts[name] = self._table.expect(((name,), ()), _NOWHERE)
+
+    def _own(self) -> dict[Count, int]:
+        """Return what this process has counted, where it has."""
+        return {one: one.cell.value for one in self._counts.copy().values() if one.cell is not None}
 
     def _known_as(self, collector: object) -> str:
         name = _name(type(collector))

@@ -1800,6 +1800,13 @@ WORKERS = (
         _exposition("workers"),
     ),
     Safety(
+        "workers: a scrape makes no worker",
+        SHARED + "table.py",
+        "return super().get(key, caller)\n",
+        "return self.get(key, caller)\n",
+        _exposition("workers"),
+    ),
+    Safety(
         "workers: failures of a collection are on its page",
         EXPORTER + "exposition/failures.py",
         "viewed.get(one, 0) + since.get(one, 0)",
@@ -1809,8 +1816,8 @@ WORKERS = (
     Safety(
         "workers: failures in the view are not counted again",
         EXPORTER + "exposition/failures.py",
-        "one.cell.value - before.get(one, 0)",
-        "one.cell.value",
+        "number - before.get(one, 0) for",
+        "number for",
         _exposition("failures"),
     ),
     Safety(

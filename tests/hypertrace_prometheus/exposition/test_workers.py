@@ -152,6 +152,18 @@ assert exporter.metrics().count("\\npython_info{") == 1
     run(tmp_path, program)
 
 
+def test_a_scrape_makes_no_worker(tmp_path: Path) -> None:
+    """A process whose registry has a collector of the application does not count by being asked."""
+    program = """
+from prometheus_client import Counter
+Counter("orders", "Orders.", registry=exporter.registry)
+for _ in range(2):
+    assert 'hypertrace_failed_collections_total{collector="prometheus_' in exporter.metrics()
+    assert value("hypertrace_workers", state="live") == 0
+"""
+    run(tmp_path, program)
+
+
 def test_without_defaults_there_are_none(tmp_path: Path) -> None:
     """`collect_defaults=False` shows how many workers there are, and no process."""
     program = """
