@@ -50,7 +50,7 @@ def own_garbage() -> Garbage:
 class GarbageCounter:
     """Adds what the garbage collector does to the first cells of a segment.
 
-    A forked child goes on in its cells, which begin at zero.
+    A forked child goes on in the cells of its file, which begin at zero.
     """
 
     def __init__(self, segment: Segment) -> None:

@@ -176,7 +176,7 @@ def test_a_broken_log_handler_is_survived(monkeypatch: pytest.MonkeyPatch) -> No
 def test_failures_are_those_of_a_view_and_of_this_process_since(
     tmp_path: Path, workers: bool
 ) -> None:
-    """A page that is made from one view has the failures of this collection, each once."""
+    """A page that is made from one view has the failures of that collection, each once."""
     metrics = Metrics(workers=str(tmp_path / "counts") if workers else False)
     counted = Failures(metrics.storage)
     counted.count(Pool(), ERROR)
