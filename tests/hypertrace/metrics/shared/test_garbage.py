@@ -111,10 +111,13 @@ def test_those_of_a_killed_worker_vanish(tmp_path: Path) -> None:
 import signal
 tracer.trace()
 before = mine()
+alive, held = os.pipe()
 child = os.fork()
 if not child:
+    os.close(held)
     gc.collect()
-    signal.pause()
+    os.read(alive, 1)
+    os._exit(0)
 while child not in workers() or not workers()[child].collections[2]:
     pass
 os.kill(child, signal.SIGKILL)
