@@ -1926,10 +1926,10 @@ SHARING = (
     ),
     Safety(
         "workers: a count is one step",
-        SHARED + "segment.py",
-        "        self._segment.counts[self._index] += 1\n",
-        "        value = self._segment.counts[self._index] + 1\n"
-        "        self._segment.counts[self._index] = value\n",
+        CORE + "cells.py",
+        "        self._memory.counts[self._index] += 1\n",
+        "        value = self._memory.counts[self._index] + 1\n"
+        "        self._memory.counts[self._index] = value\n",
         _shared("segment"),
     ),
     Safety(

@@ -271,7 +271,11 @@ def _bases(reasons: list[str]) -> Iterator[str]:
     """Yield the places in which run directories can be, and add the reasons against others."""
     candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108 -- made with care
     try:
-        candidates.append(tempfile.gettempdir())
+        found = tempfile.gettempdir()
+        if found == _working_directory():  # which `tempfile` takes if it finds no other
+            reasons.append("no temporary directory is writable")
+        else:
+            candidates.append(found)
     except OSError as error:
         reasons.append(str(error.strerror))
     for base in dict.fromkeys(candidates):
@@ -288,6 +292,13 @@ def _bases(reasons: list[str]) -> Iterator[str]:
             reasons.append(f"{base}: others can rename what is in it (mode {mode & 0o7777:o})")
         else:
             yield base
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
 def _reason(error: OSError, path: str) -> str:
