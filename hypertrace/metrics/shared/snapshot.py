@@ -262,7 +262,7 @@ def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
     of a busy process always do: of them, a reading is taken in which nothing was recorded from the
     first cell to the last.
     """
-    if not worker.is_alive:
+    if not worker.is_alive or b"n" not in layout:
         return worker
     first, again = worker.cells, _content(file)[HEAD_SIZE:]
     if first == again:
