@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 _MOMENT = 0.0001
@@ -42,7 +42,9 @@ def wait_for_system(thread: threading.Thread) -> None:
 
     A fork in that moment would make Python warn of a fork with threads.
     """
-    if thread.native_id == threading.get_native_id():  # a greenlet
+    from threading import get_native_id
+
+    if thread.native_id == get_native_id():  # a greenlet
         return
     task = f"/proc/self/task/{thread.native_id}"
     for _ in range(_MOST_MOMENTS):

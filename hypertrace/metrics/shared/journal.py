@@ -137,7 +137,7 @@ class Journal:
 
     @property
     def is_removed(self) -> bool:
-        """Whether somebody has removed the file."""
+        """Whether the file was removed."""
         try:
             return os.fstat(self._file.number).st_nlink == 0
         except FileNotFoundError:
@@ -153,7 +153,7 @@ def _text(record: Record) -> bytes:
 
 
 def _line(text: bytes) -> bytes:
-    """Return a record as it is written: a line of its own, whatever stands before it."""
+    """Return a record as it is written: a whole line, whatever stands before it."""
     return b"\n%08x%b\n" % (zlib.crc32(text), text)
 
 

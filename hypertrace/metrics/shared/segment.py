@@ -142,7 +142,7 @@ class Segment:
         name: of the file in the run directory.
         pid: the process whose cells these are.
         cells: how many can be used.
-        is_lost: a forked child could not make a file of its own: it counts in memory that no other
+        is_lost: a forked child could not make its file: it counts in memory that no other
             process sees.
     """
 
@@ -199,7 +199,7 @@ class Segment:
         return self._head() + bytes(self.counts)
 
     def renew(self) -> None:
-        """Count in a file of its own, from zero, in a forked child."""
+        """Count in another file, from zero, in a forked child."""
         if self.pid == os.getpid():
             return
         if self.is_lost:

@@ -35,7 +35,7 @@ _DEAD_HEAD = struct.Struct("<8sQQQ")
 _DEAD_MAGIC = b"HTDEAD01"
 _ATTEMPTS = 200
 _YOUNG = 10.0
-"""Seconds after which an unfinished file that nobody holds is removed."""
+"""Seconds after which an unfinished file that no process holds is removed."""
 
 
 class Worker(NamedTuple):

@@ -68,7 +68,7 @@ class SharedStorage:
     """Keeps numbers in a file of this process, and reads those of all workers.
 
     The file is made when this process counts for the first time: a process that only reads is no
-    worker. A forked child has a file of its own, and so starts from zero. What there is no room for
+    worker. A forked child has another file, and so starts from zero. What there is no room for
     is counted in memory, which only this process sees; a warning says so once.
 
     Attributes:
