@@ -1067,7 +1067,33 @@ static PyType_Spec histogram_spec = {
     .slots = histogram_slots,
 };
 
+/* For `gc.callbacks`. A function in Python would not do: what a signal handler raises in it is lost to
+   the application. The first nine cells are what hypertrace.metrics.shared.garbage says. */
+static PyObject *
+segment_count_garbage(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    static const char *const names[] = {"generation", "collected", "uncollectable"};
+    long found[3] = {-1, 0, 0};
+    uint64_t *cells = place_of((Segment *)self, 0, 9);
+    if (cells != NULL && nargs == 2 && PyUnicode_Check(args[0]) && PyDict_Check(args[1]) &&
+        PyUnicode_CompareWithASCIIString(args[0], "stop") == 0)
+        for (int i = 0; i < 3; i++) {
+            PyObject *number = PyDict_GetItemString(args[1], names[i]);
+            found[i] = number == NULL ? found[i] : PyLong_AsLong(number);
+        }
+    PyErr_Clear();
+    if (found[0] >= 0 && found[0] < 3) {
+        double *numbers = (double *)(void *)cells + found[0];
+        numbers[0] += 1;
+        numbers[3] += (double)found[1];
+        numbers[6] += (double)found[2];
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef segment_methods[] = {
+    {"count_garbage", (PyCFunction)(void (*)(void))segment_count_garbage, METH_FASTCALL,
+     "Add a collection of garbage to the first cells."},
     {"grow", segment_grow, METH_O, "Make at least so many cells usable."},
     {"cell", segment_cell, METH_O, "Return the cell at an index, as a count."},
     {"sum", segment_gauge, METH_O, "Return the cell at an index, as a sum of floats."},

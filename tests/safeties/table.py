@@ -1737,17 +1737,17 @@ WORKERS = (
         _shared("garbage"),
     ),
     Safety(
-        "workers: one function counts the garbage of all storages",
+        "workers: nothing counts garbage once the metrics are closed",
         SHARED + "garbage.py",
-        "if _count not in gc.callbacks:",
-        "if True:",
+        "            gc.callbacks.remove(self._callback)\n",
+        "            pass\n",
         _shared("garbage"),
     ),
     Safety(
-        "workers: the function goes with the last storage",
+        "workers: an interrupt is not lost in a collection",
         SHARED + "garbage.py",
-        "gc.callbacks.remove(_count)",
-        "pass",
+        "gc.callbacks.append(self._callback)",
+        "gc.callbacks.append(lambda *a: self._callback(*a))",
         _shared("garbage"),
     ),
     Safety(

@@ -1,7 +1,7 @@
 """Garbage: what the garbage collector of each worker did, in the first cells of its file.
 
-Other workers can read it there, but not from `gc.get_stats()` of another process. So a function in
-`gc.callbacks` adds up each collection as it ends; it makes no object that the collector counts.
+Other workers can read it there, but not from `gc.get_stats()` of another process. So a function of
+the compiled core in `gc.callbacks` adds up each collection as it ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypertrace.forks import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from .segment import Segment
 
@@ -48,9 +48,11 @@ def own_garbage() -> Garbage:
 
 
 class GarbageCounter:
-    """Adds what the garbage collector does to the first cells of a segment.
+    """Keeps what the garbage collector does in the first cells of a segment.
 
-    A forked child goes on in the cells of its file, which begin at zero.
+    A forked child goes on in the cells of its file, which begin at zero. In pure Python they are
+    brought up to date by `refresh` alone: a function of Python in `gc.callbacks` would lose what a
+    signal handler raises in it.
     """
 
     def __init__(self, segment: Segment) -> None:
@@ -59,38 +61,22 @@ class GarbageCounter:
         Args:
             segment: has these cells.
         """
-        cells = [segment.sum(index) for index in range(len(LAYOUT))]
-        self._by_generation = tuple(
-            tuple(cells[generation::GENERATIONS]) for generation in range(GENERATIONS)
-        )
+        self._cells = [segment.sum(index) for index in range(len(LAYOUT))]
         # A collection in another thread between these lines is not seen, which does no harm.
-        for cell, number in zip(cells, _own_numbers(), strict=True):
+        self.refresh()
+        self._callback: Any = getattr(segment, "count_garbage", None)
+        if self._callback is not None:
+            gc.callbacks.append(self._callback)
+
+    def refresh(self) -> None:
+        """Take over what was done since."""
+        for cell, number in zip(self._cells, _own_numbers(), strict=True):
             cell.set(number)
-        _counters.append(self)
-        if _count not in gc.callbacks:
-            gc.callbacks.append(_count)
 
     def stop(self) -> None:
         """Count no more. May be called more than once."""
-        if self in _counters:
-            _counters.remove(self)
-        if not _counters and _count in gc.callbacks:
-            gc.callbacks.remove(_count)
-
-    def add(self, generation: int, collected: int, uncollectable: int) -> None:
-        """Add one collection."""
-        numbers = self._by_generation[generation]
-        numbers[0].add(1)
-        if collected:
-            numbers[1].add(collected)
-        if uncollectable:
-            numbers[2].add(uncollectable)
-
-
-def _count(phase: str, info: Mapping[str, Any]) -> None:
-    if phase == "stop":
-        for counter in _counters:
-            counter.add(info["generation"], info["collected"], info["uncollectable"])
+        if self._callback in gc.callbacks:
+            gc.callbacks.remove(self._callback)
 
 
 def _garbage(numbers: Sequence[float]) -> Garbage:
@@ -113,7 +99,6 @@ def _remember() -> None:
     _at_fork[:] = _statistics()
 
 
-_counters: list[GarbageCounter] = []
 _at_fork = [0] * len(LAYOUT)
 
 after_fork_in_child(_remember)

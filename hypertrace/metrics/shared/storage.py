@@ -161,6 +161,8 @@ class SharedStorage:
         snapshot = Snapshot.nothing()
         if not self._is_closed:
             self._notice_changes()
+            if self._garbage is not None:
+                self._garbage.refresh()
             try:
                 snapshot = self.snapshot()
             except OSError as error:
