@@ -219,7 +219,7 @@ def test_stopping_a_standby_leaves_nothing(
         server.stop()
     assert standby_threads() == []
     gc.collect()
-    assert before in {0, descriptors()}
+    assert before == 0 or descriptors() <= before
     assert asked(int(first.started.split()[1]))[1] == first.pid
 
 

@@ -209,7 +209,7 @@ def _program_file(pid: int) -> str:
 
 def _is_of_multiprocessing(pid: int) -> bool:
     arguments = _read(pid, "cmdline").split(b"\0")
-    return any(argument.startswith(_MULTIPROCESSING) for argument in arguments)
+    return any(part in argument for argument in arguments for part in _MULTIPROCESSING)
 
 
 def _is_reloaded(variables: AbstractSet[bytes], inherited: AbstractSet[bytes]) -> bool:

@@ -81,7 +81,7 @@ def test_stop_leaves_nothing_behind(start: Start) -> None:
         assert descriptors() == before + 20  # those of the clients
         with pytest.raises(ConnectionRefusedError):
             connect(server)
-    assert descriptors() == before
+    assert descriptors() <= before  # fewer if files of an earlier test have just gone
 
 
 def test_stop_frees_the_port_at_once(start: Start) -> None:
