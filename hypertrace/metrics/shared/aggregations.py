@@ -5,7 +5,7 @@ A reader knows the series of all workers; those in which this process counts are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hypertrace import Cell
 from hypertrace.metrics.aggregations import Calls, Count, Histogram, Spans
@@ -14,21 +14,35 @@ from hypertrace.metrics.reading import HistogramReading
 if TYPE_CHECKING:
     from hypertrace.metrics.series import Key
 
+    from .journal import Record
+
 NOWHERE = -1
 """Index of what has no cell, and is in memory."""
 
 
-class Room(Protocol):
-    """What gives cells to the series of one table."""
+class Places(Protocol):
+    """What gives cells: a `SharedStorage`.
 
-    def cell(self, at: int) -> Cell | None:
+    Attributes:
+        in_memory: what this process counts in memory, because there was no room.
+    """
+
+    in_memory: set[object]
+
+    def place(self, record: Record) -> bool:
+        """Append a record and apply all up to it; False if that is not possible."""
+
+    def cell(self, at: int) -> Any:
         """Return the count at an index; None if there is no room."""
 
-    def keep_in_memory(self, one: object) -> None:
-        """Remember that this process counts something in memory."""
+    def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
+        """Return what durations are appended to, at an index; None if there is no room."""
 
-    def histogram(self, at: int, bounds: tuple[float, ...]) -> list[float] | None:
-        """Return what durations are appended to; None if there is no room."""
+
+class Room(Protocol):
+    """What places the series of one metric: a `SharedTable`."""
+
+    places: Places
 
     def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
         """Return the spans of a series, which get cells if they have none."""
@@ -39,11 +53,11 @@ class Room(Protocol):
         """Return the histogram of a result, which gets cells if it has none."""
 
 
-def _cell(counted: object, at: int, room: Room) -> Cell:
+def _cell(counted: object, at: int, places: Places) -> Cell:
     """Return a count at an index, or one in memory if there is no room."""
-    mapped = None if at < 0 else room.cell(at)
+    mapped: Cell | None = None if at < 0 else places.cell(at)
     if mapped is None:
-        room.keep_in_memory(counted)
+        places.in_memory.add(counted)
         return Cell()
     return mapped
 
@@ -69,7 +83,7 @@ class SharedCount(Count):
     def open(self, room: Room) -> None:
         """Make what this process counts with."""
         if self.cell is None:
-            self.cell = _cell(self, self.at, room)
+            self.cell = _cell(self, self.at, room.places)
 
 
 class SharedCalls(Calls):
@@ -96,14 +110,14 @@ class SharedCalls(Calls):
     def open(self, room: Room) -> None:
         """Make what this process counts with."""
         if self.cell is None:
-            self.cell = _cell(self, self.at, room)
+            self.cell = _cell(self, self.at, room.places)
 
     def spans_in(self, bounds: tuple[float, ...]) -> Spans:
         """Return the spans, which get cells if they have none."""
         placed = self.spans if self.at < 0 else self._room.place_spans(self)
         if not isinstance(placed, SharedSpans):
             spans = super().spans_in(bounds)
-            self._room.keep_in_memory(spans)
+            self._room.places.in_memory.add(spans)
             return spans
         placed.open(bounds)
         return placed
@@ -138,10 +152,10 @@ class SharedSpans(Spans):
         if self.started is None:
             self._bounds = bounds
             self.result("ok")
-            self._left = _cell(self, self.at + 1, self._room)
-            self._arrived = _cell(self, self.at + 2, self._room)
+            self._left = _cell(self, self.at + 1, self._room.places)
+            self._arrived = _cell(self, self.at + 2, self._room.places)
             # Last: it says that all of it is there.
-            self.started = _cell(self, self.at, self._room)
+            self.started = _cell(self, self.at, self._room.places)
 
     def result(self, result: str) -> Histogram:
         """Return the histogram of a result, opened."""
@@ -150,7 +164,7 @@ class SharedSpans(Spans):
             placed = self._room.place_result(self, result, self._bounds)
             histogram = placed or self.results.setdefault(result, self._histogram(result))
             if placed is None:
-                self._room.keep_in_memory(histogram)
+                self._room.places.in_memory.add(histogram)
         if isinstance(histogram, SharedHistogram):
             histogram.open(self._room)
         return histogram
@@ -190,11 +204,11 @@ class SharedHistogram(Histogram):
     def open(self, room: Room) -> None:
         """Make what this process counts with."""
         if self.buffer is None:
-            mapped = room.histogram(self.at, self.bounds)
+            mapped = room.places.histogram(self.at, self.bounds)
             if mapped is None:
                 self._counts = [0] * (len(self.bounds) + 1)
                 self._sum = 0.0
-                room.keep_in_memory(self)
+                room.places.in_memory.add(self)
             self.buffer = [] if mapped is None else mapped
 
     @property

@@ -20,7 +20,7 @@ from .garbage import LAYOUT, GarbageCounter
 from .journal import Journal, Place
 from .locks import Locks
 from .segment import HEAD_SIZE, Segment, make_segment
-from .snapshot import NOTHING, Snapshot, Worker, fold, take, write_dead
+from .snapshot import NOTHING, Snapshot, fold, take, write_dead
 from .table import SPANS, SharedTable
 from .view import SharedView
 
@@ -92,6 +92,7 @@ class SharedStorage:
         self._tables: dict[int, SharedTable[Any]] = {}
         self._own: list[SharedTable[Any]] = []
         self._segment: Segment | None = None
+        # Of several threads that make a segment at once, all take the one that is here first.
         self._segments: dict[int, Segment] = {}
         self._garbage: GarbageCounter | None = None
         self._not_counting = threading.Lock()
@@ -230,7 +231,7 @@ class SharedStorage:
                 try:
                     fold(self.directory.path, self._layout_of_all)
                 except OSError as error:
-                    self._warn_of_memory(error)
+                    self._warn_of_folding(error)
                     return False
             return is_free
 
@@ -264,10 +265,6 @@ class SharedStorage:
         if not self._is_closed:
             keep_linked(self.directory)
         self._fold_if_many()
-
-    def is_own(self, worker: Worker) -> bool:
-        """Whether a worker is this process."""
-        return self._segment is not None and worker.name == self._segment.name
 
     def _notice_changes(self) -> None:
         """Renew after a fork by C, of which Python does not know, and a removed directory."""
@@ -387,6 +384,13 @@ class SharedStorage:
             "What is new is counted in the memory of process %d from here on, and not shared with "
             "the other workers: %s. Look for room and permissions in %s, or let HYPERTRACE_WORKERS "
             "name another directory",
+            error,
+        )
+
+    def _warn_of_folding(self, error: OSError) -> None:
+        self._warn(
+            "Process %d keeps the files of workers that have ended, because their counts cannot be "
+            "added up: %s. No count is lost. Free some room in %s",
             error,
         )
 

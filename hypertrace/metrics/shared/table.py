@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hypertrace.metrics.aggregations import Calls, Count
 from hypertrace.metrics.series import SeriesTable, overflow_key
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.series import Key
 
+    from .aggregations import Places
     from .journal import Record
 
 C = TypeVar("C", bound=Count)
@@ -24,27 +25,13 @@ COUNT = "count"
 """The kind of a table of counts, as the journal names it."""
 
 
-class Places(Protocol):
-    """What a table gets its cells from: a `SharedStorage`."""
-
-    in_memory: set[object]
-
-    def place(self, record: Record) -> bool:
-        """Append a record and apply all up to it; False if that is not possible."""
-
-    def cell(self, at: int) -> Any:
-        """Return the count at an index; None if there is no room."""
-
-    def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
-        """Return the histogram at an index; None if there is no room."""
-
-
 class SharedTable(SeriesTable[C]):
     """The series of one metric in all workers: the first ones in the journal, up to the limit.
 
     Attributes:
         kind: `calls` or `count`.
         number: of the table in the journal; None as long as no worker has a series in it.
+        places: gives cells.
     """
 
     def __init__(
@@ -66,7 +53,7 @@ class SharedTable(SeriesTable[C]):
         """
         self.kind = CALLS if issubclass(kind, Calls) else COUNT
         self.number: int | None = None
-        self._places = places
+        self.places: Places = places
         self.overflow_key: Key = overflow_key(names)
         super().__init__(declaration, limit, names, self._unplaced)
         self._overflow = None
@@ -144,18 +131,6 @@ class SharedTable(SeriesTable[C]):
             return getattr(spans, "at", NOWHERE)
         return getattr(spans.results.get(part), "at", NOWHERE)
 
-    def cell(self, at: int) -> Any:
-        """Return the count at an index; None if there is no room."""
-        return self._places.cell(at)
-
-    def keep_in_memory(self, one: object) -> None:
-        """Remember that this process counts something in memory."""
-        self._places.in_memory.add(one)
-
-    def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
-        """Return what durations are appended to; None if there is no room."""
-        return self._places.histogram(at, bounds)
-
     def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
         """Return the spans of a series, which get cells if they have none."""
         if calls.spans is None:
@@ -179,9 +154,9 @@ class SharedTable(SeriesTable[C]):
         return self._held.get(key)
 
     def _place(self, key: Key, *part: object) -> bool:
-        if self.number is None and not self._places.place(self.record):
+        if self.number is None and not self.places.place(self.record):
             return False
-        return self._places.place([self.number, *key, *part])
+        return self.places.place([self.number, *key, *part])
 
     def _unplaced(self, key: Key) -> C:
         if self.kind == CALLS:

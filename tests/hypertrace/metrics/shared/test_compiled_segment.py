@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import gc
 import math
 import os
 import random
@@ -24,6 +22,7 @@ from hypertrace.metrics.aggregations import Histogram
 
 from ....hostile_values import HostileStr
 from ....running import growth, in_threads
+from .segment_files import cells_in, file_of, is_locked, names_in, open_files, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,59 +88,19 @@ class Program:
 
 
 @contextmanager
-def running(program: str, *arguments: object, fork: str = "", before: object = ()) -> Iterator[Any]:
-    """Run a program that begins with START; what it started and left is of its session."""
-    command = [sys.executable, "-W", "ignore", "-c", START.format(fork=fork) + program]
-    with subprocess.Popen(
-        [*before, *command, *map(str, arguments)],  # type: ignore[misc]  # words
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield Program(process)
-        finally:
-            process.kill()
+def started(
+    program: str, *arguments: object, fork: str = "", before: Any = ()
+) -> Iterator[Program]:
+    """Run a program that begins with START."""
+    code = START.format(fork=fork) + program
+    with running(code, *arguments, before=before) as process:
+        yield Program(process)
 
 
-def run(program: str, *arguments: object, fork: str = "", before: object = ()) -> None:
+def run(program: str, *arguments: object, fork: str = "", before: Any = ()) -> None:
     """Run a program that asserts by itself."""
-    with running(program, *arguments, fork=fork, before=before) as started:
-        started.end()
-
-
-def cells_in(path: Path) -> tuple[int, ...]:
-    """Return the cells of a file as integers."""
-    data = path.read_bytes()[HEAD:]
-    return struct.unpack(f"{len(data) // 8}Q", data)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
-
-
-def file_of(pid: object, folder: Path) -> Path:
-    """Return the file of a process."""
-    (found,) = folder.glob(f"w-{pid}-*")
-    return found
-
-
-def names_in(folder: Path) -> list[str]:
-    """Return the names of the files in a folder."""
-    return [path.name for path in folder.iterdir()]
-
-
-def open_files() -> int:
-    """Return how many descriptors this process has, without those of objects that wait to go."""
-    gc.collect()
-    return len(names_in(Path("/dev/fd")))
+    with started(program, *arguments, fork=fork, before=before) as one:
+        one.end()
 
 
 # --- the file ---------------------------------------------------------------------------
@@ -266,7 +225,7 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 ready()
 """
-    with running(program, tmp_path) as counting:
+    with started(program, tmp_path) as counting:
         (pid,) = counting.words()
         file = file_of(pid, tmp_path)
         counting.go_on()
@@ -294,7 +253,7 @@ for histogram in histograms:
 sys.setswitchinterval(1e-5)
 ready(os.getpid())
 """
-    with running(program, tmp_path) as adding:
+    with started(program, tmp_path) as adding:
         (pid,) = adding.words()
         file = os.open(file_of(pid, tmp_path), os.O_RDONLY)
         checked = 0
@@ -514,7 +473,7 @@ if child == 0:
 os.read(reading, 1)
 ready(child)
 """
-    with running(program, tmp_path, fork=fork) as parent:
+    with started(program, tmp_path, fork=fork) as parent:
         (child,) = parent.words()
         own, inherited = file_of(parent.process.pid, tmp_path), file_of(child, tmp_path)
         assert is_locked(own)
@@ -532,7 +491,7 @@ import subprocess
 other = subprocess.Popen(["sleep", "60"], close_fds=False)
 ready(other.pid)
 """
-    with running(program, tmp_path) as parent:
+    with started(program, tmp_path) as parent:
         (other,) = parent.words()
         file = file_of(parent.process.pid, tmp_path)
         assert is_locked(file)
@@ -668,7 +627,7 @@ os.closerange(3, 200)
 in_child(cell.increment)
 assert segment.data()[4096] == 1
 """
-    with running(program, tmp_path, fork=FORKS["of C"]) as daemon:
+    with started(program, tmp_path, fork=FORKS["of C"]) as daemon:
         assert daemon.words() == []
         file = file_of(daemon.process.pid, tmp_path)
         assert is_locked(file)

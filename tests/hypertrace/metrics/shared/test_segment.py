@@ -11,9 +11,8 @@ import shutil
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -31,9 +30,7 @@ from hypertrace.segments import CompiledSegment
 
 from ....hostile_values import HostileStr
 from ....running import in_threads
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .segment_files import cells_in, file_of, is_locked, names_in, open_files, running
 
 CHUNK_CELLS = 16_384 // 8
 BOUNDS = (0.01, 0.1, 1.0)
@@ -65,60 +62,10 @@ def ready(*words):
 """
 
 
-@contextmanager
-def running(program: str, *arguments: object, before: object = ()) -> Iterator[Any]:
-    """Run a program that begins with START, and end it."""
-    command = [sys.executable, "-W", "ignore", "-c", START + program]
-    with subprocess.Popen(
-        [*before, *command, *map(str, arguments)],  # type: ignore[misc]  # words
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def run(program: str, *arguments: object, before: object = ()) -> None:
+def run(program: str, *arguments: object, before: Any = ()) -> None:
     """Run a program that asserts by itself."""
-    with running(program, *arguments, before=before) as process:
+    with running(START + program, *arguments, before=before) as process:
         assert process.wait(60) == 0
-
-
-def cells_in(path: Path) -> tuple[int, ...]:
-    """Return the cells of a file as integers."""
-    data = path.read_bytes()[HEAD_SIZE:]
-    return struct.unpack(f"{len(data) // 8}Q", data)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
-
-
-def file_of(pid: object, folder: Path) -> Path:
-    """Return the file of a process."""
-    (found,) = folder.glob(f"w-{pid}-*")
-    return found
-
-
-def names_in(folder: Path) -> list[str]:
-    """Return the names of the files in a folder."""
-    return [path.name for path in folder.iterdir()]
-
-
-def open_files() -> int:
-    """Return how many descriptors this process has, without those of objects that wait to go."""
-    gc.collect()
-    return len(names_in(Path("/dev/fd")))
 
 
 # --- the file and its cells ---------------------------------------------------------------
@@ -397,7 +344,7 @@ if child == 0:
 os.read(reading, 1)
 ready(child)
 """
-    with running(program, tmp_path) as parent:
+    with running(START + program, tmp_path) as parent:
         child = parent.stdout.readline().strip()
         own, inherited = file_of(parent.pid, tmp_path), file_of(child, tmp_path)
         assert is_locked(own)
@@ -415,7 +362,7 @@ import subprocess
 other = subprocess.Popen(["sleep", "60"], close_fds=False)
 ready(other.pid)
 """
-    with running(program, tmp_path) as parent:
+    with running(START + program, tmp_path) as parent:
         other = int(parent.stdout.readline())
         file = file_of(parent.pid, tmp_path)
         assert is_locked(file)
@@ -493,7 +440,7 @@ os.closerange(3, 200)
 in_child(cell.increment)
 assert cell.value == 1
 """
-    with running(program, tmp_path) as daemon:
+    with running(START + program, tmp_path) as daemon:
         assert daemon.stdout.readline() == "\n"
         file = file_of(daemon.pid, tmp_path)
         assert is_locked(file)

@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +231,7 @@ def test_a_folder_that_was_killed_after_the_renaming_counts_nothing_twice(
         unlink(path)
 
     monkeypatch.setattr(os, "unlink", killed)
-    with suppress_interrupt():
+    with suppress(KeyboardInterrupt):
         fold(files.path, _layout)
     monkeypatch.undo()
     assert len(files.names()) == 4 - removed
@@ -254,7 +255,7 @@ def test_a_folder_that_was_killed_before_the_renaming_leaves_the_files(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "rename", killed)
-    with suppress_interrupt():
+    with suppress(KeyboardInterrupt):
         fold(files.path, _layout)
     monkeypatch.undo()
     assert files.names() == ["dead.new", "w-2-b"]
@@ -406,16 +407,6 @@ def test_a_worker_between_making_and_showing_its_file_is_not_taken_for_dead(file
     fold(files.path, _layout)
     assert files.names() == [segment.name]
     assert take(files.path, _layout).living[0].pid == os.getpid()
-
-
-class suppress_interrupt:  # noqa: N801 -- used as a function
-    """Swallow what stands for the end of a process."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, *_: object) -> bool:
-        return kind is KeyboardInterrupt
 
 
 def _no_space(*_: object) -> None:
