@@ -103,7 +103,7 @@ def _other_settings(
         )
     yield from compared("`trace()` to a plain trace function", times)
 
-    two = [PrometheusExporter(collect_defaults=False) for _ in range(2)]
+    two = [PrometheusExporter(collect_defaults=False, workers=False) for _ in range(2)]
     with tracing(fan_out(*two)):
         times = effort.nanoseconds({OURS: Swarm(App()).connect, peers.LABELS: labelled.connect})
     yield from compared("`trace()` to two exporters through `fan_out`", times)

@@ -210,9 +210,9 @@ millisecond; each operation stands in its own method, whose call is part of the 
 and for them. The ratios hold on other machines, the nanoseconds do not. `bash .ci/bench` measures
 again and writes this page; `.ci/run` fails when a ratio is 1.3 times past its promise.
 
-Counts are in memory here (`workers=False`). What sharing them among workers costs, which is the default,
-stands in [workers.md](workers.md#what-it-costs): next to nothing with the compiled core, a fifth of a `trace()` in
-pure Python.
+Counts are in memory here (`workers=False`). What sharing them among workers costs, the default,
+stands in [workers.md](workers.md#what-it-costs): next to nothing with the compiled core, a fifth of
+a `trace()` in pure Python.
 
 ## Beside others"""
 
