@@ -2011,6 +2011,13 @@ SHARING = (
         _shared("journal"),
     ),
     Safety(
+        "workers: a record that another thread has read is found",
+        SHARED + "journal.py",
+        "if self._read(before, until=text):",
+        "if self._read(self.place, until=text):",
+        _shared("journal"),
+    ),
+    Safety(
         "workers: a record may be long",
         SHARED + "journal.py",
         "            if not end and len(data) < size:",

@@ -76,27 +76,27 @@ class Journal:
         """
         text = _text(record)
         line = _line(text)
+        # From here on: another thread may read past the record before this one does.
+        before = self.place
         for _ in range(_ATTEMPTS):
             written = os.write(self._file.number, line)
             if written < len(line):  # the others see that it is torn
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-            if self.read(until=text):
+            if self._read(before, until=text):
                 return
         raise OSError(errno.EIO, "records cannot be read back", self.path)
 
-    def read(self, until: bytes | None = None) -> bool:
+    def read(self) -> None:
         """Apply the records that were appended since the last time.
-
-        Args:
-            until: the text of a record to look for.
-
-        Returns:
-            Whether it was found.
 
         Raises:
             OSError: the file cannot be read.
         """
-        found, place = False, self.place
+        self._read(self.place)
+
+    def _read(self, place: Place, until: bytes | None = None) -> bool:
+        """Apply the records from a place on, and return whether a text was among them."""
+        found = False
         while (size := os.fstat(self._file.number).st_size - place.offset) > 0:
             data = os.pread(self._file.number, min(size, _MOST_AT_ONCE), place.offset)
             end = data.rfind(b"\n") + 1

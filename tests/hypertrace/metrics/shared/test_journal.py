@@ -71,16 +71,6 @@ def test_a_later_reader_reads_all(tmp_path: Path, reader: Reader) -> None:
     assert len(other.applied) == 100
 
 
-def test_a_reader_finds_what_it_looks_for(reader: Reader) -> None:
-    """Reading says whether a record was among those that are new."""
-    reader.journal.append(["a"])
-    text = b'["b"]'
-    assert not reader.journal.read(until=text)
-    os.write(_appending(reader), module._line(text) + module._line(b'["c"]'))
-    assert reader.journal.read(until=text)
-    assert not reader.journal.read(until=text)
-
-
 @pytest.mark.parametrize("kept", range(1, 20, 3))
 def test_a_torn_record_is_skipped(reader: Reader, kept: int) -> None:
     """What a process that was killed has written in part has no effect, nor on what follows."""
@@ -166,6 +156,23 @@ def test_threads_agree(tmp_path: Path, reader: Reader) -> None:
     other.journal.read()
     assert other.cells == reader.cells
     assert sorted(other.cells.values()) == list(range(200))
+
+
+def test_a_record_that_another_thread_has_read_is_found(
+    tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is faster than the one that appends does not make it append again."""
+    write = os.write
+
+    def write_and_read(file: int, line: bytes) -> int:
+        written = write(file, line)
+        reader.journal.read()
+        return written
+
+    monkeypatch.setattr(os, "write", write_and_read)
+    reader.journal.append([1])
+    reader.journal.append([2])
+    assert (tmp_path / "names").read_bytes().count(b"[") == 2
 
 
 PROCESS = """
