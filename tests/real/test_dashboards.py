@@ -197,7 +197,9 @@ class Scraped:
         if instant:
             result = self._get("query", query=query, time=str(self.ended))["result"]
             return [(each["metric"], float(each["value"][1])) for each in result]
-        span = {"start": str(self.started), "end": str(self.ended), "step": "1"}
+        # Steps of 1 s are taken from the start: so that the last one is the end, and not before it.
+        start = self.ended - int(self.seconds)
+        span = {"start": str(start), "end": str(self.ended), "step": "1"}
         result = self._get("query_range", query=query, **span)["result"]
         return [(each["metric"], float(each["values"][-1][1])) for each in result]
 

@@ -1852,6 +1852,13 @@ SHARING = (
         _shared("segment"),
     ),
     Safety(
+        "workers: a mapping that grew is in use before the old one is freed",
+        SHARED + "segment.py",
+        "        kept = self.numbers\n",
+        "        kept = None\n",
+        _shared("segment"),
+    ),
+    Safety(
         "workers: a file stays locked when the application closes it",
         SHARED + "segment.py",
         "            fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            _alloc",

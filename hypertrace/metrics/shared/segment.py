@@ -299,13 +299,16 @@ class Segment:
         else:
             counts, numbers = self._mapped(size)
         length, more, is_lost = slice(self.cells), len(counts), self.is_lost
-        # No call from here on: no other thread comes in between, which may have mapped more.
+        # No call from here on: no other thread comes in between, which may have mapped more. The
+        # old mapping is kept until the end, since it releases the GIL when it is freed.
+        kept = self.numbers
         if more > self.cells:
             if is_lost:
                 counts[length] = self.counts
             self.counts = counts
             self.numbers = numbers
             self.cells = more
+        del kept
 
     def _mapped(self, size: int) -> tuple[memoryview, memoryview[float]]:
         cells = memoryview(b"")

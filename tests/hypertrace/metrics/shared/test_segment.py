@@ -152,6 +152,25 @@ def test_a_thread_that_maps_less_takes_nothing_back(
     assert segment.cell(0).value == 2
 
 
+def test_a_segment_frees_its_old_mapping_last(tmp_path: Path) -> None:
+    """Another thread that grows while the old mapping is freed takes nothing back, either."""
+    segment = Segment(str(tmp_path))
+    segment.grow(1)
+    grown = []
+
+    class Freed:
+        """What releases the GIL when it is freed, as a mapping does."""
+
+        def __del__(self) -> None:
+            segment.grow(2 * CHUNK_CELLS)
+            grown.append(segment.cells)
+
+    segment.numbers = Freed()  # type: ignore[assignment]
+    segment.grow(3 * CHUNK_CELLS)
+    assert grown == [3 * CHUNK_CELLS]
+    assert len(segment.counts) == len(segment.numbers) == segment.cells == 3 * CHUNK_CELLS
+
+
 @pytest.mark.parametrize("index", [-1, CHUNK_CELLS, 1 << 40, 1 << 80])
 def test_cells_that_were_not_grown_are_refused(index: int, tmp_path: Path) -> None:
     """What is outside of the cells is an IndexError."""
