@@ -57,6 +57,13 @@ def get_trace_function() -> TraceFunction | None:
     return None if current is None else current.function
 
 
+def rebind() -> None:
+    """Bind each call site again at its next event, as trace functions record something else now."""
+    current = target
+    if current is not None:
+        current.rebind()
+
+
 def _replace_target(new: Target | None, *, strict: bool) -> None:
     global target  # noqa: PLW0603 -- the slot
     if new is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from weakref import WeakValueDictionary
 
 from ._bindings import PropsBindings, SpanBinding
@@ -48,6 +47,9 @@ if TYPE_CHECKING:
             id: Any,
             props: dict[str, object] | None,
         ) -> SpanBinding: ...
+        def rebind(self) -> None:
+            """Call the trace function's `bind` methods again at the next event of each call site."""
+
         def retire(self) -> None: ...
 
 
@@ -94,6 +96,9 @@ class EventTarget:
         upstream = _upstream_of(tracer._event(site, id, None))
         return SpanBinding(EventRecorder(self.function), site, id, upstream)
 
+    def rebind(self) -> None:
+        """Do nothing: no recorders are kept."""
+
     def retire(self) -> None:
         """Do nothing: no recorders are kept."""
 
@@ -129,10 +134,9 @@ class _Cache:
     the cache holds the call sites, which hold the code objects, at least as long as the tables.
     """
 
-    __slots__ = ("modules", "own", "shared", "sites", "size", "was_replaced")
+    __slots__ = ("modules", "own", "shared", "sites", "size")
 
     def __init__(self) -> None:
-        self.was_replaced = allocate_lock()
         self.shared: dict[Hashable, Table] = {}
         self.modules: dict[int, str | None] = {}  # of shared tables, by the ids of the tables
         self.own: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -273,10 +277,8 @@ class RecorderTarget:
         return found
 
     def _cache_with_room(self) -> _Cache:
-        cache = self._cache
-        if cache.is_full() and cache.was_replaced.acquire(blocking=False):
-            self._cache = _Cache()
-            cache.empty()
+        if self._cache.is_full():
+            self.rebind()
         return self._cache
 
     def _store(
@@ -292,6 +294,12 @@ class RecorderTarget:
         table[key] = recorder
         if self._retired or self._cache is not cache:
             table.clear()
+
+    def rebind(self) -> None:
+        """Drop all recorders: each call site is bound again at its next event."""
+        fresh = _Cache()
+        cache, self._cache = self._cache, fresh  # one step: no cache is left in use and not emptied
+        cache.empty()
 
     def retire(self) -> None:
         """Drop all recorders: each tracer finds its table empty and uses the next target."""

@@ -218,6 +218,45 @@ def test_recorders_are_bounded(binding: Binding, monkeypatch: pytest.MonkeyPatch
     assert binding.alive == 0
 
 
+def test_call_sites_are_bound_again(binding: Binding) -> None:
+    """After `rebind`, the trace function is asked again, once for each call site and tracer."""
+    first, second = Swarm(), Swarm()
+
+    def use() -> int:
+        binding.asked.clear()
+        for _ in range(3):
+            for swarm in (first, second):
+                swarm.connect()
+                swarm.connect_to(1)
+        return sum(name in {"bind", "bind_props"} for name, _ in binding.asked)
+
+    bound = use()
+    assert bound == (2 if binding.share else 4)
+    assert use() == 0
+    _dispatch.rebind()
+    assert binding.alive == 0
+    assert use() == bound
+    assert use() == 0
+
+
+def test_a_call_site_that_is_just_bound_is_bound_again(binding: Binding) -> None:
+    """A recorder that was made before `rebind`, and stored after it, is not used again."""
+    swarm = Swarm()
+
+    class Changing(Binding):
+        def bind(self, event: TraceEvent) -> Callable[[], object]:
+            if not self.asked:
+                _dispatch.rebind()
+            return super().bind(event)
+
+    changing = Changing(share=binding.share)
+    set_trace_function(changing)
+    for _ in range(3):
+        swarm.connect()
+    assert [name for name, _ in changing.asked].count("bind") == 2
+    assert changing.counts == {"connect": 3}
+
+
 @pytest.mark.parametrize("where", ["share_key", "bind", "record"])
 def test_what_a_bindable_function_raises_is_swallowed(where: str, binding: Binding) -> None:
     """An error while binding or recording is counted each time, and the application goes on."""
