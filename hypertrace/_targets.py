@@ -48,7 +48,7 @@ if TYPE_CHECKING:
             props: dict[str, object] | None,
         ) -> SpanBinding: ...
         def rebind(self) -> None:
-            """Call the trace function's `bind` methods again at the next event of each call site."""
+            """Call `bind` again at the next event of each call site."""
 
         def retire(self) -> None: ...
 
