@@ -15,7 +15,7 @@ from . import labels
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
+SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
 """Ends of the names that parts of other kinds of metrics have."""
 
 
@@ -136,12 +136,10 @@ BUILD = Info(
 HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, WORKERS, BUILD)
 """The metrics of the counting itself."""
 
-_RESERVED = (
-    "hypertrace_",
-    "process_",
-    "python_",
-    *(one.name.removesuffix("_total") for one in BUILT_IN if one is not CALLS),
-)
+OWN = ("hypertrace_", "process_", "python_")
+"""Beginnings of the names that an exporter has besides: no other metric is called so."""
+
+_RESERVED = (*OWN, *(one.name.removesuffix("_total") for one in BUILT_IN if one is not CALLS))
 
 
 def check_counter_name(name: object) -> None:
@@ -151,20 +149,35 @@ def check_counter_name(name: object) -> None:
         TypeError: it is no `str`.
         ValueError: Prometheus refuses it, or another metric has it. The message says why.
     """
-    if not isinstance(name, str):
-        raise TypeError(f"counter_name must be a str, not {name!r}")
-    if not _NAME.fullmatch(name.removesuffix("_total")):
-        raise ValueError(
-            f"counter_name {name!r} is no name of a metric: it takes letters, digits and '_', "
-            "and no digit first"
-        )
-    if name.startswith(_RESERVED):
-        raise ValueError(
-            f"counter_name {name!r} begins like the metrics that the exporter has besides "
-            f"({', '.join(_RESERVED)}); choose another"
-        )
-    if name.endswith(_SUFFIXES):
+    check_name("counter_name", name, _RESERVED)
+    if isinstance(name, str) and name.endswith(SUFFIXES):
         raise ValueError(
             f"counter_name {name!r} ends like a part of a metric of another type "
-            f"({', '.join(_SUFFIXES)}); let it end in '_total'"
+            f"({', '.join(SUFFIXES)}); let it end in '_total'"
+        )
+
+
+def check_name(what: str, name: object, reserved: tuple[str, ...] = OWN) -> None:
+    """Check that a metric can have a name, but for the end of it.
+
+    Args:
+        what: is checked, for the message.
+        name: of the metric.
+        reserved: beginnings that it may not have.
+
+    Raises:
+        TypeError: it is no `str`.
+        ValueError: Prometheus refuses it, or it begins in a reserved way. The message says why.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a str, not {name!r}")
+    if not _NAME.fullmatch(name.removesuffix("_total")):
+        raise ValueError(
+            f"{what} {name!r} is no name of a metric: it takes letters, digits and '_', "
+            "and no digit first"
+        )
+    if name.startswith(reserved):
+        raise ValueError(
+            f"{what} {name!r} begins like the metrics that the exporter has besides "
+            f"({', '.join(reserved)}); choose another"
         )

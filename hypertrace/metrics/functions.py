@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace import Upstream, suppress_tracing
@@ -10,7 +9,7 @@ from hypertrace.inspection import type_name
 
 from . import exemplars, labels
 from .aggregations import Calls, Count
-from .declarations import CALLS, EDGES, EXCEPTIONS
+from .declarations import CALLS, DURATIONS, EDGES, EXCEPTIONS, IN_PROGRESS
 from .tables import calls_families, count_family
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from .aggregations import Spans
     from .exemplars import ExemplarFunction
     from .labels import Labeller, Values
+    from .names import Names
     from .reading import Family
     from .series import SeriesTable
     from .storage import Storage, View
@@ -47,7 +47,7 @@ class FunctionSeries:
         self,
         labeller: Labeller,
         *,
-        counter_name: str,
+        shown_names: Names,
         max_series: int,
         own_series: bool,
         bounds_of: BoundsOf,
@@ -59,7 +59,7 @@ class FunctionSeries:
 
         Args:
             labeller: makes label values.
-            counter_name: of the counter of calls.
+            shown_names: what the metrics are called.
             max_series: of each metric.
             own_series: the series of an object are its own, and go with it.
             bounds_of: returns the bounds of the buckets for a class name and a trace id.
@@ -74,15 +74,18 @@ class FunctionSeries:
         self._share_keys: set[Hashable] = set()
         names, props = labeller.site_names, labeller.prop_names
         self._trace_id = names.index(labels.TRACE_ID)
-        counter = replace(CALLS, name=counter_name)
-        self.calls: SeriesTable[Calls] = storage.table(counter, max_series, (names, props), Calls)
+        shown = shown_names.shown
+        self.calls: SeriesTable[Calls] = storage.table(
+            shown(CALLS), max_series, (names, props), Calls
+        )
+        self.calls.parts = shown(DURATIONS), shown(IN_PROGRESS)
         exception_names = names, (*props, *EXCEPTIONS.labels)
         self.exceptions: SeriesTable[Count] = storage.table(
-            EXCEPTIONS, max_series, exception_names, Count
+            shown(EXCEPTIONS), max_series, exception_names, Count
         )
         edge_names = (labels.CLASS,), EDGES.labels
         self.edges: SeriesTable[Count] | None = (
-            storage.table(EDGES, max_series, edge_names, Count) if upstream else None
+            storage.table(shown(EDGES), max_series, edge_names, Count) if upstream else None
         )
 
     @property

@@ -11,11 +11,12 @@ from hypertrace import SpanEvent
 
 from .aggregations import DEFAULT_BUCKETS, checked_bounds
 from .allowlist import label_names
-from .declarations import CALLS, check_counter_name
+from .declarations import CALLS
 from .exemplars import opentelemetry_exemplar
 from .functions import FunctionSeries
 from .health import Health
 from .labels import Labeller
+from .names import Names
 from .reading import Reading
 from .recorders import PropsIndex, SpansRecorder, props_recorder
 from .sharing import make_storage
@@ -41,6 +42,8 @@ class CountingOptions(TypedDict, total=False):
     allowed_props: Iterable[str]
     unsafe_props: Iterable[str]
     counter_name: str
+    prefix: str
+    names: Mapping[str, str] | None
     object_ids: bool
     max_series: int
     max_label_length: int
@@ -64,6 +67,8 @@ class Metrics:
         allowed_props: Iterable[str] = (),
         unsafe_props: Iterable[str] = (),
         counter_name: str = CALLS.name,
+        prefix: str = "",
+        names: Mapping[str, str] | None = None,
         object_ids: bool = False,
         max_series: int = 10_000,
         max_label_length: int = 256,
@@ -83,7 +88,10 @@ class Metrics:
                 `api-key`, `authToken`), or are called like labels of Prometheus (`le`, `quantile`,
                 `job`, `instance`, `__x`), are refused.
             unsafe_props: those of the allowed props that are not refused for their name.
-            counter_name: name of the counter of calls.
+            counter_name: name of the counter of calls, without the prefix.
+            prefix: before the names of the metrics of functions and of declared ones, as `shop_`.
+            names: other names for some of these metrics, by the names that they have by default,
+                as `{"function_counter_total": "shop_calls_total"}`; without the prefix.
             object_ids: add the labels `object_id` and `parent_object_id`: separate series for
                 each object, dropped once the object's tracer is gone.
             max_series: how many series of each metric are held at the most. Past it, updates are
@@ -105,11 +113,11 @@ class Metrics:
             name: distinguishes several `Metrics` of one process, for sharing.
 
         Raises:
-            ValueError: a name that Prometheus refuses, a prop that looks like a secret, two props
-                that would become the same label, or a number out of range.
+            ValueError: a name that Prometheus refuses, one name for two metrics, a prop that looks
+                like a secret, two props that would become the same label, or a number out of range.
             TypeError: an argument of the wrong type.
         """
-        check_counter_name(counter_name)
+        self._names = Names(prefix=prefix, names=names, counter_name=counter_name)
         _check_number("max_series", max_series, 1)
         _check_number("max_label_length", max_label_length, 16)
         labeller = Labeller(
@@ -121,7 +129,7 @@ class Metrics:
         self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
         self._functions = FunctionSeries(
             labeller,
-            counter_name=counter_name,
+            shown_names=self._names,
             max_series=max_series,
             own_series=object_ids,
             bounds_of=bounds_of,

@@ -68,6 +68,7 @@ class SeriesTable(Generic[S]):
     Attributes:
         declaration: what the metric is.
         limit: how many series are held at the most; further ones share an overflow series.
+        parts: what the other metrics are that are read from the same series.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class SeriesTable(Generic[S]):
         self.declaration = declaration
         self.limit = limit
         self.names = names
+        self.parts: tuple[Declaration, ...] = ()
         self._make = make
         self._overflow: S | None = make(overflow_key(names))
         self._held: dict[Key, S] = {}

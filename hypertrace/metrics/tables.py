@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .declarations import DURATIONS, IN_PROGRESS
 from .reading import Family, HistogramReading
 from .series import Series
 
@@ -54,14 +53,15 @@ def calls_families(table: SeriesTable[Calls], view: View) -> tuple[list[Family],
     # props, of which there may be as many as of those with calls.
     called, positive = [*compress(calls, counts)], [*filter(None, counts)]
     names = table.label_names
+    duration, in_progress = table.parts
     held = [index for index in timed if not table.is_overflow(calls[index])]
     return [
         Family(table.declaration, names, called, positive),
-        Family(DURATIONS, (*names, *DURATIONS.labels), *_columns(durations)),
-        Family(IN_PROGRESS, names, *_columns(opened)),
+        Family(duration, (*names, *duration.labels), *_columns(durations)),
+        Family(in_progress, names, *_columns(opened)),
     ], [
         _usage(table, calls, counts),
-        Usage(DURATIONS.name, len(held), table.limit, overflowed),
+        Usage(duration.name, len(held), table.limit, overflowed),
     ]
 
 

@@ -6,13 +6,14 @@ import logging
 import os
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.aggregations import Calls, Count
-from hypertrace.metrics.declarations import Counter
+from hypertrace.metrics.declarations import DURATIONS, IN_PROGRESS, Counter
 from hypertrace.metrics.tables import CALLS
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
@@ -371,10 +372,14 @@ class SharedStorage:
         for table in self._own:
             if table.record == record and table.number is None:
                 return table
-        _, kind, name, common, others, limit, description, unit = record
+        _, kind, name, common, others, limit, description, unit, *parts = record
         declaration = Counter(name, description=description, unit=unit)
         names = tuple(common), tuple(others)
-        return SharedTable(declaration, limit, names, Calls if kind == CALLS else Count, self)
+        table = SharedTable(declaration, limit, names, Calls if kind == CALLS else Count, self)
+        if kind == CALLS:
+            durations, in_progress = parts
+            table.parts = replace(DURATIONS, name=durations), replace(IN_PROGRESS, name=in_progress)
+        return table
 
     def _lay_out(self, place: Place, codes: bytes) -> None:
         self.layout[place.cells : place.cells + len(codes)] = codes

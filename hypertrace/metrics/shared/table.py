@@ -79,6 +79,7 @@ class SharedTable(SeriesTable[C]):
         return [
             *("table", self.kind, it.name, *map(list, self.names)),
             *(self.limit, it.description, it.unit),
+            *[part.name for part in self.parts],
         ]
 
     def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> C:

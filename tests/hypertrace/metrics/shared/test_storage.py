@@ -789,6 +789,19 @@ def test_errors_of_tracing_are_counted_by_all(metrics: Metrics, make: Any) -> No
     assert values(metrics, DROPPED) == {(): 2}
 
 
+def test_metrics_of_other_names_are_shown_beside(make: Callable[..., Metrics]) -> None:
+    """A reader with the default names shows calls and spans of a worker under the names it has."""
+    reader, counting = make(), make(prefix="shop_", names={"function_in_progress": "open_spans"})
+    set_trace_function(counting)
+    with Tracer("Cart").span():
+        pass
+    for metrics in (reader, counting):
+        assert values(metrics, "shop_function_counter_total") == {(): 1}
+        assert values(metrics, "shop_function_duration_seconds_count") == {(): 1}
+        assert values(metrics, "open_spans") == {(): 0}
+    assert values(reader, CALLS) == values(reader, OPEN) == {}
+
+
 def test_a_path_is_opened_again_if_it_was_just_removed(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
