@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hypertrace.cli.command import Command
 from hypertrace.cli.terminal import CommandError, say
-from hypertrace.metrics.declarations import CALLS, check_counter_name
+from hypertrace.metrics.declarations import CALLS
+from hypertrace.metrics.names import Names
 
 from . import templates
 from .files import files, write
@@ -26,6 +27,8 @@ _EPILOG = """\
 examples:
   %(prog)s --prop topic
       with panels for `topic`, for PrometheusExporter(allowed_props=["topic"])
+  %(prog)s --prefix shop_ --name function_counter_total=shop_calls_total
+      for an exporter with the same prefix= and names=
   %(prog)s . --objectives objectives.toml
       with alerts for service level objectives
   %(prog)s push --url http://localhost:3000
@@ -93,10 +96,41 @@ def _add_adaptations(parser: argparse.ArgumentParser) -> None:
         help="a prop given with --prop that the exporter has in its unsafe_props, too",
     )
     add(
+        "--prefix",
+        default="",
+        help="what the exporter puts before the names of metrics, as shop_ (default: nothing)",
+    )
+    add(
+        "--name",
+        dest="names",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="OLD=NEW",
+        help="what the exporter calls a metric instead; may be given several times",
+    )
+    add(
         "--counter-name",
         default=CALLS.name,
         metavar="NAME",
         help="what the exporter calls the counter (default: %(default)s)",
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, sign, new = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no pair of names; write {CALLS.name}=calls_total"
+        )
+    return old, new
+
+
+def _shown(arguments: argparse.Namespace) -> Names:
+    return Names(
+        prefix=arguments.prefix,
+        names=dict(arguments.names),
+        counter_name=arguments.counter_name,
     )
 
 
@@ -125,10 +159,8 @@ def _likely_word(path: Path) -> str | None:
 def _run(arguments: argparse.Namespace) -> None:
     folder = arguments.folder
     with _failures():
-        check_counter_name(arguments.counter_name)
-        made = files(
-            arguments.counter_name, arguments.props, arguments.objectives, arguments.unsafe_props
-        )
+        shown = _shown(arguments)
+        made = files(shown, arguments.props, arguments.objectives, arguments.unsafe_props)
         write(made, folder)
     advice = _NEXT.format(prog=arguments.prog, folder=folder.absolute().as_posix())
     say(*(str(folder / name) for name in made), *advice.split("\n"))
@@ -141,8 +173,7 @@ def _run_push(arguments: argparse.Namespace) -> None:
             "a token is missing: give --token, or set the environment variable GRAFANA_TOKEN"
         )
     with _failures():
-        check_counter_name(arguments.counter_name)
-        made = templates.dashboards(arguments.counter_name, arguments.props, arguments.unsafe_props)
+        made = templates.dashboards(_shown(arguments), arguments.props, arguments.unsafe_props)
         addresses = push(made.values(), arguments.url, token, arguments.folder)
     say(*addresses)
 

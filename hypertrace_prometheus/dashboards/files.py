@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypertrace.metrics.declarations import CALLS
+from hypertrace.metrics.names import Names
 
 from . import objectives, rules
 from .templates import dashboards
 
 
 def files(
-    counter_name: str = CALLS.name,
+    shown: Names | None = None,
     props: Sequence[str] = (),
     declared: Path | None = None,
     unsafe_props: Sequence[str] = (),
@@ -19,7 +19,7 @@ def files(
     """Return the text of each file, by its path.
 
     Args:
-        counter_name: what the exporter calls the counter.
+        shown: what the exporter calls the metrics; None as by default.
         props: allowed props of the exporter.
         declared: a file with objectives.
         unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
@@ -28,13 +28,14 @@ def files(
         OSError: the objectives cannot be read.
         ValueError: they make no sense, or the exporter would refuse the props.
     """
+    shown = Names() if shown is None else shown
     made = {
         f"dashboards/{name}.json": json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
-        for name, dashboard in dashboards(counter_name, props, unsafe_props).items()
+        for name, dashboard in dashboards(shown, props, unsafe_props).items()
     }
-    made["rules/hypertrace.yml"] = rules.text(rules.groups(counter_name))
+    made["rules/hypertrace.yml"] = rules.text(rules.groups(shown))
     if declared is not None:
-        groups = objectives.groups(objectives.read(declared))
+        groups = objectives.groups(objectives.read(declared), shown)
         made["rules/hypertrace-objectives.yml"] = rules.text(groups)
     return made
 

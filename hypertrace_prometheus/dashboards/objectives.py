@@ -22,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 from hypertrace.metrics import labels
 from hypertrace.metrics.aggregations import DEFAULT_BUCKETS, checked_bounds
 from hypertrace.metrics.declarations import DURATIONS
+from hypertrace.metrics.names import Names
 
 from .rules import Group, Rule
 
@@ -72,10 +73,16 @@ def read(path: Path) -> list[Objective]:
             raise ValueError(f"{path}: {error}") from error
 
 
-def groups(objectives: Iterable[Objective]) -> list[Group]:
-    """Return the rules that watch objectives, a group each."""
+def groups(objectives: Iterable[Objective], shown: Names | None = None) -> list[Group]:
+    """Return the rules that watch objectives, a group each.
+
+    Args:
+        objectives: to watch.
+        shown: what the exporter calls the metrics; None as by default.
+    """
+    durations = (Names() if shown is None else shown).of(DURATIONS.name)
     return [
-        {"name": f"hypertrace-slo-{objective.name}", "rules": _rules(objective)}
+        {"name": f"hypertrace-slo-{objective.name}", "rules": _rules(objective, durations)}
         for objective in objectives
     ]
 
@@ -116,11 +123,11 @@ def _objective(declared: Mapping[str, Any], buckets: Iterable[float]) -> Objecti
     return Objective(name, matchers, target, latency)
 
 
-def _rules(objective: Objective) -> list[Rule]:
+def _rules(objective: Objective, durations: str) -> list[Rule]:
     recording = [
         {
             "record": _record(window),
-            "expr": _bad_share(objective, window),
+            "expr": _bad_share(objective, durations, window),
             "labels": {_NAME: objective.name},
         }
         for window in _WINDOWS
@@ -132,19 +139,19 @@ def _record(window: str) -> str:
     return f"objective:function_bad:ratio_rate{window}"
 
 
-def _bad_share(objective: Objective, window: str) -> str:
+def _bad_share(objective: Objective, durations: str, window: str) -> str:
     def spans(name: str, **more: str) -> str:
         matchers = {**objective.matchers, **more}
         inside = ", ".join(f'{key}="{_escaped(value)}"' for key, value in matchers.items())
         # Who cancels a call says nothing of its quality.
         return f'sum(rate({name}{{{inside}, {labels.RESULT}!="cancelled"}}[{window}]))'
 
-    every = spans(f"{DURATIONS.name}_count")
+    every = spans(f"{durations}_count")
     if objective.latency is None:
-        bad = spans(f"{DURATIONS.name}_count", **{labels.RESULT: "error"})
+        bad = spans(f"{durations}_count", **{labels.RESULT: "error"})
         return f"({bad} or 0 * {every}) / {every}"
     le = floatToGoString(objective.latency)  # type: ignore[no-untyped-call]
-    good = spans(f"{DURATIONS.name}_bucket", **{labels.RESULT: "ok", "le": le})
+    good = spans(f"{durations}_bucket", **{labels.RESULT: "ok", "le": le})
     return f"1 - ({good} or 0 * {every}) / {every}"
 
 

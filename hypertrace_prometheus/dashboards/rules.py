@@ -1,7 +1,7 @@
-"""Recording and alerting rules for Prometheus, for a counter of any name."""
+"""Recording and alerting rules for Prometheus, for any names of metrics."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from hypertrace.metrics import labels
 from hypertrace.metrics.declarations import (
@@ -13,6 +13,7 @@ from hypertrace.metrics.declarations import (
     SERIES_LIMIT,
     SWALLOWED,
 )
+from hypertrace.metrics.names import Names
 from hypertrace_prometheus.exposition.failures import FAILED
 
 Rule = dict[str, Any]
@@ -29,19 +30,47 @@ REGULAR = 0.1
 
 _CLASS = ("job", labels.CLASS)
 _FUNCTION = ("job", labels.CLASS, labels.FUNCTION)
-_P95 = f"function:{DURATIONS.name}:p95_5m"
-_ERRORS = "class:function_errors:ratio_rate5m"
 _NAME = f"{{{{ $labels.{labels.CLASS} }}}}.{{{{ $labels.{labels.FUNCTION} }}}}"
 _OF_CLASS = f"{{{{ $labels.{labels.CLASS} }}}}"
 _PROCESS = "{{ $labels.instance }}"
 _PERCENT = "{{ $value | humanizePercentage }}"
 
 
-def groups(counter_name: str = CALLS.name) -> list[Group]:
-    """Return all groups of rules; those that record come first, the alerts read what they made."""
+class _Metrics(NamedTuple):
+    """Names of what is read and recorded."""
+
+    calls: str
+    durations: str
+    calls_of_classes: str
+    calls_of_functions: str
+    p95: str
+    errors: str
+
+    @classmethod
+    def of(cls, shown: Names) -> Self:
+        calls, durations = shown.of(CALLS.name), shown.of(DURATIONS.name)
+        level = f"{calls.removesuffix('_total')}:rate5m"
+        return cls(
+            calls,
+            durations,
+            f"class:{level}",
+            f"function:{level}",
+            f"function:{durations}:p95_5m",
+            # With the prefix, so that the alerts of two applications are each of one.
+            f"class:{shown.of('function_errors')}:ratio_rate5m",
+        )
+
+
+def groups(shown: Names | None = None) -> list[Group]:
+    """Return all groups of rules; those that record come first, the alerts read what they made.
+
+    Args:
+        shown: what the exporter calls the metrics; None as by default.
+    """
+    metrics = _Metrics.of(Names() if shown is None else shown)
     return [
-        {"name": "hypertrace-recording", "rules": _recording(counter_name)},
-        {"name": "hypertrace-alerts", "rules": _alerts(counter_name)},
+        {"name": "hypertrace-recording", "rules": _recording(metrics)},
+        {"name": "hypertrace-alerts", "rules": _alerts(metrics)},
     ]
 
 
@@ -55,24 +84,25 @@ def total(by: Sequence[str], expression: str) -> str:
     return f"sum by ({', '.join(by)}) ({expression})"
 
 
-def _recording(counter_name: str) -> list[Rule]:
-    errors = total(_CLASS, f'rate({DURATIONS.name}_count{{{labels.RESULT}="error"}}[5m])')
-    every = total(_CLASS, f"rate({DURATIONS.name}_count[5m])")
-    buckets = f"{DURATIONS.name}_bucket"
+def _recording(metrics: _Metrics) -> list[Rule]:
+    spans = f"{metrics.durations}_count"
+    errors = total(_CLASS, f'rate({spans}{{{labels.RESULT}="error"}}[5m])')
+    every = total(_CLASS, f"rate({spans}[5m])")
+    buckets = f"{metrics.durations}_bucket"
     return [
-        {"record": _calls("class", counter_name), "expr": _rate(counter_name, _CLASS)},
-        {"record": _calls("function", counter_name), "expr": _rate(counter_name, _FUNCTION)},
+        {"record": metrics.calls_of_classes, "expr": _rate(metrics.calls, _CLASS)},
+        {"record": metrics.calls_of_functions, "expr": _rate(metrics.calls, _FUNCTION)},
         {
-            "record": _P95,
+            "record": metrics.p95,
             "expr": f"histogram_quantile(0.95, {_rate(buckets, (*_FUNCTION, 'le'))})",
         },
         # Without errors it is 0, without spans it is not there.
-        {"record": _ERRORS, "expr": f"({errors} or 0 * {every}) / ({every} > 0)"},
+        {"record": metrics.errors, "expr": f"({errors} or 0 * {every}) / ({every} > 0)"},
     ]
 
 
-def _alerts(counter_name: str) -> list[Rule]:
-    calls = _calls("function", counter_name)
+def _alerts(metrics: _Metrics) -> list[Rule]:
+    calls = metrics.calls_of_functions
     series = f"{SERIES.name} / {SERIES_LIMIT.name}"
     regular = f"avg_over_time({calls}[1h] offset 15m) > {REGULAR}"
     # Not while the whole job is silent: then it is down, or not in use.
@@ -80,14 +110,14 @@ def _alerts(counter_name: str) -> list[Rule]:
     return [
         _alert(
             "HypertraceErrorRatio",
-            f"{_ERRORS} > {ERROR_RATIO}",
+            f"{metrics.errors} > {ERROR_RATIO}",
             "10m",
             f"{_PERCENT} of the spans of {_OF_CLASS} end with an error",
             "See the exceptions by type on the Class explorer.",
         ),
         _alert(
             "HypertraceSlow",
-            f"{_P95} > {SLOW}",
+            f"{metrics.p95} > {SLOW}",
             "10m",
             f"{_NAME} takes {{{{ $value | humanizeDuration }}}} (p95)",
             "See the durations on the Class explorer, and what is in progress.",
@@ -150,10 +180,6 @@ def _alert(  # noqa: PLR0913, PLR0917 -- the parts of an alert
         "labels": {"severity": severity},
         "annotations": {"summary": summary, "description": description},
     }
-
-
-def _calls(level: str, counter_name: str) -> str:
-    return f"{level}:{counter_name.removesuffix('_total')}:rate5m"
 
 
 def _rate(metric: str, by: Sequence[str]) -> str:

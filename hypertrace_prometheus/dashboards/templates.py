@@ -1,13 +1,15 @@
-"""Dashboards in the package, for any counter and any props."""
+"""Dashboards in the package, for any names of metrics and any props."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
 from hypertrace.metrics import labels
 from hypertrace.metrics.allowlist import label_names
-from hypertrace.metrics.declarations import CALLS
+from hypertrace.metrics.declarations import BUILT_IN
+from hypertrace.metrics.names import Names
 
 Dashboard = dict[str, Any]
 """A dashboard as Grafana's JSON has it."""
@@ -28,24 +30,30 @@ _REPEATED = "prop"
 _OF_REPEATING = {"repeat", "repeatDirection", "maxPerRow"}
 _WIDTH = 24
 
+_METRICS = re.compile(
+    rf"\b({'|'.join(one.name for one in BUILT_IN)})(?=(?:_bucket|_count|_sum)?\b)"
+)
+
 
 def dashboards(
-    counter_name: str = CALLS.name, props: Sequence[str] = (), unsafe_props: Sequence[str] = ()
+    shown: Names | None = None, props: Sequence[str] = (), unsafe_props: Sequence[str] = ()
 ) -> dict[str, Dashboard]:
     """Return all dashboards by name.
 
     Args:
-        counter_name: what the exporter calls the counter.
+        shown: what the exporter calls the metrics; None as by default.
         props: allowed props of the exporter; each gets its own panels on the class explorer.
         unsafe_props: those of the props that are in `unsafe_props` of the exporter, too.
 
     Raises:
         ValueError: the exporter would refuse the props, with the same message.
     """
+    shown = Names() if shown is None else shown
     names = label_names(props, unsafe_props).values()
     found = {}
     for file in sorted(_files(), key=lambda file: file.name):
-        text = file.read_text(encoding="utf-8").replace(CALLS.name, counter_name)
+        text = file.read_text(encoding="utf-8")
+        text = _METRICS.sub(lambda found: shown.of(found[1]), text)
         found[file.name.removesuffix(".json")] = _with_props(json.loads(text), names)
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hypertrace.cli.main import main
+from hypertrace.metrics.names import Names
 from hypertrace_prometheus.dashboards.grafana import GrafanaError, push
 from hypertrace_prometheus.dashboards.templates import Dashboard, dashboards
 
@@ -178,7 +179,7 @@ def test_the_command_pushes_all(grafana: Grafana, capsys: pytest.CaptureFixture[
     """`dashboards push` brings all dashboards, as the options adapt them, and prints where."""
     options = ["--url", grafana.url, "--token", TOKEN, "--prop", "topic"]
     assert main(["dashboards", "push", *options, "--counter-name", "calls"]) == 0
-    expected = dashboards("calls", ["topic"])
+    expected = dashboards(Names(counter_name="calls"), ["topic"])
     assert [asked["dashboard"] for asked in grafana.asked] == [
         {**board, "id": None} for board in expected.values()
     ]

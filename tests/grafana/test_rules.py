@@ -1,12 +1,15 @@
 """Recording and alerting rules."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
-from hypertrace_prometheus.dashboards import rules
+from hypertrace.metrics.names import Names
+from hypertrace_prometheus.dashboards import objectives, rules
+from hypertrace_prometheus.dashboards.objectives import Objective
 
 
 def test_they_do_what_they_say(component: Callable[[str], str], root: Path) -> None:
@@ -31,9 +34,13 @@ def test_every_rule_is_tested(root: Path) -> None:
 
 
 def test_promtool_finds_nothing(component: Callable[[str], str], tmp_path: Path) -> None:
-    """The rules for another name of the counter are valid, too."""
+    """The rules for other names of metrics are valid, too, and name no metric otherwise."""
     path = tmp_path / "rules.yml"
-    path.write_text(rules.text(rules.groups("function_counter")))
+    names = Names(prefix="shop_", counter_name="function_counter")
+    made = rules.groups(names) + objectives.groups(
+        [Objective("o", {"object_classname": "C"}, 0.9, 0.25)], names
+    )
+    path.write_text(rules.text(made))
     run = subprocess.run(
         [component("promtool"), "check", "rules", str(path)],
         capture_output=True,
@@ -41,7 +48,12 @@ def test_promtool_finds_nothing(component: Callable[[str], str], tmp_path: Path)
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "function_counter_total" not in path.read_text()
+    text = path.read_text()
+    assert "function_counter_total" not in text
+    assert "class:function_counter:rate5m" in text
+    assert "function:shop_function_duration_seconds:p95_5m" in text
+    assert "class:shop_function_errors:ratio_rate5m > 0.05" in text
+    assert re.findall(r"(?<!shop_)\bfunction_(?!counter\b|bad\b)\w+", text) == []
 
 
 def test_the_text_is_yaml() -> None:

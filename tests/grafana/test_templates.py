@@ -1,9 +1,11 @@
-"""Dashboards for any counter and any props."""
+"""Dashboards for any names of metrics and any props."""
 
 import json
+import re
 
 import pytest
 
+from hypertrace.metrics.names import Names
 from hypertrace_prometheus.dashboards.templates import Dashboard, dashboards
 
 
@@ -25,9 +27,19 @@ def test_there_are_five() -> None:
 
 def test_the_counter_is_called_as_the_user_calls_it() -> None:
     """Another name of the counter takes the place of the default everywhere."""
-    text = json.dumps(dashboards("my_calls"))
+    text = json.dumps(dashboards(Names(counter_name="my_calls")))
     assert "my_calls{" in text
     assert "function_counter_total" not in text
+
+
+def test_metrics_are_called_as_the_user_calls_them() -> None:
+    """Prefix and names are in every query; nothing asks for a metric of functions otherwise."""
+    names = {"function_duration_seconds": "took", "function_edges_total": "edges_of_function"}
+    text = json.dumps(dashboards(Names(prefix="shop_", names=names)))
+    for name in ("took_bucket", "took_count", "edges_of_function", "shop_function_in_progress"):
+        assert f"{name}{{" in text
+    assert re.findall(r"(?<!shop_)\bfunction_[a-z]+_[a-z_]+", text) == []
+    assert "hypertrace_series{" in text
 
 
 def test_a_prop_gets_a_panel() -> None:

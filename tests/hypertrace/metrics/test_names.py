@@ -38,9 +38,9 @@ def test_a_prefix_stands_before_the_metrics_of_functions_and_no_others() -> None
 def test_a_metric_is_renamed_without_the_prefix() -> None:
     """The name in `names` is the whole name; all else of the declaration stays."""
     metrics = Metrics(prefix="shop_", names={DURATIONS.name: "took_seconds"})
-    family = metrics.read().family("took_seconds")
-    assert family.declaration == replace(DURATIONS, name="took_seconds")
-    assert metrics.read().family("shop_function_counter_total")
+    reading = metrics.read()
+    assert reading.families[0].name == "shop_function_counter_total"
+    assert reading.families[1].declaration == replace(DURATIONS, name="took_seconds")
 
 
 def test_counter_name_is_the_whole_name() -> None:

@@ -15,7 +15,7 @@ from hypertrace_prometheus import PrometheusExporter
     [
         (
             ["dashboards", "--help"],
-            ["DIR", "--prop", "--counter-name", "--objectives", "examples:"],
+            ["DIR", "--prop", "--prefix", "--name", "--counter-name", "--objectives", "examples:"],
         ),
         (["dashboards", "push", "--help"], ["--url", "--token", "GRAFANA_TOKEN", "--folder"]),
     ],
@@ -102,11 +102,38 @@ def test_dashboards_are_those_that_the_options_ask_for(tmp_path: Path) -> None:
     assert "'hypertrace-slo-o'" in made["hypertrace-objectives.yml"]
 
 
+def test_dashboards_have_the_names_of_the_exporter(tmp_path: Path) -> None:
+    """Queries, rules and objectives ask for what an exporter with the same names shows."""
+    declared = tmp_path / "objectives.toml"
+    declared.write_text('[[objective]]\nname = "o"\nclass = "C"\ntarget = 0.9\n')
+    options = ["--prefix", "shop_", "--name", "function_counter_total=calls_total"]
+    options += ["--name", "function_exceptions_total=failures_total"]
+    folder = tmp_path / "new"
+    assert main(["dashboards", str(folder), *options, "--objectives", str(declared)]) == 0
+    made = {path.name: path.read_text() for path in folder.rglob("*.*")}
+    assert "calls_total{" in made["overview.json"]
+    assert "failures_total{" in made["class-explorer.json"]
+    assert "rate(calls_total[5m])" in made["hypertrace.yml"]
+    assert "rate(shop_function_duration_seconds_count{" in made["hypertrace-objectives.yml"]
+
+
+def test_a_name_without_its_new_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--name` without `=` gives code 2, and shows how it is written."""
+    with pytest.raises(SystemExit) as caught:
+        main(["dashboards", "--name", "calls"])
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert "'calls' is no pair of names; write function_counter_total=calls_total" in shown
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--prop", "a-b", "--prop", "a_b"], "'a-b' and 'a_b'"),
         (["--counter-name", "no name"], "'no name'"),
+        (["--prefix", "shop"], "let it end in '_': 'shop_'"),
+        (["--name", "function_calls_total=x"], "no metric is called so"),
+        (["--counter-name", "a", "--name", "function_counter_total=b"], "give one"),
         (["--objectives", "missing.toml"], "missing.toml: No such file"),
         (["README.md/below"], "README.md"),
     ],
