@@ -110,15 +110,17 @@ class PrometheusExporter(Exporter):
         from .endpoint import make_wsgi_app
         from .exposition.collector import ExporterCollector
         from .exposition.process import missing_defaults, present_defaults
-        from .exposition.registries import watch
+        from .exposition.registries import add_target, remove_target, watch
         from .exposition.render import render
         from .exposition.workers import NAMES, WorkersMetrics
 
         self.registry: CollectorRegistry = checked_registry(registry)
         super().__init__(metrics, counting, name="" if port is None else f"{host}:{port}")
         self._collectors: list[Collector] = []
+        self._target: dict[str, str] | None = None
         self._server: SharedServer | None = None
         self._render = render
+        self._remove_target = remove_target
         self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         watch(self.registry)
         try:
@@ -131,6 +133,7 @@ class PrometheusExporter(Exporter):
                 instead = NAMES if workers else frozenset[str]()
                 for collector in missing_defaults(self.registry, instead):
                     self._register(collector)
+            self._target = add_target(self.registry, self.forwards_to.labels)
             if port is not None:
                 self._server = self._served(host, port, security, strict_port=strict_port)
         except BaseException:
@@ -172,6 +175,8 @@ class PrometheusExporter(Exporter):
         for collector in collectors:
             with suppress(KeyError):  # another thread, or the application, did it
                 self.registry.unregister(collector)
+        target, self._target = self._target, None
+        self._remove_target(self.registry, target)
         super().stop()
 
     def _served(

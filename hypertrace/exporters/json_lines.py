@@ -35,10 +35,10 @@ class JsonLinesExporter(PushExporter):
     """Writes what was counted as lines of JSON, one for each interval.
 
     A line has the `time` of the reading; the `pid` of the process and when the exporter `started`
-    in it; a `sequence` number from 1; and `metrics`: a list of points with `name`, `kind`, `unit`
-    if it has one, `labels` (those that have a value) and, as the kind has it, `value`, or `count`,
-    `sum` and `buckets`: a count for each upper bound, the last of which is `null` for infinity.
-    Times are in seconds since the epoch. Lines are ASCII.
+    in it; a `sequence` number from 1; the `labels` of the process, if it has any; and `metrics`: a
+    list of points with `name`, `kind`, `unit` if it has one, `labels` (those that have a value)
+    and, as the kind has it, `value`, or `count`, `sum` and `buckets`: a count for each upper bound,
+    the last of which is `null` for infinity. Times are in seconds since the epoch. Lines are ASCII.
 
     Counters and histograms are what came in since the line before: adding up all lines gives the
     totals. Series without change are left out. Gauges are as they are. A line may be written again
@@ -100,7 +100,8 @@ def encode(reading: Reading, **facts: object) -> str:
     """
     # Point by point: other threads stand still while one call encodes all of them.
     points = [_encode(point) for family in reading.families for point in _points(family)]
-    head = _encode({"time": reading.time, **facts})
+    labels = {"labels": reading.labels} if reading.labels else {}
+    head = _encode({"time": reading.time, **facts, **labels})
     return f'{head[:-1]},"metrics":[{",".join(points)}]}}'
 
 

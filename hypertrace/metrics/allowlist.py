@@ -74,7 +74,7 @@ def label_names(allowed_props: Iterable[str], unsafe_props: Iterable[str] = ()) 
                 f"allowed_props {props[name]!r} and {prop!r} would both become the label "
                 f"{OBJECT_PROPS}{name}; allow one of them, or rename the other where it is traced"
             )
-        reason = None if prop in unsafe else _reason_against(prop)
+        reason = None if prop in unsafe else reason_against(prop)
         if reason is not None:
             raise ValueError(
                 f"allowed_props {prop!r} {reason}; rename it where it is traced, or, to make it "
@@ -94,7 +94,8 @@ def looks_secret(prop: str) -> bool:
     return any(_SECRET.search(form) for form in (name, as_written))
 
 
-def _reason_against(prop: str) -> str | None:
+def reason_against(prop: str) -> str | None:
+    """Return why a name is refused as the name of a label; None if it is not."""
     if looks_secret(prop):
         return "looks like a secret, and its values would be on the page"
     name = clean(prop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict
@@ -17,13 +18,13 @@ from .functions import FunctionSeries
 from .health import Health
 from .labels import Labeller
 from .names import Names
+from .process_labels import process_labels
 from .reading import Reading
 from .recorders import PropsIndex, SpansRecorder, props_recorder
 from .sharing import make_storage
 from .tables import with_others
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
@@ -44,6 +45,7 @@ class CountingOptions(TypedDict, total=False):
     counter_name: str
     prefix: str
     names: Mapping[str, str] | None
+    labels: Mapping[str, str] | None
     object_ids: bool
     max_series: int
     max_label_length: int
@@ -69,6 +71,7 @@ class Metrics:
         counter_name: str = CALLS.name,
         prefix: str = "",
         names: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         object_ids: bool = False,
         max_series: int = 10_000,
         max_label_length: int = 256,
@@ -92,6 +95,10 @@ class Metrics:
             prefix: before the names of the metrics of functions and of declared ones, as `shop_`.
             names: other names for some of these metrics, by the names that they have by default,
                 as `{"function_counter_total": "shop_calls_total"}`; without the prefix.
+            labels: of the whole process, as `{"service": "shop", "version": "1.4"}`: on all series
+                that are pushed, and `target_info` for Prometheus. They are added to those of the
+                environment (`HYPERTRACE_SERVICE`, `OTEL_SERVICE_NAME`,
+                `OTEL_RESOURCE_ATTRIBUTES`), and win over them. Names are refused as those of props.
             object_ids: add the labels `object_id` and `parent_object_id`: separate series for
                 each object, dropped once the object's tracer is gone.
             max_series: how many series of each metric are held at the most. Past it, updates are
@@ -123,6 +130,7 @@ class Metrics:
         labeller = Labeller(
             label_names(allowed_props, unsafe_props), max_label_length, object_ids=object_ids
         )
+        self._labels = process_labels(labels, os.environ, labeller.text)
         bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
         _check_exemplar(exemplar)
         # Last, so that a wrong argument leaves no files.
@@ -201,6 +209,11 @@ class Metrics:
         ).find
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """Labels of the whole process, as each reading has them."""
+        return self._labels
+
+    @property
     def storage(self) -> Storage:
         """Where the numbers are kept."""
         return self._storage
@@ -233,7 +246,7 @@ class Metrics:
         families, usages = self._functions.read(view)
         if others := self._storage.foreign_tables:
             families = with_others(families, others, view)
-        return Reading(now, [*families, *self._health.read(usages, view)])
+        return Reading(now, [*families, *self._health.read(usages, view)], self._labels)
 
     def close(self) -> None:
         """Free the files in which counts are shared. What is counted later is in memory.

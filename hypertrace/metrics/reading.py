@@ -145,10 +145,12 @@ class Reading:
     Attributes:
         time: when it was taken, in seconds since the epoch.
         families: in the order in which they are shown.
+        labels: of the whole process, and so of each series; not in `label_names`.
     """
 
     time: float
     families: Sequence[Family] = field(default_factory=tuple)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def family(self, name: str) -> Family:
         """Return the family of a metric.
@@ -167,6 +169,7 @@ class Reading:
         return Reading(
             self.time,
             [f.since(before[f.name]) if f.name in before else f for f in self.families],
+            self.labels,
         )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
+from hypertrace.metrics import Family, Info
+from hypertrace.metrics.series import Series
+
 from .failures import FAILED, Failures
 from .families import FamilyMetric
+from .registries import target_labels
 from .text import TextCache
 from .workers import NAMES
 
@@ -18,9 +23,16 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from hypertrace.metrics import Family, Metrics
+    from hypertrace.metrics import Metrics
 
     from .workers import WorkersMetrics
+
+
+APPLICATION = Info(
+    "hypertrace_application_info",
+    description="Labels of the application, as given to hypertrace or in its environment.",
+)
+"""Its labels are those of the process."""
 
 
 class ExporterCollector(Collector):
@@ -50,6 +62,7 @@ class ExporterCollector(Collector):
         self._workers = workers
         self._others = others
         self._texts = TextCache()
+        self._application = _application(metrics)
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics of one reading, but for those that other collectors give, too."""
@@ -71,12 +84,25 @@ class ExporterCollector(Collector):
         failures = self.failures.after(view)
         for family in self._metrics.reading(view).families:
             yield FamilyMetric(family.declaration, partial(_itself, family), self._texts)
+        if self._application is not None:
+            shown = partial(_itself, self._application)
+            yield FamilyMetric(self._application.declaration, shown, self._texts)
         if self._workers is not None and view.snapshot is not None:
             for family in self._workers.read(view.snapshot):
                 if family.name.removesuffix("_total") not in hidden:
                     yield FamilyMetric(family.declaration, partial(_itself, family), self._texts)
         # Read when it is written, so that it includes the failures of this very collection.
         yield FamilyMetric(FAILED, failures, self._texts)
+
+
+def _application(metrics: Metrics) -> Family | None:
+    """Return the labels of the process as a family; None if it has none."""
+    labels = target_labels(metrics.labels)
+    if not labels:
+        return None
+    names, values = tuple(labels), tuple(labels.values())
+    declaration = replace(APPLICATION, labels=names)
+    return Family(declaration, names, [Series((values, ()))], [1])
 
 
 def _itself(family: Family) -> Family:

@@ -7,9 +7,14 @@ import pytest
 
 from hypertrace.metrics import Declaration, Metrics
 from hypertrace_prometheus import PrometheusExporter
+from hypertrace_prometheus.exposition.collector import APPLICATION
 from hypertrace_prometheus.exposition.failures import FAILED
 
-SHOWN = (*(family.declaration for family in Metrics(upstream=True).read().families), FAILED)
+SHOWN = (
+    *(family.declaration for family in Metrics(upstream=True).read().families),
+    APPLICATION,
+    FAILED,
+)
 
 
 def _table(root: Path) -> dict[str, str]:

@@ -22,6 +22,7 @@ NAMES = {
     "function_counter_total": "shop_calls_total",
     "function_exceptions_total": "failures_total",
 }
+LABELS = {"service": "shop", "version": "1.4"}
 JOB = "named"
 
 
@@ -30,7 +31,9 @@ def scraped(each_prometheus: StartPrometheus) -> Iterator[Scraped]:
     """Run the demo's application with two exporters, of which one has other names."""
     with (
         PrometheusExporter(0, upstream=True, workers=False) as usual,
-        PrometheusExporter(0, upstream=True, workers=False, prefix=PREFIX, names=NAMES) as named,
+        PrometheusExporter(
+            0, upstream=True, workers=False, prefix=PREFIX, names=NAMES, labels=LABELS
+        ) as named,
     ):
         assert usual.port
         set_trace_function(fan_out(usual, named))
@@ -73,6 +76,17 @@ def test_dashboards_and_rules_show_the_same(scraped: Scraped) -> None:
             assert _has_answer(scraped, after, JOB) == expected, after
             shown += expected
     assert shown > 30
+
+
+def test_labels_of_the_process_are_on_the_target(scraped: Scraped) -> None:
+    """`target_info` has them, no series of a function does, and a query joins the two."""
+    (target,) = scraped.answers("target_info")
+    assert {name: target[0].get(name) for name in (*LABELS, "job")} == {**LABELS, "job": JOB}
+    assert scraped.answers("hypertrace_application_info{service='shop'}")
+    assert scraped.answers("shop_calls_total")
+    assert scraped.answers("shop_calls_total{service!=''}") == []
+    joined = "shop_calls_total * on (job, instance) group_left (version) target_info"
+    assert {labels["version"] for labels, _ in scraped.answers(joined)} == {"1.4"}
 
 
 def _has_answer(scraped: Scraped, expression: str, job: str) -> bool:

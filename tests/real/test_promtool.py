@@ -26,7 +26,11 @@ def exporter() -> Iterator[PrometheusExporter]:
     registry = CollectorRegistry()
     Counter("own", "Counted by the application itself.", registry=registry).inc(3)
     with PrometheusExporter(
-        0, registry=registry, allowed_props=["topic", "step"], upstream=True
+        0,
+        registry=registry,
+        allowed_props=["topic", "step"],
+        upstream=True,
+        labels={"service.name": "shop", "note": AWKWARD[1]},
     ) as exporter:
         set_trace_function(exporter)
         for times, topic in enumerate(AWKWARD, start=1):

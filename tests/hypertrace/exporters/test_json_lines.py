@@ -128,6 +128,20 @@ def test_the_health_of_the_counting_is_in_each_line(
     assert build["labels"]["version"] == hypertrace.__version__
 
 
+def test_the_labels_of_the_process_are_in_each_line_once(
+    export: Callable[..., JsonLinesExporter],
+) -> None:
+    """Beside the points, and not in each of them; without labels there is no such key."""
+    lines: list[str] = []
+    exporter = export(lines.append, labels={"service": "shop", "version": "1.4"})
+    exporter(EVENT)
+    for _ in range(2):
+        assert exporter.flush()
+        assert json.loads(lines[-1])["labels"] == {"service": "shop", "version": "1.4"}
+    assert lines[0].count('"shop"') == 1
+    assert "labels" not in json.loads(encode(Reading(1.5)))
+
+
 def reading_of(value: Any, label: str = "x") -> Reading:
     """Give a reading with one gauge."""
     declaration = LastValue("depth", description="", labels=("queue",))
