@@ -225,11 +225,12 @@ class Counter(DeclaredMetric):
         super().__init__(name, **options)
 
     def _check(self, name: str, given: dict[str, Any]) -> None:
-        if not isinstance(given["unit"], str) or getattr(given["unit"], "source", ""):
-            raise ValueError(
-                f"unit {given['unit']!r} converts values, and a Counter has none; Sum adds values"
-            )
         super()._check(name, given)
+        if self.converted_from:
+            raise ValueError(
+                f"unit {_shown_unit(given['unit'])!r} converts values, and a Counter has none; "
+                "Sum adds values"
+            )
 
     def _check_value(self, value: object) -> None:
         if value is not None:
