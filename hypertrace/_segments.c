@@ -868,8 +868,6 @@ static PyType_Spec gauge_spec = {
 
 /* ---- SharedHistogram ------------------------------------------------------------------------- */
 
-#define LONGEST 1e15 /* seconds: sums of durations up to it stay finite */
-
 /* A histogram's cells: a count, two sums, buckets. The sum of the buckets says which sum is valid. */
 typedef struct {
     PyObject_HEAD

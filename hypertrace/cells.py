@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from itertools import count
+from collections import deque
+from itertools import count, repeat
+from operator import call, mul
 
 from ._compiled import gil_enabled, speedups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
+
+    from .protocols import Durations
 
     class MappedMemory(Protocol):
         """What a `MappedCell` counts in."""
@@ -124,3 +128,51 @@ if TYPE_CHECKING:
     Cell = LockedCell  # all three have these members
 else:
     Cell = speedups.Cell if speedups else CountCell if gil_enabled() else LockedCell
+
+_run_all: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+class PythonCellGroup:
+    """Cells, and lists of durations, that are counted in together.
+
+    Calling it adds one to each cell. A span's end adds one to each, and appends its duration. Where
+    all of them are counted by C functions, that is one step for other threads and for signals.
+    """
+
+    __slots__ = ("_appends", "_factors", "_increments", "_lists")
+
+    def __init__(
+        self, cells: tuple[Cell, ...], durations: tuple[tuple[Durations, float], ...] = ()
+    ) -> None:
+        """Count in some cells.
+
+        Args:
+            cells: what is incremented.
+            durations: what durations are appended to, each with the factor that they are
+                multiplied by.
+        """
+        self._increments = tuple(cell.increment for cell in cells)
+        self._lists = tuple(one for one, _ in durations)
+        self._appends = tuple(one.append for one in self._lists)
+        self._factors = tuple(factor for _, factor in durations)
+
+    def increment(self) -> None:
+        """Add one to each cell."""
+        _run_all(map(call, self._increments))
+
+    __call__ = increment
+
+    def append(self, seconds: float) -> None:
+        """Add one to each cell, and a duration where durations go."""
+        _run_all(map(call, self._appends, map(mul, repeat(seconds), self._factors)))
+        _run_all(map(call, self._increments))
+
+    def __len__(self) -> int:
+        """Return how many durations wait in the longest list."""
+        return max(map(len, self._lists), default=0)
+
+
+if TYPE_CHECKING:
+    CellGroup = PythonCellGroup
+else:
+    CellGroup = speedups.CellGroup if speedups else PythonCellGroup
