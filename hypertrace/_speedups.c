@@ -229,7 +229,7 @@ static PyType_Spec cell_spec = {
 
 typedef struct {
     PyObject *durations; /* a list, or a shared histogram */
-    double factor;       /* what a duration is multiplied by */
+    double times, per; /* what a duration is multiplied with, and then divided by */
 } Scaled;
 
 /* Immutable: each reference lasts as long as the group. */
@@ -284,10 +284,10 @@ group_record(CellGroup *self, PyObject *duration)
 {
     Py_ssize_t longest = 0;
     for (Py_ssize_t i = 0; i < self->scaled_count; i++) {
-        double factor = self->scaled[i].factor;
-        PyObject *value = factor == 1
+        double times = self->scaled[i].times, per = self->scaled[i].per;
+        PyObject *value = times == 1 && per == 1
                               ? Py_NewRef(duration)
-                              : PyFloat_FromDouble(PyFloat_AS_DOUBLE(duration) * factor);
+                              : PyFloat_FromDouble(PyFloat_AS_DOUBLE(duration) * times / per);
         Py_ssize_t waiting = value == NULL ? -1 : append_one(self->scaled[i].durations, value);
         Py_XDECREF(value);
         if (waiting < 0)
@@ -341,20 +341,20 @@ group_take_cells(CellGroup *self, PyObject *cells)
     return 0;
 }
 
-/* Take pairs of what durations are added to, and a factor. */
+/* Take triples of what durations are added to, and what they are multiplied with and divided by. */
 static int
-group_take_scaled(CellGroup *self, PyObject *pairs)
+group_take_scaled(CellGroup *self, PyObject *triples)
 {
-    if ((self->scaled = PyMem_New(Scaled, PyTuple_GET_SIZE(pairs) + 1)) == NULL)
+    if ((self->scaled = PyMem_New(Scaled, PyTuple_GET_SIZE(triples) + 1)) == NULL)
         return PyErr_NoMemory(), -1;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); i++) {
-        PyObject *durations, *pair = PyTuple_GET_ITEM(pairs, i);
-        double factor;
-        if (!PyTuple_Check(pair) || !PyArg_ParseTuple(pair, "Od", &durations, &factor))
-            return PyErr_Format(PyExc_TypeError, "a group takes pairs, not %R", pair), -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(triples); i++) {
+        PyObject *durations, *triple = PyTuple_GET_ITEM(triples, i);
+        double times, per;
+        if (!PyTuple_Check(triple) || !PyArg_ParseTuple(triple, "Odd", &durations, &times, &per))
+            return PyErr_Format(PyExc_TypeError, "a group takes triples, not %R", triple), -1;
         if (!PyList_CheckExact(durations) && !is_shared_histogram(durations))
             return PyErr_Format(PyExc_TypeError, "a group appends to lists, not %R", durations), -1;
-        self->scaled[i] = (Scaled){Py_NewRef(durations), factor};
+        self->scaled[i] = (Scaled){Py_NewRef(durations), times, per};
         self->scaled_count = i + 1;
     }
     return 0;
@@ -363,12 +363,12 @@ group_take_scaled(CellGroup *self, PyObject *pairs)
 static PyObject *
 group_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *cells, *pairs = NULL;
-    if (!PyArg_ParseTuple(args, "O!|O!", &PyTuple_Type, &cells, &PyTuple_Type, &pairs))
+    PyObject *cells, *triples = NULL;
+    if (!PyArg_ParseTuple(args, "O!|O!", &PyTuple_Type, &cells, &PyTuple_Type, &triples))
         return NULL;
     CellGroup *self = (CellGroup *)type->tp_alloc(type, 0);
     if (self != NULL && (group_take_cells(self, cells) < 0 ||
-                         (pairs != NULL && group_take_scaled(self, pairs) < 0)))
+                         (triples != NULL && group_take_scaled(self, triples) < 0)))
         Py_CLEAR(self);
     return (PyObject *)self;
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from itertools import count, repeat
-from operator import call, mul
+from operator import call, mul, truediv
 
 from ._compiled import gil_enabled, speedups
 
@@ -139,22 +139,23 @@ class PythonCellGroup:
     all of them are counted by C functions, that is one step for other threads and for signals.
     """
 
-    __slots__ = ("_appends", "_factors", "_increments", "_lists")
+    __slots__ = ("_appends", "_increments", "_lists", "_per", "_times")
 
     def __init__(
-        self, cells: tuple[Cell, ...], durations: tuple[tuple[Durations, float], ...] = ()
+        self, cells: tuple[Cell, ...], durations: tuple[tuple[Durations, float, float], ...] = ()
     ) -> None:
         """Count in some cells.
 
         Args:
             cells: what is incremented.
-            durations: what durations are appended to, each with the factor that they are
-                multiplied by.
+            durations: what durations are appended to, each with what they are multiplied with,
+                and then divided by.
         """
         self._increments = tuple(cell.increment for cell in cells)
-        self._lists = tuple(one for one, _ in durations)
+        self._lists = tuple(one for one, _, _ in durations)
         self._appends = tuple(one.append for one in self._lists)
-        self._factors = tuple(factor for _, factor in durations)
+        self._times = tuple(times for _, times, _ in durations)
+        self._per = tuple(per for _, _, per in durations)
 
     def increment(self) -> None:
         """Add one to each cell."""
@@ -164,7 +165,8 @@ class PythonCellGroup:
 
     def append(self, seconds: float) -> None:
         """Add one to each cell, and a duration where durations go."""
-        _run_all(map(call, self._appends, map(mul, repeat(seconds), self._factors)))
+        scaled = map(truediv, map(mul, repeat(seconds), self._times), self._per)
+        _run_all(map(call, self._appends, scaled))
         _run_all(map(call, self._increments))
 
     def __len__(self) -> int:

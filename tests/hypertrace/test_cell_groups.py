@@ -40,11 +40,15 @@ def test_a_group_appends_a_duration_to_all_its_lists(
     cell = cell_type()
     seconds: list[float] = []
     milliseconds: list[float] = [0.0]
-    group = group_type((cell,), ((seconds, 1.0), (milliseconds, 1000.0)))
+    minutes: list[float] = []
+    group = group_type(
+        (cell,), ((seconds, 1.0, 1.0), (milliseconds, 1000.0, 1.0), (minutes, 1.0, 60.0))
+    )
     assert len(group) == 1
     group.append(0.5)
     group.append(0.25)
     assert (seconds, milliseconds) == ([0.5, 0.25], [0.0, 500.0, 250.0])
+    assert minutes == [0.5 / 60, 0.25 / 60]
     assert (cell.value, len(group)) == (2, 3)
 
 
@@ -54,8 +58,8 @@ def test_a_compiled_group_takes_nothing_that_could_run_code() -> None:
     assert speedups is not None
     wrongs: list[tuple[Any, ...]] = [
         ((print,),),
-        ((), (([], 1.0, 2),)),
-        ((), ((_no_list, 1.0),)),
+        ((), (([], 1.0),)),
+        ((), ((_no_list, 1.0, 1.0),)),
         ((), (1,)),
     ]
     for wrong in wrongs:
@@ -64,7 +68,7 @@ def test_a_compiled_group_takes_nothing_that_could_run_code() -> None:
     with pytest.raises(TypeError):
         speedups.CellGroup(())(1)
     with pytest.raises(TypeError):
-        speedups.CellGroup((), (([], 1.0),)).append(1)
+        speedups.CellGroup((), (([], 1.0, 1.0),)).append(1)
 
 
 def _no_list() -> None:
@@ -75,7 +79,7 @@ def _no_list() -> None:
 def test_threads_lose_no_count(group_type: type[PythonCellGroup], cell_type: type[Cell]) -> None:
     """A group is exact while several threads count with it."""
     cells, durations = (cell_type(), cell_type()), list[float]()
-    group = group_type(cells, ((durations, 2.0),))
+    group = group_type(cells, ((durations, 2.0, 1.0),))
 
     def count() -> None:
         for _ in range(5_000):
@@ -106,7 +110,7 @@ class _Groups:
         self.ended: list[SpanEvent] = []
         self.folded = 0
         first, second = self.lists
-        self.durations = CellGroup(self.cells, ((first, 1.0), (second, 1000.0)))
+        self.durations = CellGroup(self.cells, ((first, 1.0, 1.0), (second, 1000.0, 1.0)))
         self.edge = None
         self.start = Cell().increment
 
