@@ -1,4 +1,4 @@
-"""Guard of the functions in declarations: they run without tracing, and their errors go no further."""
+"""Guard of the functions in declarations: no events from inside, and no errors to the caller."""
 
 from __future__ import annotations
 

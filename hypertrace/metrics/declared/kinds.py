@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from hypertrace.metrics.declarations import CALLS, Declaration, check_name
 
@@ -31,8 +31,8 @@ Predicate: TypeAlias = "Callable[[TraceEvent], object]"
 Mode: TypeAlias = Literal["set", "add"]
 Workers: TypeAlias = Literal["sum", "max", "min", "mean", "latest", "each"]
 
-MODES = ("set", "add")
-WORKERS = ("sum", "max", "min", "mean", "latest", "each")
+MODES: tuple[Mode, ...] = get_args(Mode)
+WORKERS: tuple[Workers, ...] = get_args(Workers)
 WORKER = "worker"
 """The label of each worker, if a gauge shows each."""
 QUANTILES = (0.5, 0.9, 0.99)
@@ -225,11 +225,12 @@ class Counter(DeclaredMetric):
         super().__init__(name, **options)
 
     def _check(self, name: str, given: dict[str, Any]) -> None:
-        if not isinstance(given["unit"], str) or getattr(given["unit"], "source", ""):
-            raise ValueError(
-                f"unit {given['unit']!r} converts values, and a Counter has none; Sum adds values"
-            )
         super()._check(name, given)
+        if self.converted_from:
+            raise ValueError(
+                f"unit {_shown_unit(given['unit'])!r} converts values, and a Counter has none; "
+                "Sum adds values"
+            )
 
     def _check_value(self, value: object) -> None:
         if value is not None:

@@ -10,18 +10,30 @@ from hypertrace.inspection import type_name
 from hypertrace.metrics.labels import import_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from hypertrace import TracedObject, TraceEvent
 
     Props = Mapping[str, object]
     Scope = Literal["fact", "call", "object", "parent", "any"]
 
-OF_SITE = ("class", "function", "file", "id")
-"""Facts that all events of a call site have in common."""
-OF_END = ("result", "exception")
-"""Facts of how a span ended."""
-FACTS = (*OF_SITE, *OF_END)
+
+def _exception(event: SpanEvent) -> str | None:
+    return None if event.exception is None else type_name(event.exception)
+
+
+_OF_SITE: dict[str, Callable[[TraceEvent], object]] = {
+    "class": lambda event: event.object.class_name,
+    "function": lambda event: event.caller.function_name,
+    "file": lambda event: import_path(event.caller),
+    "id": lambda event: event.id,
+}
+_OF_END: dict[str, Callable[[SpanEvent], object]] = {
+    "result": lambda event: event.result,
+    "exception": _exception,
+}
+FACTS = (*_OF_SITE, *_OF_END)
+"""Names of what all events of a call site have in common, and of how a span ended."""
 SCOPES = ("call", "object", "parent")
 
 
@@ -37,8 +49,13 @@ class Path(NamedTuple):
     def is_of_site(self) -> bool:
         """Whether all events of a call site and a tracer have the same value."""
         return self.scope in {"object", "parent"} or (
-            self.scope == "fact" and self.name not in OF_END
+            self.scope == "fact" and self.name in _OF_SITE
         )
+
+    @property
+    def is_of_end(self) -> bool:
+        """Whether the value is how a span ended; a `trace()` has none."""
+        return self.scope == "fact" and self.name in _OF_END
 
     @property
     def looks_in_call(self) -> bool:
@@ -57,7 +74,9 @@ class Path(NamedTuple):
     def of_event(self, event: TraceEvent) -> object:
         """Return the value in an event, None if it has none. Runs no code of the application."""
         if self.scope == "fact":
-            return _fact(self.name, event)
+            if self.name in _OF_SITE:
+                return _OF_SITE[self.name](event)
+            return _OF_END[self.name](event) if isinstance(event, SpanEvent) else None
         props = event.caller.props
         value = props.get(self.name) if props and self.looks_in_call else None
         return self.of_objects(event.object, event.parent_object) if value is None else value
@@ -98,19 +117,3 @@ def parsed(path: str, what: str) -> Path:
 def _prop(traced: TracedObject, name: str) -> object:
     props = traced.props
     return props.get(name) if props else None
-
-
-def _fact(name: str, event: TraceEvent) -> object:
-    if name == "class":
-        return event.object.class_name
-    if name == "function":
-        return event.caller.function_name
-    if name == "file":
-        return import_path(event.caller)
-    if name == "id":
-        return event.id
-    if not isinstance(event, SpanEvent):
-        return None
-    if name == "result":
-        return event.result
-    return None if event.exception is None else type_name(event.exception)

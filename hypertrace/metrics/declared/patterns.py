@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
+from typing import Any
 
 from hypertrace import suppress_tracing
 
@@ -49,10 +50,10 @@ class Pattern:
             id: the trace id, None without one. The `__str__` of what is no text is called, in
                 `suppress_tracing`; its exceptions propagate.
         """
-        if self._of_function is not None:
-            # Joined, not formatted: a subclass of str may have any `__format__`.
-            if self._of_function(".".join((class_name, function_name))) is None:
-                return False
+        # Joined, not formatted: a subclass of str may have any `__format__`.
+        name = ".".join((class_name, function_name))  # noqa: FLY002
+        if self._of_function is not None and self._of_function(name) is None:
+            return False
         return self._of_id is None or self._of_id(_text(id)) is not None
 
 
@@ -114,7 +115,7 @@ def _most_characters(pattern: str) -> float:
     return float("inf") if "*" in units else len(units)
 
 
-def _text(id: object) -> str:
+def _text(id: Any) -> str:
     if id is None:
         return ""
     return str.__str__(id) if issubclass(type(id), str) else suppress_tracing(str, id)

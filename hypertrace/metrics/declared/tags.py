@@ -11,7 +11,7 @@ from hypertrace.metrics.allowlist import RESERVED, looks_secret
 from hypertrace.metrics.labels import clean
 
 from .guard import FAILED, guarded
-from .paths import SCOPES, Path, parsed
+from .paths import SCOPES, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -157,7 +157,7 @@ class MetricTags:
         self.label_names: tuple[str, ...] = metric.labels
         self._tags = [_Tag(path, texts.get(label), labeller) for label, path in metric.tags]
         paths = [tag.path for tag in self._tags]
-        self.uses_end: bool = any(_is_of_end(path) for path in paths)
+        self.uses_end: bool = any(path.is_of_end for path in paths)
         # Each once, in their order.
         looked = dict.fromkeys(path.name for path in paths if path.looks_in_call)
         self.names_of_call_props: tuple[str, ...] = tuple(looked)
@@ -216,7 +216,7 @@ class SiteTags:
         props = event.caller.props
         texts: list[str | None] = []
         for tag, text in zip(self._tags, self._texts, strict=True):
-            if _is_of_end(tag.path):
+            if tag.path.is_of_end:
                 texts.append(tag.text(tag.path.of_event(event)))
             else:
                 looks = props and tag.path.looks_in_call
@@ -232,12 +232,8 @@ class SiteTags:
 def _site_text(tag: _Tag, event: TraceEvent) -> str | None:
     path = tag.path
     if path.scope == "fact":
-        return "" if _is_of_end(path) else tag.text(path.of_event(event))
+        return "" if path.is_of_end else tag.text(path.of_event(event))
     return tag.text(path.of_objects(event.object, event.parent_object))
-
-
-def _is_of_end(path: Path) -> bool:
-    return path.scope == "fact" and not path.is_of_site
 
 
 def _all_texts(texts: list[str | None]) -> Values | None:
@@ -279,14 +275,16 @@ def _label_of(path: str) -> str:
 def _check_label(label: str, path: str) -> None:
     parsed(path, "tags")
     if not _LABEL.fullmatch(label):
+        possible = clean(label) or "label"
+        possible = f"_{possible}" if possible[0].isdigit() else possible
         raise ValueError(
             f"tags has the label {label!r}, which Prometheus refuses: it takes letters, digits "
-            f"and '_', and no digit first; write {{{'_' + clean(label) if label[:1].isdigit() else clean(label) or 'label'!r}: {path!r}}}"
+            f"and '_', and no digit first; write {{{possible!r}: {path!r}}}"
         )
     if label.startswith("__") or label in RESERVED:
         raise ValueError(
             f"tags has the label {label!r}, which belongs to Prometheus; give it another, as "
-            f"{{'{label.strip('_')}_of_event': {path!r}}}"
+            f"{{'event_{label.strip('_')}': {path!r}}}"
         )
 
 
@@ -306,16 +304,20 @@ def _tag_value_pairs(tag_values: object) -> Iterable[tuple[str, Any]]:
 def _checked_texts(label: str, texts: object) -> Texts:
     if callable(texts):
         return texts
-    pairs = texts.items() if isinstance(texts, Mapping) else texts
-    if not isinstance(texts, Mapping | frozenset):
+    pairs: Iterable[tuple[Any, Any]]
+    if isinstance(texts, Mapping):
+        pairs = texts.items()
+    elif isinstance(texts, frozenset):
+        pairs = texts
+    else:
         raise TypeError(
             f"tag_values[{label!r}] must be a function of the value, or map values to texts, not "
             f"{texts!r}"
         )
-    for value, text in pairs:  # type: ignore[union-attr]
+    for value, text in pairs:
         if not isinstance(text, str):
             raise TypeError(
                 f"tag_values[{label!r}] maps {value!r} to {text!r}, which is no text; write "
                 f"{str(text)!r}"
             )
-    return frozenset(pairs)  # type: ignore[arg-type]
+    return frozenset(pairs)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 from math import gcd
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _FAMILIES = (
     {
@@ -34,7 +38,7 @@ _KNOWN = {name: family for family in _FAMILIES for name in family}
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class Unit(str):
+class Unit(str):  # noqa: SLOT000 -- it has an attribute
     """Name of a unit that values are converted to.
 
     It is kept as `unit` of a metric, so that `dataclasses.replace` keeps the conversion.
@@ -45,7 +49,8 @@ class Unit(str):
 
     source: str
 
-    def __new__(cls, name: str, source: str = "") -> Unit:  # noqa: PYI034 -- exactly this class
+    def __new__(cls, name: str, source: str = "") -> Self:
+        """Make the name of a unit."""
         unit = super().__new__(cls, name)
         unit.source = source
         return unit
