@@ -4,8 +4,9 @@
    names there. Work done once per call site, and all unusual cases, stay in Python.
 
    There are three types, Cell, which replaces cells.CountCell, CellGroup, which replaces
-   cells.PythonCellGroup, and Table, which replaces the dict of a tracer's recorders, and methods that speed_up() puts into the Python classes. Recorders of known
-   kinds are not even called. _segments.c has cells that other processes read.
+   cells.PythonCellGroup, and Table, which replaces the dict of a tracer's recorders, and methods
+   that speed_up() puts into the Python classes. Recorders of known kinds are not even called.
+   _cells.c has cells of numbers, _segments.c those that other processes read.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
    props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
@@ -228,7 +229,7 @@ static PyType_Spec cell_spec = {
 /* ---- CellGroup ------------------------------------------------------------------------------ */
 
 typedef struct {
-    PyObject *durations; /* a list, or a shared histogram */
+    PyObject *durations; /* a list, a shared histogram, or a function in C */
     double times, per; /* what a duration is multiplied with, and then divided by */
 } Scaled;
 
@@ -257,23 +258,23 @@ group_increment(PyObject *self, PyObject *Py_UNUSED(ignored))
 static inline int
 is_shared_histogram(PyObject *object)
 {
-#if HAVE_SEGMENTS
     return object != NULL && Py_IS_TYPE(object, shared_histogram_type);
-#else
-    return 0 && object;
-#endif
 }
 
-/* Add a duration to a list or a shared histogram. Return how many wait there to be folded. */
+/* Add a duration to a list or a shared histogram, or call a function in C. Return how many wait to be
+   folded. */
 static inline Py_ssize_t
 append_one(PyObject *durations, PyObject *duration)
 {
-#if HAVE_SEGMENTS
     if (is_shared_histogram(durations)) {
         shared_histogram_record(durations, PyFloat_AS_DOUBLE(duration));
         return 0;
     }
-#endif
+    if (PyCFunction_CheckExact(durations)) {
+        PyObject *result = PyObject_CallOneArg(durations, duration);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
+    }
     return PyList_Append(durations, duration) < 0 ? -1 : PyList_GET_SIZE(durations);
 }
 
@@ -312,7 +313,7 @@ group_length(PyObject *object)
     CellGroup *self = (CellGroup *)object;
     Py_ssize_t longest = 0;
     for (Py_ssize_t i = 0; i < self->scaled_count; i++)
-        if (!is_shared_histogram(self->scaled[i].durations))
+        if (PyList_CheckExact(self->scaled[i].durations))
             longest = Py_MAX(longest, PyList_GET_SIZE(self->scaled[i].durations));
     return longest;
 }
@@ -352,8 +353,9 @@ group_take_scaled(CellGroup *self, PyObject *triples)
         double times, per;
         if (!PyTuple_Check(triple) || !PyArg_ParseTuple(triple, "Odd", &durations, &times, &per))
             return PyErr_Format(PyExc_TypeError, "a group takes triples, not %R", triple), -1;
-        if (!PyList_CheckExact(durations) && !is_shared_histogram(durations))
-            return PyErr_Format(PyExc_TypeError, "a group appends to lists, not %R", durations), -1;
+        if (!PyList_CheckExact(durations) && !is_shared_histogram(durations) &&
+            !PyCFunction_CheckExact(durations))
+            return PyErr_Format(PyExc_TypeError, "a group adds to lists, not %R", durations), -1;
         self->scaled[i] = (Scaled){Py_NewRef(durations), times, per};
         self->scaled_count = i + 1;
     }
@@ -1338,7 +1340,7 @@ module_exec(PyObject *module)
             return -1;
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
         add_type(module, &group_spec, &state.group_type) < 0 ||
-        add_type(module, &table_spec, &state.table_type) < 0)
+        add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0)
         return -1;
 #if HAVE_SEGMENTS
     return add_segments(module, state.cell_type);

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from .protocols import Durations
 
+    Scaled = tuple[Durations | Callable[[float], object], float, float]
+
     class MappedMemory(Protocol):
         """What a `MappedCell` counts in."""
 
@@ -141,19 +143,18 @@ class PythonCellGroup:
 
     __slots__ = ("_appends", "_increments", "_lists", "_per", "_times")
 
-    def __init__(
-        self, cells: tuple[Cell, ...], durations: tuple[tuple[Durations, float, float], ...] = ()
-    ) -> None:
+    def __init__(self, cells: tuple[Cell, ...], durations: tuple[Scaled, ...] = ()) -> None:
         """Count in some cells.
 
         Args:
             cells: what is incremented.
-            durations: what durations are appended to, each with what they are multiplied with,
-                and then divided by.
+            durations: what durations are appended to, or a function that takes them, each with
+                what they are multiplied with, and then divided by. A function must be one in C
+                that runs no Python code, if the core is compiled.
         """
         self._increments = tuple(cell.increment for cell in cells)
-        self._lists = tuple(one for one, _, _ in durations)
-        self._appends = tuple(one.append for one in self._lists)
+        self._lists = tuple(one for one, _, _ in durations if not callable(one))
+        self._appends = tuple(one if callable(one) else one.append for one, _, _ in durations)
         self._times = tuple(times for _, times, _ in durations)
         self._per = tuple(per for _, _, per in durations)
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 from hypertrace._dispatch import rebind
 from hypertrace._failures import swallow
 from hypertrace.forks import after_fork_in_child
-from hypertrace.metrics.aggregations import Count
-from hypertrace.metrics.tables import count_family
+from hypertrace.metrics.series_kinds import (
+    COUNT_SERIES,
+    gauge_series,
+    histogram_series,
+    number_series,
+)
+from hypertrace.metrics.tables import read_table
 
 from .feeds import Feed
+from .kinds import Counter, Distribution, LastValue, Sum
 from .registry import additions, family_name
 
 if TYPE_CHECKING:
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from hypertrace.metrics.labels import Labeller
     from hypertrace.metrics.reading import Family
     from hypertrace.metrics.series import SeriesTable
+    from hypertrace.metrics.series_kinds import SeriesKind
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 
@@ -156,17 +163,28 @@ class Declared:
 
     def read(self, view: View) -> tuple[list[Family], list[Usage]]:
         """Return the families of a view, and how much room each metric takes."""
-        read = [count_family(feed.table, view) for feed in self._feeds.copy().values()]
+        read = [read_table(feed.table, view) for feed in self._feeds.copy().values()]
         return [family for family, _ in read], [usage for _, usage in read]
 
     def _table_of(self, metric: DeclaredMetric) -> SeriesTable[Any]:
         limit = self._max_series if metric.max_series is None else metric.max_series
-        kind = Count
+        kind = self._kind_of(metric)
         names = metric.labels, ()
-        key = metric.kind, metric.name, metric.labels, limit, metric.description, metric.unit, kind
+        key = metric.name, metric.labels, limit, metric.description, metric.unit, kind
         if key not in self._tables:
             self._tables[key] = self._storage.table(metric, limit, names, kind)
         return self._tables[key]
+
+    def _kind_of(self, metric: DeclaredMetric) -> SeriesKind[Any]:
+        if isinstance(metric, Counter):
+            return COUNT_SERIES
+        if isinstance(metric, Sum):
+            return number_series()
+        if isinstance(metric, LastValue):
+            return gauge_series(metric.workers)
+        if isinstance(metric, Distribution):
+            return histogram_series(self._bounds if metric.buckets is None else metric.buckets)
+        raise TypeError(f"{metric!r} cannot be recorded yet")
 
     def _renew(self) -> None:
         self._sites = {}
