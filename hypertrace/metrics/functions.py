@@ -8,16 +8,16 @@ from hypertrace import Upstream, suppress_tracing
 from hypertrace.inspection import type_name
 
 from . import exemplars, labels
-from .aggregations import Calls, Count
 from .declarations import CALLS, DURATIONS, EDGES, EXCEPTIONS, IN_PROGRESS
-from .tables import calls_families, count_family
+from .series_kinds import CALL_SERIES, COUNT_SERIES
+from .tables import calls_families, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 
-    from .aggregations import Spans
+    from .aggregations import Calls, Count, Spans
     from .exemplars import ExemplarFunction
     from .labels import Labeller, Values
     from .names import Names
@@ -76,16 +76,16 @@ class FunctionSeries:
         self._trace_id = names.index(labels.TRACE_ID)
         shown = shown_names.shown
         self.calls: SeriesTable[Calls] = storage.table(
-            shown(CALLS), max_series, (names, props), Calls
+            shown(CALLS), max_series, (names, props), CALL_SERIES
         )
         self.calls.parts = shown(DURATIONS), shown(IN_PROGRESS)
         exception_names = names, (*props, *EXCEPTIONS.labels)
         self.exceptions: SeriesTable[Count] = storage.table(
-            shown(EXCEPTIONS), max_series, exception_names, Count
+            shown(EXCEPTIONS), max_series, exception_names, COUNT_SERIES
         )
         edge_names = (labels.CLASS,), EDGES.labels
         self.edges: SeriesTable[Count] | None = (
-            storage.table(shown(EDGES), max_series, edge_names, Count) if upstream else None
+            storage.table(shown(EDGES), max_series, edge_names, COUNT_SERIES) if upstream else None
         )
 
     @property
@@ -175,7 +175,7 @@ class FunctionSeries:
         families = [calls, durations]
         # Not by their truth: an empty table is false, and still a family.
         for table in (table for table in (self.exceptions, self.edges) if table is not None):
-            family, usage = count_family(table, view)
+            family, usage = read_table(table, view)
             families.append(family)
             usages.append(usage)
         families.insert(3, in_progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
-from hypertrace.metrics import Family, Info
+from hypertrace.metrics import Declaration, Family
 from hypertrace.metrics.series import Series
 
 from .failures import FAILED, Failures
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .workers import WorkersMetrics
 
 
-APPLICATION = Info(
+APPLICATION = Declaration(
+    "info",
     "hypertrace_application_info",
     description="Labels of the application, as given to hypertrace or in its environment.",
 )
