@@ -11,7 +11,6 @@ from hypertrace.metrics.declarations import Counter, Declaration, Distribution, 
 from hypertrace.metrics.series_kinds import (
     CALL_SERIES,
     COUNT_SERIES,
-    SeriesKind,
     gauge_series,
     histogram_series,
     number_series,
@@ -24,7 +23,7 @@ from .measurements import SharedGauge, SharedNumber, SharedValueHistogram
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypertrace.metrics.series import Key, Series
+    from hypertrace.metrics.series import Key, Series, SeriesKind
 
     from .table import SharedTable
 
