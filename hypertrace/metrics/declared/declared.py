@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from hypertrace.metrics.labels import Labeller
     from hypertrace.metrics.names import Names
     from hypertrace.metrics.reading import Family
-    from hypertrace.metrics.series import SeriesTable
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import SeriesKind, SeriesTable
+
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 

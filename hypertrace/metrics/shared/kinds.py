@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypertrace.metrics.series_kinds import (
     CALL_SERIES,
     COUNT_SERIES,
-    SeriesKind,
     gauge_series,
     histogram_series,
     number_series,
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hypertrace.metrics.declarations import Kind
-    from hypertrace.metrics.series import Key, Series
+    from hypertrace.metrics.series import Key, Series, SeriesKind
 
     from .table import SharedTable
 

@@ -29,7 +29,7 @@ from .view import Elsewhere, SharedView
 
 if TYPE_CHECKING:
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import SeriesKind
     from hypertrace.metrics.storage import View
 
     from .directory import RunDirectory

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from hypertrace import Caller, TracedObject
     from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series import Key
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import Key, SeriesKind
 
     from .aggregations import Places, SharedCalls
     from .journal import Record
