@@ -48,6 +48,11 @@ def swallow(error: Exception, culprit: object) -> None:
     """
     if strict:
         raise error
+    count_and_log(error, culprit)
+
+
+def count_and_log(error: BaseException, culprit: object) -> None:
+    """Do as `swallow`, also if strict: for threads in which no caller would get the error."""
     try:
         swallowed.increment()
         _report(error, culprit)
@@ -82,7 +87,7 @@ _kinds: dict[Hashable, RateLimit] = {}
 _others = RateLimit()
 
 
-def _report(error: Exception, culprit: object) -> None:
+def _report(error: BaseException, culprit: object) -> None:
     try:
         module, name = _names(culprit)
         key = type(error).__name__, module, name
@@ -93,7 +98,7 @@ def _report(error: Exception, culprit: object) -> None:
         swallowed.increment()
 
 
-def _log_error(error: Exception, culprit: object, not_logged: int) -> None:
+def _log_error(error: BaseException, culprit: object, not_logged: int) -> None:
     logger().error(
         "swallowed %s in %s; the application goes on (%d more of this kind not logged)",
         type(error).__name__,

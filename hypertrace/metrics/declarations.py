@@ -116,6 +116,10 @@ DROPPED = Counter(
     "hypertrace_dropped_events_total",
     description="Events dropped because tracing itself caused them.",
 )
+UNQUEUED = Counter(
+    "hypertrace_dropped_handler_events_total",
+    description="Events that handlers lost, as their queues were full or they were detached.",
+)
 SILENT = LastValue(
     "hypertrace_silent_tracers",
     description="Tracers made before the trace function was set, and so disabled: set it earlier.",
@@ -133,7 +137,7 @@ BUILD = Info(
     labels=("version", "python", "implementation"),
 )
 
-HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, WORKERS, BUILD)
+HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, UNQUEUED, SILENT, WORKERS, BUILD)
 """The metrics of the counting itself."""
 
 _RESERVED = (

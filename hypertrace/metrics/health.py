@@ -18,6 +18,7 @@ from .declarations import (
     SERIES_LIMIT,
     SILENT,
     SWALLOWED,
+    UNQUEUED,
     WORKERS,
 )
 from .reading import Family
@@ -60,11 +61,13 @@ class Health:
         self._known: dict[str, Series] = {}
         self._swallowed = _Errors(SWALLOWED, tallies.swallowed, storage)
         self._dropped = _Errors(DROPPED, tallies.dropped, storage)
+        self._unqueued = _Errors(UNQUEUED, tallies.unqueued, storage)
 
     def close(self) -> None:
         """Count the errors of this process no more."""
         self._swallowed.close()
         self._dropped.close()
+        self._unqueued.close()
 
     def read(self, usages: Sequence[Usage], view: View) -> list[Family]:
         """Return the families of this moment.
@@ -83,6 +86,7 @@ class Health:
             Family(OVERFLOWED, OVERFLOWED.labels, series, [one.overflowed for one in usages]),
             self._swallowed.read(view),
             self._dropped.read(view),
+            self._unqueued.read(view),
             Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
             *_workers(view),
             Family(BUILD, BUILD.labels, [_BUILD], [1]),
