@@ -48,16 +48,16 @@ def swallow(error: Exception, culprit: object) -> None:
     """
     if strict:
         raise error
-    count_and_log(error, culprit)
+    try:  # noqa: SIM105 -- `suppress` could be gone, too
+        count_and_log(error, culprit)
+    except Exception:  # noqa: BLE001, S110 -- the interpreter shuts down; our globals are gone
+        pass
 
 
 def count_and_log(error: BaseException, culprit: object) -> None:
     """Do as `swallow`, also if strict: for threads in which no caller would get the error."""
-    try:
-        swallowed.increment()
-        _report(error, culprit)
-    except Exception:  # noqa: BLE001, S110 -- the interpreter shuts down; our globals are gone
-        pass
+    swallowed.increment()
+    _report(error, culprit)
 
 
 def misuse(message: str) -> None:
@@ -68,7 +68,7 @@ def misuse(message: str) -> None:
     """
     if strict:
         raise TypeError(message)
-    try:  # noqa: SIM105 -- `suppress` could be gone, too
+    try:  # noqa: SIM105 -- as above
         _warn(message)
     except Exception:  # noqa: BLE001, S110 -- as above
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from . import _dispatch, _silent
 from ._event_queue import EventQueue
 from ._failures import count_and_log, logger, swallow
@@ -197,8 +199,9 @@ class Handler:
         try:
             suppress_tracing(self._call, event)
         except BaseException as error:  # noqa: BLE001 -- the thread must go on
-            self._fail(error)
-            count_and_log(error, self.function)
+            with suppress(Exception):  # the interpreter shuts down
+                self._fail(error)
+                count_and_log(error, self.function)
 
     def _fail(self, error: BaseException) -> None:
         self._errors.increment()
