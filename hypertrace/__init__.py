@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ._guard import dropped_events as dropped_events
     from ._guard import suppress_tracing as suppress_tracing
     from ._guard import untraced as untraced
+    from ._handlers import Handler as Handler
+    from ._handlers import attach as attach
+    from ._handlers import handlers as handlers
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
     from ._recorders import PropsRecorder as PropsRecorder
@@ -37,6 +40,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "COMPILED",
     "Caller",
     "Cell",
+    "Handler",
     "Instrumentation",
     "PropsRecorder",
     "Span",
@@ -48,10 +52,12 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "TracedObject",
     "Tracer",
     "Upstream",
+    "attach",
     "clear_trace_function",
     "dropped_events",
     "fan_out",
     "get_trace_function",
+    "handlers",
     "instrument",
     "set_trace_function",
     "silent_tracers",
@@ -68,6 +74,7 @@ _HOME = {
     "Caller": "events",
     "Cell": "cells",
     "COMPILED": "_compiled",
+    "Handler": "_handlers",
     "Instrumentation": "_instrument",
     "PropsRecorder": "_recorders",
     "Span": "_span",
@@ -79,10 +86,12 @@ _HOME = {
     "TracedObject": "events",
     "Tracer": "_tracer",
     "Upstream": "events",
+    "attach": "_handlers",
     "clear_trace_function": "_dispatch",
     "dropped_events": "_guard",
     "fan_out": "_fan_out",
     "get_trace_function": "_dispatch",
+    "handlers": "_handlers",
     "set_trace_function": "_dispatch",
     "silent_tracers": "_silent",
     "instrument": "_instrument",

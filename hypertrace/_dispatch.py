@@ -1,4 +1,4 @@
-"""Slot of the trace function: set, cleared and read by all tracers of the process."""
+"""Slot of the trace function, and the handlers beside it: read by all tracers of the process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from ._trace_functions import check_trace_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._handling import Recipient
     from ._targets import Target
     from .protocols import TraceFunction
 
 target: Target | None = None
-"""The target that delivers to the trace function; None while none is set."""
+"""The target that delivers to the trace function and the handlers; None while there are none."""
+
+handlers: dict[Recipient, None] = {}
+"""The handlers that are attached, in this order. Who changes it calls `update_target`."""
+
+_setting: tuple[TraceFunction | None, bool] = None, False
+"""The trace function, and whether it is strict."""
 
 _active_targets: list[Target] = []
 """Targets that are not retired. There is more than one only while a trace function is replaced."""
@@ -42,19 +49,21 @@ def set_trace_function(function: TraceFunction, *, strict: bool = False) -> None
             coroutine or generator function.
     """
     check_trace_function(function)
-    _replace_target(target_for(function), strict=strict)
+    _set(function, strict=strict)
     _silent.report()
 
 
 def clear_trace_function() -> None:
-    """Remove the trace function: enabled tracers stop at once, and new ones are disabled."""
-    _replace_target(None, strict=False)
+    """Remove the trace function: enabled tracers stop at once, and new ones are disabled.
+
+    Unless handlers are attached: then tracers go on, for them alone.
+    """
+    _set(None, strict=False)
 
 
 def get_trace_function() -> TraceFunction | None:
     """Return the trace function that is set, None if there is none."""
-    current = target
-    return None if current is None else current.function
+    return _setting[0]
 
 
 def rebind() -> None:
@@ -62,6 +71,31 @@ def rebind() -> None:
     current = target
     if current is not None:
         current.rebind()
+
+
+def update_target() -> None:
+    """Deliver from now on to the trace function and the handlers that there are now."""
+    is_current = False
+    while not is_current:
+        setting, attached = _setting, tuple(handlers.copy())
+        function, strict = setting
+        _replace_target(_new_target(function, attached), strict=strict)
+        # Else another thread, or a signal handler, has changed them meanwhile.
+        is_current = setting is _setting and attached == tuple(handlers.copy())
+
+
+def _set(function: TraceFunction | None, *, strict: bool) -> None:
+    global _setting  # noqa: PLW0603 -- the slot
+    _setting = function, strict
+    update_target()
+
+
+def _new_target(function: TraceFunction | None, attached: tuple[Recipient, ...]) -> Target | None:
+    if attached:
+        from ._handling import HandlingTarget  # here, since most programs attach no handler
+
+        return HandlingTarget(function, attached)
+    return None if function is None else target_for(function)
 
 
 def _replace_target(new: Target | None, *, strict: bool) -> None:

@@ -48,11 +48,16 @@ def swallow(error: Exception, culprit: object) -> None:
     """
     if strict:
         raise error
-    try:
-        swallowed.increment()
-        _report(error, culprit)
+    try:  # noqa: SIM105 -- `suppress` could be gone, too
+        count_and_log(error, culprit)
     except Exception:  # noqa: BLE001, S110 -- the interpreter shuts down; our globals are gone
         pass
+
+
+def count_and_log(error: BaseException, culprit: object) -> None:
+    """Do as `swallow`, also if strict: for threads in which no caller would get the error."""
+    swallowed.increment()
+    _report(error, culprit)
 
 
 def misuse(message: str) -> None:
@@ -63,7 +68,7 @@ def misuse(message: str) -> None:
     """
     if strict:
         raise TypeError(message)
-    try:  # noqa: SIM105 -- `suppress` could be gone, too
+    try:  # noqa: SIM105 -- as above
         _warn(message)
     except Exception:  # noqa: BLE001, S110 -- as above
         pass
@@ -82,7 +87,7 @@ _kinds: dict[Hashable, RateLimit] = {}
 _others = RateLimit()
 
 
-def _report(error: Exception, culprit: object) -> None:
+def _report(error: BaseException, culprit: object) -> None:
     try:
         module, name = _names(culprit)
         key = type(error).__name__, module, name
@@ -93,7 +98,7 @@ def _report(error: Exception, culprit: object) -> None:
         swallowed.increment()
 
 
-def _log_error(error: Exception, culprit: object, not_logged: int) -> None:
+def _log_error(error: BaseException, culprit: object, not_logged: int) -> None:
     logger().error(
         "swallowed %s in %s; the application goes on (%d more of this kind not logged)",
         type(error).__name__,

@@ -85,23 +85,24 @@ class _BindableFanOut(_FanOut):
         self._functions = functions
 
     def share_key(self, object: TracedObject, parent_object: TracedObject | None) -> Hashable:
-        keys = [_share_key(f, object, parent_object) for f in self._functions]
+        keys = [share_key_of(f, object, parent_object) for f in self._functions]
         return None if any(key is None for key in keys) else tuple(keys)
 
     def bind(self, event: TraceEvent) -> Callable[[], object]:
-        recorders = [(f, _bind_or_retry(f.bind, event)) for f in self._functions]
+        recorders = [(f, bind_or_retry(f.bind, event)) for f in self._functions]
         return FanOutRecorder(recorders, droppable=True).record
 
     def bind_props(self, event: TraceEvent) -> Callable[[dict[str, object]], object]:
-        recorders = [(f, _bind_or_retry(f.bind_props, event)) for f in self._functions]
+        recorders = [(f, bind_or_retry(f.bind_props, event)) for f in self._functions]
         return FanOutRecorder(recorders, droppable=True).record
 
 
-def _share_key(
+def share_key_of(
     function: BindableTraceFunction,
     object: TracedObject,
     parent_object: TracedObject | None,
 ) -> Hashable:
+    """Return the key of objects with the same labels; None if the trace function fails."""
     try:
         key = function.share_key(object, parent_object)
         hash(key)
@@ -111,7 +112,7 @@ def _share_key(
     return key
 
 
-def _bind_or_retry(
+def bind_or_retry(
     bind: Callable[[TraceEvent], Callable[..., object]], event: TraceEvent
 ) -> Callable[..., object]:
     def bind_and_record(*props: object) -> object:
@@ -131,29 +132,34 @@ class _SpanBindableFanOut(_BindableFanOut):
         self._span_functions = functions
 
     def bind_span(self, event: TraceEvent) -> SpanRecorder:
-        recorders = [(f, _span_recorder(f, f.bind_span, event)) for f in self._span_functions]
-        return _FanOutSpanRecorder(recorders)
+        recorders = [(f, span_recorder(f, f.bind_span, event)) for f in self._span_functions]
+        return FanOutSpanRecorder(recorders)
 
     def bind_span_props(self, event: TraceEvent) -> Callable[[dict[str, object]], SpanRecorder]:
-        finders = [(f, _span_recorder_finder(f, event)) for f in self._span_functions]
-        return lambda props: _FanOutSpanRecorder(
-            [(f, _span_recorder(f, find, props)) for f, find in finders]
+        functions = self._span_functions
+        finders = [(f, span_recorder_finder(f, f.bind_span_props, event)) for f in functions]
+        return lambda props: FanOutSpanRecorder(
+            [(f, span_recorder(f, find, props)) for f, find in finders]
         )
 
 
-def _span_recorder_finder(
-    function: SpanBindableTraceFunction, event: TraceEvent
+def span_recorder_finder(
+    function: TraceFunction,
+    bind: Callable[[TraceEvent], Callable[[dict[str, object]], SpanRecorder]],
+    event: TraceEvent,
 ) -> Callable[[dict[str, object]], SpanRecorder]:
+    """Return what finds the recorders of spans; one that records by events if binding fails."""
     try:
-        return function.bind_span_props(event)
+        return bind(event)
     except Exception as error:  # noqa: BLE001 -- the others must still get the span
         swallow(error, function)
         return lambda _: EventRecorder(function)
 
 
-def _span_recorder(
+def span_recorder(
     function: TraceFunction, bind: Callable[[_T], SpanRecorder], argument: _T
 ) -> SpanRecorder:
+    """Return the recorder that `bind` makes; one that records by events if it fails."""
     try:
         return bind(argument)
     except Exception as error:  # noqa: BLE001 -- as above
@@ -161,7 +167,7 @@ def _span_recorder(
         return EventRecorder(function)
 
 
-class _FanOutSpanRecorder:
+class FanOutSpanRecorder:
     """Records each span with several recorders."""
 
     durations = None

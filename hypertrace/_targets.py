@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._base import Table, TracerBase
     from ._callsite import CallSite
     from .events import SpanEvent, TraceEvent
-    from .protocols import BindableTraceFunction, SpanBindableTraceFunction, TraceFunction
+    from .protocols import BindableTraceFunction, SpanRecorder, TraceFunction
 
     class Target(Protocol):
         """Delivers to one trace function. The caller swallows what its methods raise."""
@@ -51,6 +51,14 @@ if TYPE_CHECKING:
             """Call `bind` again at the next event of each call site."""
 
         def retire(self) -> None: ...
+
+    class SpanBinder(Protocol):
+        """Binds spans, as a `SpanBindableTraceFunction` does."""
+
+        def bind_span(self, event: TraceEvent, /) -> SpanRecorder: ...
+        def bind_span_props(
+            self, event: TraceEvent, /
+        ) -> Callable[[dict[str, object]], SpanRecorder]: ...
 
 
 MAX_RECORDERS = 131_072
@@ -208,7 +216,7 @@ class RecorderTarget:
     def __init__(self, function: TraceFunction, receiver: BindableTraceFunction) -> None:
         self.function = function
         self._receiver = receiver
-        self._spans = receiver if is_span_bindable(receiver) else None
+        self._spans: SpanBinder | None = receiver if is_span_bindable(receiver) else None
         self._cache = _Cache()
         self._retired = False
 
@@ -220,7 +228,18 @@ class RecorderTarget:
         props: dict[str, object] | None,
     ) -> None:
         """Record one `trace()` for which the tracer's table had no recorder."""
-        key = recorder_key(site.address, id, with_props=props is not None)
+        self._record(tracer, site, id, props, site.address)
+
+    def _record(
+        self,
+        tracer: TracerBase,
+        site: CallSite,
+        id: Any,
+        props: dict[str, object] | None,
+        address: int,
+    ) -> None:
+        """Record one `trace()` with the recorder that is, or will be, at a key of an address."""
+        key = recorder_key(address, id, with_props=props is not None)
         bind = self._receiver.bind if props is None else self._receiver.bind_props
         record = limit_recursion(self._find_or_bind, tracer, site, id, key, _guarding(bind))
         record() if props is None else record(props)
@@ -258,13 +277,13 @@ class RecorderTarget:
         bind: Callable[[TraceEvent], Any],
     ) -> Any:
         """Return the entry of the tracer's table at a key; `bind` makes it if there is none."""
-        found = tracer._table.get(key) if _is_plain_id(id) else None
+        found = tracer._table.get(key) if is_plain_id(id) else None
         if found is not None:
             return found
         event = tracer._event(site, id, None)
-        if self._retired or not _is_plain_id(id):
+        if self._retired or not is_plain_id(id):
             return bind(event)
-        share_key = self._receiver.share_key(event.object, event.parent_object)
+        share_key = self._share_key(event)
         cache = self._cache_with_room()
         tracer._table = table = cache.table_for(tracer, share_key, site)
         found = table.get(key)
@@ -275,6 +294,9 @@ class RecorderTarget:
             table.clear()
             tracer._table = new_table()
         return found
+
+    def _share_key(self, event: TraceEvent) -> Hashable:
+        return self._receiver.share_key(event.object, event.parent_object)
 
     def _cache_with_room(self) -> _Cache:
         if self._cache.is_full():
@@ -313,15 +335,11 @@ def _guarding(
     return lambda event: guarded(bind(event), droppable=True)
 
 
-def _binder(
-    function: SpanBindableTraceFunction, site: CallSite
-) -> Callable[[TraceEvent], SpanBinding]:
+def _binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], SpanBinding]:
     return lambda event: SpanBinding(function.bind_span(event), site, event.id, _upstream_of(event))
 
 
-def _props_binder(
-    function: SpanBindableTraceFunction, site: CallSite
-) -> Callable[[TraceEvent], PropsBindings]:
+def _props_binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], PropsBindings]:
     return lambda event: PropsBindings(
         function.bind_span_props(event), site, event.id, _upstream_of(event)
     )
@@ -331,7 +349,7 @@ def _upstream_of(event: TraceEvent) -> Upstream:
     return Upstream(event.object.class_name, event.caller.function_name)
 
 
-def _is_plain_id(id: object) -> bool:
+def is_plain_id(id: object) -> bool:
     """Whether an id can be part of a key: 1, True and 1.0 are equal, and some are unhashable."""
     return id is None or type(id) is str
 

@@ -17,24 +17,28 @@ if TYPE_CHECKING:
 _MAX_FORWARDS = 10
 
 
-def check_trace_function(function: TraceFunction) -> None:
+def check_trace_function(function: TraceFunction, given_to: str = "set_trace_function") -> None:
     """Check that an object, and the one that it forwards to, can be called with an event.
+
+    Args:
+        function: the object.
+        given_to: name of the function that was called with it.
 
     Raises:
         TypeError: one of them is not callable, a class, or a coroutine or generator function.
     """
-    _check_callable(function)
-    _check_callable(receiver_of(function))
+    _check_callable(function, given_to)
+    _check_callable(receiver_of(function), given_to)
 
 
-def _check_callable(function: object) -> None:
+def _check_callable(function: object, given_to: str) -> None:
     if not callable(function):
         raise TypeError(f"a trace function must be callable with one event, not {function!r}")
     if issubclass(type(function), type):
         name = class_name_of(function)
         raise TypeError(
             f"a trace function is called with each event, and {name} is a class: make an instance "
-            f"of it and pass that, as in set_trace_function({name}(...))"
+            f"of it and pass that, as in {given_to}({name}(...))"
         )
     import inspect  # here, because it takes longer to load than the rest of this package
 

@@ -224,3 +224,21 @@ class SpanEvent(TraceEvent):
     def __repr__(self) -> str:
         ending = self.result if self.exception is None else self.exception.__name__
         return f"SpanEvent({ending}, {self.duration:.6f} s, {super().__repr__()})"
+
+
+def plain_event(event: TraceEvent) -> TraceEvent:
+    """Return an event as it is after pickling: plain data.
+
+    Args:
+        event: the event; code of its props may run, so call this while tracing is suppressed.
+    """
+    made: TraceEvent = _as_plain(event)
+    return made
+
+
+def _as_plain(part: Any) -> Any:
+    kind, arguments = part.__reduce__()
+    return kind(*[_as_plain(one) if type(one) in _PARTS else one for one in arguments])
+
+
+_PARTS = (TracedObject, Caller)

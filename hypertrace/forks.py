@@ -1,18 +1,23 @@
-"""Fork hooks: functions that run when the process forks, on systems that can fork."""
+"""Fork hooks: functions that run when the process forks, or when a forked child ends."""
 
 from __future__ import annotations
 
 import os
+import sys
 from _thread import get_native_id
+from contextlib import suppress
 from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Thread
+    from typing import Any
 
 _MOMENT = 0.0001
 _MOST_MOMENTS = 1_000
+
+_BEFORE_QUEUES_CLOSE = 100
+"""Priority among the finalizers of `multiprocessing`, whose queues close with 10."""
 
 
 def after_fork_in_child(function: Callable[[], object]) -> None:
@@ -38,15 +43,50 @@ def around_fork(
         )
 
 
-def wait_for_system(thread: Thread) -> None:
+def wait_for_system(thread_id: int) -> None:
     """Wait until the system counts a thread no more that has ended, which takes Linux a moment.
 
     A fork in that moment would make Python warn of a fork with threads.
+
+    Args:
+        thread_id: the native id of the thread.
     """
-    if thread.native_id == get_native_id():  # a greenlet
+    if thread_id == get_native_id():  # of a greenlet
         return
-    task = f"/proc/self/task/{thread.native_id}"
+    task = f"/proc/self/task/{thread_id}"
     for _ in range(_MOST_MOMENTS):
         if not os.path.exists(task):  # noqa: PTH110 -- takes 2 µs
             return
         sleep(_MOMENT)
+
+
+class ChildEnd:
+    """A function that runs when a child of `multiprocessing` ends, if that is loaded.
+
+    Forked by it, a process ends with `os._exit`: only its finalizers run, which the fork clears.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        """Prepare; `watch()` is to be called before each fork, and when there is what to do."""
+        self._function = function
+        self._finalizer: Any = None
+        self._is_watching = False
+
+    def watch(self) -> None:
+        """Run the function at the end of children from now on, and of this process if it is one."""
+        util, process = map(sys.modules.get, ("multiprocessing.util", "multiprocessing.process"))
+        if util is None or process is None:
+            return
+        with suppress(AttributeError):  # another thread is just importing them
+            self._watch(util, process)
+
+    def _watch(self, util: Any, process: Any) -> None:
+        if not self._is_watching:
+            util.register_after_fork(self, lambda own: own._finalize(util))
+            self._is_watching = True
+        if process.parent_process() is not None:
+            self._finalize(util)
+
+    def _finalize(self, util: Any) -> None:
+        if self._finalizer is None or not self._finalizer.still_active():
+            self._finalizer = util.Finalize(None, self._function, exitpriority=_BEFORE_QUEUES_CLOSE)

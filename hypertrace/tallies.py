@@ -54,10 +54,14 @@ swallowed: Tally = Tally()
 dropped: Tally = Tally()
 """Events that were dropped because tracing itself caused them."""
 
+unqueued: Tally = Tally()
+"""Events that a handler lost, mostly since its queue had no room."""
+
 
 def _reset() -> None:
     swallowed.reset()
     dropped.reset()
+    unqueued.reset()
 
 
 after_fork_in_child(_reset)

@@ -105,7 +105,8 @@ class PeriodicThread:
         thread.join(max(0.0, timeout))
         if thread.is_alive():
             return False
-        wait_for_system(thread)
+        if thread.native_id is not None:
+            wait_for_system(thread.native_id)
         return True
 
     def _loop(self, requests: _Requests) -> None:

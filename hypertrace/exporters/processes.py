@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import sys
-from contextlib import suppress
-from functools import cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hypertrace.metrics.storage  # noqa: F401 -- its files are to be closed after the last reading
-from hypertrace.forks import around_fork
+from hypertrace.forks import ChildEnd, around_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,10 +31,6 @@ EXIT_TIMEOUT = 2.0
 FORK_TIMEOUT = 0.1
 """Seconds that a fork waits for threads that are just sending."""
 
-_BEFORE_QUEUES_CLOSE = 100
-"""Priority among the finalizers of `multiprocessing`, whose queues close with 10."""
-
-_finalizer: Any = None
 _running: set[Exporting] = set()
 """The exporters that were not stopped. They are kept: a program may well hold none of them."""
 
@@ -45,7 +38,7 @@ _running: set[Exporting] = set()
 def add(exporter: Exporting) -> None:
     """Look after the thread of an exporter from now on."""
     _running.add(exporter)
-    _watch_multiprocessing()
+    _child_end.watch()
 
 
 def is_running(exporter: Exporting) -> bool:
@@ -93,7 +86,7 @@ def _flush() -> None:
 
 
 def _before_fork() -> None:
-    _watch_multiprocessing()
+    _child_end.watch()
     deadline = monotonic() + FORK_TIMEOUT
     exporters = list(_running)
     for exporter in exporters:
@@ -112,30 +105,7 @@ def _after_fork_in_child() -> None:
         exporter._restart_in_child()
 
 
-def _watch_multiprocessing() -> None:
-    """Flush when a child of `multiprocessing` ends, if that is loaded.
-
-    Forked by it, a process ends with `os._exit`: only its finalizers run, which the fork clears.
-    """
-    util, process = map(sys.modules.get, ("multiprocessing.util", "multiprocessing.process"))
-    if util is not None and process is not None:
-        with suppress(AttributeError):  # another thread is just importing them
-            _finalize_forked_children(util)
-            if process.parent_process() is not None:
-                _finalize(util)
-
-
-@cache
-def _finalize_forked_children(util: Any) -> None:
-    util.register_after_fork(util, _finalize)
-
-
-def _finalize(util: Any) -> None:
-    global _finalizer  # noqa: PLW0603 -- one for the process
-    if _finalizer is None or not _finalizer.still_active():
-        _finalizer = util.Finalize(None, _flush, exitpriority=_BEFORE_QUEUES_CLOSE)
-
-
+_child_end = ChildEnd(_flush)
 atexit.register(_at_exit)
 around_fork(
     before=_before_fork,

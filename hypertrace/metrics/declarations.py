@@ -108,6 +108,11 @@ DROPPED = Declaration(
     "hypertrace_dropped_events_total",
     description="Events dropped because tracing itself caused them.",
 )
+UNQUEUED = Declaration(
+    "counter",
+    "hypertrace_dropped_handler_events_total",
+    description="Events that handlers lost, as their queues were full or they were detached.",
+)
 SILENT = Declaration(
     "gauge",
     "hypertrace_silent_tracers",
@@ -128,7 +133,10 @@ BUILD = Declaration(
     labels=("version", "python", "implementation"),
 )
 
-HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, INVALID, DROPPED, SILENT, WORKERS, BUILD)
+HEALTH = (
+    *(SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, INVALID, DROPPED, UNQUEUED, SILENT),
+    *(WORKERS, BUILD),
+)
 """The metrics of the counting itself."""
 
 OWN = ("hypertrace_", "process_", "python_")

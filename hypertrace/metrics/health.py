@@ -18,6 +18,7 @@ from .declarations import (
     SERIES_LIMIT,
     SILENT,
     SWALLOWED,
+    UNQUEUED,
     WORKERS,
 )
 from .reading import Family
@@ -63,6 +64,7 @@ class Health:
         self._known: dict[str, Series] = {}
         self._swallowed = _Errors(SWALLOWED, tallies.swallowed, storage)
         self._dropped = _Errors(DROPPED, tallies.dropped, storage)
+        self._unqueued = _Errors(UNQUEUED, tallies.unqueued, storage)
         self._invalid = storage.table(INVALID, _MOST_METRICS, (INVALID.labels, ()), COUNT_SERIES)
 
     def count_invalid(self, metric: str) -> None:
@@ -73,6 +75,7 @@ class Health:
         """Count the errors of this process no more."""
         self._swallowed.close()
         self._dropped.close()
+        self._unqueued.close()
 
     def read(self, usages: Sequence[Usage], view: View) -> list[Family]:
         """Return the families of this moment.
@@ -92,6 +95,7 @@ class Health:
             self._swallowed.read(view),
             read_table(self._invalid, view)[0],
             self._dropped.read(view),
+            self._unqueued.read(view),
             Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
             *_workers(view),
             Family(BUILD, BUILD.labels, [_BUILD], [1]),

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hypertrace.metrics.names import Names
     from hypertrace.metrics.reading import Family
     from hypertrace.metrics.series import SeriesKind, SeriesTable
-
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 

@@ -1,0 +1,87 @@
+"""Patterns select events by class, function and trace id; one that matches nothing is an error."""
+
+import pytest
+
+from hypertrace import Caller, TracedObject, TraceEvent
+from hypertrace._patterns import EventPattern
+
+
+def event(class_name: str, function_name: str, id: object = None) -> TraceEvent:
+    caller = Caller(function_name, "app.py")
+    return TraceEvent(id, TracedObject(class_name, 1), None, caller)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("of", "class_name", "function_name", "expected"),
+    [
+        (None, "Auth", "login", True),
+        ("Auth.login", "Auth", "login", True),
+        ("Auth.login", "Auth", "login_again", False),
+        ("Auth.login", "AuthXlogin", "f", False),
+        ("Auth.*", "Auth", "login", True),
+        ("Auth.*", "Auth", "login.<locals>.retry", True),
+        ("Auth.*", "auth", "login", False),
+        ("auth.LOGIN", "Auth", "login", False),
+        ("*", "Auth", "login", True),
+        ("*.login", "Auth", "login", True),
+        ("Auth?login", "Auth", "login", True),
+        ("Auth.[lx]*", "Auth", "login", True),
+        ("Auth.[!l]*", "Auth", "login", False),
+        ("Auth.<lambda>", "Auth", "<lambda>", True),
+        ("*", "line\nbreak", "login", True),
+        ("A+.f(", "A+", "f(", True),
+    ],
+)
+def test_of_is_a_pattern_on_class_and_function(of, class_name, function_name, expected):
+    assert EventPattern(of).matches(event(class_name, function_name)) is expected
+
+
+@pytest.mark.parametrize(
+    ("id", "of_event", "expected"),
+    [
+        (None, None, True),
+        (None, "upload", True),
+        ("upload", "upload", True),
+        ("up*", "upload", True),
+        ("UP*", "upload", False),
+        ("", None, True),
+        ("", "upload", False),
+        ("?*", None, False),
+        ("1", 1, True),
+    ],
+)
+def test_id_is_a_pattern_on_the_trace_id(id, of_event, expected):
+    assert EventPattern(id=id).matches(event("Auth", "login", of_event)) is expected
+
+
+def test_both_must_match():
+    pattern = EventPattern("Auth.*", "upload")
+
+    assert pattern.matches(event("Auth", "login", "upload"))
+    assert not pattern.matches(event("Auth", "login", "download"))
+    assert not pattern.matches(event("Shop", "login", "upload"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"of": ""}, ["of=''", "'*.*'"]),
+        ({"of": "Auth"}, ["of='Auth'", "'Auth.*'", "'*.Auth'"]),
+        ({"of": "Auth.[z-a]"}, ["of='Auth.[z-a]'", "'[a-z]'"]),
+        ({"id": "[z-a]"}, ["id='[z-a]'"]),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_an_error_with_the_way_out(arguments, words):
+    with pytest.raises(ValueError, match="matches no event") as raised:
+        EventPattern(**arguments)
+
+    assert all(word in str(raised.value) for word in words)
+
+
+@pytest.mark.parametrize("argument", ["of", "id"])
+@pytest.mark.parametrize("value", [3, b"Auth.*", ["Auth.*"]])
+def test_a_pattern_of_another_type_is_an_error_that_names_it(argument, value):
+    with pytest.raises(TypeError, match=f"{argument} must be a pattern") as raised:
+        EventPattern(**{argument: value})
+
+    assert repr(value) in str(raised.value)
