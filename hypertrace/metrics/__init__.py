@@ -6,7 +6,15 @@ Imports the standard library and the core alone.
 from .aggregations import DEFAULT_BUCKETS
 from .declarations import Counter, Declaration, Distribution, Info, LastValue
 from .metrics import CountingOptions, Metrics
-from .reading import Exemplar, Family, HistogramReading, Point, Reading
+from .reading import (
+    Exemplar,
+    ExponentialReading,
+    Family,
+    HistogramReading,
+    Point,
+    Reading,
+    SummaryReading,
+)
 
 __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Counter",
@@ -15,6 +23,7 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Declaration",
     "Distribution",
     "Exemplar",
+    "ExponentialReading",
     "Family",
     "HistogramReading",
     "Info",
@@ -22,4 +31,5 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Metrics",
     "Point",
     "Reading",
+    "SummaryReading",
 ]

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from . import labels
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+Kind: TypeAlias = Literal["counter", "gauge", "histogram", "summary", "info"]
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")

@@ -6,7 +6,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .declarations import DURATIONS, IN_PROGRESS
-from .reading import Family, HistogramReading
+from .reading import ExponentialReading, Family, HistogramReading, SummaryReading
 from .series import Series
 
 if TYPE_CHECKING:
@@ -114,9 +114,13 @@ def _joined(one: Family, other: Family) -> Family:
 def _sum(one: Value, other: Value) -> Value:
     if isinstance(one, HistogramReading) and isinstance(other, HistogramReading):
         return one.plus(other) if one.bounds == other.bounds else one
-    if isinstance(one, HistogramReading) or isinstance(other, HistogramReading):
-        return one  # a name of two kinds
-    return one + other
+    if isinstance(one, ExponentialReading) and isinstance(other, ExponentialReading):
+        return one.plus(other) if one.schema == other.schema else one
+    if isinstance(one, SummaryReading) and isinstance(other, SummaryReading):
+        return one.plus(other)
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one + other
+    return one  # a name of two kinds
 
 
 def _usage(table: SeriesTable[Any], series: Sequence[Count], counts: Sequence[int]) -> Usage:
