@@ -34,12 +34,14 @@ class HistogramReading:
         counts: how many values are in each bucket, the last one up to infinity; not cumulative.
         sum: of all values.
         exemplars: by index of the bucket, the last exemplar in it.
+        exponential: the same values in exponential buckets, if they are counted in these, too.
     """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum: float
     exemplars: Mapping[int, Exemplar]
+    exponential: ExponentialReading | None = None
 
     @property
     def count(self) -> int:
@@ -50,13 +52,17 @@ class HistogramReading:
         """Return the values of both, which have the same buckets."""
         counts = tuple(map(add, self.counts, other.counts))
         exemplars = {**self.exemplars, **other.exemplars}
-        return HistogramReading(self.bounds, counts, self.sum + other.sum, exemplars)
+        one, two = self.exponential, other.exponential
+        both = one.plus(two) if one and two and one.schema == two.schema else None
+        return HistogramReading(self.bounds, counts, self.sum + other.sum, exemplars, both)
 
     def since(self, previous: HistogramReading) -> HistogramReading:
         """Return what came in after `previous`, an earlier reading of the same histogram."""
         counts = tuple(map(sub, self.counts, previous.counts))
         total = self.sum - previous.sum
-        return HistogramReading(self.bounds, counts, total, self.exemplars)
+        now, before = self.exponential, previous.exponential
+        added = now.since(before) if now and before else now
+        return HistogramReading(self.bounds, counts, total, self.exemplars, added)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from hypertrace.metrics import Counter as CounterDeclaration
 from hypertrace.metrics import (
     Distribution,
     Exemplar,
+    ExponentialReading,
     Family,
     HistogramReading,
     LastValue,
@@ -447,3 +449,32 @@ def test_an_event_that_metrics_get_is_in_the_next_reading() -> None:
     for number in range(1, 4):
         metrics(TraceEvent(None, TracedObject("A", 1), None, CALLER))
         assert values(metrics, CALLS) == {(): number}
+
+
+def in_both(*values: float) -> HistogramReading:
+    """Give a reading of values from 0.5 to 4, in classic buckets and in powers of two."""
+    indices = Counter(math.ceil(math.log2(value)) for value in values)
+    exponential = ExponentialReading(0, 0.0, 0, dict(indices), {}, sum(values), {})
+    counts = (sum(value <= 1 for value in values), sum(value > 1 for value in values))
+    return HistogramReading((1.0,), counts, sum(values), {}, exponential)
+
+
+def test_exponential_buckets_add_up_like_the_classic_ones() -> None:
+    """The sum and the difference of two readings have both kinds of buckets."""
+    both = in_both(0.5, 2.0).plus(in_both(2.0, 4.0))
+    assert both == in_both(0.5, 2.0, 2.0, 4.0)
+    assert both.since(in_both(0.5, 2.0)) == in_both(2.0, 4.0)
+
+
+def test_what_not_all_have_is_not_in_the_sum() -> None:
+    """Without exponential buckets in one of two readings, the sum of them has none."""
+    plain = HistogramReading((1.0,), (1, 0), 0.5, {})
+    assert in_both(2.0).plus(plain).exponential is None
+    assert plain.plus(in_both(2.0)).count == 2
+    assert plain.plus(in_both(2.0)).exponential is None
+
+
+def test_a_difference_to_a_reading_without_exponential_buckets_has_all_of_them() -> None:
+    """Exponential buckets that are new are whole, as a family that is new."""
+    plain = HistogramReading((1.0,), (0, 0), 0.0, {})
+    assert in_both(2.0).since(plain) == in_both(2.0)
