@@ -7,6 +7,7 @@ processes add up to those that one process would have.
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left
 from collections import Counter
 from decimal import Context, Decimal, localcontext
@@ -14,7 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Pages = Mapping[int, Sequence[int]]
+    """Counts of buckets, as many in each page, by the number of the page."""
 
 OCTAVES = 64
 """Buckets reach from `2**-OCTAVES` to `2**OCTAVES`."""
@@ -29,6 +33,9 @@ first one."""
 SUMMARY_DIVISIONS = 35
 """Buckets for each power of two in summaries: each ends 2.0 % above its start, so that its middle
 is within 1 % of all values in it."""
+
+
+_LEAST_PAGE = 32
 
 
 class Scale:
@@ -46,12 +53,15 @@ class Scale:
     Attributes:
         divisions: how many buckets a power of two has.
         error: at most how far `value()` is from a value in a bucket, relative to that value.
+        page_size: how many buckets a page has, in memory and in files: whole powers of two, and
+            at least 32 buckets.
     """
 
-    __slots__ = ("_first", "_last", "_limits", "divisions", "error")
+    __slots__ = ("_first", "_last", "_limits", "divisions", "error", "page_size")
 
     divisions: int
     error: float
+    page_size: int
 
     def __init__(self, divisions: int) -> None:
         """Find the limits.
@@ -64,6 +74,7 @@ class Scale:
             exponents = (Decimal(i) / divisions - 1 for i in range(divisions))
             self._limits = tuple(_rounded_down(2**exponent) for exponent in exponents)
         self.divisions = divisions
+        self.page_size = divisions * -(-_LEAST_PAGE // divisions)
         base = 2 ** (1 / divisions)
         self.error = (base - 1) / (base + 1)
         self._last = OCTAVES * divisions
@@ -112,6 +123,30 @@ class Scale:
         lower, upper = self.limit(index - 1), self.limit(index)
         middle = 2 * lower * (upper / (lower + upper))
         return middle if key > 0 else -middle
+
+    def added(self, pages: Pages, values: Iterable[float]) -> dict[int, Sequence[int]]:
+        """Return pages with some more finite values; those that do not change are the same.
+
+        The bucket with the key `k` is at place `k % page_size` of page `k // page_size`.
+        """
+        size = self.page_size
+        copied: dict[int, array[int]] = {}
+        for value in values:
+            number, place = divmod(self.key(value), size)
+            page = copied.get(number)
+            if page is None:
+                page = copied[number] = array("Q", pages.get(number) or bytes(8 * size))
+            page[place] += 1
+        return {**pages, **copied}
+
+    def counts(self, *pages: Pages) -> dict[int, int]:
+        """Return how many values each bucket has in all pages, by its key; without empty ones."""
+        found: Counter[int] = Counter()
+        for some in pages:
+            for number, page in some.items():
+                first = number * self.page_size
+                found.update({first + place: count for place, count in enumerate(page) if count})
+        return dict(found)
 
     def quantiles(self, counts: Mapping[int, int], wanted: Iterable[float]) -> dict[float, float]:
         """Return quantiles of the values in buckets, each within `error` of a value.
