@@ -240,10 +240,10 @@ APPLICATION = (
     ),
     Safety(
         "label values are escaped",
-        EXPORTER + "exposition/text.py",
+        EXPORTER + "exposition/label_texts.py",
         "value.translate(ESCAPES)",
         "value",
-        _exposition("text"),
+        _exposition("label_texts"),
     ),
     Safety(
         "label values are cut",
@@ -834,10 +834,10 @@ BOUNDED = (
 SCRAPES = (
     Safety(
         "scrapes at the same time render series without an error",
-        EXPORTER + "exposition/text.py",
+        EXPORTER + "exposition/label_texts.py",
         "for columns in list(self._columns.values()):",
         "for columns in self._columns.values():",
-        _exposition("text"),
+        _exposition("label_texts"),
     ),
     Safety(
         "a collector that raises costs its own metrics alone",

@@ -20,7 +20,7 @@ from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.reading import Exemplar
 from hypertrace.metrics.series import Series
 from hypertrace_prometheus.exposition.families import FamilyMetric
-from hypertrace_prometheus.exposition.text import TextCache
+from hypertrace_prometheus.exposition.label_texts import TextCache
 
 from ..pages import parse_openmetrics
 
