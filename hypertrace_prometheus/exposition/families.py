@@ -12,7 +12,7 @@ from prometheus_client.samples import Sample
 
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 
-from .messages import message
+from .messages import as_histogram, message
 from .text import go_number, lines
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ def _samples(family: Family) -> Iterator[Sample]:
     for point in family.points:
         pairs = zip(family.label_names, point.labels, strict=True)
         labels = {name: value for name, value in pairs if value}
-        if isinstance(point.value, HistogramReading):
-            yield from _of_histogram(family.name, labels, point.value)
+        if isinstance(point.value, HistogramReading | ExponentialReading):
+            yield from _of_histogram(family.name, labels, as_histogram(point.value))
         elif isinstance(point.value, SummaryReading):
             yield from _of_summary(family.name, labels, point.value)
-        elif not isinstance(point.value, ExponentialReading):
+        else:
             yield Sample(family.name, labels, point.value)
 
 

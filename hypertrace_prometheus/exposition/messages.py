@@ -10,19 +10,16 @@ from itertools import accumulate, repeat
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from hypertrace.metrics import ExponentialReading
+
 from .label_texts import encode
 from .protobuf import BLOCK, DOUBLE, NUMBER, block, packed_double, tag, varint, zigzag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from hypertrace.metrics import (
-        Exemplar,
-        ExponentialReading,
-        Family,
-        HistogramReading,
-        SummaryReading,
-    )
+    from hypertrace.metrics import Exemplar, Family, HistogramReading, SummaryReading
+    from hypertrace.metrics.reading import Value
 
     from .label_texts import Columns
 
@@ -123,6 +120,12 @@ def message(family: Family, labels: Columns[bytes]) -> bytes:
     else:
         metrics = _numbers(kind, cast("Sequence[float]", family.values), labels)
     return family_message(family.name, family.description, kind, metrics)
+
+
+def as_histogram(value: Value) -> HistogramReading:
+    """Return the reading of a histogram with classic buckets, and with exponential ones it has."""
+    classic = value.classic() if isinstance(value, ExponentialReading) else value
+    return cast("HistogramReading", classic)
 
 
 def family_message(name: str, description: str, kind: int, metrics: bytes, unit: str = "") -> bytes:
@@ -250,7 +253,7 @@ def _count_and_sum(count: int, total: float) -> bytes:
 
 
 def _histograms(family: Family, labels: Columns[bytes]) -> Iterator[bytes]:
-    readings = cast("Sequence[HistogramReading]", family.values)
+    readings = list(map(as_histogram, family.values))
     # Prometheus takes all histograms of a family to be what the first one is.
     is_native = all(one.exponential for one in readings)
     return _metrics(HISTOGRAM, labels, (_histogram(one, native=is_native) for one in readings))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from prometheus_client.utils import floatToGoString
 
 from .label_texts import render
+from .messages import as_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ def lines(family: Family, texts: Columns[str], *, openmetrics: bool) -> list[str
 def _histograms(family: Family, texts: Columns[str], *, openmetrics: bool) -> list[str]:
     found: list[str] = []
     buckets: dict[tuple[float, ...], list[str]] = {}
-    values = cast("Sequence[HistogramReading]", family.values)
+    values = map(as_histogram, family.values)
     for common, rest, value in zip(texts.commons, texts.rests, values, strict=True):
         if value.bounds not in buckets:
             buckets[value.bounds] = [

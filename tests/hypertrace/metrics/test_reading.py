@@ -28,6 +28,7 @@ from hypertrace.metrics import (
     SummaryReading,
     declarations,
 )
+from hypertrace.metrics.exponential import scale_of_schema
 from hypertrace.metrics.series import Series
 
 from ...running import in_threads
@@ -555,3 +556,25 @@ def test_a_family_has_the_series_that_changed(
     earlier, later = (Family(declaration, (), series, [value]) for value in (before, now))
     changed = later.since(earlier)
     assert list(changed.values) == ([] if difference is None else [difference])
+
+
+def test_exponential_buckets_become_powers_of_two() -> None:
+    """Every value is in the classic bucket that it belongs to, from the smallest to the largest."""
+    values = (0.3, 0.5, 0.51, 1.0, 1.5, 7.0, 0.0, -0.6, -3.0)
+    scale = scale_of_schema(3)
+    keys = Counter(map(scale.key, values))
+    positive = {scale.index_of(key): count for key, count in keys.items() if key > 0}
+    negative = {scale.index_of(key): count for key, count in keys.items() if key < 0}
+    exemplar = Exemplar({"trace_id": "a"}, 7.0, 1.0)
+    reading = ExponentialReading(3, 0.001, 1, positive, negative, 7.21, {23: exemplar})
+    classic = reading.classic()
+    assert classic.bounds == (-2.0, -1.0, -0.5, 0.001, 0.5, 1.0, 2.0, 4.0, 8.0)
+    assert classic.counts == (1, 0, 1, 1, 2, 2, 1, 0, 1, 0)
+    assert (classic.sum, classic.exemplars) == (7.21, {8: exemplar})
+    assert classic.exponential is reading
+
+
+def test_no_exponential_buckets_become_no_buckets() -> None:
+    """Without values there is the bucket up to infinity alone."""
+    classic = ExponentialReading(3, 0.001, 0, {}, {}, 0.0, {}).classic()
+    assert (classic.bounds, classic.counts) == ((), (0,))
