@@ -64,7 +64,7 @@ _KINDS = {
         "le",
     ),
     "gaugehistogram": _Kind(
-        messages.GAUGE_HISTOGRAM,
+        messages.HISTOGRAM,
         "",
         {"_bucket": _BUCKET, "_gcount": _COUNT, "_gsum": _SUM, "_created": _CREATED},
         "le",
@@ -150,6 +150,10 @@ class MessageSection:
     def message(self) -> bytes:
         """Return it encoded, with its length before it; empty without metrics."""
         encode = _ENCODERS[self._kind]
+        # Prometheus takes all histograms of a family to be what the first one is.
+        if not all(metric.native for metric in self._metrics.values()):
+            for metric in self._metrics.values():
+                metric.native = b""
         metrics = [
             block(FamilyTags.METRIC, _encoded_key(key) + block(MetricTags.OF_TYPE[self._kind], of))
             for key, metric in self._metrics.items()
@@ -213,20 +217,21 @@ def message_sections_of(family: Metric, fail: Fail) -> list[MessageSection]:
     """
     kind = _KINDS[family.type]
     name, description = _plain(family.name), _plain(family.documentation)
-    sections = {"": MessageSection(f"{name}{kind.suffix}", description, kind.type, family.unit)}
+    section = MessageSection(f"{name}{kind.suffix}", description, kind.type, family.unit)
+    others: dict[str, MessageSection] = {}
     for sample in family.samples:
         try:
             given = _plain(sample.name)
             part = kind.parts.get(given.removeprefix(name)) if given.startswith(name) else None
             if part is not None and _has(sample, part, kind):
-                sections[""].add(sample, part, kind.bucket_label, fail)
+                section.add(sample, part, kind.bucket_label, fail)
             else:
-                other = sections.get(given) or MessageSection(given, description, messages.UNTYPED)
+                other = others.get(given) or MessageSection(given, description, messages.UNTYPED)
                 other.add(sample, _VALUE, "", fail)
-                sections[given] = other
+                others[given] = other
         except Exception as error:  # noqa: BLE001 -- one sample must not cost the others
             fail(error)
-    return list(sections.values())
+    return [section, *others.values()]
 
 
 def _has(sample: Sample, part: int, kind: _Kind) -> bool:
@@ -386,5 +391,4 @@ _ENCODERS: dict[int, Callable[[_Metric, int], bytes]] = {
     messages.UNTYPED: _encoded_number,
     messages.SUMMARY: _encoded_summary,
     messages.HISTOGRAM: _encoded_histogram,
-    messages.GAUGE_HISTOGRAM: _encoded_histogram,
 }

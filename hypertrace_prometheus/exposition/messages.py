@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from .label_texts import Columns
 
-COUNTER, GAUGE, SUMMARY, UNTYPED, HISTOGRAM, GAUGE_HISTOGRAM = range(6)
-"""The types of a family."""
+COUNTER, GAUGE, SUMMARY, UNTYPED, HISTOGRAM = range(5)
+"""The types of a family. There is one for histograms that are gauges, too: Prometheus 2.42 shows
+all their series under one name."""
 
 _TYPES = {
     "counter": COUNTER,
@@ -49,14 +50,14 @@ class MetricTags:
     """Tags of `Metric`, and of the value in it."""
 
     TIMESTAMP = tag(6, NUMBER)
-    OF_TYPE = (tag(3, BLOCK), tag(2, BLOCK), tag(4, BLOCK), tag(5, BLOCK), *[tag(7, BLOCK)] * 2)
+    OF_TYPE = (tag(3, BLOCK), tag(2, BLOCK), tag(4, BLOCK), tag(5, BLOCK), tag(7, BLOCK))
     """Of the message with the value, by the type of the family."""
     VALUE = tag(1, DOUBLE)
     """Of the number in a counter, a gauge, or what is untyped."""
     EXEMPLAR = tag(2, BLOCK)
     """Of a counter."""
-    CREATED = (tag(3, BLOCK), b"", tag(4, BLOCK), b"", *[tag(15, BLOCK)] * 2)
-    """When counting began, by the type of the family."""
+    CREATED = (tag(3, BLOCK), b"", tag(4, BLOCK), b"", tag(15, BLOCK))
+    """When counting began, by the type of the family; empty where it has no such field."""
 
 
 class HistogramTags:

@@ -73,9 +73,9 @@ def type_of(family: Any) -> str:
     return TYPES[family.type]
 
 
-def message(name: str, **fields: Any) -> Any:
+def message(kind: str, /, **fields: Any) -> Any:
     """Make a message of the schema."""
-    return _kind(name)(**fields)
+    return _kind(kind)(**fields)
 
 
 def _check_known(message: Any) -> None:
