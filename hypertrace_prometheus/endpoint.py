@@ -176,11 +176,11 @@ def _wanted(accept: str) -> Format:
 def _format_of(kind: str, parameters: Sequence[str]) -> Format | None:
     if kind == "application/vnd.google.protobuf":
         return Format.PROTOBUF if _MESSAGES.issubset(parameters) else None
-    versions = [piece[8:] for piece in parameters if piece.startswith("version=")]
-    is_recent = any(map(_RECENT.fullmatch, versions))
-    if kind == "application/openmetrics-text" and (is_recent or not versions):
-        return Format.OPENMETRICS
-    return Format.TEXT if kind == "text/plain" and is_recent else None
+    if kind == "application/openmetrics-text":
+        versions = [piece[8:] for piece in parameters if piece.startswith("version=")]
+        is_recent = any(map(_RECENT.fullmatch, versions))
+        return Format.OPENMETRICS if is_recent or not versions else None
+    return Format.TEXT if kind == "text/plain" else None
 
 
 def _weight_of(parameters: Sequence[str]) -> float:

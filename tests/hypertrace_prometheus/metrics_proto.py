@@ -10,10 +10,14 @@ repeated one.
 from __future__ import annotations
 
 import io
+import math
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, proto, timestamp_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PACKAGE = "io.prometheus.client"
 SCHEMA = {
@@ -71,6 +75,34 @@ def labels_of(metric: Any) -> dict[str, str]:
 def type_of(family: Any) -> str:
     """Give the type of a `MetricFamily`."""
     return TYPES[family.type]
+
+
+def samples_of(page: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Give the value of each series that Prometheus makes of a page, but for native histograms."""
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in families(page):
+        for metric in family.metric:
+            for suffix, more, value in _parts_of(metric):
+                key = f"{family.name}{suffix}", frozenset((labels_of(metric) | more).items())
+                assert key not in found, f"{key} came twice"
+                found[key] = value
+    return found
+
+
+def _parts_of(metric: Any) -> Iterator[tuple[str, dict[str, str], float]]:
+    for kind in ("counter", "gauge", "untyped"):
+        if metric.HasField(kind):
+            yield "", {}, getattr(metric, kind).value
+    for kind in ("histogram", "summary"):
+        if metric.HasField(kind):
+            yield "_count", {}, getattr(metric, kind).sample_count
+            yield "_sum", {}, getattr(metric, kind).sample_sum
+    for quantile in metric.summary.quantile:
+        yield "", {"quantile": str(quantile.quantile)}, quantile.value
+    if metric.HasField("histogram"):
+        buckets = {b.upper_bound: b.cumulative_count for b in metric.histogram.bucket}
+        for bound, count in ({math.inf: metric.histogram.sample_count} | buckets).items():
+            yield "_bucket", {"le": "+Inf" if bound == math.inf else str(bound)}, count
 
 
 def message(kind: str, /, **fields: Any) -> Any:

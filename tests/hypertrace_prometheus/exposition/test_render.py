@@ -23,6 +23,9 @@ from hypertrace_prometheus.exposition.families import FamilyMetric
 from hypertrace_prometheus.exposition.label_texts import TextCache
 from hypertrace_prometheus.exposition.render import Format, expose, render
 
+from ..metrics_proto import families as decoded
+from ..metrics_proto import samples_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -379,3 +382,67 @@ def test_names_that_nothing_has_cost_no_page() -> None:
     assert pages[0] == b"# HELP depth Help.\n# TYPE depth gauge\ndepth 1.0\n"
     assert all(page is pages[0] for page in pages)
     assert exposition.page({"x"}) == b""
+
+
+# --- messages ---------------------------------------------------------------------------
+
+
+def messages(registry: CollectorRegistry, names: frozenset[str] = frozenset()) -> bytes:
+    return expose(registry, Format.PROTOBUF).page(names)
+
+
+def test_messages_say_what_the_text_says(registry: CollectorRegistry) -> None:
+    """Every series of the text is in the messages with its value, and no other is.
+
+    Only when a metric was created is no series there.
+    """
+    # The parser adds `_total` where a counter is called otherwise.
+    text = {
+        (s.name.removesuffix("_total"), frozenset(s.labels.items())): s.value
+        for s in samples(parse_text(render(registry).decode()))
+        if not s.name.endswith("_created")
+    }
+    found = samples_of(messages(registry))
+    assert {(n.removesuffix("_total"), labels): v for (n, labels), v in found.items()} == text
+    assert {family.name for family in decoded(messages(registry))} >= {
+        "function_duration_seconds",
+        "orders_total",
+        "app_info",
+        "target_info",
+        "wait_seconds",
+    }
+
+
+def test_messages_leave_out_what_the_text_does(registry: CollectorRegistry) -> None:
+    """A collector that fails, repeats a series or gives a metric of ours costs what it gave."""
+    before = CollectorRegistry()
+    before.register(Given(gauge("function_in_progress", {"a": "b"}, 7)))
+    for collector in registry._collector_to_names:
+        before.register(collector)
+    for value in (1, 2):
+        before.register(Given(gauge("pool_size", {"pool": "a"}, value), RuntimeError("closed")))
+    page = samples_of(messages(before))
+    assert page["pool_size", frozenset({("pool", "a")})] == 1
+    assert 7.0 not in page.values()
+    counted = [v for (name, _), v in page.items() if name == "hypertrace_failed_collections_total"]
+    assert sum(counted) == 3
+
+
+def test_a_message_is_shown_whole(registry: CollectorRegistry) -> None:
+    """Whichever name of its samples is asked for, a message has all of them."""
+    (found,) = decoded(messages(registry, frozenset({"wait_seconds_sum"})))
+    assert (found.name, found.metric[0].histogram.sample_count) == ("wait_seconds", 1)
+
+
+def test_a_message_costs_the_families_that_are_asked_for() -> None:
+    """A family is read for a request that asks for it, and once for all at the time."""
+    made: list[str] = []
+    registry = CollectorRegistry()
+    registry.register(Given(*(of_ours(n, ["1"], partial(made.append, n)) for n in ("a", "b"))))
+    exposition = expose(registry, Format.PROTOBUF)
+    assert exposition.page({"c"}) == b""
+    assert made == []
+    assert exposition.page({"a"}) == exposition.page({"a", "c"})
+    assert made == ["a"]
+    assert [family.name for family in decoded(exposition.page())] == ["a", "b"]
+    assert made == ["a", "b"]
