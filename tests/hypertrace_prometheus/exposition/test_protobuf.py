@@ -1,4 +1,4 @@
-"""The wire format of protobuf."""
+"""Wire format of protobuf."""
 
 from __future__ import annotations
 
