@@ -55,6 +55,18 @@ INTERNAL PyObject *make_cell(CellKind kind, PyObject *segment, uint64_t *place, 
 /* Add the types of these cells to the module. */
 INTERNAL int add_cells(PyObject *module);
 
+/* Whether a page can have so many counts in each of so many slots; 0 with an exception if not. */
+INTERNAL int are_page_sizes(Py_ssize_t size, Py_ssize_t slots);
+
+/* Return how many 8-byte cells a page has: counts, or slots of a stamp and counts. */
+INTERNAL Py_ssize_t size_of_page(Py_ssize_t size, Py_ssize_t slots);
+
+/* Return a page at a place in a segment. */
+INTERNAL PyObject *make_page(PyObject *segment, uint64_t *place, Py_ssize_t size, Py_ssize_t slots);
+
+/* Add the type of pages to the module. */
+INTERNAL int add_pages(PyObject *module);
+
 #if HAVE_SEGMENTS
 /* Add the types and functions of segments to the module. */
 INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);

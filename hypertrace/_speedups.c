@@ -1155,7 +1155,8 @@ module_exec(PyObject *module)
         if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
             return -1;
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
-        add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0)
+        add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||
+        add_pages(module) < 0)
         return -1;
 #if HAVE_SEGMENTS
     return add_segments(module, state.cell_type);

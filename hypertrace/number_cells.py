@@ -79,18 +79,18 @@ class _Cells:
         Raises:
             ValueError: it is none, and there is no `convert`.
         """
-        number = _finite(value)
+        number = finite(value)
         if number is not None and number >= least:
             return number
         if self.convert is None:
             rule = "" if least < 0 else " from 0 up"
             raise ValueError(f"{value!r} is no finite number{rule}")
-        number = _finite(self.convert(value))
+        number = finite(self.convert(value))
         return None if number is None or number < least else number
 
 
-def _finite(value: object) -> float | None:
-    """Return an exact `float` or `int` as a float, if it is finite; else None."""
+def finite(value: object) -> float | None:
+    """Return an exact `float` or `int` as a float, if it is finite; else None. Never raises."""
     if type(value) is float or type(value) is int:
         try:
             number = float(value)

@@ -7,7 +7,6 @@ processes add up to those that one process would have.
 from __future__ import annotations
 
 import math
-from array import array
 from bisect import bisect_left
 from collections import Counter
 from decimal import Context, Decimal, localcontext
@@ -15,10 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    Pages = Mapping[int, Sequence[int]]
-    """Counts of buckets, as many in each page, by the number of the page."""
+    from collections.abc import Iterable, Mapping
 
 OCTAVES = 64
 """Buckets reach from `2**-OCTAVES` to `2**OCTAVES`."""
@@ -123,30 +119,6 @@ class Scale:
         lower, upper = self.limit(index - 1), self.limit(index)
         middle = 2 * lower * (upper / (lower + upper))
         return middle if key > 0 else -middle
-
-    def added(self, pages: Pages, values: Iterable[float]) -> dict[int, Sequence[int]]:
-        """Return pages with some more finite values; those that do not change are the same.
-
-        The bucket with the key `k` is at place `k % page_size` of page `k // page_size`.
-        """
-        size = self.page_size
-        copied: dict[int, array[int]] = {}
-        for value in values:
-            number, place = divmod(self.key(value), size)
-            page = copied.get(number)
-            if page is None:
-                page = copied[number] = array("Q", pages.get(number) or bytes(8 * size))
-            page[place] += 1
-        return {**pages, **copied}
-
-    def counts(self, *pages: Pages) -> dict[int, int]:
-        """Return how many values each bucket has in all pages, by its key; without empty ones."""
-        found: Counter[int] = Counter()
-        for some in pages:
-            for number, page in some.items():
-                first = number * self.page_size
-                found.update({first + place: count for place, count in enumerate(page) if count})
-        return dict(found)
 
     def quantiles(self, counts: Mapping[int, int], wanted: Iterable[float]) -> dict[float, float]:
         """Return quantiles of the values in buckets, each within `error` of a value.

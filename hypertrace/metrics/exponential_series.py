@@ -1,18 +1,19 @@
 """Exponential series: native histograms, and summaries with quantiles over a sliding window.
 
-Adding a value appends it to a list, which is folded into the buckets when it is long or read. Any
-thread may add, fold and read, also a signal handler or a finalizer that runs in the middle of a
-call. There is no lock: no thread waits, and a forked child finds none taken.
-
-Buckets are held in pages of some hundred bytes for a power of two or more, which are made when a
-value is first in them. Values over three decades take about 2 KiB in a native histogram of schema
-3, and 30 KiB in a summary; whatever the values are, at most 30 KiB and 640 KiB.
+Buckets are held in pages, which are made when a value is first in one of their buckets. Any thread
+may add and read, also a signal handler or a finalizer that runs in the middle of a call. There is
+no lock: no thread waits, and a forked child finds none taken. A value is counted in its bucket
+before it is in the sum; a reader in between finds it in one of them.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from hypertrace.number_cells import HistogramCell, finite
+from hypertrace.page_cells import PageCell
 
 from .exponential import SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
 from .reading import Exemplar, ExponentialReading, SummaryReading
@@ -21,8 +22,11 @@ from .series import Series
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .exponential import Pages
+    from .exponential import Scale
     from .series import Key
+
+    Pages = Mapping[int, Sequence[int]]
+    """All cells of each page, by its number."""
 
 DEFAULT_SCHEMA = 3
 """Of native histograms: eight buckets for each power of two, each 9 % wider than the one before."""
@@ -30,16 +34,107 @@ DEFAULT_SCHEMA = 3
 SLOTS = 6
 """A window consists of so many slots of equal length; the oldest one expires as a whole."""
 
-_MAX_BUFFERED = 128
+TOTAL_BOUNDS = ()
+"""Of `Paged.cell`, which has one bucket."""
 
 
-class Exponential(Series):
-    """A native histogram: exponential buckets of all values since the start."""
+class Paged(Series):
+    """Values in pages of buckets.
 
-    __slots__ = ("_exemplars", "_pages", "_scale", "_sum", "buffer", "schema")
+    The bucket with the key `k` is at place `k % page_size` of page `k // page_size`.
+
+    Attributes:
+        cell: counts all values, and adds them up.
+        scale: knows the buckets.
+        slots: how many slots each page has; 0 for none.
+        pages: the pages that this process counts in, by their numbers.
+    """
+
+    __slots__ = ("cell", "pages", "scale", "slots")
+
+    cell: HistogramCell
+    pages: dict[int, PageCell]
+    scale: Scale
+    slots: int
+
+    def __init__(self, key: Key, scale: Scale, slots: int = 0) -> None:
+        """Start empty.
+
+        Args:
+            key: the label values.
+            scale: knows the buckets.
+            slots: how many slots each page has; 0 for none.
+        """
+        self.key = key
+        self.scale = scale
+        self.slots = slots
+        self.cell = HistogramCell(TOTAL_BOUNDS)
+        self.pages = {}
+
+    def add(self, value: float) -> None:
+        """Add a value, which is finite.
+
+        Raises:
+            ValueError: it is not, and `cell.convert` is None.
+        """
+        number = finite(value)
+        if number is None:
+            convert = self.cell.convert
+            if convert is None:
+                raise ValueError(f"{value!r} is no finite number")
+            number = finite(convert(value))
+            if number is None:
+                return
+        page, place = divmod(self.scale.key(number), self.scale.page_size)
+        found = self.pages.get(page)
+        self._count(found or self._page(page), place)
+        self.cell.add(number)
+
+    def reset(self) -> None:
+        """Start empty again, in a forked child that has one thread."""
+        self.cell.reset()
+        for page in self.pages.values():
+            page.reset()
+
+    def cells(self) -> Pages:
+        """Return what this process counted in all pages."""
+        # A copy: a page may be made meanwhile.
+        pages = self.pages.copy().items()
+        return {number: memoryview(page.data).cast("Q") for number, page in pages}
+
+    def _page(self, number: int) -> PageCell:
+        """Return a page, which is made if there is none."""
+        # Of several threads that get here, all take the same.
+        return self.pages.setdefault(number, PageCell(self.scale.page_size, self.slots))
+
+    def _count(self, page: PageCell, place: int) -> None:
+        raise NotImplementedError
+
+    def _counts(self, parts: Mapping[int, Sequence[Sequence[int]]]) -> dict[int, int]:
+        """Return how many values each bucket has, by its key, without empty ones.
+
+        Args:
+            parts: counts of the buckets of each page, as often as wanted.
+        """
+        size = self.scale.page_size
+        found: Counter[int] = Counter()
+        for number, some in parts.items():
+            first = number * size
+            for counts in some:
+                found.update({first + at: count for at, count in enumerate(counts) if count})
+        return dict(found)
+
+
+class Exponential(Paged):
+    """A native histogram: exponential buckets of all values since the start.
+
+    Values over three decades take about 4 KiB in memory, in pages of 256 bytes; whatever the values
+    are, there are at most 66 pages of them.
+    """
+
+    __slots__ = ("_exemplars", "schema")
 
     schema: int
-    buffer: list[float]
 
     def __init__(self, key: Key, schema: int = DEFAULT_SCHEMA) -> None:
         """Start empty.
@@ -48,66 +143,37 @@ class Exponential(Series):
             key: the label values.
             schema: each power of two has `2 ** schema` buckets; from 0 to 8.
         """
-        self.key = key
+        super().__init__(key, scale_of_schema(schema))
         self.schema = schema
-        self._scale = scale_of_schema(schema)
-        self.buffer = []
-        self._pages: Pages = {}
-        self._sum = 0.0
         self._exemplars: dict[int, Exemplar] = {}
-
-    def add(self, value: float) -> None:
-        """Add one finite value."""
-        self.buffer.append(value)
-        if len(self.buffer) > _MAX_BUFFERED:
-            self.fold()
 
     def remember(self, value: float, labels: Mapping[str, str]) -> None:
         """Let a value above 0 that was added stand for those up to the same power of two."""
-        key = self._scale.key(value)
+        key = self.scale.key(value)
         if key > 0:
-            octave = (key - 1) // self._scale.divisions
+            octave = (key - 1) // self.scale.divisions
             self._exemplars[octave] = Exemplar(labels, value, time.time())
-
-    def fold(self) -> bool:
-        """Move the values in the buffer into the buckets.
-
-        Returns:
-            False if another fold finished in between: that one has moved what it found.
-        """
-        before = self._pages
-        taken = self.buffer.copy()
-        if not taken:
-            return True
-        pages = self._scale.added(before, taken)
-        total = self._sum + sum(taken)
-        head = slice(len(taken))
-        # One step, as in `Histogram.fold`: nothing is called and no object is made from here on.
-        if self._pages is not before:
-            return False
-        del self.buffer[head]
-        self._pages = pages
-        self._sum = total
-        return True
 
     def reset(self) -> None:
         """Start empty again, in a forked child that has one thread."""
-        self.buffer.clear()
-        self._pages = {}
-        self._sum = 0.0
+        super().reset()
         self._exemplars.clear()
 
     @property
     def value(self) -> ExponentialReading:
-        """All values that were added before."""
-        # If the second fold also loses the race, the winner started after our first attempt.
-        _ = self.fold() or self.fold()
-        pages, total = self._pages, self._sum
-        return self.reading(self._scale.counts(pages), total)
+        """All values that were added in this process."""
+        _, total = self.cell.value
+        return self.reading(self.cells(), total)
 
-    def reading(self, counts: Mapping[int, int], total: float) -> ExponentialReading:
-        """Return counts of buckets, by their keys, with the exemplars of this process."""
-        index = self._scale.index_of
+    def reading(self, pages: Pages, total: float) -> ExponentialReading:
+        """Return what some pages hold, with the exemplars of this process.
+
+        Args:
+            pages: all cells of each.
+            total: the sum of all values.
+        """
+        counts = self._counts({number: [cells] for number, cells in pages.items()})
+        index = self.scale.index_of
         exemplars = self._exemplars.copy().values()
         return ExponentialReading(
             self.schema,
@@ -116,22 +182,27 @@ class Exponential(Series):
             {index(key): count for key, count in counts.items() if key > 0},
             {index(key): count for key, count in counts.items() if key < 0},
             total,
-            {index(self._scale.key(one.value)): one for one in exemplars},
+            {index(self.scale.key(one.value)): one for one in exemplars},
         )
 
+    def _count(self, page: PageCell, place: int) -> None:
+        page.add(place)
 
-class Quantiles(Series):
+
+class Quantiles(Paged):
     """A summary: count and sum of all values since the start, and quantiles of the latest ones.
 
     The window is a ring of slots that begin at the same time in all processes. Values of the last
     five sixths of `max_age` are in it, and none that is older than `max_age`. A clock that jumps
     changes what is in the window, and never count and sum.
+
+    Values over three decades take about 20 KiB in memory, in pages of 1 728 bytes for each power of
+    two; whatever the values are, there are at most 257 pages of them.
     """
 
-    __slots__ = ("_clock", "_count", "_slots", "_sum", "_width", "buffer", "quantiles")
+    __slots__ = ("_clock", "_present", "_width", "quantiles")
 
     quantiles: Sequence[float]
-    buffer: list[tuple[float, float]]
 
     def __init__(
         self,
@@ -148,80 +219,70 @@ class Quantiles(Series):
             max_age: seconds that a value stays in the window at most.
             clock: returns seconds since the epoch.
         """
-        self.key = key
+        super().__init__(key, scale_of(SUMMARY_DIVISIONS), SLOTS)
         self.quantiles = quantiles
         self._width = max_age / SLOTS
         self._clock = clock
-        self.buffer = []
-        self._slots: Mapping[float, Pages] = {}
-        self._count = 0
-        self._sum = 0.0
-
-    def add(self, value: float) -> None:
-        """Add one finite value."""
-        self.buffer.append((self._clock() // self._width, value))
-        if len(self.buffer) > _MAX_BUFFERED:
-            self.fold()
-
-    def fold(self) -> bool:
-        """Move the values in the buffer into the slots that they belong to.
-
-        Returns:
-            False if another fold finished in between: that one has moved what it found.
-        """
-        before = self._slots
-        taken = self.buffer.copy()
-        if not taken:
-            return True
-        now = self._clock() // self._width
-        slots = {slot: pages for slot, pages in before.items() if _is_kept(slot, now)}
-        added: dict[float, list[float]] = {}
-        for slot, value in taken:
-            added.setdefault(slot, []).append(value)
-        for slot, values in added.items():
-            if _is_kept(slot, now):
-                slots[slot] = scale_of(SUMMARY_DIVISIONS).added(slots.get(slot, {}), values)
-        count = self._count + len(taken)
-        total = self._sum + sum(value for _, value in taken)
-        head = slice(len(taken))
-        # One step, as in `Histogram.fold`: nothing is called and no object is made from here on.
-        if self._slots is not before:
-            return False
-        del self.buffer[head]
-        self._slots = slots
-        self._count = count
-        self._sum = total
-        return True
-
-    def reset(self) -> None:
-        """Start empty again, in a forked child that has one thread."""
-        self.buffer.clear()
-        self._slots = {}
-        self._count = 0
-        self._sum = 0.0
+        self._present = Slot(0.0, 0.0, 0, 0)
 
     @property
     def value(self) -> SummaryReading:
-        """All values that were added before, and the quantiles of this moment."""
-        # If the second fold also loses the race, the winner started after our first attempt.
-        _ = self.fold() or self.fold()
-        slots, count, total = self._slots, self._count, self._sum
-        now = self._clock() // self._width
-        shown = [pages for slot, pages in slots.items() if is_in_window(slot, now)]
-        window = scale_of(SUMMARY_DIVISIONS).counts(*shown)
-        return SummaryReading.of(count, total, self.quantiles, window)
+        """All values that were added in this process, and the quantiles of this moment."""
+        (count,), total = self.cell.value
+        return self.reading(self.cells(), count, total)
+
+    def reading(self, pages: Pages, count: int, total: float) -> SummaryReading:
+        """Return what some pages hold.
+
+        Args:
+            pages: all cells of each.
+            count: of all values.
+            total: their sum.
+        """
+        now = self._slot().number
+        shown = {self._stamp(number) for number in range(now - SLOTS + 1, now + 1)} - {0}
+        length = self.scale.page_size + 1
+        starts = range(0, SLOTS * length, length)
+        window = {
+            number: [cells[at + 1 : at + length] for at in starts if cells[at] in shown]
+            for number, cells in pages.items()
+        }
+        return SummaryReading.of(count, total, self.quantiles, self._counts(window))
+
+    def _count(self, page: PageCell, place: int) -> None:
+        slot = self._slot()
+        if slot.stamp:
+            page.add_in_slot(place, slot.number % SLOTS, slot.stamp)
+
+    def _slot(self) -> Slot:
+        """Return the present slot."""
+        slot, now = self._present, self._clock()
+        if slot.begin <= now < slot.end:
+            return slot
+        width = self._width
+        try:
+            number = int(now // width)
+        except (OverflowError, ValueError):  # the clock is patched, and returns no finite number
+            return Slot(0.0, 0.0, 0, 0)
+        stamp = self._stamp(number)
+        self._present = slot = Slot(number * width, (number + 1) * width, number, stamp)
+        return slot
+
+    def _stamp(self, number: int) -> int:
+        """Return when a slot begins, in microseconds since the epoch; 0 if it has no stamp."""
+        stamp = int(number * self._width * 1e6)
+        return stamp if 0 < stamp < _NO_STAMP else 0
 
 
-def is_in_window(slot: float, now: float) -> bool:
-    """Return whether a slot has not expired, and is not of a time to come.
+class Slot(NamedTuple):
+    """A slot of a window."""
 
-    Args:
-        slot: number of the slot.
-        now: number of the present one.
-    """
-    return now - SLOTS < slot <= now
+    begin: float
+    end: float
+    number: int
+    """Of the slots since the epoch."""
+    stamp: int
+    """When it begins, in microseconds since the epoch; 0 if nothing is counted in it."""
 
 
-def _is_kept(slot: float, now: float) -> bool:
-    """Return whether a slot is, or may be, in the window: a clock that was set back catches up."""
-    return now - SLOTS < slot <= now + 1
+_NO_STAMP = 1 << 63
