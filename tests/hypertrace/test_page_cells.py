@@ -106,6 +106,7 @@ def test_a_compiled_page_checks_its_arguments() -> None:
     """No mistake writes outside of its cells."""
     make: Any = PageCell
     page, ring = make(3), make(3, 2)
+    wrong: Any
     for wrong in (
         lambda: page.add(3),
         lambda: page.add(-1),

@@ -171,7 +171,9 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
 
     The codes of a layout: `c` is a count, `f` a sum of floats, `g` a gauge, which is not added. `n`
     begins a histogram: how many values, two sums `s`, and the buckets `b`. In a total, both sums
-    are the same.
+    are the same. `w` begins a slot of a window: a stamp, which is a time in microseconds since the
+    epoch, and counts `v`. Those of the latest stamp are added; a stamp of a time to come is that of
+    a clock which was set back since, and is left out.
 
     Args:
         total: to be added to.
@@ -185,11 +187,15 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     counts = int.from_bytes(total, "little") & mask
     floats = array("d", bytes(total))
     histograms, sums = places(layout, ord("n")), places(layout, ord("f"))
+    slots, window = places(layout, ord("w")), memoryview(bytearray(total)).cast("Q")
+    now = time.time_ns() // 1_000
     for content in files:
         cells = content[:size]
         counts += int.from_bytes(cells, "little") & mask
         if histograms or sums:
             _add_floats(floats, cells.ljust(size, b"\0"), histograms, sums)
+        if slots:
+            _add_slots(window, cells.ljust(size, b"\0"), slots, now)
     integers = memoryview(bytearray(counts.to_bytes(size, sys.byteorder))).cast("Q")
     target = memoryview(total)
     target[:] = integers.cast("B")
@@ -199,6 +205,8 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         numbers[index + 1] = numbers[index + 2] = floats[index + 1]
     for index, _ in sums:
         numbers[index] = floats[index]
+    for index, length in slots:
+        counters[index : index + length] = window[index : index + length]
 
 
 def places(layout: bytes, code: int) -> list[tuple[int, int]]:
@@ -206,12 +214,13 @@ def places(layout: bytes, code: int) -> list[tuple[int, int]]:
 
     Args:
         layout: a code for each cell, see `merge`.
-        code: `n` for histograms, or `f` for sums.
+        code: `n` for histograms, `f` for sums, or `w` for slots.
     """
     places, index = [], layout.find(code)
+    follows = {ord("n"): ord("b"), ord("w"): ord("v")}.get(code)
     while index >= 0:
         end = index + 3 if code == ord("n") else index + 1
-        while end < len(layout) and layout[end] == ord("b"):
+        while end < len(layout) and layout[end] == follows:
             end += 1
         places.append((index, end - index))
         index = layout.find(code, end)
@@ -232,6 +241,19 @@ def _add_floats(
             floats[index + 1] += numbers[index + 1 + (count & 1)]
     for index, _ in sums:
         floats[index] += numbers[index]
+
+
+def _add_slots(
+    window: memoryview[int], cells: bytes, slots: list[tuple[int, int]], now: int
+) -> None:
+    counts = memoryview(cells).cast("Q")
+    for index, length in slots:
+        stamp, held = counts[index], window[index]
+        if held < stamp <= now:
+            window[index : index + length] = counts[index : index + length]
+        elif stamp == held > 0:
+            for at in range(index + 1, index + length):
+                window[at] += counts[at]
 
 
 def _names(directory: str) -> list[str]:
