@@ -939,7 +939,7 @@ merge_histogram(char *total, const char *data, const char *codes, Py_ssize_t ind
     return at;
 }
 
-/* Add a slot: `w`, its stamp, and `v`s. Of two stamps the later one counts, unless it is of a time to
+/* Add a slot: `w`, its stamp, and `x`s. Of two stamps the later one counts, unless it is of a time to
    come, before the clock was set back. Return the index behind it. */
 static Py_ssize_t
 merge_slot(char *total, Py_ssize_t size, const char *data, const char *codes, Py_ssize_t index,
@@ -947,7 +947,7 @@ merge_slot(char *total, Py_ssize_t size, const char *data, const char *codes, Py
 {
     Py_ssize_t at = index + 1;
     uint64_t stamp = get_count(data, index), held = get_count(total, index);
-    while (at < size && codes[at] == 'v')
+    while (at < size && codes[at] == 'x')
         at++;
     if (stamp == 0 || stamp < held || stamp > now)
         return at;

@@ -25,7 +25,7 @@ class OneStepPage:
     to, such as a time. A slot is emptied when something with another stamp is counted in it.
     """
 
-    __slots__ = ("_emptied", "_index", "_memory", "_size", "_slots")
+    __slots__ = ("_index", "_memory", "_size", "_slots", "_zeros")
 
     def __init__(
         self, size: int, slots: int = 0, memory: Numbers | None = None, index: int = 0
@@ -42,7 +42,7 @@ class OneStepPage:
         self._slots = slots
         self._memory: Numbers = memory or OwnMemory(size_of_page(size, slots))
         self._index = index
-        self._emptied = memoryview(bytes(_CELL * size)).cast("Q")
+        self._zeros = memoryview(bytes(_CELL * size)).cast("Q")
 
     def add(self, place: int) -> None:
         """Add one to a count, if there are no slots.
@@ -63,13 +63,16 @@ class OneStepPage:
         """
         counts, first = self._memory.counts, self._index + slot * (self._size + 1)
         if counts[first] != stamp:
-            rest, emptied = slice(first + 1, first + 1 + self._size), self._emptied
-            # With the stamp 0 it is empty to every reader: counts are never those of another time,
-            # also in the file of a process that was killed in between. All of it again, since other
-            # threads may have come before.
-            if counts[first] != stamp: counts[first] = 0; counts[rest] = emptied; counts[first] = stamp  # noqa: E501, E701, E702  # fmt: skip
+            self._empty(counts, first, stamp)
         at = first + 1 + place
         counts[at] += 1
+
+    def _empty(self, counts: memoryview[int], first: int, stamp: int) -> None:
+        """Empty the slot at an index, if it has another stamp."""
+        rest, zeros = slice(first + 1, first + 1 + self._size), self._zeros
+        # With the stamp 0 it is empty to every reader: counts are never those of another time, also
+        # in the file of a process that was killed in between.
+        if counts[first] != stamp: counts[first] = 0; counts[rest] = zeros; counts[first] = stamp  # noqa: E701, E702  # fmt: skip
 
     def reset(self) -> None:
         """Start again, if these cells are in memory, in a forked child that has one thread."""

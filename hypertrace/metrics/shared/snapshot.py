@@ -172,7 +172,7 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     The codes of a layout: `c` is a count, `f` a sum of floats, `g` a gauge, which is not added. `n`
     begins a histogram: how many values, two sums `s`, and the buckets `b`. In a total, both sums
     are the same. `w` begins a slot of a window: a stamp, which is a time in microseconds since the
-    epoch, and counts `v`. Those of the latest stamp are added; a stamp of a time to come is that of
+    epoch, and counts `x`. Those of the latest stamp are added; a stamp of a time to come is that of
     a clock which was set back since, and is left out.
 
     Args:
@@ -217,7 +217,7 @@ def places(layout: bytes, code: int) -> list[tuple[int, int]]:
         code: `n` for histograms, `f` for sums, or `w` for slots.
     """
     places, index = [], layout.find(code)
-    follows = {ord("n"): ord("b"), ord("w"): ord("v")}.get(code)
+    follows = {ord("n"): ord("b"), ord("w"): ord("x")}.get(code)
     while index >= 0:
         end = index + 3 if code == ord("n") else index + 1
         while end < len(layout) and layout[end] == follows:

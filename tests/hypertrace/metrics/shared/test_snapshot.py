@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LAYOUT = b"cfgnssbbc"
-KINDS = ("c", "f", "g", "nssb", "nssbb", "nss" + 15 * "b", "wv", "wvvv")
+KINDS = ("c", "f", "g", "nssb", "nssbb", "nss" + 15 * "b", "wx", "wxxx")
 TO_COME = 1 << 62
 """A stamp, in microseconds since the epoch."""
 STAMPS = (0, 5, 6, 6, 7, TO_COME)
@@ -169,9 +169,9 @@ def test_slots_of_the_latest_stamp_are_added(merging: str) -> None:
         files = [struct.pack("3Q", *slot) for slot in order]
         total = bytearray(24)
         if merging == "in Python":
-            merge(total, files, b"wvv")
+            merge(total, files, b"wxx")
         else:
-            total = added(files, b"wvv")
+            total = added(files, b"wxx")
         assert struct.unpack("3Q", total) == (7, 30, 5)
 
 
@@ -187,7 +187,7 @@ def test_places_of_a_layout() -> None:
     """Histograms reach up to their last bucket; sums are one cell."""
     assert places(b"cnssbbfnssbnssf", ord("n")) == [(1, 5), (7, 4), (11, 3)]
     assert places(b"cnssbbfnssbnssf", ord("f")) == [(6, 1), (14, 1)]
-    assert places(b"wvvwvcwbw", ord("w")) == [(0, 3), (3, 2), (6, 1), (8, 1)]
+    assert places(b"wxxwxcwbw", ord("w")) == [(0, 3), (3, 2), (6, 1), (8, 1)]
     assert places(b"", ord("n")) == []
 
 
