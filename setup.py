@@ -10,7 +10,7 @@ setup(
             [
                 "hypertrace/_speedups.c",
                 "hypertrace/_cells.c",
-                "hypertrace/_pages.c",
+                "hypertrace/_buckets.c",
                 "hypertrace/_segments.c",
             ],
             depends=["hypertrace/_segments.h"],

@@ -73,24 +73,30 @@ class _Cells:
         if isinstance(self._memory, OwnMemory):
             self._memory.reset()
 
-    def _accepted(self, value: object, least: float = -math.inf) -> float | None:
-        """Return the number that a value is; None if it is none.
 
-        Raises:
-            ValueError: it is none, and there is no `convert`.
-        """
-        number = finite(value)
-        if number is not None and number >= least:
-            return number
-        if self.convert is None:
-            rule = "" if least < 0 else " from 0 up"
-            raise ValueError(f"{value!r} is no finite number{rule}")
-        number = finite(self.convert(value))
-        return None if number is None or number < least else number
+def accepted(value: object, convert: Convert, least: float = -math.inf) -> float | None:
+    """Return the number that a value is; None if it is none.
+
+    Args:
+        value: what was measured.
+        convert: as in the cells.
+        least: the number must not be below.
+
+    Raises:
+        ValueError: it is none, and there is no `convert`.
+    """
+    number = _finite(value)
+    if number is not None and number >= least:
+        return number
+    if convert is None:
+        rule = "" if least < 0 else " from 0 up"
+        raise ValueError(f"{value!r} is no finite number{rule}")
+    number = _finite(convert(value))
+    return None if number is None or number < least else number
 
 
-def finite(value: object) -> float | None:
-    """Return an exact `float` or `int` as a float, if it is finite; else None. Never raises."""
+def _finite(value: object) -> float | None:
+    """Return an exact `float` or `int` as a float, if it is finite; else None."""
     if type(value) is float or type(value) is int:
         try:
             number = float(value)
@@ -124,7 +130,7 @@ class OneStepNumber(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(amount, 0)
+        number = accepted(amount, self.convert, 0)
         if number is not None:
             self._add(number)
 
@@ -147,10 +153,10 @@ class OneStepNumber(_Cells):
 class OneStepGauge(_Cells):
     """A value that is set or added to. Any thread may use it.
 
-    Its cells are `[updates, value0, time0, value1, time1, begun]`. The pair of the number of updates
-    is valid; the other one is written next. Before that `begun` rises, after it `updates`: a reader
-    that reads forwards, and finds that no more than one update began, has a value and its time. So
-    it is also in the file of a process that was stopped in between.
+    Its cells are `[updates, value0, time0, value1, time1, begun]`. The pair of the number of
+    updates is valid; the other one is written next. Before that `begun` rises, after it `updates`:
+    a reader that reads forwards, and finds that no more than one update began, has a value and its
+    time. So it is also in the file of a process that was stopped in between.
     """
 
     __slots__ = ()
@@ -168,7 +174,7 @@ class OneStepGauge(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(value)
+        number = accepted(value, self.convert)
         if number is not None:
             self._set(number, monotonic())
 
@@ -178,7 +184,7 @@ class OneStepGauge(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(amount)
+        number = accepted(amount, self.convert)
         if number is not None:
             self._add(number, monotonic())
 
@@ -244,7 +250,7 @@ class OneStepHistogram(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(value)
+        number = accepted(value, self.convert)
         if number is not None:
             self._add(number)
 
@@ -292,6 +298,7 @@ class LockedGauge(OneStepGauge):
             super()._add(amount, now)
 
     def read(self) -> tuple[int, float, float]:
+        """Return updates, value and time."""
         with _lock:
             return super().read()
 
@@ -313,7 +320,9 @@ class LockedHistogram(OneStepHistogram):
 
 
 if TYPE_CHECKING:
-    NumberCell, GaugeCell, HistogramCell = OneStepNumber, OneStepGauge, OneStepHistogram
+    NumberCell = OneStepNumber
+    GaugeCell = OneStepGauge
+    HistogramCell = OneStepHistogram
 elif speedups:
     NumberCell = speedups.NumberCell
     GaugeCell = speedups.GaugeCell

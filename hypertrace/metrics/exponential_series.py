@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from hypertrace.number_cells import HistogramCell, finite
-from hypertrace.page_cells import PageCell
+from hypertrace.bucket_cells import Buckets, Shape
+from hypertrace.number_cells import HistogramCell
 
-from .exponential import SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
+from .exponential import OCTAVES, SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
 from .reading import Exemplar, ExponentialReading, SummaryReading
 from .series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from hypertrace.bucket_cells import PageCell
 
     from .exponential import Scale
     from .series import Key
@@ -39,76 +41,60 @@ TOTAL_BOUNDS = ()
 
 
 class Paged(Series):
-    """Values in pages of buckets.
-
-    The bucket with the key `k` is at place `k % page_size` of page `k // page_size`.
+    """Values in pages of buckets; see `hypertrace.bucket_cells`.
 
     Attributes:
         cell: counts all values, and adds them up.
+        buckets: counts the values in pages.
         scale: knows the buckets.
-        slots: how many slots each page has; 0 for none.
-        pages: the pages that this process counts in, by their numbers.
     """
 
-    __slots__ = ("cell", "pages", "scale", "slots")
+    __slots__ = ("buckets", "cell", "scale")
 
     cell: HistogramCell
-    pages: dict[int, PageCell]
+    buckets: Buckets
     scale: Scale
-    slots: int
 
-    def __init__(self, key: Key, scale: Scale, slots: int = 0) -> None:
+    def __init__(self, key: Key, scale: Scale) -> None:
         """Start empty.
 
         Args:
             key: the label values.
             scale: knows the buckets.
-            slots: how many slots each page has; 0 for none.
         """
         self.key = key
         self.scale = scale
-        self.slots = slots
         self.cell = HistogramCell(TOTAL_BOUNDS)
-        self.pages = {}
+        self.buckets = self.make_buckets(self.cell)
 
-    def add(self, value: float) -> None:
-        """Add a value, which is finite.
+    def make_buckets(
+        self, total: HistogramCell, make: Callable[[int], PageCell] | None = None
+    ) -> Buckets:
+        """Return what counts values in pages.
 
-        Raises:
-            ValueError: it is not, and `cell.convert` is None.
+        Args:
+            total: counts all values, and adds them up.
+            make: returns the page with a number; None for one in memory.
         """
-        number = finite(value)
-        if number is None:
-            convert = self.cell.convert
-            if convert is None:
-                raise ValueError(f"{value!r} is no finite number")
-            number = finite(convert(value))
-            if number is None:
-                return
-        page, place = divmod(self.scale.key(number), self.scale.page_size)
-        found = self.pages.get(page)
-        self._count(found or self._page(page), place)
-        self.cell.add(number)
+        raise NotImplementedError
+
+    @property
+    def add(self) -> Callable[[float], object]:
+        """A callable that adds a value; it can be kept, and runs in C.
+
+        It raises a `ValueError` if the value is not finite, and `cell.convert` is None.
+        """
+        return self.buckets.add
 
     def reset(self) -> None:
         """Start empty again, in a forked child that has one thread."""
         self.cell.reset()
-        for page in self.pages.values():
-            page.reset()
+        self.buckets.reset()
 
     def cells(self) -> Pages:
         """Return what this process counted in all pages."""
-        # A copy: a page may be made meanwhile.
-        pages = self.pages.copy().items()
+        pages = self.buckets.pages.items()
         return {number: memoryview(page.data).cast("Q") for number, page in pages}
-
-    def _page(self, number: int) -> PageCell:
-        """Return a page, which is made if there is none."""
-        # Of several threads that get here, all take the same.
-        return self.pages.setdefault(number, PageCell(self.scale.page_size, self.slots))
-
-    def _count(self, page: PageCell, place: int) -> None:
-        raise NotImplementedError
 
     def _counts(self, parts: Mapping[int, Sequence[Sequence[int]]]) -> dict[int, int]:
         """Return how many values each bucket has, by its key, without empty ones.
@@ -143,9 +129,15 @@ class Exponential(Paged):
             key: the label values.
             schema: each power of two has `2 ** schema` buckets; from 0 to 8.
         """
-        super().__init__(key, scale_of_schema(schema))
         self.schema = schema
+        super().__init__(key, scale_of_schema(schema))
         self._exemplars: dict[int, Exemplar] = {}
+
+    def make_buckets(
+        self, total: HistogramCell, make: Callable[[int], PageCell] | None = None
+    ) -> Buckets:
+        """Return what counts values in pages; see `Paged`."""
+        return Buckets(total, Shape(self.scale.limits, OCTAVES, self.scale.page_size), make)
 
     def remember(self, value: float, labels: Mapping[str, str]) -> None:
         """Let a value above 0 that was added stand for those up to the same power of two."""
@@ -185,9 +177,6 @@ class Exponential(Paged):
             {index(self.scale.key(one.value)): one for one in exemplars},
         )
 
-    def _count(self, page: PageCell, place: int) -> None:
-        page.add(place)
-
 
 class Quantiles(Paged):
     """A summary: count and sum of all values since the start, and quantiles of the latest ones.
@@ -200,7 +189,7 @@ class Quantiles(Paged):
     two; whatever the values are, there are at most 257 pages of them.
     """
 
-    __slots__ = ("_clock", "_present", "_width", "quantiles")
+    __slots__ = ("_clock", "_max_age", "quantiles")
 
     quantiles: Sequence[float]
 
@@ -209,7 +198,7 @@ class Quantiles(Paged):
         key: Key,
         quantiles: Sequence[float],
         max_age: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Start empty.
 
@@ -217,13 +206,20 @@ class Quantiles(Paged):
             key: the label values.
             quantiles: to show, from 0 to 1.
             max_age: seconds that a value stays in the window at most.
-            clock: returns seconds since the epoch.
+            clock: returns seconds since the epoch; None for the system's.
         """
-        super().__init__(key, scale_of(SUMMARY_DIVISIONS), SLOTS)
         self.quantiles = quantiles
-        self._width = max_age / SLOTS
+        self._max_age = max_age
         self._clock = clock
-        self._present = Slot(0.0, 0.0, 0, 0)
+        super().__init__(key, scale_of(SUMMARY_DIVISIONS))
+
+    def make_buckets(
+        self, total: HistogramCell, make: Callable[[int], PageCell] | None = None
+    ) -> Buckets:
+        """Return what counts values in pages; see `Paged`."""
+        size, width = self.scale.page_size, self._max_age / SLOTS
+        shape = Shape(self.scale.limits, OCTAVES, size, SLOTS, width)
+        return Buckets(total, shape, make, self._clock)
 
     @property
     def value(self) -> SummaryReading:
@@ -239,50 +235,11 @@ class Quantiles(Paged):
             count: of all values.
             total: their sum.
         """
-        now = self._slot().number
-        shown = {self._stamp(number) for number in range(now - SLOTS + 1, now + 1)} - {0}
+        stamps = self.buckets.stamps()
         length = self.scale.page_size + 1
         starts = range(0, SLOTS * length, length)
         window = {
-            number: [cells[at + 1 : at + length] for at in starts if cells[at] in shown]
+            number: [cells[at + 1 : at + length] for at in starts if cells[at] in stamps]
             for number, cells in pages.items()
         }
         return SummaryReading.of(count, total, self.quantiles, self._counts(window))
-
-    def _count(self, page: PageCell, place: int) -> None:
-        slot = self._slot()
-        if slot.stamp:
-            page.add_in_slot(place, slot.number % SLOTS, slot.stamp)
-
-    def _slot(self) -> Slot:
-        """Return the present slot."""
-        slot, now = self._present, self._clock()
-        if slot.begin <= now < slot.end:
-            return slot
-        width = self._width
-        try:
-            number = int(now // width)
-        except (OverflowError, ValueError):  # the clock is patched, and returns no finite number
-            return Slot(0.0, 0.0, 0, 0)
-        stamp = self._stamp(number)
-        self._present = slot = Slot(number * width, (number + 1) * width, number, stamp)
-        return slot
-
-    def _stamp(self, number: int) -> int:
-        """Return when a slot begins, in microseconds since the epoch; 0 if it has no stamp."""
-        stamp = int(number * self._width * 1e6)
-        return stamp if 0 < stamp < _NO_STAMP else 0
-
-
-class Slot(NamedTuple):
-    """A slot of a window."""
-
-    begin: float
-    end: float
-    number: int
-    """Of the slots since the epoch."""
-    stamp: int
-    """When it begins, in microseconds since the epoch; 0 if nothing is counted in it."""
-
-
-_NO_STAMP = 1 << 63

@@ -18,10 +18,10 @@ from bisect import bisect_left
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hypertrace.bucket_cells import OneStepPage, size_of_page
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import LONGEST, duration
 from hypertrace.number_cells import OneStepGauge, OneStepHistogram, OneStepNumber
-from hypertrace.page_cells import OneStepPage, size_of_page
 from hypertrace.segments import CompiledSegment
 
 from .open_file import OpenFile

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hypertrace.bucket_cells import OneStepPage
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.shared import segment as module
@@ -27,7 +28,6 @@ from hypertrace.metrics.shared.segment import (
     make_segment,
 )
 from hypertrace.number_cells import OneStepGauge, OneStepHistogram, OneStepNumber
-from hypertrace.page_cells import OneStepPage
 from hypertrace.segments import CompiledSegment
 
 from ....hostile_values import HostileStr
