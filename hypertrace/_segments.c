@@ -977,6 +977,7 @@ merge_cells(char *total, Py_ssize_t size, const char *data, const char *codes, P
         switch (codes[i]) {
         case 'c':
         case 'b':
+        case 'v':
             add_count(total, i, get_count(data, i));
             i++;
             break;

@@ -1,6 +1,6 @@
 """Number cells: sums, gauges and histograms that many threads write without a lock.
 
-Each is some cells of 8 bytes, in memory of its own or in a segment. The compiled core has the same
+Each is some cells of 8 bytes, in memory or in a segment. The compiled core has the same
 classes. Here, what is on one line is one step: other threads, signal handlers and finalizers run at
 calls and at the ends of loops only.
 """
@@ -119,7 +119,7 @@ class OneStepNumber(_Cells):
         """Start at 0.
 
         Args:
-            memory: has the cells; None for memory of its own.
+            memory: has the cells; None makes some that no other process sees.
             index: of the first cell.
         """
         super().__init__(memory or OwnMemory(self.SIZE), index)
@@ -238,7 +238,7 @@ class OneStepHistogram(_Cells):
 
         Args:
             bounds: upper bounds of the buckets, ascending, without infinity.
-            memory: has the cells; None for memory of its own.
+            memory: has the cells; None makes some that no other process sees.
             index: of the first cell.
         """
         super().__init__(memory or OwnMemory(self.SIZE + len(bounds) + 1), index)
