@@ -430,11 +430,10 @@ slot_of(Buckets *self, Slot *slot)
     Py_BEGIN_CRITICAL_SECTION(self);
     if (!(self->present.begin <= now && now < self->present.end)) {
         double number = floor_of(now, self->width);
-        if (fabs(number) < NO_STAMP) /* else the clock is patched */
-            self->present = (Slot){number * self->width, (number + 1) * self->width,
-                                   (int64_t)number, stamp_of(number, self->width)};
-        else
-            self->present = (Slot){0, 0, 0, 0};
+        if (!(fabs(number) < NO_STAMP)) /* the clock is patched */
+            number = 0;
+        self->present = (Slot){number * self->width, (number + 1) * self->width, (int64_t)number,
+                               stamp_of(number, self->width)};
     }
     *slot = self->present;
     Py_END_CRITICAL_SECTION();
@@ -465,24 +464,6 @@ buckets_add(PyObject *object, PyObject *value)
     Py_DECREF(page);
     record_in_histogram(self->total, number);
     Py_RETURN_NONE;
-}
-
-static PyObject *
-buckets_stamps(PyObject *object, PyObject *Py_UNUSED(ignored))
-{
-    Buckets *self = (Buckets *)object;
-    Slot slot = {.number = 0};
-    if (self->slots > 0 && slot_of(self, &slot) < 0)
-        return NULL;
-    PyObject *found = PyFrozenSet_New(NULL);
-    for (Py_ssize_t i = 0; found != NULL && i < self->slots; i++) {
-        uint64_t stamp = stamp_of((double)(slot.number - i), self->width);
-        PyObject *number = stamp == 0 ? NULL : PyLong_FromUnsignedLongLong(stamp);
-        if (stamp != 0 && (number == NULL || PySet_Add(found, number) < 0))
-            Py_CLEAR(found);
-        Py_XDECREF(number);
-    }
-    return found;
 }
 
 static PyObject *
@@ -518,7 +499,6 @@ buckets_reset(PyObject *object, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef buckets_methods[] = {
     {"add", buckets_add, METH_O, "Add a value."},
-    {"stamps", buckets_stamps, METH_NOARGS, "The stamps of the slots that are in the window now."},
     {"reset", buckets_reset, METH_NOARGS, "Empty the pages in memory."},
     {NULL, NULL, 0, NULL},
 };

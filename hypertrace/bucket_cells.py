@@ -198,12 +198,6 @@ class PythonBuckets:
         """The pages that this process counts in, by their numbers."""
         return self._pages.copy()
 
-    def stamps(self) -> frozenset[int]:
-        """Return the stamps of the slots that are in the window now."""
-        _, _, slot, _ = self._slot()
-        numbers = range(slot - self._slots + 1, slot + 1)
-        return frozenset(_stamp(number, self._width) for number in numbers) - {0}
-
     def reset(self) -> None:
         """Empty the pages in memory, in a forked child that has one thread."""
         for page in self._pages.values():
@@ -220,13 +214,8 @@ class PythonBuckets:
         begin, end, _, _ = slot
         if begin <= now < end:
             return slot
-        width = self._width
-        try:
-            number = int(now // width)
-        except (OverflowError, ValueError):  # the clock is patched, and returns no finite number
-            return 0.0, 0.0, 0, 0
-        slot = (number * width, (number + 1) * width, number, _stamp(number, width))
-        self._present = slot
+        number, width = _slot_number(now, self._width), self._width
+        self._present = slot = number * width, (number + 1) * width, number, _stamp(number, width)
         return slot
 
 
@@ -246,6 +235,25 @@ def key_of(value: float, limits: tuple[float, ...], octaves: int) -> int:
     key = bisect_left(limits, fraction) + (exponent - 1 + octaves) * divisions
     key = min(max(key, 0), 2 * octaves * divisions) if value else 0
     return key if value > 0 else -key
+
+
+def stamps_at(now: float, slots: int, width: float) -> frozenset[int]:
+    """Return the stamps of the slots that are in a window.
+
+    Args:
+        now: seconds since the epoch.
+        slots: as in `Shape`.
+        width: as in `Shape`.
+    """
+    last = _slot_number(now, width)
+    return frozenset(_stamp(last - before, width) for before in range(slots)) - {0}
+
+
+def _slot_number(now: float, width: float) -> int:
+    """Return the number of the slot at a time, since the epoch."""
+    number = now // width
+    # A patched clock may return anything.
+    return int(number) if abs(number) < _NO_STAMP else 0
 
 
 def _stamp(number: int, width: float) -> int:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hypertrace.bucket_cells import Buckets, Shape
+from hypertrace.bucket_cells import Buckets, Shape, stamps_at
 from hypertrace.number_cells import HistogramCell
 
 from .exponential import OCTAVES, SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from .exponential import Scale
     from .series import Key
 
-    Pages = Mapping[int, Sequence[int]]
-    """All cells of each page, by its number."""
+    Pages = Sequence[tuple[int, Sequence[int]]]
+    """Numbers of pages and all cells of each; a page may be there in several parts."""
 
 DEFAULT_SCHEMA = 3
 """Of native histograms: eight buckets for each power of two, each 9 % wider than the one before."""
@@ -94,20 +94,19 @@ class Paged(Series):
     def cells(self) -> Pages:
         """Return what this process counted in all pages."""
         pages = self.buckets.pages.items()
-        return {number: memoryview(page.data).cast("Q") for number, page in pages}
+        return [(number, memoryview(page.data).cast("Q")) for number, page in pages]
 
-    def _counts(self, parts: Mapping[int, Sequence[Sequence[int]]]) -> dict[int, int]:
+    def _counts(self, pages: Pages) -> dict[int, int]:
         """Return how many values each bucket has, by its key, without empty ones.
 
         Args:
-            parts: counts of the buckets of each page, as often as wanted.
+            pages: the counts of the buckets of each.
         """
         size = self.scale.page_size
         found: Counter[int] = Counter()
-        for number, some in parts.items():
+        for number, counts in pages:
             first = number * size
-            for counts in some:
-                found.update({first + at: count for at, count in enumerate(counts) if count})
+            found.update({first + at: count for at, count in enumerate(counts) if count})
         return dict(found)
 
 
@@ -164,7 +163,7 @@ class Exponential(Paged):
             pages: all cells of each.
             total: the sum of all values.
         """
-        counts = self._counts({number: [cells] for number, cells in pages.items()})
+        counts = self._counts(pages)
         index = self.scale.index_of
         exemplars = self._exemplars.copy().values()
         return ExponentialReading(
@@ -235,11 +234,13 @@ class Quantiles(Paged):
             count: of all values.
             total: their sum.
         """
-        stamps = self.buckets.stamps()
+        stamps = stamps_at((self._clock or time.time)(), SLOTS, self._max_age / SLOTS)
         length = self.scale.page_size + 1
         starts = range(0, SLOTS * length, length)
-        window = {
-            number: [cells[at + 1 : at + length] for at in starts if cells[at] in stamps]
-            for number, cells in pages.items()
-        }
+        window = [
+            (number, cells[at + 1 : at + length])
+            for number, cells in pages
+            for at in starts
+            if cells[at] in stamps
+        ]
         return SummaryReading.of(count, total, self.quantiles, self._counts(window))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from hypertrace import Caller
-from hypertrace.metrics.declarations import Declaration, Distribution
+from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.exponential import SMALLEST, scale_of_schema
 from hypertrace.metrics.exponential_series import SLOTS, Exponential, Quantiles
 from hypertrace.metrics.reading import SummaryReading
@@ -354,16 +354,10 @@ def test_summaries_of_workers_add_up(seed: int) -> None:
 # --- tables -----------------------------------------------------------------------------
 
 
-class SummaryDeclaration(Declaration):
-    """A declaration of the kind."""
-
-    kind = "summary"
-
-
 TABLES: dict[str, tuple[Declaration, Callable[[], SeriesKind[Any]]]] = {
-    "native": (Distribution("size", description="Help."), exponential_series),
+    "native": (Declaration("histogram", "size", description="Help."), exponential_series),
     "summary": (
-        SummaryDeclaration("size", description="Help."),
+        Declaration("summary", "size", description="Help."),
         lambda: summary_series(WANTED, 60.0),
     ),
 }
