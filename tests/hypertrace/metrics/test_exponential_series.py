@@ -19,7 +19,7 @@ from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.exponential import SMALLEST, scale_of_schema
 from hypertrace.metrics.exponential_series import SLOTS, Exponential, Quantiles
 from hypertrace.metrics.reading import SummaryReading
-from hypertrace.metrics.series_kinds import SeriesKind, exponential_series, summary_series
+from hypertrace.metrics.series_kinds import exponential_series, summary_series
 from hypertrace.metrics.storage import MemoryStorage
 from hypertrace.metrics.tables import read_table
 
@@ -29,6 +29,8 @@ from .test_exponential import assert_near
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from hypertrace.metrics.series import SeriesKind
 
 KEY = ("Cart",), ("a",)
 WANTED = (0.5, 0.9, 0.99)
