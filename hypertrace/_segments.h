@@ -1,4 +1,4 @@
-/* What the two files of the compiled core share: cells, and the types of _segments.c. */
+/* What the files of the compiled core share. */
 
 #ifndef HYPERTRACE_SEGMENTS_H
 #define HYPERTRACE_SEGMENTS_H
@@ -27,6 +27,8 @@
 #define Py_END_CRITICAL_SECTION() }
 #endif
 
+#define LONGEST 1e15 /* seconds: sums of durations up to it stay finite */
+
 typedef struct {
     PyObject_HEAD
     uint64_t *place; /* what is incremented: `of.count`, or a cell of a segment */
@@ -38,12 +40,46 @@ typedef struct {
 
 INTERNAL int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
 
-#if HAVE_SEGMENTS
+/* Kinds of cells that are numbers, in _cells.c. */
+typedef enum { FLOAT_CELL, NUMBER_CELL, GAUGE_CELL, HISTOGRAM_CELL, DURATIONS_CELL } CellKind;
+
 extern INTERNAL PyTypeObject *shared_histogram_type;
 
 /* Add a duration, in seconds, to a SharedHistogram. */
 INTERNAL void shared_histogram_record(PyObject *histogram, double seconds);
 
+/* Return how many 8-byte cells one of a kind has; `bounds` is a tuple, NULL if it has no buckets. */
+INTERNAL Py_ssize_t size_of_cell(CellKind kind, PyObject *bounds);
+
+/* Return one at a place in a segment. */
+INTERNAL PyObject *make_cell(CellKind kind, PyObject *segment, uint64_t *place, PyObject *bounds);
+
+/* Add the types of these cells to the module. */
+INTERNAL int add_cells(PyObject *module);
+
+/* Whether an object is a HistogramCell. */
+INTERNAL int is_histogram(PyObject *object);
+
+/* Return the number that a value is for a HistogramCell, as its add() takes it; 0 if there is none, -1
+   with an exception. */
+INTERNAL int number_for_histogram(PyObject *histogram, PyObject *value, double *number);
+
+/* Add a finite value to a HistogramCell. */
+INTERNAL void record_in_histogram(PyObject *histogram, double value);
+
+/* Whether a page can have so many counts in each of so many slots; 0 with an exception if not. */
+INTERNAL int are_page_sizes(Py_ssize_t size, Py_ssize_t slots);
+
+/* Return how many 8-byte cells a page has: counts, or slots of a stamp and counts. */
+INTERNAL Py_ssize_t size_of_page(Py_ssize_t size, Py_ssize_t slots);
+
+/* Return a page at a place in a segment. */
+INTERNAL PyObject *make_page(PyObject *segment, uint64_t *place, Py_ssize_t size, Py_ssize_t slots);
+
+/* Add the types of buckets to the module. */
+INTERNAL int add_buckets(PyObject *module);
+
+#if HAVE_SEGMENTS
 /* Add the types and functions of segments to the module. */
 INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);
 #endif

@@ -7,18 +7,15 @@ processes add up to those that one process would have.
 from __future__ import annotations
 
 import math
-from array import array
-from bisect import bisect_left
 from collections import Counter
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from hypertrace.bucket_cells import key_of
 
-    Pages = Mapping[int, Sequence[int]]
-    """Counts of buckets, as many in each page, by the number of the page."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 OCTAVES = 64
 """Buckets reach from `2**-OCTAVES` to `2**OCTAVES`."""
@@ -53,14 +50,16 @@ class Scale:
     Attributes:
         divisions: how many buckets a power of two has.
         error: at most how far `value()` is from a value in a bucket, relative to that value.
+        limits: lower limits of the buckets from 0.5 up to 1.
         page_size: how many buckets a page has, in memory and in files: whole powers of two, and
             at least 32 buckets.
     """
 
-    __slots__ = ("_first", "_last", "_limits", "divisions", "error", "page_size")
+    __slots__ = ("_first", "_last", "divisions", "error", "limits", "page_size")
 
     divisions: int
     error: float
+    limits: tuple[float, ...]
     page_size: int
 
     def __init__(self, divisions: int) -> None:
@@ -72,7 +71,7 @@ class Scale:
         # From 0.5 on, as `frexp` returns fractions.
         with localcontext(Context(prec=40)):
             exponents = (Decimal(i) / divisions - 1 for i in range(divisions))
-            self._limits = tuple(_rounded_down(2**exponent) for exponent in exponents)
+            self.limits = tuple(_rounded_down(2**exponent) for exponent in exponents)
         self.divisions = divisions
         self.page_size = divisions * -(-_LEAST_PAGE // divisions)
         base = 2 ** (1 / divisions)
@@ -87,16 +86,11 @@ class Scale:
 
     def key(self, value: float) -> int:
         """Return the key of the bucket that a finite value is in."""
-        size = abs(value)
-        if size <= SMALLEST:
-            return 0
-        index = self.index(size) if size < LARGEST else self._last
-        return index - self._first if value > 0 else self._first - index
+        return key_of(value, self.limits, OCTAVES)
 
     def index(self, value: float) -> int:
-        """Return the index of the bucket that a finite value above 0 is in."""
-        fraction, exponent = math.frexp(value)
-        return bisect_left(self._limits, fraction) + (exponent - 1) * self.divisions
+        """Return the index of the bucket of a value above `SMALLEST`."""
+        return self.index_of(self.key(value))
 
     def limit(self, index: int) -> float:
         """Return the largest value that is in a bucket.
@@ -105,7 +99,7 @@ class Scale:
             index: of the bucket.
         """
         octave, division = divmod(index, self.divisions)
-        return math.ldexp(self._limits[division], octave + 1)
+        return math.ldexp(self.limits[division], octave + 1)
 
     def index_of(self, key: int) -> int:
         """Return the index of the bucket with a key that is not 0; see `limit`."""
@@ -123,30 +117,6 @@ class Scale:
         lower, upper = self.limit(index - 1), self.limit(index)
         middle = 2 * lower * (upper / (lower + upper))
         return middle if key > 0 else -middle
-
-    def added(self, pages: Pages, values: Iterable[float]) -> dict[int, Sequence[int]]:
-        """Return pages with some more finite values; those that do not change are the same.
-
-        The bucket with the key `k` is at place `k % page_size` of page `k // page_size`.
-        """
-        size = self.page_size
-        copied: dict[int, array[int]] = {}
-        for value in values:
-            number, place = divmod(self.key(value), size)
-            page = copied.get(number)
-            if page is None:
-                page = copied[number] = array("Q", pages.get(number) or bytes(8 * size))
-            page[place] += 1
-        return {**pages, **copied}
-
-    def counts(self, *pages: Pages) -> dict[int, int]:
-        """Return how many values each bucket has in all pages, by its key; without empty ones."""
-        found: Counter[int] = Counter()
-        for some in pages:
-            for number, page in some.items():
-                first = number * self.page_size
-                found.update({first + place: count for place, count in enumerate(page) if count})
-        return dict(found)
 
     def quantiles(self, counts: Mapping[int, int], wanted: Iterable[float]) -> dict[float, float]:
         """Return quantiles of the values in buckets, each within `error` of a value.

@@ -1,28 +1,34 @@
 """Exponential series: native histograms, and summaries with quantiles over a sliding window.
 
-Adding a value appends it to a list, which is folded into the buckets when it is long or read. Any
-thread may add, fold and read, also a signal handler or a finalizer that runs in the middle of a
-call. There is no lock: no thread waits, and a forked child finds none taken.
-
-Buckets are held in pages of some hundred bytes for a power of two or more, which are made when a
-value is first in them. Values over three decades take about 2 KiB in a native histogram of schema
-3, and 30 KiB in a summary; whatever the values are, at most 30 KiB and 640 KiB.
+Buckets are held in pages, which are made when a value is first in one of their buckets. Any thread
+may add and read, also a signal handler or a finalizer that runs in the middle of a call. There is
+no lock: no thread waits, and a forked child finds none taken. A value is counted in its bucket
+before it is in the sum; a reader in between finds it in one of them.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from .exponential import SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
+from hypertrace.bucket_cells import Buckets, Shape, stamps_at
+from hypertrace.number_cells import HistogramCell
+
+from .exponential import OCTAVES, SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
 from .reading import Exemplar, ExponentialReading, SummaryReading
 from .series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .exponential import Pages
+    from hypertrace.bucket_cells import PageCell
+
+    from .exponential import Scale
     from .series import Key
+
+    Pages = Sequence[tuple[int, Sequence[int]]]
+    """Numbers of pages and all cells of each; a page may be there in several parts."""
 
 DEFAULT_SCHEMA = 3
 """Of native histograms: eight buckets for each power of two, each 9 % wider than the one before."""
@@ -30,16 +36,90 @@ DEFAULT_SCHEMA = 3
 SLOTS = 6
 """A window consists of so many slots of equal length; the oldest one expires as a whole."""
 
-_MAX_BUFFERED = 128
+TOTAL_BOUNDS = ()
+"""Of `Paged.cell`, which has one bucket."""
 
 
-class Exponential(Series):
-    """A native histogram: exponential buckets of all values since the start."""
+class Paged(Series):
+    """Values in pages of buckets; see `hypertrace.bucket_cells`.
 
-    __slots__ = ("_exemplars", "_pages", "_scale", "_sum", "buffer", "schema")
+    Attributes:
+        cell: counts all values, and adds them up.
+        buckets: counts the values in pages.
+        scale: knows the buckets.
+    """
+
+    __slots__ = ("buckets", "cell", "scale")
+
+    cell: HistogramCell
+    buckets: Buckets
+    scale: Scale
+
+    def __init__(self, key: Key, scale: Scale) -> None:
+        """Start empty.
+
+        Args:
+            key: the label values.
+            scale: knows the buckets.
+        """
+        self.key = key
+        self.scale = scale
+        self.cell = HistogramCell(TOTAL_BOUNDS)
+        self.buckets = self.make_buckets(self.cell)
+
+    def make_buckets(
+        self, total: HistogramCell, make: Callable[[int], PageCell] | None = None
+    ) -> Buckets:
+        """Return what counts values in pages.
+
+        Args:
+            total: counts all values, and adds them up.
+            make: returns the page with a number; None for one in memory.
+        """
+        raise NotImplementedError
+
+    @property
+    def add(self) -> Callable[[float], object]:
+        """A callable that adds a value; it can be kept, and runs in C.
+
+        It raises a `ValueError` if the value is not finite, and `cell.convert` is None.
+        """
+        return self.buckets.add
+
+    def reset(self) -> None:
+        """Start empty again, in a forked child that has one thread."""
+        self.cell.reset()
+        self.buckets.reset()
+
+    def cells(self) -> Pages:
+        """Return what this process counted in all pages."""
+        pages = self.buckets.pages.items()
+        return [(number, memoryview(page.data).cast("Q")) for number, page in pages]
+
+    def _counts(self, pages: Pages) -> dict[int, int]:
+        """Return how many values each bucket has, by its key, without empty ones.
+
+        Args:
+            pages: the counts of the buckets of each.
+        """
+        size = self.scale.page_size
+        found: Counter[int] = Counter()
+        for number, counts in pages:
+            first = number * size
+            found.update({first + at: count for at, count in enumerate(counts) if count})
+        return dict(found)
+
+
+class Exponential(Paged):
+    """A native histogram: exponential buckets of all values since the start.
+
+    Values over three decades take about 4 KiB in memory, in pages of 256 bytes; whatever the values
+    are, there are at most 66 pages of them.
+    """
+
+    __slots__ = ("_exemplars", "schema")
 
     schema: int
-    buffer: list[float]
 
     def __init__(self, key: Key, schema: int = DEFAULT_SCHEMA) -> None:
         """Start empty.
@@ -48,66 +128,43 @@ class Exponential(Series):
             key: the label values.
             schema: each power of two has `2 ** schema` buckets; from 0 to 8.
         """
-        self.key = key
         self.schema = schema
-        self._scale = scale_of_schema(schema)
-        self.buffer = []
-        self._pages: Pages = {}
-        self._sum = 0.0
+        super().__init__(key, scale_of_schema(schema))
         self._exemplars: dict[int, Exemplar] = {}
 
-    def add(self, value: float) -> None:
-        """Add one finite value."""
-        self.buffer.append(value)
-        if len(self.buffer) > _MAX_BUFFERED:
-            self.fold()
+    def make_buckets(
+        self, total: HistogramCell, make: Callable[[int], PageCell] | None = None
+    ) -> Buckets:
+        """Return what counts values in pages; see `Paged`."""
+        return Buckets(total, Shape(self.scale.limits, OCTAVES, self.scale.page_size), make)
 
     def remember(self, value: float, labels: Mapping[str, str]) -> None:
         """Let a value above 0 that was added stand for those up to the same power of two."""
-        key = self._scale.key(value)
+        key = self.scale.key(value)
         if key > 0:
-            octave = (key - 1) // self._scale.divisions
+            octave = (key - 1) // self.scale.divisions
             self._exemplars[octave] = Exemplar(labels, value, time.time())
-
-    def fold(self) -> bool:
-        """Move the values in the buffer into the buckets.
-
-        Returns:
-            False if another fold finished in between: that one has moved what it found.
-        """
-        before = self._pages
-        taken = self.buffer.copy()
-        if not taken:
-            return True
-        pages = self._scale.added(before, taken)
-        total = self._sum + sum(taken)
-        head = slice(len(taken))
-        # One step, as in `Histogram.fold`: nothing is called and no object is made from here on.
-        if self._pages is not before:
-            return False
-        del self.buffer[head]
-        self._pages = pages
-        self._sum = total
-        return True
 
     def reset(self) -> None:
         """Start empty again, in a forked child that has one thread."""
-        self.buffer.clear()
-        self._pages = {}
-        self._sum = 0.0
+        super().reset()
         self._exemplars.clear()
 
     @property
     def value(self) -> ExponentialReading:
-        """All values that were added before."""
-        # If the second fold also loses the race, the winner started after our first attempt.
-        _ = self.fold() or self.fold()
-        pages, total = self._pages, self._sum
-        return self.reading(self._scale.counts(pages), total)
+        """All values that were added in this process."""
+        _, total = self.cell.value
+        return self.reading(self.cells(), total)
 
-    def reading(self, counts: Mapping[int, int], total: float) -> ExponentialReading:
-        """Return counts of buckets, by their keys, with the exemplars of this process."""
-        index = self._scale.index_of
+    def reading(self, pages: Pages, total: float) -> ExponentialReading:
+        """Return what some pages hold, with the exemplars of this process.
+
+        Args:
+            pages: all cells of each.
+            total: the sum of all values.
+        """
+        counts = self._counts(pages)
+        index = self.scale.index_of
         exemplars = self._exemplars.copy().values()
         return ExponentialReading(
             self.schema,
@@ -116,29 +173,31 @@ class Exponential(Series):
             {index(key): count for key, count in counts.items() if key > 0},
             {index(key): count for key, count in counts.items() if key < 0},
             total,
-            {index(self._scale.key(one.value)): one for one in exemplars},
+            {index(self.scale.key(one.value)): one for one in exemplars},
         )
 
 
-class Quantiles(Series):
+class Quantiles(Paged):
     """A summary: count and sum of all values since the start, and quantiles of the latest ones.
 
     The window is a ring of slots that begin at the same time in all processes. Values of the last
     five sixths of `max_age` are in it, and none that is older than `max_age`. A clock that jumps
     changes what is in the window, and never count and sum.
+
+    Values over three decades take about 20 KiB in memory, in pages of 1 728 bytes for each power of
+    two; whatever the values are, there are at most 257 pages of them.
     """
 
-    __slots__ = ("_clock", "_count", "_slots", "_sum", "_width", "buffer", "quantiles")
+    __slots__ = ("_clock", "_max_age", "quantiles")
 
     quantiles: Sequence[float]
-    buffer: list[tuple[float, float]]
 
     def __init__(
         self,
         key: Key,
         quantiles: Sequence[float],
         max_age: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Start empty.
 
@@ -146,82 +205,42 @@ class Quantiles(Series):
             key: the label values.
             quantiles: to show, from 0 to 1.
             max_age: seconds that a value stays in the window at most.
-            clock: returns seconds since the epoch.
+            clock: returns seconds since the epoch; None for the system's.
         """
-        self.key = key
         self.quantiles = quantiles
-        self._width = max_age / SLOTS
+        self._max_age = max_age
         self._clock = clock
-        self.buffer = []
-        self._slots: Mapping[float, Pages] = {}
-        self._count = 0
-        self._sum = 0.0
+        super().__init__(key, scale_of(SUMMARY_DIVISIONS))
 
-    def add(self, value: float) -> None:
-        """Add one finite value."""
-        self.buffer.append((self._clock() // self._width, value))
-        if len(self.buffer) > _MAX_BUFFERED:
-            self.fold()
-
-    def fold(self) -> bool:
-        """Move the values in the buffer into the slots that they belong to.
-
-        Returns:
-            False if another fold finished in between: that one has moved what it found.
-        """
-        before = self._slots
-        taken = self.buffer.copy()
-        if not taken:
-            return True
-        now = self._clock() // self._width
-        slots = {slot: pages for slot, pages in before.items() if _is_kept(slot, now)}
-        added: dict[float, list[float]] = {}
-        for slot, value in taken:
-            added.setdefault(slot, []).append(value)
-        for slot, values in added.items():
-            if _is_kept(slot, now):
-                slots[slot] = scale_of(SUMMARY_DIVISIONS).added(slots.get(slot, {}), values)
-        count = self._count + len(taken)
-        total = self._sum + sum(value for _, value in taken)
-        head = slice(len(taken))
-        # One step, as in `Histogram.fold`: nothing is called and no object is made from here on.
-        if self._slots is not before:
-            return False
-        del self.buffer[head]
-        self._slots = slots
-        self._count = count
-        self._sum = total
-        return True
-
-    def reset(self) -> None:
-        """Start empty again, in a forked child that has one thread."""
-        self.buffer.clear()
-        self._slots = {}
-        self._count = 0
-        self._sum = 0.0
+    def make_buckets(
+        self, total: HistogramCell, make: Callable[[int], PageCell] | None = None
+    ) -> Buckets:
+        """Return what counts values in pages; see `Paged`."""
+        size, width = self.scale.page_size, self._max_age / SLOTS
+        shape = Shape(self.scale.limits, OCTAVES, size, SLOTS, width)
+        return Buckets(total, shape, make, self._clock)
 
     @property
     def value(self) -> SummaryReading:
-        """All values that were added before, and the quantiles of this moment."""
-        # If the second fold also loses the race, the winner started after our first attempt.
-        _ = self.fold() or self.fold()
-        slots, count, total = self._slots, self._count, self._sum
-        now = self._clock() // self._width
-        shown = [pages for slot, pages in slots.items() if is_in_window(slot, now)]
-        window = scale_of(SUMMARY_DIVISIONS).counts(*shown)
-        return SummaryReading.of(count, total, self.quantiles, window)
+        """All values that were added in this process, and the quantiles of this moment."""
+        (count,), total = self.cell.value
+        return self.reading(self.cells(), count, total)
 
+    def reading(self, pages: Pages, count: int, total: float) -> SummaryReading:
+        """Return what some pages hold.
 
-def is_in_window(slot: float, now: float) -> bool:
-    """Return whether a slot has not expired, and is not of a time to come.
-
-    Args:
-        slot: number of the slot.
-        now: number of the present one.
-    """
-    return now - SLOTS < slot <= now
-
-
-def _is_kept(slot: float, now: float) -> bool:
-    """Return whether a slot is, or may be, in the window: a clock that was set back catches up."""
-    return now - SLOTS < slot <= now + 1
+        Args:
+            pages: all cells of each.
+            count: of all values.
+            total: their sum.
+        """
+        stamps = stamps_at((self._clock or time.time)(), SLOTS, self._max_age / SLOTS)
+        length = self.scale.page_size + 1
+        starts = range(0, SLOTS * length, length)
+        window = [
+            (number, cells[at + 1 : at + length])
+            for number, cells in pages
+            for at in starts
+            if cells[at] in stamps
+        ]
+        return SummaryReading.of(count, total, self.quantiles, self._counts(window))

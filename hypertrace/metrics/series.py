@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import compress, filterfalse
 from operator import gt
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import ref
 
 from hypertrace import suppress_tracing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hypertrace import Caller, TracedObject
+    from hypertrace.number_cells import Convert
 
     from .declarations import Declaration
     from .labels import Values
@@ -59,6 +61,33 @@ class Series:
 S = TypeVar("S", bound=Series)
 
 
+@dataclass(frozen=True)
+class SeriesKind(Generic[S]):
+    """What the series of a table hold.
+
+    Attributes:
+        name: as the journal of shared counts has it.
+        made: makes a series in memory, of a key and what the settings say.
+        settings: what JSON can hold; equal ones in all workers that share a table.
+        convert: of the cells; see `hypertrace.number_cells`.
+    """
+
+    name: str
+    made: Callable[[Key], S] = field(compare=False)
+    settings: tuple[Any, ...] = ()
+    convert: Convert = field(default=None, compare=False)
+
+    def make(self, key: Key) -> S:
+        """Return a new series in memory."""
+        return self.prepared(self.made(key))
+
+    def prepared(self, series: S) -> S:
+        """Return a series whose cell exists, with what it needs in this process."""
+        if self.convert is not None:
+            series.cell.convert = self.convert  # type: ignore[attr-defined]
+        return series
+
+
 class SeriesTable(Generic[S]):
     """The series of one metric.
 
@@ -68,6 +97,7 @@ class SeriesTable(Generic[S]):
     Attributes:
         declaration: what the metric is.
         limit: how many series are held at the most; further ones share an overflow series.
+        kind: what the series hold.
     """
 
     def __init__(
@@ -75,7 +105,7 @@ class SeriesTable(Generic[S]):
         declaration: Declaration,
         limit: int,
         names: tuple[Values, Values],
-        make: Callable[[Key], S],
+        kind: SeriesKind[S],
     ) -> None:
         """Start without series.
 
@@ -84,13 +114,13 @@ class SeriesTable(Generic[S]):
             limit: how many series are held at the most.
             names: of the labels, as the values stand in a key; the first common one is that of
                 the class.
-            make: makes the series of a key.
+            kind: what the series hold.
         """
         self.declaration = declaration
         self.limit = limit
         self.names = names
-        self._make = make
-        self._overflow: S | None = make(overflow_key(names))
+        self.kind: SeriesKind[S] = kind
+        self._overflow: S | None = self._make(overflow_key(names))
         self._held: dict[Key, S] = {}
         self._warned = Lock()
         self._owners: dict[_Owner, _Owner] = {}
@@ -162,6 +192,10 @@ class SeriesTable(Generic[S]):
                     self._held.pop(key, None)
                 self._owners.pop(owner, None)
                 self._gone.remove(owner)  # last, so that an interrupt leaves it to the next call
+
+    def _make(self, key: Key) -> S:
+        """Return a new series, which is not held yet."""
+        return self.kind.make(key)
 
     def _new(self, key: Key, owner: TracedObject | None) -> S | None:
         """Return a series that was not held, None if there is no room for it."""

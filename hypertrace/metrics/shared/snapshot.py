@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hypertrace.segments import merge_cells
 
+from .layouts import GAUGE
 from .segment import HEAD, HEAD_SIZE, MAGIC, NUMBER_OFFSET
 
 if TYPE_CHECKING:
@@ -169,9 +170,7 @@ def added(files: Sequence[bytes], layout: bytes) -> bytearray:
 def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     """Add the cells of files to those of a total.
 
-    The codes of a layout: `c` is a count, `f` a sum of floats, `g` a gauge, which is not added. `n`
-    begins a histogram: how many values, two sums `s`, and the buckets `b`. In a total, both sums
-    are the same.
+    The codes of a layout are those of `layouts`. In a total, both sums of a histogram are the same.
 
     Args:
         total: to be added to.
@@ -179,17 +178,21 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         layout: a code for each cell.
     """
     size = len(total)
-    codes = {code: b"\xff" * _CELL if code in b"cb" else bytes(_CELL) for code in set(layout)}
+    codes = {code: b"\xff" * _CELL if code in b"cbv" else bytes(_CELL) for code in set(layout)}
     # As one large number: some hundred times quicker than cell by cell. No cell can overflow.
     mask = int.from_bytes(b"".join(map(codes.__getitem__, layout)), "little")
     counts = int.from_bytes(total, "little") & mask
     floats = array("d", bytes(total))
     histograms, sums = places(layout, ord("n")), places(layout, ord("f"))
+    slots, window = places(layout, ord("w")), memoryview(bytearray(total)).cast("Q")
+    now = time.time_ns() // 1_000
     for content in files:
         cells = content[:size]
         counts += int.from_bytes(cells, "little") & mask
         if histograms or sums:
             _add_floats(floats, cells.ljust(size, b"\0"), histograms, sums)
+        if slots:
+            _add_slots(window, cells.ljust(size, b"\0"), slots, now)
     integers = memoryview(bytearray(counts.to_bytes(size, sys.byteorder))).cast("Q")
     target = memoryview(total)
     target[:] = integers.cast("B")
@@ -199,6 +202,12 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         numbers[index + 1] = numbers[index + 2] = floats[index + 1]
     for index, _ in sums:
         numbers[index] = floats[index]
+    for index, length in slots:
+        counters[index : index + length] = window[index : index + length]
+
+
+_SIZES = {ord("n"): 3, ord("v"): len(GAUGE), ord("f"): 1, ord("w"): 1}
+"""How many cells there are without the buckets, by the code that they begin with."""
 
 
 def places(layout: bytes, code: int) -> list[tuple[int, int]]:
@@ -206,12 +215,13 @@ def places(layout: bytes, code: int) -> list[tuple[int, int]]:
 
     Args:
         layout: a code for each cell, see `merge`.
-        code: `n` for histograms, or `f` for sums.
+        code: `n` for histograms, `v` for gauges, `f` for sums, or `w` for slots.
     """
     places, index = [], layout.find(code)
+    follows = ord("x" if code == ord("w") else "b")
     while index >= 0:
-        end = index + 3 if code == ord("n") else index + 1
-        while end < len(layout) and layout[end] == ord("b"):
+        end = index + _SIZES[code]
+        while end < len(layout) and layout[end] == follows:
             end += 1
         places.append((index, end - index))
         index = layout.find(code, end)
@@ -232,6 +242,19 @@ def _add_floats(
             floats[index + 1] += numbers[index + 1 + (count & 1)]
     for index, _ in sums:
         floats[index] += numbers[index]
+
+
+def _add_slots(
+    window: memoryview[int], cells: bytes, slots: list[tuple[int, int]], now: int
+) -> None:
+    counts = memoryview(cells).cast("Q")
+    for index, length in slots:
+        stamp, held = counts[index], window[index]
+        if held < stamp <= now:
+            window[index : index + length] = counts[index : index + length]
+        elif stamp == held > 0:
+            for at in range(index + 1, index + length):
+                window[at] += counts[at]
 
 
 def _names(directory: str) -> list[str]:
@@ -256,26 +279,28 @@ def _read(name: str, file: int) -> Worker | None:
 
 
 def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
-    """Return a worker without histograms that were just being written while they were read.
+    """Return a worker without histograms and gauges that were written while they were read.
 
     As numbers only rise, those that are the same in two readings did not change in between. Those
     of a busy process always do: of them, a reading is taken in which nothing was recorded from the
     first cell to the last.
     """
-    if not worker.is_alive or b"n" not in layout:
+    groups = [(places(layout, ord("n")), _is_whole), (places(layout, ord("v")), _is_whole_gauge)]
+    if not worker.is_alive or not any(found for found, _ in groups):
         return worker
     first, again = worker.cells, _content(file)[HEAD_SIZE:]
     if first == again:
         return worker
     cells = bytearray(again)
-    for index, length in places(layout, ord("n")):
-        start, end = index * _CELL, (index + length) * _CELL
-        one, other = first[start:end], again[start:end]
-        for _ in range(_ATTEMPTS):
-            if one == other or _is_whole(other):
-                break
-            one, other = other, os.pread(file, end - start, HEAD_SIZE + start)
-        cells[start:end] = other
+    for found, is_whole in groups:
+        for index, length in found:
+            start, end = index * _CELL, (index + length) * _CELL
+            one, other = first[start:end], again[start:end]
+            for _ in range(_ATTEMPTS):
+                if one == other or is_whole(other):
+                    break
+                one, other = other, os.pread(file, end - start, HEAD_SIZE + start)
+            cells[start:end] = other
     return worker._replace(cells=bytes(cells))
 
 
@@ -286,6 +311,12 @@ def _is_whole(histogram: bytes) -> bool:
     """
     counts = memoryview(histogram).cast("Q")
     return counts[0] == sum(counts[3:])
+
+
+def _is_whole_gauge(gauge: bytes) -> bool:
+    """Return whether no more than one update began, which is of the pair that is not valid."""
+    counts = memoryview(gauge).cast("Q")
+    return counts[5] <= counts[0] + 1
 
 
 def _content(file: int) -> bytes:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from hypertrace.metrics.aggregations import Calls, Count
-from hypertrace.metrics.series import SeriesTable, overflow_key
-from hypertrace.metrics.tables import CALLS
+from hypertrace.metrics.series import Series, SeriesTable, overflow_key
 
-from .aggregations import NOWHERE, SharedCalls, SharedCount, SharedHistogram, SharedSpans
+from .aggregations import NOWHERE, SPANS, SharedHistogram, SharedSpans
+from .kinds import KINDS
 
 if TYPE_CHECKING:
     from hypertrace import Caller, TracedObject
     from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series import Key
+    from hypertrace.metrics.series import Key, SeriesKind
 
-    from .aggregations import Places
+    from .aggregations import Places, SharedCalls
     from .journal import Record
 
-C = TypeVar("C", bound=Count)
-
-COUNT = "count"
-"""The kind of a table of counts, as the journal names it."""
+C = TypeVar("C", bound=Series)
 
 
 class SharedTable(SeriesTable[C]):
     """The series of one metric in all workers: the first ones in the journal, up to the limit.
 
     Attributes:
-        kind: `calls` or `count`.
         number: of the table in the journal; None as long as no worker has a series in it.
         places: gives cells.
     """
@@ -39,7 +34,7 @@ class SharedTable(SeriesTable[C]):
         declaration: Declaration,
         limit: int,
         names: tuple[Values, Values],
-        kind: type[C],
+        kind: SeriesKind[C],
         places: Places,
     ) -> None:
         """Start without series.
@@ -48,14 +43,13 @@ class SharedTable(SeriesTable[C]):
             declaration: what the metric is.
             limit: how many series are held at the most.
             names: of the labels, as in `SeriesTable`.
-            kind: what holds the numbers of a series, in memory.
+            kind: what the series hold.
             places: gives cells.
         """
-        self.kind = CALLS if issubclass(kind, Calls) else COUNT
         self.number: int | None = None
         self.places: Places = places
         self.overflow_key: Key = overflow_key(names)
-        super().__init__(declaration, limit, names, self._unplaced)
+        super().__init__(declaration, limit, names, kind)
         self._overflow = None
         self._made_overflow: dict[Key, C] = {}
         self._wanted: dict[Key, Key] = {}
@@ -77,8 +71,9 @@ class SharedTable(SeriesTable[C]):
         """What the journal says of the table."""
         it = self.declaration
         return [
-            *("table", self.kind, it.name, *map(list, self.names)),
+            *("table", self.kind.name, it.name, *map(list, self.names)),
             *(self.limit, it.description, it.unit),
+            *self.kind.settings,
         ]
 
     def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> C:
@@ -100,7 +95,7 @@ class SharedTable(SeriesTable[C]):
         held = self.find(key)
         if held is None:
             # The objects of this process, whose texts other objects have, too.
-            made = self._unplaced(self._wanted.get(key, key))
+            made = self._make(self._wanted.get(key, key))
             # Of several threads that get here, all take the same.
             if key == self.overflow_key:
                 held = self._overflow = self._made_overflow.setdefault(key, made)
@@ -108,28 +103,6 @@ class SharedTable(SeriesTable[C]):
                 held = self._held.setdefault(made.key, made)
         if held.at < 0:  # type: ignore[attr-defined]
             held.at = at  # type: ignore[attr-defined]
-
-    def adopt_part(self, key: Key, part: str, bounds: tuple[float, ...], at: int) -> None:
-        """Hold the spans of a series, or a histogram of theirs, that the journal has."""
-        calls = self.find(key)
-        if not isinstance(calls, SharedCalls):
-            return
-        spans = calls.spans
-        if part == SPANS:
-            if spans is None:
-                calls.spans = SharedSpans(calls, at, self)
-        elif spans is not None:
-            common, others = calls.key
-            histogram = SharedHistogram((common, (*others, part)), bounds, at)
-            spans.results.setdefault(part, histogram)
-
-    def part_at(self, key: Key, part: str) -> int:
-        """Return where a part of a series has its cells; below 0 if it has none."""
-        calls = self.find(key)
-        spans = calls.spans if isinstance(calls, Calls) else None
-        if spans is None or part == SPANS:
-            return getattr(spans, "at", NOWHERE)
-        return getattr(spans.results.get(part), "at", NOWHERE)
 
     def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
         """Return the spans of a series, which get cells if they have none."""
@@ -145,6 +118,10 @@ class SharedTable(SeriesTable[C]):
         histogram = spans.results.get(result)
         return histogram if isinstance(histogram, SharedHistogram) else None
 
+    def place_part(self, key: Key, part: str) -> None:
+        """Give a part of a series cells, unless it has some or there is no room."""
+        self._place(key, part, ())
+
     def _new(self, key: Key, owner: TracedObject | None) -> C | None:  # noqa: ARG002
         if not self.is_full:
             self._wanted[key] = key
@@ -156,14 +133,9 @@ class SharedTable(SeriesTable[C]):
     def _place(self, key: Key, *part: object) -> bool:
         if self.number is None and not self.places.place(self.record):
             return False
+        if self.number is None:  # another table of this process has the record
+            return False
         return self.places.place([self.number, *key, *part])
 
-    def _unplaced(self, key: Key) -> C:
-        if self.kind == CALLS:
-            return SharedCalls(key, NOWHERE, self)  # type: ignore[return-value]
-        return SharedCount(key, NOWHERE)  # type: ignore[return-value]
-
-
-SPANS = "spans"
-"""The part of a series of calls that has the cells `started`, `left` and `arrived`. The others are
-called like the result whose durations they hold."""
+    def _make(self, key: Key) -> C:
+        return KINDS[self.kind.name].made(key, NOWHERE, self)  # type: ignore[return-value]

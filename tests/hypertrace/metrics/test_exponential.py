@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,11 @@ QUANTILES = (0.0, 0.001, 0.01, 0.07, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.
 
 def of(scale: Scale) -> str:
     return f"{scale.divisions} divisions"
+
+
+def counted(scale: Scale, values: list[float]) -> dict[int, int]:
+    """Give how many values are in each bucket."""
+    return Counter(map(scale.key, values))
 
 
 def exact(values: list[float], quantile: float) -> float:
@@ -150,7 +156,7 @@ DATA: dict[str, list[float]] = {
 def test_quantiles_are_near_the_exact_ones(values: list[float]) -> None:
     """Each is within 1 % of the exact one, whatever the values are."""
     scale = scale_of(SUMMARY_DIVISIONS)
-    found = scale.quantiles(scale.counts(scale.added({}, values)), QUANTILES)
+    found = scale.quantiles(counted(scale, values), QUANTILES)
     assert list(found) == list(QUANTILES)
     assert_near(found, values)
 
@@ -163,12 +169,10 @@ def test_any_split_over_workers_gives_the_same(values: list[float], seed: int) -
     parts: list[list[float]] = [[] for _ in range(rng.randrange(1, 9))]
     for value in values:
         rng.choice(parts).append(value)
-    pages = [scale.added({}, part) for part in parts]
-    together = scale.counts(scale.added({}, values))
-    assert scale.counts(*pages) == together
+    together = counted(scale, values)
     total: dict[int, int] = {}
-    for one in rng.sample(pages, len(pages)):
-        total = exponential.plus(total, scale.counts(one))
+    for part in parts:
+        total = exponential.plus(total, counted(scale, part))
     assert total == together
     assert scale.quantiles(total, QUANTILES) == scale.quantiles(together, QUANTILES)
 
@@ -192,7 +196,7 @@ def test_quantiles_of_random_values_are_near_the_exact_ones(seed: int) -> None:
     rng, scale = random.Random(seed), scale_of(SUMMARY_DIVISIONS)
     values = _random_values(rng)
     wanted = [rng.random() for _ in range(5)]
-    found = scale.quantiles(scale.counts(scale.added({}, values)), wanted)
+    found = scale.quantiles(counted(scale, values), wanted)
     assert_near(found, values)
 
 
@@ -201,18 +205,6 @@ def test_without_values_a_quantile_is_no_number() -> None:
     found = scale_of(SUMMARY_DIVISIONS).quantiles({3: 0}, (0.5, 0.9))
     assert list(found) == [0.5, 0.9]
     assert all(map(math.isnan, found.values()))
-
-
-def test_pages_that_get_nothing_stay_the_same() -> None:
-    """What was read before does not change, and only pages with new values are copied."""
-    scale = scale_of_schema(3)
-    before = scale.added({}, [1.5, 1e9])
-    kept = {number: list(page) for number, page in before.items()}
-    after = scale.added(before, [1.5])
-    assert {number: list(page) for number, page in before.items()} == kept
-    assert [number for number in before if after[number] is before[number]] == [
-        scale.key(1e9) // scale.page_size
-    ]
 
 
 def test_the_difference_of_counts_has_no_empty_buckets() -> None:

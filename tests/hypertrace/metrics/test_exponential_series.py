@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import random
 import signal
 import sys
 import threading
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from hypertrace.metrics.exponential import SMALLEST, Scale, scale_of_schema
+from hypertrace import Caller
+from hypertrace.metrics.declarations import Declaration
+from hypertrace.metrics.exponential import SMALLEST, scale_of_schema
 from hypertrace.metrics.exponential_series import SLOTS, Exponential, Quantiles
 from hypertrace.metrics.reading import SummaryReading
+from hypertrace.metrics.series_kinds import exponential_series, summary_series
+from hypertrace.metrics.storage import MemoryStorage
+from hypertrace.metrics.tables import read_table
 
 from ...running import in_threads
 from .test_exponential import assert_near
@@ -22,6 +29,8 @@ from .test_exponential import assert_near
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from hypertrace.metrics.series import SeriesKind
 
 KEY = ("Cart",), ("a",)
 WANTED = (0.5, 0.9, 0.99)
@@ -72,18 +81,43 @@ def test_an_empty_series_can_be_read(make: Kind) -> None:
 
 
 @each_kind
-def test_every_value_is_counted_in_whatever_portions(make: Kind) -> None:
-    """Folded at any moments, count and sum are those of all values."""
+def test_every_value_is_counted(make: Kind) -> None:
+    """Count and sum are those of all values, of either sign."""
     rng, series = random.Random(1), make()
     values = [rng.gauss(0, 100) for _ in range(3_000)]
     for value in values:
         series.add(value)
-        if rng.random() < 0.01:
-            series.fold()
-    assert len(series.buffer) <= 128
     reading = series.value
-    assert (reading.count, len(series.buffer)) == (3_000, 0)
+    assert reading.count == 3_000
     assert reading.sum == pytest.approx(math.fsum(values))
+
+
+@each_kind
+def test_what_was_read_does_not_change(make: Kind) -> None:
+    """A reading stays as it is while the series goes on."""
+    series = make()
+    series.add(1.0)
+    before, again = series.value, series.value
+    series.add(1.0)
+    assert before == again
+    assert series.value.count == 2
+
+
+@each_kind
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "1", None, Fraction(1)])
+def test_a_value_that_is_no_number_is_an_error(make: Kind, value: Any) -> None:
+    """It is not counted; a function may convert it, or leave it out."""
+    series = make()
+    with pytest.raises(ValueError, match="is no finite number"):
+        series.add(value)
+    assert (series.value.count, series.value.sum) == (0, 0.0)
+    series.cell.convert = lambda given: None if given is value else 0.0
+    series.add(value)
+    assert series.value.count == 0
+    series.cell.convert = lambda _: 2.0
+    series.add(value)
+    series.add(3)
+    assert (series.value.count, series.value.sum) == (2, 5.0)
 
 
 @each_kind
@@ -96,54 +130,6 @@ def test_a_reset_starts_from_zero(make: Kind) -> None:
     assert (series.value.count, series.value.sum) == (0, 0.0)
     series.add(2.0)
     assert (series.value.count, series.value.sum) == (1, 2.0)
-
-
-@each_kind
-@pytest.mark.parametrize("inner", ["add", "fold", "value"])
-def test_what_comes_in_between_a_fold_is_counted_once(
-    make: Kind, inner: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A signal handler that adds, folds or reads in the midst of a fold loses nothing."""
-    series = make()
-    for _ in range(5):
-        series.add(0.5)
-    original, pending = Scale.added, [1]
-
-    def added(self: Scale, *arguments: Any) -> Any:
-        if pending and pending.pop():
-            series.add(2.0)
-            if inner == "add":
-                for _ in range(200):
-                    series.add(2.0)
-            elif inner == "fold":
-                assert series.fold()
-            else:
-                assert series.value.count == 6
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Scale, "added", added)
-    series.fold()
-    expected = 201 if inner == "add" else 1
-    assert series.value.count == 5 + expected
-    assert series.value.sum == 2.5 + 2.0 * expected
-
-
-@each_kind
-def test_a_fold_that_is_broken_off_loses_nothing(
-    make: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A `KeyboardInterrupt` in the midst of a fold passes on, and the next fold does its work."""
-    series = make()
-    series.add(0.5)
-
-    def interrupt(*_: object) -> Any:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Scale, "added", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            series.fold()
-    assert series.value.count == 1
 
 
 @each_kind
@@ -169,7 +155,7 @@ def test_threads_that_add_and_read_lose_nothing(make: Kind) -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
 @each_kind
 def test_signal_handlers_that_add_lose_nothing(make: Kind) -> None:
-    """A handler that adds at any moment of an addition, a fold or a reading."""
+    """A handler that adds at any moment of an addition."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals come to the main thread only")
     series, handled = make(), []
@@ -185,8 +171,6 @@ def test_signal_handlers_that_add_lose_nothing(make: Kind) -> None:
         while len(handled) < 200:
             series.add(1.0)
             added += 1
-            if not added % 50:
-                series.fold()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -285,7 +269,7 @@ def test_a_value_leaves_the_window_once_it_is_too_old() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_window_has_the_values_of_its_slots_exactly(seed: int) -> None:
-    """Whenever it is read or folded: none that is older than `max_age`, all of five sixths."""
+    """Whenever it is read: none that is older than `max_age`, all of five sixths."""
     rng, clock = random.Random(seed), Clock()
     max_age = rng.choice((1.0, 60.0, 600.0, 7.3))
     series = summary(clock, max_age)
@@ -306,18 +290,6 @@ def test_the_window_has_the_values_of_its_slots_exactly(seed: int) -> None:
     assert series.value.count == 400
 
 
-def test_values_that_waited_in_the_buffer_are_in_the_slot_of_their_time() -> None:
-    """A series that few values come to folds them late: they expire all the same."""
-    clock = Clock()
-    series = summary(clock)
-    series.add(1.0)
-    clock.now += 55.0
-    series.add(2.0)
-    assert len(series.buffer) == 2
-    clock.now += 5.0
-    assert (window_of(series), series.value.count) == (1, 2)
-
-
 def test_a_clock_that_is_set_forwards_empties_the_window() -> None:
     """Then old values are old; new ones are counted as usual."""
     clock = Clock()
@@ -330,17 +302,16 @@ def test_a_clock_that_is_set_forwards_empties_the_window() -> None:
 
 
 def test_a_clock_that_is_set_back_does_no_harm() -> None:
-    """Values of the time to come are not shown and not kept; new ones are shown at once."""
+    """Values of the time to come are not shown; new ones are shown at once."""
     clock = Clock()
     series = summary(clock)
     series.add(1.0)
-    series.fold()
     clock.now -= 1e4
     assert window_of(series) == 0
     series.add(2.0)
     assert (window_of(series), series.value.count) == (1, 2)
     clock.now += 1e4
-    assert (window_of(series), series.value.count) == (0, 2)
+    assert (window_of(series), series.value.count) == (1, 2)
 
 
 def test_a_clock_that_is_set_back_a_little_loses_nothing() -> None:
@@ -349,7 +320,6 @@ def test_a_clock_that_is_set_back_a_little_loses_nothing() -> None:
     series = summary(clock)
     clock.now += 10.0
     series.add(1.0)
-    series.fold()
     clock.now -= 0.5
     series.add(2.0)
     assert window_of(series) == 1
@@ -381,3 +351,66 @@ def test_summaries_of_workers_add_up(seed: int) -> None:
     for worker in workers:
         total = total.plus(worker.value)
     assert total == one.value
+
+
+# --- tables -----------------------------------------------------------------------------
+
+
+TABLES: dict[str, tuple[Declaration, Callable[[], SeriesKind[Any]]]] = {
+    "native": (Declaration("histogram", "size", description="Help."), exponential_series),
+    "summary": (
+        Declaration("summary", "size", description="Help."),
+        lambda: summary_series(WANTED, 60.0),
+    ),
+}
+NAMES = ("object_classname",), ("a",)
+CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
+
+
+@pytest.mark.parametrize(("declaration", "kind"), TABLES.values(), ids=TABLES)
+def test_a_table_is_read_as_a_family(
+    declaration: Declaration, kind: Callable[[], SeriesKind[Any]]
+) -> None:
+    """The series that have values, the overflow among them; the usage counts what is in that."""
+    storage = MemoryStorage()
+    table = storage.table(declaration, 2, NAMES, kind())
+    for name in ("a", "b", "c", "d", "d"):
+        table.get((("Cart",), (name,)), CALLER).add(3.0)
+    family, usage = read_table(table, storage.view(None))
+    assert family.kind == declaration.kind
+    found: dict[Any, Any] = dict(family.points)
+    assert {labels: (value.count, value.sum) for labels, value in found.items()} == {
+        ("Cart", "a"): (1, 3.0),
+        ("Cart", "b"): (1, 3.0),
+        ("<overflow>", ""): (3, 9.0),
+    }
+    assert usage == ("size", 2, 2, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+@pytest.mark.parametrize(("declaration", "kind"), TABLES.values(), ids=TABLES)
+def test_a_forked_child_starts_from_zero(
+    declaration: Declaration, kind: Callable[[], SeriesKind[Any]]
+) -> None:
+    """What the parent counted is the parent's; both go on for themselves."""
+    storage = MemoryStorage()
+    table = storage.table(declaration, 2, NAMES, kind())
+    series = table.get((("Cart",), ("a",)), CALLER)
+    series.add(3.0)
+    child = os.fork()
+    if not child:
+        series.add(5.0)
+        os._exit(int(series.value.sum + 10 * series.value.count))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 15
+    assert series.value.sum == 3.0
+
+
+def test_a_value_is_converted_as_the_kind_says() -> None:
+    """Series of a table have the kind's function."""
+    table = MemoryStorage().table(
+        TABLES["native"][0], 2, NAMES, exponential_series(convert=lambda _: 0.5)
+    )
+    series = table.get((("Cart",), ("a",)), CALLER)
+    series.add(Fraction(1, 2))  # type: ignore[arg-type]
+    assert series.value.sum == 0.5

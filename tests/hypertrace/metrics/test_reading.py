@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, Upstream
-from hypertrace.metrics import Counter as CounterDeclaration
 from hypertrace.metrics import (
-    Distribution,
+    Declaration,
     Exemplar,
     ExponentialReading,
     Family,
     HistogramReading,
-    LastValue,
     Metrics,
     Point,
     Reading,
@@ -38,7 +36,7 @@ from .readings import CALLS, DURATIONS, EDGES, EXCEPTIONS, OPEN, values, values_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypertrace.metrics import Declaration
+    from hypertrace.metrics.declarations import Kind
     from hypertrace.metrics.reading import Value
 
     from .conftest import Count
@@ -81,6 +79,7 @@ def test_a_reading_has_every_family_in_order() -> None:
         ("hypertrace_series_limit", "gauge", "", ("metric",)),
         ("hypertrace_overflowed_updates_total", "counter", "", ("metric",)),
         ("hypertrace_swallowed_errors_total", "counter", "", ()),
+        ("hypertrace_invalid_values_total", "counter", "", ("metric",)),
         ("hypertrace_dropped_events_total", "counter", "", ()),
         ("hypertrace_silent_tracers", "gauge", "", ("object_classname",)),
         ("hypertrace_workers", "gauge", "", ("state",)),
@@ -324,7 +323,7 @@ def test_a_difference_of_a_reading_is_that_of_metrics(count: Count) -> None:
 
 def test_a_family_that_is_new_is_whole() -> None:
     """What an earlier reading does not have is all that came in since."""
-    declaration = CounterDeclaration("x_total", description="X.")
+    declaration = Declaration("counter", "x_total", description="X.")
     now = Reading(2.0, [Family(declaration, (), [Series(((), ()))], [3])])
     (family,) = now.since(Reading(1.0)).families
     assert [value for _, value in family.points] == [3]
@@ -338,30 +337,30 @@ def histogram(*counts: int, total: float = 0.0) -> HistogramReading:
 
 
 @pytest.mark.parametrize(
-    ("declaration", "before", "now", "difference"),
+    ("kind", "before", "now", "difference"),
     [
-        (CounterDeclaration, {ONE: 1, TWO: 2}, {ONE: 4, TWO: 2}, {ONE: 3}),
-        (CounterDeclaration, {ONE: 1}, {ONE: 1, TWO: 2}, {TWO: 2}),
-        (CounterDeclaration, {ONE: 1, TWO: 2}, {TWO: 5}, {TWO: 3}),
-        (LastValue, {ONE: 1, TWO: 2}, {ONE: 1, TWO: 1}, {ONE: 1, TWO: 1}),
+        ("counter", {ONE: 1, TWO: 2}, {ONE: 4, TWO: 2}, {ONE: 3}),
+        ("counter", {ONE: 1}, {ONE: 1, TWO: 2}, {TWO: 2}),
+        ("counter", {ONE: 1, TWO: 2}, {TWO: 5}, {TWO: 3}),
+        ("gauge", {ONE: 1, TWO: 2}, {ONE: 1, TWO: 1}, {ONE: 1, TWO: 1}),
         (
-            Distribution,
+            "histogram",
             {ONE: histogram(1, 2, total=5.0), TWO: histogram(1, 0, total=0.5)},
             {ONE: histogram(1, 5, total=25.0), TWO: histogram(1, 0, total=0.5)},
             {ONE: histogram(0, 3, total=20.0)},
         ),
-        (Distribution, {}, {ONE: histogram(0, 1)}, {ONE: histogram(0, 1)}),
+        ("histogram", {}, {ONE: histogram(0, 1)}, {ONE: histogram(0, 1)}),
     ],
     ids=["changed", "new", "gone", "gauge", "histogram", "new histogram"],
 )
 def test_a_difference_is_that_of_each_series(
-    declaration: type[Declaration],
+    kind: Kind,
     before: dict[Series, Value],
     now: dict[Series, Value],
     difference: dict[Series, Value],
 ) -> None:
     """A new series is whole, one that went is not there, one that did not change is left out."""
-    declared = declaration(name="x", description="X.")
+    declared = Declaration(kind, "x", description="X.")
     first = Family(declared, ("n",), list(before), list(before.values()))
     second = Family(declared, ("n",), list(now), list(now.values()))
     found = second.since(first)
@@ -521,26 +520,20 @@ def test_a_summary_has_count_and_sum_of_what_came_in_since() -> None:
     assert now.since(before) == SummaryReading(3, 10.0, now.quantiles, now.window)
 
 
-class SummaryDeclaration(declarations.Declaration):
-    """A declaration of the kind."""
-
-    kind = "summary"
-
-
 @pytest.mark.parametrize(
     ("kind", "before", "now", "difference"),
     [
-        (Distribution, native(0, {1: 2}, {}, 3.5), native(0, {1: 2}, {}, 3.5), None),
+        ("histogram", native(0, {1: 2}, {}, 3.5), native(0, {1: 2}, {}, 3.5), None),
         (
-            Distribution,
+            "histogram",
             native(0, {1: 2}, {}, 3.5),
             native(0, {1: 3}, {}, 4.5),
             native(0, {1: 1}, {}, 1.0),
         ),
-        (SummaryDeclaration, summary_of({}, 0.0), summary_of({}, 0.0), None),
-        (SummaryDeclaration, summary_of({1: 1}, 2.0), summary_of({1: 1}, 2.0), None),
+        ("summary", summary_of({}, 0.0), summary_of({}, 0.0), None),
+        ("summary", summary_of({1: 1}, 2.0), summary_of({1: 1}, 2.0), None),
         (
-            SummaryDeclaration,
+            "summary",
             SummaryReading.of(5, 2.0, (0.5,), {1: 1}),
             SummaryReading.of(5, 2.0, (0.5,), {1: 2}),
             SummaryReading.of(0, 0.0, (0.5,), {1: 2}),
@@ -548,11 +541,11 @@ class SummaryDeclaration(declarations.Declaration):
     ],
 )
 def test_a_family_has_the_series_that_changed(
-    kind: type[Declaration], before: Value, now: Value, difference: Value | None
+    kind: Kind, before: Value, now: Value, difference: Value | None
 ) -> None:
     """Native histograms and summaries that are as they were are left out of a difference."""
     series = [Series(((), ()))]
-    declaration = kind("x", description="Help.")
+    declaration = Declaration(kind, "x", description="Help.")
     earlier, later = (Family(declaration, (), series, [value]) for value in (before, now))
     changed = later.since(earlier)
     assert list(changed.values) == ([] if difference is None else [difference])

@@ -15,10 +15,11 @@ from weakref import ref
 import pytest
 
 from hypertrace import Caller, TracedObject
-from hypertrace.metrics import Counter
+from hypertrace.metrics import Declaration
 from hypertrace.metrics import series as module
 from hypertrace.metrics.aggregations import Count
-from hypertrace.metrics.series import Series, SeriesTable
+from hypertrace.metrics.series import Series, SeriesKind, SeriesTable
+from hypertrace.metrics.series_kinds import COUNT_SERIES
 
 from ...running import in_threads
 
@@ -32,7 +33,7 @@ Counters = SeriesTable[Count]
 CLASS = "object_classname"
 NAMES = (CLASS,), ("n", "f", "a", "b", "name", "peer", "parity", "ghost")
 OVERFLOW = 'object_classname="<overflow>"'
-X = Counter("x_total", description="How often.")
+X = Declaration("counter", "x_total", description="How often.")
 
 CALLER = Caller("connect", "/srv/app/net/swarm.py", "net.swarm", 7, 9)
 
@@ -42,7 +43,7 @@ class FakeTracer:
 
 
 def counters(limit: int) -> Counters:
-    return SeriesTable(X, limit, NAMES, Count)
+    return SeriesTable(X, limit, NAMES, COUNT_SERIES)
 
 
 def key(**labels: str) -> Key:
@@ -455,7 +456,7 @@ def test_no_thread_waits_for_one_that_hangs_in_the_making() -> None:
             assert application.acquire(timeout=10)
         return Count(made)
 
-    series = SeriesTable(X, 10, NAMES, make)
+    series = SeriesTable(X, 10, NAMES, SeriesKind("any", make))
 
     def hold() -> None:
         assert stuck.wait(10)
@@ -508,7 +509,7 @@ def test_series_are_freed_with_their_exporter() -> None:
 
 def test_what_counts_a_series_is_made_of_its_key() -> None:
     """The maker is given the key of each series, and that of the overflow."""
-    series = SeriesTable(X, 1, NAMES, Series)
+    series = SeriesTable(X, 1, NAMES, SeriesKind("any", Series))
     assert series.get(key(b="1", a="2"), CALLER).key == key(b="1", a="2")
     assert series.overflow.key == key(object_classname="<overflow>")
     assert series.get(key(n="1"), CALLER) is series.overflow

@@ -10,14 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace.metrics import (
-    Counter,
     Declaration,
-    Distribution,
     ExponentialReading,
     Family,
     HistogramReading,
-    Info,
-    LastValue,
     SummaryReading,
 )
 from hypertrace.metrics.aggregations import Histogram
@@ -31,29 +27,18 @@ from ..pages import parse_openmetrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class Quantiles(Declaration):
-    kind = "summary"
+    from hypertrace.metrics.declarations import Kind
 
 
-KINDS: dict[str, type[Declaration]] = {
-    "counter": Counter,
-    "gauge": LastValue,
-    "histogram": Distribution,
-    "info": Info,
-    "summary": Quantiles,
-}
-
-
-def declared(name: str = "x_total", kind: str = "counter") -> Declaration:
-    return KINDS[kind](name=name, description="Help.")
+def declared(name: str = "x_total", kind: Kind = "counter") -> Declaration:
+    return Declaration(kind, name, description="Help.")
 
 
 def family(
     *values: tuple[tuple[str, ...], Any],
     names: tuple[str, ...] = ("name",),
     name: str = "x_total",
-    kind: str = "counter",
+    kind: Kind = "counter",
 ) -> Family:
     """Give a family of some series: label values, and a value."""
     series = [Series((labels, ())) for labels, _ in values]
@@ -230,7 +215,7 @@ def test_an_exemplar_without_labels_can_be_read() -> None:
         ("x", "summary", {"x", "x_count", "x_sum"}),
     ],
 )
-def test_a_family_knows_the_names_of_its_samples(name: str, kind: str, names: set[str]) -> None:
+def test_a_family_knows_the_names_of_its_samples(name: str, kind: Kind, names: set[str]) -> None:
     """They are known without making a sample."""
     fail: Callable[[], Family] = dict[str, Family]().popitem  # type: ignore[assignment]
     assert FamilyMetric(declared(name, kind), fail, TextCache()).names == names

@@ -16,16 +16,18 @@ from typing import Any
 
 import pytest
 
+from hypertrace.bucket_cells import OneStepPage
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.shared import segment as module
 from hypertrace.metrics.shared.segment import (
     HEAD_SIZE,
+    MappedFloat,
     MappedHistogram,
-    MappedNumber,
     Segment,
     make_segment,
 )
+from hypertrace.number_cells import OneStepGauge, OneStepHistogram, OneStepNumber
 from hypertrace.segments import CompiledSegment
 
 from ....hostile_values import HostileStr
@@ -35,7 +37,7 @@ from .segment_files import cells_in, file_of, is_locked, names_in, open_files, r
 CHUNK_CELLS = 16_384 // 8
 BOUNDS = (0.01, 0.1, 1.0)
 START = """
-import errno, fcntl, os, shutil, signal, sys, threading, traceback
+import errno, fcntl, os, shutil, signal, struct, sys, threading, traceback
 from hypertrace.metrics.shared.segment import Segment
 segment = Segment(sys.argv[1])
 segment.grow(1)
@@ -176,28 +178,34 @@ def test_cells_that_were_not_grown_are_refused(index: int, tmp_path: Path) -> No
     """What is outside of the cells is an IndexError."""
     segment = Segment(str(tmp_path))
     segment.grow(1)
-    for make in (segment.cell, segment.sum, segment.gauge):
+    for make in (segment.cell, segment.sum, segment.number, segment.gauge):
         with pytest.raises(IndexError, match="of a segment with 2048"):
             make(index)
     with pytest.raises(IndexError):
         segment.histogram(CHUNK_CELLS - 6, BOUNDS)
     assert segment.histogram(CHUNK_CELLS - 7, BOUNDS).value == ((0, 0, 0, 0), 0.0)
+    with pytest.raises(IndexError):
+        segment.values(CHUNK_CELLS - 6, BOUNDS)
+    with pytest.raises(IndexError):
+        segment.gauge(CHUNK_CELLS - 5)
+    assert segment.gauge(CHUNK_CELLS - 6).value is None
+    with pytest.raises(IndexError):
+        segment.page(CHUNK_CELLS - 7, 3, 2)
+    assert segment.page(CHUNK_CELLS - 8, 3, 2).data == bytes(64)
 
 
-def test_sums_and_gauges_are_floats(tmp_path: Path) -> None:
-    """A sum is added to; a gauge can be set, too; what is no number is a TypeError."""
+def test_a_float_is_set_and_added_to(tmp_path: Path) -> None:
+    """It is one cell; what is no number is a TypeError."""
     segment = Segment(str(tmp_path))
     segment.grow(5)
-    total, gauge = segment.sum(3), segment.gauge(4)
-    total.add(1.5)
-    total.add(2)
-    gauge.set(7)
-    gauge.add(-8.25)
-    assert (total.value, gauge.value) == (3.5, -1.25)
-    assert struct.unpack_from("2d", segment.data(), HEAD_SIZE + 24) == (3.5, -1.25)
+    total = segment.sum(3)
+    total.set(7)
+    total.add(-8.25)
+    assert total.value == -1.25
+    assert struct.unpack_from("d", segment.data(), HEAD_SIZE + 24) == (-1.25,)
     with pytest.raises(TypeError):
-        gauge.set("1")  # type: ignore[arg-type]
-    assert gauge.value == -1.25
+        total.add(None)  # type: ignore[arg-type]
+    assert total.value == -1.25
 
 
 VALUES = [
@@ -226,6 +234,23 @@ def test_durations_are_counted_as_by_a_histogram_in_memory(tmp_path: Path) -> No
     assert sums[n & 1] == shared.value[1]
 
 
+@pytest.mark.parametrize("kind", [Segment, CompiledSegment])
+def test_a_page_is_in_its_cells(kind: Any, tmp_path: Path) -> None:
+    """Other processes read what is counted, with slots and without."""
+    if kind is None:
+        pytest.skip("segments are not compiled here")
+    segment = kind(str(tmp_path))
+    segment.grow(20)
+    page, ring = segment.page(2, 3, 0), segment.page(5, 2, 2)
+    page.add(2)
+    ring.add_in_slot(0, 0, 7)
+    ring.add_in_slot(1, 1, 8)
+    ring.add_in_slot(1, 0, 9)
+    assert cells_in(tmp_path / segment.name)[:12] == (0, 0, 0, 0, 1, 9, 0, 1, 8, 0, 1, 0)
+    ring.reset()
+    assert struct.unpack("6Q", ring.data) == (9, 0, 1, 8, 0, 1)
+
+
 def test_a_file_stays_locked_when_the_application_opens_and_closes_it(tmp_path: Path) -> None:
     """A POSIX lock would be gone, and the process would look dead."""
     segment = make_segment(str(tmp_path))
@@ -251,15 +276,22 @@ except BlockingIOError:
 
 STEPS = {
     MappedCell.increment: 1,
-    MappedNumber.add: 1,
+    MappedFloat.add: 1,
     MappedHistogram.add: 3,
+    OneStepNumber._add: 2,
+    OneStepGauge._set: 4,
+    OneStepGauge._add: 4,
+    OneStepHistogram._add: 3,
+    OneStepPage.add: 1,
+    OneStepPage.add_in_slot: 1,
+    OneStepPage._empty: 3,
 }
 """What writes cells, and how many stores to them it has."""
 
 
 @pytest.mark.parametrize("method", STEPS, ids=lambda method: method.__qualname__)
 def test_a_cell_is_written_on_one_line_without_a_call(method: Any) -> None:
-    """Trace functions of `sys.settrace` run between lines; other threads at calls and jumps."""
+    """Trace functions of `sys.settrace` run between lines; other threads at calls and in loops."""
     lines, line = [], 0
     for each in dis.get_instructions(method):
         line = (
@@ -272,7 +304,7 @@ def test_a_cell_is_written_on_one_line_without_a_call(method: Any) -> None:
     assert len(stores) == STEPS[method]
     assert len(set(stores)) == 1
     names = {name for number, name in lines if number == stores[0]}
-    assert not [name for name in names if "CALL" in name or "JUMP" in name]
+    assert not [name for name in names if "CALL" in name or "BACKWARD" in name]
 
 
 def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
@@ -280,6 +312,7 @@ def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
     segment = Segment(str(tmp_path))
     segment.grow(20)
     cell, total, histogram = segment.cell(0), segment.sum(1), segment.histogram(2, (1.0,))
+    page = segment.page(10, 2, 1)
     pause = iter(int, 1)
 
     def trace(*_: object) -> Any:
@@ -293,6 +326,7 @@ def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
                 cell.increment()
                 total.add(0.5)
                 histogram.add(0.25)
+                page.add_in_slot(1, 0, 7)
         finally:
             sys.settrace(None)
 
@@ -306,6 +340,7 @@ def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
     assert cell.value == 12_000
     assert total.value == 6_000
     assert histogram.value == ((12_000, 0), 3_000.0)
+    assert struct.unpack("3Q", page.data) == (7, 0, 12_000)
 
 
 # --- forks --------------------------------------------------------------------------------
@@ -317,13 +352,17 @@ def test_a_forked_child_counts_from_zero_in_its_file(tmp_path: Path) -> None:
 segment.grow(3_000)
 cell, histogram = segment.cell(2_500), segment.histogram(0, (1.0,))
 gauge, name = segment.gauge(9), segment.name
-cell.increment(), histogram.add(2.0), gauge.set(3.0)
+page = segment.page(20, 3, 1)
+cell.increment(), histogram.add(2.0), gauge.set(3.0), page.add_in_slot(1, 0, 7)
 segment.renew()
 
 def check():
     assert not segment.is_lost
     assert segment.name.startswith(f"w-{os.getpid()}-"), segment.name
-    assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), 0.0)
+    assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), None)
+    assert page.data == bytes(32)
+    page.add_in_slot(2, 0, 7)
+    assert page.data == struct.pack("4Q", 7, 0, 0, 1)
     cell.increment(), cell.increment(), histogram.add(0.5)
     segment.grow(5_000)
     segment.cell(4_999).increment()
