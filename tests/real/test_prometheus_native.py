@@ -12,7 +12,9 @@ from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import GaugeHistogramMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
-from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, set_trace_function
+from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, set_trace_function
+from hypertrace.metrics import Distribution, Metrics
+from hypertrace.metrics import Summary as DeclaredSummary
 from hypertrace.testing import reset
 from hypertrace_prometheus import PrometheusExporter
 
@@ -142,6 +144,46 @@ def test_exemplars_are_there(shop: Shop) -> None:
 def test_metrics_of_every_type_are_there(shop: Shop, promql: str, value: float) -> None:
     """Each type that the application or hypertrace has is in Prometheus with its value."""
     assert shop.value(promql) == value
+
+
+class Upload:
+    def __init__(self) -> None:
+        self.tracer = Tracer(self)
+
+    def send(self, size: float) -> None:
+        self.tracer.trace(size=size)
+
+
+def test_declared_metrics_are_there(each_prometheus: Callable[..., Prometheus]) -> None:
+    """Declared native histograms have values of either sign, and summaries their quantiles."""
+    sizes = [float(number) for number in range(-20, 1_000)]
+    declared = [
+        Distribution("size_bytes", of="Upload.*", value="size", unit="bytes", native=True),
+        DeclaredSummary("sizes", of="Upload.*", value="size", quantiles=(0.5, 0.9)),
+    ]
+    with PrometheusExporter(0, metrics=Metrics(declared=declared)) as exporter:
+        assert exporter.port
+        set_trace_function(exporter)
+        upload = Upload()
+        for size in sizes:
+            upload.send(size)
+        prometheus = each_prometheus(exporter.port, features=FEATURES)
+        prometheus.wait_for_scrape("hypertrace")
+        found = {
+            promql: prometheus.query(promql)[0][1]
+            for promql in (
+                "histogram_count(size_bytes)",
+                "histogram_sum(size_bytes)",
+                "histogram_quantile(0.5, size_bytes)",
+                "sizes_count",
+                "sizes_sum",
+                'sizes{quantile="0.9"}',
+            )
+        }
+    count, total, median, *of_summary, ninth = found.values()
+    assert (count, total, of_summary) == (len(sizes), sum(sizes), [count, total])
+    assert abs(median - 489) < 489 * 0.1
+    assert abs(ninth - 897) < 897 * 0.01
 
 
 def _bought(exporter: PrometheusExporter) -> None:
