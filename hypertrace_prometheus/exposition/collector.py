@@ -13,8 +13,8 @@ from hypertrace.metrics.series import Series
 
 from .failures import FAILED, Failures
 from .families import FamilyMetric
+from .label_texts import TextCache
 from .registries import target_labels
-from .text import TextCache
 from .workers import NAMES
 
 if TYPE_CHECKING:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hypertrace.metrics.exponential_series import TOTAL_BOUNDS
 from hypertrace.metrics.series_kinds import (
     CALL_SERIES,
     COUNT_SERIES,
+    exponential_series,
     gauge_series,
     histogram_series,
     number_series,
+    summary_series,
 )
 
 from .aggregations import SharedCalls, SharedCount
+from .exponential import SharedExponential, SharedQuantiles
 from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
 from .measurements import SharedGauge, SharedNumber, SharedValueHistogram
 
@@ -65,6 +69,18 @@ KINDS: dict[str, SharedKind] = {
         lambda _: GAUGE,
         gauge_series,
         "gauge",
+    ),
+    "exponential": SharedKind(
+        SharedExponential,
+        lambda _: histogram_layout(TOTAL_BOUNDS),
+        exponential_series,
+        "histogram",
+    ),
+    "summary": SharedKind(
+        SharedQuantiles,
+        lambda *_: histogram_layout(TOTAL_BOUNDS),
+        lambda max_age, *quantiles: summary_series(quantiles, max_age),
+        "summary",
     ),
     "histogram": SharedKind(
         lambda key, at, table: SharedValueHistogram(key, at, table.kind.settings),

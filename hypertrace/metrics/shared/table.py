@@ -119,6 +119,10 @@ class SharedTable(SeriesTable[C]):
         histogram = spans.results.get(result)
         return histogram if isinstance(histogram, SharedHistogram) else None
 
+    def place_part(self, key: Key, part: str) -> None:
+        """Give a part of a series cells, unless it has some or there is no room."""
+        self._place(key, part, ())
+
     def _new(self, key: Key, owner: TracedObject | None) -> C | None:  # noqa: ARG002
         if not self.is_full:
             self._wanted[key] = key
