@@ -2203,7 +2203,82 @@ DECLARING = (
     ),
 )
 
+BUCKETS = (
+    Safety(
+        "buckets: a limit is not above its power",
+        METRICS + "exponential.py",
+        "return nearest if nearest <= number else math.nextafter(nearest, 0)",
+        "return nearest",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: values outside of the range are in the outermost buckets",
+        CORE + "bucket_cells.py",
+        "key = min(max(key, 0), 2 * octaves * divisions) if value else 0",
+        "key = max(key, 0) if value else 0",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: a slot of another time is emptied",
+        CORE + "bucket_cells.py",
+        "counts[first] = 0; counts[rest] = zeros; counts[first] = stamp",
+        "counts[first] = stamp",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a slot of another time is emptied",
+        CORE + "_buckets.c",
+        "    if (*held != stamp) {\n",
+        "    if (0) {\n",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+    ),
+    Safety(
+        "compiled: no page is written outside of its cells",
+        CORE + "_buckets.c",
+        "if (limits[i] >= 0 && (numbers[i] < 0 || numbers[i] >= limits[i]))",
+        "if (0)",
+        _core("bucket_cells"),
+    ),
+    Safety(
+        "buckets: a patched clock costs the window alone",
+        CORE + "bucket_cells.py",
+        "return int(number) if abs(number) < _NO_STAMP else 0",
+        "return int(number)",
+        _metrics("exponential_series"),
+    ),
+    Safety(
+        "buckets: a clock that was set back hides no worker",
+        SHARED + "snapshot.py",
+        "if held < stamp <= now:",
+        "if held < stamp:",
+        _shared("exponential", "snapshot"),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a clock that was set back hides no worker",
+        CORE + "_segments.c",
+        "if (stamp == 0 || stamp < held || stamp > now)",
+        "if (stamp == 0 || stamp < held)",
+        _shared("exponential"),
+    ),
+    Safety(
+        "buckets: slots of different times are not added",
+        SHARED + "snapshot.py",
+        "elif stamp == held > 0:",
+        "elif stamp > 0:",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "buckets: pages without room are shown",
+        SHARED + "exponential.py",
+        "            places.in_memory.add(page)\n",
+        "",
+        _shared("exponential"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS),
 )
