@@ -63,7 +63,7 @@ def points_of(metrics: Metrics, name: str) -> Points:
 def invalid_of(metrics: Metrics, name: str) -> int:
     """Return how many values of a metric were invalid."""
     points = metrics.read().family("hypertrace_invalid_values_total").points
-    return sum(int(point.value) for point in points if point.labels == (name,))  # type: ignore[arg-type]
+    return sum(point.value for point in points if point.labels == (name,))  # type: ignore[misc]
 
 
 def rounded(number: float) -> float:

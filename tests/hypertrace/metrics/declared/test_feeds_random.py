@@ -153,7 +153,8 @@ def objects(draw: random.Random) -> list[Traced]:
 
 def by_hand(draw: random.Random) -> TraceEvent:
     caller = Caller(draw.choice(["pay", "zip"]), "shop.py", "shop", 1, 1, props(draw) or None)
-    traced = TracedObject("Cart", 1, draw.choice([None, {"tier": "gold"}]))
+    own: Any = draw.choice([None, {"tier": "gold"}])
+    traced = TracedObject("Cart", 1, own)
     id = draw.choice(IDS)
     if draw.random() < 0.5:
         return TraceEvent(id, traced, None, caller)
