@@ -1,51 +1,20 @@
-"""Series kinds: what the series of a table hold, and with which settings each is made."""
+"""Series kinds: what the series of tables can hold."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from .aggregations import Calls, Count
+from .exponential_series import DEFAULT_SCHEMA, Exponential, Quantiles
 from .measurements import Gauge, Number, ValueHistogram
-from .series import Series
+from .series import SeriesKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from hypertrace.number_cells import Convert
 
     from .measurements import Mode
-    from .series import Key
-
-S = TypeVar("S", bound=Series)
-
-
-@dataclass(frozen=True)
-class SeriesKind(Generic[S]):
-    """What the series of a table hold.
-
-    Attributes:
-        name: as the journal of shared counts has it.
-        made: makes a series in memory, of a key and what the settings say.
-        settings: what JSON can hold; equal ones in all workers that share a table.
-        convert: of the cells; see `hypertrace.number_cells`.
-    """
-
-    name: str
-    made: Callable[[Key], S] = field(compare=False)
-    settings: tuple[Any, ...] = ()
-    convert: Convert = field(default=None, compare=False)
-
-    def make(self, key: Key) -> S:
-        """Return a new series in memory."""
-        return self.prepared(self.made(key))
-
-    def prepared(self, series: S) -> S:
-        """Return a series whose cell exists, with what it needs in this process."""
-        if self.convert is not None:
-            series.cell.convert = self.convert  # type: ignore[attr-defined]
-        return series
-
 
 COUNT_SERIES: SeriesKind[Count] = SeriesKind("count", Count)
 CALL_SERIES: SeriesKind[Calls] = SeriesKind("calls", Calls)
@@ -82,4 +51,34 @@ def histogram_series(
     """
     return SeriesKind(
         "histogram", lambda key: ValueHistogram(key, bounds), (*map(float, bounds),), convert
+    )
+
+
+def exponential_series(
+    schema: int = DEFAULT_SCHEMA, convert: Convert = None
+) -> SeriesKind[Exponential]:
+    """Return the kind of native histograms.
+
+    Args:
+        schema: each power of two has `2 ** schema` buckets; from 0 to 8.
+        convert: as of `gauge_series`.
+    """
+    return SeriesKind("exponential", lambda key: Exponential(key, schema), (schema,), convert)
+
+
+def summary_series(
+    quantiles: Sequence[float], max_age: float, convert: Convert = None
+) -> SeriesKind[Quantiles]:
+    """Return the kind of quantiles over a sliding window.
+
+    Args:
+        quantiles: to show, from 0 to 1.
+        max_age: seconds that a value stays in the window at most.
+        convert: as of `gauge_series`.
+    """
+    return SeriesKind(
+        "summary",
+        lambda key: Quantiles(key, quantiles, max_age),
+        (float(max_age), *map(float, quantiles)),
+        convert,
     )

@@ -10,14 +10,16 @@ from hypertrace._failures import swallow
 from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.series_kinds import (
     COUNT_SERIES,
+    exponential_series,
     gauge_series,
     histogram_series,
     number_series,
+    summary_series,
 )
 from hypertrace.metrics.tables import read_table
 
 from .feeds import Feed
-from .kinds import Counter, Distribution, LastValue, Sum
+from .kinds import Counter, Distribution, LastValue, Sum, Summary
 from .registry import additions, family_name
 
 if TYPE_CHECKING:
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
     from hypertrace import TracedObject, TraceEvent
     from hypertrace.metrics.labels import Labeller
     from hypertrace.metrics.reading import Family
-    from hypertrace.metrics.series import SeriesTable
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import SeriesKind, SeriesTable
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 
@@ -182,9 +183,13 @@ class Declared:
             return number_series()
         if isinstance(metric, LastValue):
             return gauge_series(metric.workers)
+        if isinstance(metric, Summary):
+            return summary_series(metric.quantiles, metric.max_age)
+        if isinstance(metric, Distribution) and metric.native:
+            return exponential_series()
         if isinstance(metric, Distribution):
             return histogram_series(self._bounds if metric.buckets is None else metric.buckets)
-        raise TypeError(f"{metric!r} cannot be recorded yet")
+        raise TypeError(f"{metric!r} cannot be recorded")
 
     def _renew(self) -> None:
         self._sites = {}

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hypertrace.metrics.exponential_series import TOTAL_BOUNDS
 from hypertrace.metrics.series_kinds import (
     CALL_SERIES,
     COUNT_SERIES,
-    SeriesKind,
+    exponential_series,
     gauge_series,
     histogram_series,
     number_series,
+    summary_series,
 )
 
 from .aggregations import SharedCalls, SharedCount
+from .exponential import SharedExponential, SharedQuantiles
 from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
 from .measurements import SharedGauge, SharedNumber, SharedValueHistogram
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hypertrace.metrics.declarations import Kind
-    from hypertrace.metrics.series import Key, Series
+    from hypertrace.metrics.series import Key, Series, SeriesKind
 
     from .table import SharedTable
 
@@ -66,6 +69,18 @@ KINDS: dict[str, SharedKind] = {
         lambda _: GAUGE,
         gauge_series,
         "gauge",
+    ),
+    "exponential": SharedKind(
+        SharedExponential,
+        lambda _: histogram_layout(TOTAL_BOUNDS),
+        exponential_series,
+        "histogram",
+    ),
+    "summary": SharedKind(
+        SharedQuantiles,
+        lambda *_: histogram_layout(TOTAL_BOUNDS),
+        lambda max_age, *quantiles: summary_series(quantiles, max_age),
+        "summary",
     ),
     "histogram": SharedKind(
         lambda key, at, table: SharedValueHistogram(key, at, table.kind.settings),

@@ -12,8 +12,7 @@ from hypertrace.metrics.measurements import Gauge, Number, ValueHistogram
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hypertrace.metrics.series import Key, Series
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import Key, Series, SeriesKind
     from hypertrace.number_cells import GaugeCell, HistogramCell, NumberCell
 
     from .aggregations import Places

@@ -18,7 +18,7 @@ from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .garbage import LAYOUT, GarbageCounter
 from .journal import Journal, Place
 from .kinds import KINDS
-from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
+from .layouts import COUNT, GAUGE, NUMBER, histogram_layout, page_layout
 from .locks import Locks
 from .segment import HEAD_SIZE, Segment, make_segment
 from .snapshot import NOTHING, Snapshot, fold, take, write_dead
@@ -27,7 +27,7 @@ from .view import Elsewhere, SharedView
 
 if TYPE_CHECKING:
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import SeriesKind
     from hypertrace.metrics.storage import View
 
     from .directory import RunDirectory
@@ -172,6 +172,11 @@ class SharedStorage:
         """Return the histogram of any values at an index; None if there is no room."""
         segment = self._grown(at, histogram_layout(bounds))
         return None if segment is None else segment.values(at, bounds)
+
+    def page(self, at: int, size: int, slots: int) -> Any:
+        """Return the page of buckets at an index; None if there is no room."""
+        segment = self._grown(at, page_layout(size, slots))
+        return None if segment is None else segment.page(at, size, slots)
 
     def view(self, worker: int | str | None) -> View:
         """Return the numbers of this moment.

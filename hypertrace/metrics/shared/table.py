@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from hypertrace import Caller, TracedObject
     from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series import Key
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import Key, SeriesKind
 
     from .aggregations import Places, SharedCalls
     from .journal import Record
@@ -118,6 +117,10 @@ class SharedTable(SeriesTable[C]):
         self._place(spans.calls.key, result, bounds)
         histogram = spans.results.get(result)
         return histogram if isinstance(histogram, SharedHistogram) else None
+
+    def place_part(self, key: Key, part: str) -> None:
+        """Give a part of a series cells, unless it has some or there is no room."""
+        self._place(key, part, ())
 
     def _new(self, key: Key, owner: TracedObject | None) -> C | None:  # noqa: ARG002
         if not self.is_full:
