@@ -2120,7 +2120,7 @@ SHARING = (
         SHARED + "view.py",
         "for worker in snapshot.living]\n        if own",
         "for worker in snapshot.workers]\n        if own",
-        (f"{MEASUREMENTS}::test_three_workers_of_which_one_is_killed",),
+        (f"{MEASUREMENTS}::test_gauges_of_a_worker_that_is_not_folded_yet_do_not_count",),
     ),
     Safety(
         "workers: what one counts in memory is not another's",

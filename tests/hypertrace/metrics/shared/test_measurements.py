@@ -201,6 +201,21 @@ def test_three_workers_of_which_one_is_killed(
     assert Path(children.folder, "dead").exists()
 
 
+def test_gauges_of_a_worker_that_is_not_folded_yet_do_not_count(
+    make: Callable[..., Worker], children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is there as long as another process folds, and its sums are in it."""
+    reader = make()
+    child = children.start(7.0)
+    children.start(5.0)
+    reader.read()
+    children.kill(child)
+    monkeypatch.setattr(SharedStorage, "fold", lambda _: False)
+    found = reader.read()
+    assert (found["bytes"], found["sum"], found["latest"]) == ({"a": 12.0}, {"a": 5.0}, {"a": 5.0})
+    assert list(found["each"].values()) == [5.0]
+
+
 def test_each_worker_can_be_read_alone(make: Callable[..., Worker], children: Children) -> None:
     """By its number or as `self`, with what it counts in memory and not with that of others."""
     own = make()
