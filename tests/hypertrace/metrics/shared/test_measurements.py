@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import Caller
-from hypertrace.metrics import Declaration
+from hypertrace.metrics import Declaration, HistogramReading
 from hypertrace.metrics.measurements import MERGED
 from hypertrace.metrics.series_kinds import gauge_series, histogram_series, number_series
 from hypertrace.metrics.shared import directory
@@ -27,7 +27,7 @@ from .segment_files import running
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace.metrics.reading import Family, HistogramReading
+    from hypertrace.metrics.reading import Family
     from hypertrace.metrics.storage import View
 
 BOUNDS = (-1.0, 0.0, 10.0)
@@ -48,10 +48,10 @@ class Worker:
         kinds: list[tuple[Any, Any]] = [
             (Declaration("counter", "bytes", description=description), number_series()),
             (Declaration("histogram", "sizes", description=description), histogram_series(BOUNDS)),
-            *(
-                (Declaration("gauge", mode, description=description), gauge_series(mode))
+            *[
+                (Declaration("gauge", mode, description=description), gauge_series(mode))  # type: ignore[arg-type]
                 for mode in MODES
-            ),  # type: ignore[arg-type]
+            ],
         ]
         self.tables = {
             declaration.name: storage.table(declaration, limit, NAMES, kind)
@@ -78,9 +78,9 @@ class Worker:
 def values_of(family: Family) -> dict[Any, Any]:
     """Return values by the labels from the queue on; of a histogram, its counts and its sum."""
     return {
-        labels[1] if len(labels) == 2 else labels[1:]: value
-        if isinstance(value, int | float)
-        else (value.counts, value.sum)
+        labels[1] if len(labels) == 2 else labels[1:]: (value.counts, value.sum)
+        if isinstance(value, HistogramReading)
+        else value
         for labels, value in family.points
     }
 
