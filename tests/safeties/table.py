@@ -1729,6 +1729,7 @@ PUSHING = (
 )
 
 SHARED_LOCKS = "hypertrace/metrics/shared/test_locks.py"
+MEASUREMENTS = "hypertrace/metrics/shared/test_measurements.py"
 
 PORT = (
     Safety(
@@ -2158,9 +2159,83 @@ SHARING = (
     Safety(
         "workers: a histogram that is being written is read whole",
         SHARED + "snapshot.py",
-        "            if one == other or _is_whole(other):\n",
-        "            if True:\n",
+        "                if one == other or is_whole(other):\n",
+        "                if True:\n",
         _shared("snapshot"),
+    ),
+    Safety(
+        "workers: a gauge that is being written is read whole",
+        SHARED + "snapshot.py",
+        "    return counts[5] <= counts[0] + 1\n",
+        "    return True\n",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "workers: the gauges of a worker that is gone do not count",
+        SHARED + "view.py",
+        "for worker in snapshot.living]\n        if own",
+        "for worker in snapshot.workers]\n        if own",
+        (f"{MEASUREMENTS}::test_gauges_of_a_worker_that_is_not_folded_yet_do_not_count",),
+    ),
+    Safety(
+        "workers: what one counts in memory is not another's",
+        SHARED + "storage.py",
+        "self if is_own else Elsewhere(self.layout)",
+        "self",
+        (f"{MEASUREMENTS}::test_what_gets_room_later_is_shared",),
+    ),
+    Safety(
+        "workers: a table may be made after others have counted in it",
+        SHARED + "storage.py",
+        "if table is not made and table.record == made.record:",
+        "if False:",
+        (f"{MEASUREMENTS}::test_a_table_may_be_made_after_others_have_counted",),
+    ),
+    Safety(
+        "workers: updates of gauges past the limit are never fewer",
+        SHARED + "snapshot.py",
+        'if code in b"cbv" else',
+        'if code in b"cb" else',
+        (f"{MEASUREMENTS}::test_updates_of_workers_that_are_gone_stay_in_the_usage",),
+        is_pure=True,
+    ),
+    Safety(
+        "workers: a sum of amounts is one step",
+        CORE + "number_cells.py",
+        "        d[n] += amount; c[n + 1] += 1  # noqa: E702  # fmt: skip\n",
+        "        d[n] += amount\n        c[n + 1] += 1\n",
+        _shared("segment"),
+    ),
+    Safety(
+        "numbers: what is not finite is not added",
+        CORE + "number_cells.py",
+        "not -_LARGEST <= value <= _LARGEST:\n            number = self._accepted(value)\n"
+        "            if number is None:\n                return\n            value = number\n"
+        "        memory",
+        "False:\n            return\n        memory",
+        ("hypertrace/test_number_cells.py",),
+        is_pure=True,
+    ),
+    Safety(
+        "numbers, compiled: what is not finite is not added",
+        CORE + "_cells.c",
+        "if (isfinite(*number) && (!rises || *number >= 0))",
+        "if (!rises || *number >= 0)",
+        ("hypertrace/test_number_cells.py",),
+    ),
+    Safety(
+        "numbers, compiled: the valid pair of a gauge is not written",
+        CORE + "_cells.c",
+        "volatile double *next = value_after(self->place, before + 1);",
+        "volatile double *next = value_after(self->place, before);",
+        ("hypertrace/test_number_cells.py", f"{MEASUREMENTS}::test_the_cells_of_a_gauge"),
+    ),
+    Safety(
+        "numbers, compiled: a cell and what converts for it go together",
+        CORE + "_cells.c",
+        "    Py_VISIT(self->convert);\n",
+        "",
+        ("hypertrace/test_number_cells.py",),
     ),
     Safety(
         "workers: files are bounded without a scrape",
@@ -2293,7 +2368,82 @@ DECLARING = (
     ),
 )
 
+BUCKETS = (
+    Safety(
+        "buckets: a limit is not above its power",
+        METRICS + "exponential.py",
+        "return nearest if nearest <= number else math.nextafter(nearest, 0)",
+        "return nearest",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: values outside of the range are in the outermost buckets",
+        CORE + "bucket_cells.py",
+        "key = min(max(key, 0), 2 * octaves * divisions) if value else 0",
+        "key = max(key, 0) if value else 0",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: a slot of another time is emptied",
+        CORE + "bucket_cells.py",
+        "counts[first] = 0; counts[rest] = zeros; counts[first] = stamp",
+        "counts[first] = stamp",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a slot of another time is emptied",
+        CORE + "_buckets.c",
+        "    if (*held != stamp) {\n",
+        "    if (0) {\n",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+    ),
+    Safety(
+        "compiled: no page is written outside of its cells",
+        CORE + "_buckets.c",
+        "if (limits[i] >= 0 && (numbers[i] < 0 || numbers[i] >= limits[i]))",
+        "if (0)",
+        _core("bucket_cells"),
+    ),
+    Safety(
+        "buckets: a patched clock costs the window alone",
+        CORE + "bucket_cells.py",
+        "return int(number) if abs(number) < _NO_STAMP else 0",
+        "return int(number)",
+        _metrics("exponential_series"),
+    ),
+    Safety(
+        "buckets: a clock that was set back hides no worker",
+        SHARED + "snapshot.py",
+        "if held < stamp <= now:",
+        "if held < stamp:",
+        _shared("exponential", "snapshot"),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a clock that was set back hides no worker",
+        CORE + "_segments.c",
+        "if (stamp == 0 || stamp < held || stamp > now)",
+        "if (stamp == 0 || stamp < held)",
+        _shared("exponential"),
+    ),
+    Safety(
+        "buckets: slots of different times are not added",
+        SHARED + "snapshot.py",
+        "elif stamp == held > 0:",
+        "elif stamp > 0:",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "buckets: pages without room are shown",
+        SHARED + "exponential.py",
+        "            places.in_memory.add(page)\n",
+        "",
+        _shared("exponential"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS),
 )
