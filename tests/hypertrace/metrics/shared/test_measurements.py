@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,6 +289,29 @@ def test_threads_lose_nothing_while_others_read(make: Callable[..., Worker]) -> 
     assert found["bytes"] == found["sum"] == dict.fromkeys("012", 1_500.0)
     assert found["sizes"] == dict.fromkeys("012", ((0, 0, 3_000, 0), 1_500.0))
     assert all(reading.sum == 0.5 * reading.count for reading in readings)
+
+
+def test_the_cells_of_a_gauge(make: Callable[..., Worker], folder: str) -> None:
+    """Its pairs of value and time take turns, so that the valid one is not touched."""
+    worker = make()
+    gauge = worker.get("sum")
+    (file,) = Path(folder).glob("w-*")
+
+    def cells() -> tuple[float, ...]:
+        offset = HEAD_SIZE + 8 * gauge.at
+        return struct.unpack("=Q4dQ", file.read_bytes()[offset : offset + 48])
+
+    assert cells() == (0,) * 6
+    gauge.set(1.5)
+    updates, value0, time0, value1, time1, begun = cells()
+    assert (updates, value0, time0, value1, begun) == (1, 0.0, 0.0, 1.5, 1)
+    gauge.add(1)
+    updates, value0, time0, *rest, begun = cells()
+    assert (updates, value0, *rest, begun) == (2, 2.5, 1.5, time1, 2)
+    assert time0 >= time1 > 0
+    gauge.set(4)
+    assert cells()[:2] == (3, 2.5)
+    assert cells()[3:6:2] == (4.0, 3)
 
 
 # --- killed in the middle -----------------------------------------------------------------

@@ -257,10 +257,10 @@ STEPS = {
     MappedCell.increment: 1,
     MappedFloat.add: 1,
     MappedHistogram.add: 3,
-    OneStepNumber._add: 2,
-    OneStepGauge._set: 4,
-    OneStepGauge._add: 4,
-    OneStepHistogram._add: 3,
+    OneStepNumber.add: 2,
+    OneStepGauge.set: 4,
+    OneStepGauge.add: 4,
+    OneStepHistogram.add: 3,
 }
 """What writes cells, and how many stores to them it has."""
 
