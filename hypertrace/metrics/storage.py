@@ -81,7 +81,10 @@ class Storage(Protocol):
         names: tuple[Values, Values],
         kind: SeriesKind[S],
     ) -> SeriesTable[S]:
-        """Return the table of a new metric.
+        """Return the table of a metric.
+
+        At any time, also after others have counted. In shared storage, equal arguments give the
+        same table.
 
         Args:
             declaration: what the metric is.
@@ -112,7 +115,7 @@ class MemoryStorage:
 
     def __init__(self) -> None:
         """Start without tables."""
-        self._tables: list[SeriesTable[Any]] = []
+        self._tables: WeakSet[SeriesTable[Any]] = WeakSet()
         _all.add(self)
 
     def table(
@@ -124,7 +127,7 @@ class MemoryStorage:
     ) -> SeriesTable[S]:
         """Return the table of a new metric; see `Storage`."""
         table = SeriesTable(declaration, limit, names, kind)
-        self._tables.append(table)
+        self._tables.add(table)
         return table
 
     def view(self, worker: int | str | None) -> View:
@@ -151,7 +154,7 @@ class MemoryStorage:
 
     def reset(self) -> None:
         """Start from zero, in a forked child that has one thread."""
-        for table in self._tables:
+        for table in tuple(self._tables):
             for series in table.all():
                 series.reset()
 
