@@ -17,6 +17,7 @@ from hypertrace.metrics import Declaration
 from hypertrace.metrics.measurements import MERGED
 from hypertrace.metrics.series_kinds import gauge_series, histogram_series, number_series
 from hypertrace.metrics.shared import directory
+from hypertrace.metrics.shared.segment import HEAD_SIZE
 from hypertrace.metrics.shared.storage import SharedStorage, open_storage
 from hypertrace.metrics.tables import read_table, with_others
 
