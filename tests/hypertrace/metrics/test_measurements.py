@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import Caller
-from hypertrace.metrics import Counter, Distribution, LastValue
+from hypertrace.metrics import Declaration
 from hypertrace.metrics.measurements import MERGED, Gauge, GaugeReading, Number, ValueHistogram
 from hypertrace.metrics.reading import HistogramReading
 from hypertrace.metrics.series_kinds import gauge_series, histogram_series, number_series
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from hypertrace.metrics.reading import Family
     from hypertrace.metrics.series import Key, SeriesKind, SeriesTable
 
-BYTES = Counter("bytes_total", description="Bytes.", unit="bytes")
-DEPTH = LastValue("depth", description="Depth.")
-SIZES = Distribution("sizes", description="Sizes.")
+BYTES = Declaration("counter", "bytes_total", description="Bytes.", unit="bytes")
+DEPTH = Declaration("gauge", "depth", description="Depth.")
+SIZES = Declaration("histogram", "sizes", description="Sizes.")
 NAMES = ("class",), ("queue",)
 KEY = ("Queue",), ("a",)
 OTHER = ("Queue",), ("b",)
