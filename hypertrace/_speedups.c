@@ -651,6 +651,18 @@ disabled_trace(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_s
 }
 
 static PyObject *
+disabled_record(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t nargs,
+                PyObject *Py_UNUSED(kwnames))
+{
+    if (nargs < 1 || nargs > 3)
+        return PyErr_Format(
+            PyExc_TypeError,
+            "record() takes 1 to 3 positional arguments, a duration, an id and props (%zd given)",
+            nargs);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
 new_span(PyObject *binding, PyObject *tracer)
 {
     PyObject *span = state.span_type->tp_alloc(state.span_type, 0);
@@ -1032,6 +1044,7 @@ static struct {
     {&state.tracer_type, {"trace", FAST(tracer_trace), METH_FASTCALL | METH_KEYWORDS, NULL}},
     {&state.tracer_type, {"span", FAST(tracer_span), METH_FASTCALL | METH_KEYWORDS, NULL}},
     {&state.disabled_type, {"trace", FAST(disabled_trace), METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {&state.disabled_type, {"record", FAST(disabled_record), METH_FASTCALL | METH_KEYWORDS, NULL}},
     {&state.span_type, {"__enter__", span_enter, METH_NOARGS, NULL}},
     {&state.span_type, {"__exit__", FAST(span_exit), METH_FASTCALL, NULL}}};
 
