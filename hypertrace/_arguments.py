@@ -112,8 +112,7 @@ def checked_ending(result: Any, exception: Any) -> tuple[Result, type[BaseExcept
             f"give one of {', '.join(map(repr, _RESULTS))}"
         )
         return "error", kind
-    known: Result = result
-    return ending_of(kind) if known == "ok" else (known, kind)
+    return ending_of(kind) if result == "ok" else (result, kind)  # type: ignore[return-value]
 
 
 def _exception_class(exception: Any) -> type[BaseException] | None:
