@@ -231,9 +231,10 @@ class Handler:
 
 
 def reset() -> None:
-    """Detach all handlers."""
+    """Detach all handlers, and count what they lose from 0 again."""
     for handler in handlers():
         handler.detach()
+    unqueued.reset()
 
 
 def _check_queue(queue: object) -> None:

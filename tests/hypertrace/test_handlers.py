@@ -283,9 +283,9 @@ def test_a_call_site_without_a_match_runs_nothing_of_handlers(
         works: list[Callable[[], object]] = [
             auth.login,
             auth.logout,
-            lambda: auth.change("name"),
+            partial(auth.change, "name"),
             auth.check,
-        ]  # noqa: B023
+        ]
         for work in works:
             work()
         with monkeypatch.context() as patched:
