@@ -64,6 +64,7 @@ typedef struct {
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
+    PyObject *no_span;       /* the span that does nothing */
     PyObject *ended;         /* the token of a span that ended, but may still be current */
     PyObject *collections, *collecting; /* of _span: phases of the collector */
     PyObject *span_module;   /* namespace of _span, for `clock` */
@@ -679,9 +680,11 @@ static PyObject *
 tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *id, *binding = NULL, *span = NULL;
+    int dropped = drop_if_suppressed();
+    if (dropped != 0)
+        return dropped < 0 ? NULL : Py_NewRef(state.no_span);
     Py_ssize_t address = call_address();
-    if (PyList_GET_SIZE(state.active_suppressions) == 0 && address != 0 && kwnames == NULL &&
-        simple_id(args, nargs, &id))
+    if (address != 0 && kwnames == NULL && simple_id(args, nargs, &id))
         binding = find_recorder(self, address + 1, id);
     int found = binding != NULL && Py_IS_TYPE(binding, state.binding_type);
     if (found)
@@ -1096,7 +1099,7 @@ static const Named objects[] = {
     {"record_props", &state.record_props},
     {"enter_in_python", &state.enter_in_python}, {"exit_in_python", &state.exit_in_python},
     {"active_suppressions", &state.active_suppressions},
-    {"drop_if_suppressed", &state.drop_if_suppressed},
+    {"drop_if_suppressed", &state.drop_if_suppressed}, {"NO_SPAN", &state.no_span},
     {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
 static const struct {

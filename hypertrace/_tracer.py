@@ -153,10 +153,12 @@ class Tracer(TracerBase):
         `trace()`, and wrong ones are handled in the same way.
         """
         try:
+            if active_suppressions and drop_if_suppressed():
+                return self._no_span
             frame = _getframe(1)
         except Exception:  # noqa: BLE001 -- as in trace()
             return self._open_span(None, id, props, kwargs)
-        if props is None and not kwargs and not active_suppressions:
+        if props is None and not kwargs:
             # The keys are those of RecorderTarget.bind_span().
             try:
                 address = _address_of(frame.f_code) + frame.f_lasti + 1

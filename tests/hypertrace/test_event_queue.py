@@ -326,7 +326,7 @@ def test_signal_handlers_that_trace_block_nothing() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     try:
         traced = 0
-        while interrupts < 100:
+        while interrupts < 50:
             traced += 1
             tracer.trace()
             if traced % 50 == 0:
