@@ -208,7 +208,7 @@ class Tracer(TracerBase):
                 id, given = call_arguments(id, props, kwargs, copy=True)
                 binding = target.bind_span(self, resolve(frame), id, given)
                 FinishedSpan(binding, self, given).record(seconds, *ending)
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+        except Exception as error:  # noqa: BLE001 -- as in trace()
             self._swallow(error, culprit)
 
     def set_parent(self, parent: Tracer | None) -> None:

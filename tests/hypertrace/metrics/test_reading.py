@@ -78,6 +78,7 @@ def test_a_reading_has_every_family_in_order() -> None:
         ("hypertrace_overflowed_updates_total", "counter", "", ("metric",)),
         ("hypertrace_swallowed_errors_total", "counter", "", ()),
         ("hypertrace_dropped_events_total", "counter", "", ()),
+        ("hypertrace_dropped_handler_events_total", "counter", "", ()),
         ("hypertrace_silent_tracers", "gauge", "", ("object_classname",)),
         ("hypertrace_workers", "gauge", "", ("state",)),
         ("hypertrace_build_info", "info", "", ("version", "python", "implementation")),
