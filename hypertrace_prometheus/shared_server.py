@@ -321,7 +321,7 @@ class _Thread(threading.Thread):
         if self is not threading.current_thread():
             self.join(timeout)
             if not self.is_alive():
-                wait_for_system(self)
+                wait_for_system(self.native_id)
 
     def close(self) -> None:
         self._receiver.close()

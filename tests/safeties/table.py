@@ -1522,8 +1522,8 @@ PUSHING = (
     Safety(
         "handlers: one that is detached gets nothing more",
         CORE + "_handlers.py",
-        "        if self._is_detached:\n            return\n        if self._queue is None:",
-        "        if self._queue is None:",
+        "        if self._is_detached:\n            return\n        try:",
+        "        try:",
         _core("handlers"),
     ),
     Safety(
