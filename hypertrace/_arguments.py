@@ -1,17 +1,28 @@
-"""Arguments of `Tracer`, `trace()` and `span()`: checks, and the forms they may have."""
+"""Arguments of `Tracer` and its methods: checks, and the forms they may have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from math import isfinite
 
 from ._base import TracerBase
 from ._failures import misuse, swallow
 from ._guard import suppress_tracing
+from ._span import ending_of
 from .inspection import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .events import Result
+
+
+_NO_NUMBERS = (bool, str, bytes)
+"""Types that `float()` takes, also as scalars of numpy, but that are numbers by mistake only."""
+
+_RESULTS = ("ok", "error", "cancelled")
 
 
 def check(ctx: object, props: object, parent: object) -> None:
@@ -62,6 +73,59 @@ def call_arguments(
     except Exception as error:  # noqa: BLE001 -- a mapping may raise anything
         swallow(error, type(props))
         return id, kwargs or None
+
+
+def checked_duration(duration: Any) -> float | None:
+    """Return a duration in seconds as a float; None if it is none, which is logged.
+
+    Any number that is finite as a float is one, such as a decimal or a scalar of numpy.
+    """
+    kind = type(duration)
+    seconds = None
+    if hasattr(kind, "__float__") or hasattr(kind, "__index__"):
+        with suppress(Exception):  # it may raise anything
+            seconds = None if issubclass(kind, _NO_NUMBERS) else suppress_tracing(float, duration)
+    if seconds is None:
+        misuse(
+            f"record() got a duration of type {type_name(kind)} that is no number as a float, and "
+            "records nothing; give a number of seconds"
+        )
+    elif not (isfinite(seconds) and seconds >= 0):
+        misuse(
+            f"record() got the duration {seconds!r} and records nothing; "
+            "give a finite number of seconds, 0 or more"
+        )
+        seconds = None
+    return seconds
+
+
+def checked_ending(result: Any, exception: Any) -> tuple[Result, type[BaseException] | None]:
+    """Return the result of a finished span, and the class of its exception; log what is wrong.
+
+    An unknown result is an error, as it is in metrics.
+    """
+    kind = _exception_class(exception)
+    if type(result) is not str or result not in _RESULTS:
+        given = repr(result) if type(result) is str else f"of type {type_name(type(result))}"
+        misuse(
+            f"record() got the result {given} and records an error; "
+            f"give one of {', '.join(map(repr, _RESULTS))}"
+        )
+        return "error", kind
+    return ending_of(kind) if result == "ok" else (result, kind)  # type: ignore[return-value]
+
+
+def _exception_class(exception: Any) -> type[BaseException] | None:
+    if exception is None:
+        return None
+    kind = exception if issubclass(type(exception), type) else type(exception)
+    if issubclass(kind, BaseException):
+        return kind
+    misuse(
+        f"record() got the exception {type_name(kind)}, which is none, and ignores it; "
+        "give an exception or its class"
+    )
+    return None
 
 
 def copied_props(props: Mapping[str, Any]) -> dict[str, object] | None:

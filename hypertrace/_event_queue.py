@@ -52,6 +52,7 @@ class EventQueue:
         self._is_closed = False
         self._begin()
         _open.add(self)
+        _child_end.watch()
 
     @property
     def waiting(self) -> int:

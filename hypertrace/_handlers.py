@@ -149,7 +149,7 @@ class Handler:
         """
         self._end()
         if self._queue is not None and not self._queue.close():
-            suppress_tracing(logger().warning, "%r is detached, and its function still runs", self)
+            _log("%r is detached, and its function still runs", self)
 
     def matches(self, event: TraceEvent) -> bool:
         """Whether the handler is attached to events like this one."""
@@ -159,14 +159,14 @@ class Handler:
         """Call the function with an event, or let it wait in the queue; called by the core."""
         if self._is_detached:
             return
-        if self._queue is None:
-            try:
+        try:
+            if self._queue is None:
                 self._call(event)
-            except Exception as error:  # noqa: BLE001 -- the application must see nothing
-                self._fail(error)
-                swallow(error, self.function)
-        elif not self._queue.add(event):
-            self._drop()
+            elif not self._queue.add(event):
+                self._drop()
+        except Exception as error:  # noqa: BLE001 -- the others must still get the event
+            self._fail(error)
+            swallow(error, self.function)
 
     def __enter__(self) -> Self:
         return self
@@ -211,8 +211,7 @@ class Handler:
         self._end()
         if self._queue is not None:
             self._queue.close()
-        name = type(error).__name__
-        suppress_tracing(logger().warning, "%r was attached until it raised %s", self, name)
+        _log("%r was attached until it raised %s", self, type(error).__name__)
 
     def _drop(self) -> None:
         self._dropped.increment()
@@ -231,9 +230,10 @@ class Handler:
 
 
 def reset() -> None:
-    """Detach all handlers."""
+    """Detach all handlers, and count what they lose from 0 again."""
     for handler in handlers():
         handler.detach()
+    unqueued.reset()
 
 
 def _check_queue(queue: object) -> None:
@@ -244,6 +244,11 @@ def _check_queue(queue: object) -> None:
         )
     if queue < 1:
         raise ValueError(f"queue={queue} has room for no event; give 1 or more, such as 1000")
+
+
+def _log(message: str, *arguments: object) -> None:
+    with suppress(Exception):  # a broken log handler must not reach the application
+        suppress_tracing(logger().warning, message, *arguments)
 
 
 def _name_of(function: object) -> str:

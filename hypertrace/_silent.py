@@ -33,10 +33,11 @@ _is_warned = False
 
 
 def silent_tracers() -> dict[str, int]:
-    """Return how many tracers were made while no trace function was set, by class name.
+    """Return how many tracers were made while tracing was off, by class name.
 
-    They are disabled permanently. Tracers that no longer exist are included. The first 100 class
-    names are counted separately, all others as `<other>`. Any thread may call it.
+    It is off while no trace function is set and no handler is attached. These tracers are disabled
+    permanently. Those that no longer exist are included. The first 100 class names are counted
+    separately, all others as `<other>`. Any thread may call it.
     """
     counts = {name: cell.value for name, cell in list(_counts.items())}
     others = _others.value
@@ -99,8 +100,8 @@ def _log(counts: dict[str, int]) -> None:
     more = len(names) - _NAMES_LOGGED
     log(
         "%d tracers were made before the trace function was set and stay silent, of %s%s; call "
-        "set_trace_function() before these objects are made, in a module that is imported first, "
-        "or make them in a function that runs later",
+        "set_trace_function() or attach() before these objects are made, in a module that is "
+        "imported first, or make them in a function that runs later",
         sum(counts.values()),
         ", ".join(names[:_NAMES_LOGGED]),
         f" and {more} other classes" if more > 0 else "",

@@ -291,14 +291,18 @@ class Span:
         if outer is not None:
             self._binding.count_edge(outer._binding)
 
+    def _ending(self, error: BaseException | None) -> tuple[Result, type[BaseException] | None]:
+        """Return the result of the span, and the exception's class."""
+        if error is None and self._details is not None and self._details.failed:
+            return "error", self._details.exception
+        return ending_of(None if error is None else type(error))
+
     def _span_event(
         self, duration: float, error: BaseException | None, outer: Span | None, busy: float | None
     ) -> SpanEvent:
         binding, details = self._binding, self._details
         props = details.props or None if details else self._props
-        result, exception = _ending(error)
-        if error is None and details is not None and details.failed:
-            result, exception = "error", details.exception
+        result, exception = self._ending(error)
         event = self._tracer._event(binding.site, binding.id, props)
         upstream = None if outer is None else outer._binding.upstream
         return SpanEvent(
@@ -312,6 +316,42 @@ class Span:
             upstream,
             busy,
         )
+
+
+class FinishedSpan(Span):
+    """A span whose length and end are known from elsewhere."""
+
+    __slots__ = ("_known_ending",)
+
+    def record(
+        self, duration: float, result: Result, exception: type[BaseException] | None
+    ) -> None:
+        """Record the start and the end of the span as of now; raises what recorders raise.
+
+        Args:
+            duration: in seconds.
+            result: how it ended.
+            exception: class of the exception that ended it.
+        """
+        self._known_ending = result, exception
+        binding, outer = self._binding, None
+        binding.start()
+        if binding.edges is not None and not is_collecting():
+            outer = _current.get()
+            if outer is not None and outer._token is ENDED:
+                outer = outer._nearest_open()
+        if binding.durations is None or result != "ok":
+            self._end(duration, None, outer)
+            return
+        binding.durations.append(duration)
+        if outer is not None or len(binding.durations) > MAX_BUFFERED:
+            self._fold_and_count_edge(outer)
+
+    def _ending(
+        self,
+        error: BaseException | None,  # noqa: ARG002 -- it ended elsewhere
+    ) -> tuple[Result, type[BaseException] | None]:
+        return self._known_ending
 
 
 class _NoSpan(Span):
@@ -350,11 +390,13 @@ def _no_span() -> Span:
     return NO_SPAN
 
 
-def _ending(error: BaseException | None) -> tuple[Result, type[BaseException] | None]:
-    """Return the result of a span that an exception, or none, ended; and the exception's class."""
-    if error is None:
+def ending_of(
+    exception: type[BaseException] | None,
+) -> tuple[Result, type[BaseException] | None]:
+    """Return the result of a span that an exception of a class, or none, ended; and the class."""
+    if exception is None:
         return "ok", None
-    return "cancelled" if isinstance(error, _cancellations()) else "error", type(error)
+    return "cancelled" if issubclass(exception, _cancellations()) else "error", exception
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:

@@ -66,6 +66,7 @@ typedef struct {
     PyObject *make_tracer;   /* Tracer.__new__ in Python */
     PyObject *swallow;
     PyObject *current_span;  /* the context variable */
+    PyObject *no_span;       /* the span that does nothing */
     PyObject *ended;         /* the token of a span that ended, but may still be current */
     PyObject *collections, *collecting; /* of _span: phases of the collector */
     PyObject *span_module;   /* namespace of _span, for `clock` */
@@ -843,6 +844,18 @@ disabled_trace(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_s
 }
 
 static PyObject *
+disabled_record(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t nargs,
+                PyObject *Py_UNUSED(kwnames))
+{
+    if (nargs < 1 || nargs > 3)
+        return PyErr_Format(
+            PyExc_TypeError,
+            "record() takes 1 to 3 positional arguments, a duration, an id and props (%zd given)",
+            nargs);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
 new_span(PyObject *binding, PyObject *tracer)
 {
     PyObject *span = state.span_type->tp_alloc(state.span_type, 0);
@@ -859,9 +872,11 @@ static PyObject *
 tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *id, *binding = NULL, *span = NULL;
+    int dropped = drop_if_suppressed();
+    if (dropped != 0)
+        return dropped < 0 ? NULL : Py_NewRef(state.no_span);
     Py_ssize_t address = call_address();
-    if (PyList_GET_SIZE(state.active_suppressions) == 0 && address != 0 && kwnames == NULL &&
-        simple_id(args, nargs, &id))
+    if (address != 0 && kwnames == NULL && simple_id(args, nargs, &id))
         binding = find_recorder(self, address + 1, id);
     int found = binding != NULL && Py_IS_TYPE(binding, state.binding_type);
     if (found)
@@ -1212,6 +1227,7 @@ static struct {
     {&state.tracer_type, {"trace", FAST(tracer_trace), METH_FASTCALL | METH_KEYWORDS, NULL}},
     {&state.tracer_type, {"span", FAST(tracer_span), METH_FASTCALL | METH_KEYWORDS, NULL}},
     {&state.disabled_type, {"trace", FAST(disabled_trace), METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {&state.disabled_type, {"record", FAST(disabled_record), METH_FASTCALL | METH_KEYWORDS, NULL}},
     {&state.span_type, {"__enter__", span_enter, METH_NOARGS, NULL}},
     {&state.span_type, {"__exit__", FAST(span_exit), METH_FASTCALL, NULL}}};
 
@@ -1263,7 +1279,7 @@ static const Named objects[] = {
     {"record_props", &state.record_props},
     {"enter_in_python", &state.enter_in_python}, {"exit_in_python", &state.exit_in_python},
     {"active_suppressions", &state.active_suppressions},
-    {"drop_if_suppressed", &state.drop_if_suppressed},
+    {"drop_if_suppressed", &state.drop_if_suppressed}, {"NO_SPAN", &state.no_span},
     {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
 static const struct {

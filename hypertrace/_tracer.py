@@ -6,7 +6,7 @@ from sys import _getframe, is_finalizing
 from weakref import ref
 
 from . import _bindings, _dispatch, _recorders, _silent, _span
-from ._arguments import call_arguments, check, copied_props
+from ._arguments import call_arguments, check, checked_duration, checked_ending, copied_props
 from ._base import TracerBase
 from ._callsite import resolve
 from ._compiled import install_methods
@@ -15,7 +15,7 @@ from ._guard import active_suppressions, drop_if_suppressed
 from ._naming import class_name_of
 from ._object_ids import sequence_for, sequences
 from ._plain import plain_props
-from ._span import NO_SPAN, Span
+from ._span import NO_SPAN, FinishedSpan, Span
 from ._targets import new_table
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Self, TypeVar
 
     from ._base import Table
-    from .events import TracedObject
+    from .events import Result, TracedObject
 
     _Kind = TypeVar("_Kind", bound="Tracer")
 
@@ -153,10 +153,12 @@ class Tracer(TracerBase):
         `trace()`, and wrong ones are handled in the same way.
         """
         try:
+            if active_suppressions and drop_if_suppressed():
+                return self._no_span
             frame = _getframe(1)
         except Exception:  # noqa: BLE001 -- as in trace()
             return self._open_span(None, id, props, kwargs)
-        if props is None and not kwargs and not active_suppressions:
+        if props is None and not kwargs:
             # The keys are those of RecorderTarget.bind_span().
             try:
                 address = _address_of(frame.f_code) + frame.f_lasti + 1
@@ -164,6 +166,50 @@ class Tracer(TracerBase):
             except Exception:  # noqa: BLE001, S110 -- not bound yet; or what hashing an id raises
                 pass
         return self._open_span(frame, id, props, kwargs)
+
+    def record(
+        self,
+        duration: float,
+        id: str | Mapping[str, Any] | None = None,
+        props: Mapping[str, Any] | None = None,
+        /,
+        *,
+        result: Result = "ok",
+        exception: BaseException | type[BaseException] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record a span of a known length that has ended: of a job, a message, a parsed log.
+
+        It is the event of a span that ends now, inside the span that is open here. Wrong arguments
+        are handled as those of `trace()`; with a wrong duration nothing is recorded.
+
+        Args:
+            duration: seconds, 0 or more; any number that is finite as a `float`.
+            id: as in `trace()`.
+            props: as in `trace()`; also for the names `result` and `exception`.
+            result: how it ended: `"ok"`, `"error"` or `"cancelled"`.
+            exception: the exception that ended it, or its class. With one, `"ok"` becomes
+                `"error"`, or `"cancelled"` if it cancels a task.
+            kwargs: as in `trace()`.
+        """
+        try:
+            frame = _getframe(1)
+        except Exception:  # noqa: BLE001 -- as in trace()
+            frame = None
+        culprit: object = self
+        try:
+            target = _dispatch.target
+            if target is None or drop_if_suppressed():
+                return
+            culprit = target.function
+            seconds = checked_duration(duration)
+            if seconds is not None:
+                ending = checked_ending(result, exception)
+                id, given = call_arguments(id, props, kwargs, copy=True)
+                binding = target.bind_span(self, resolve(frame), id, given)
+                FinishedSpan(binding, self, given).record(seconds, *ending)
+        except Exception as error:  # noqa: BLE001 -- as in trace()
+            self._swallow(error, culprit)
 
     def set_parent(self, parent: Tracer | None) -> None:
         """Change the parent that later events have.
@@ -251,6 +297,19 @@ class _DisabledTracer(Tracer):
     ) -> Span:
         """Return a span that does nothing."""
         return NO_SPAN
+
+    def record(
+        self,
+        duration: float,
+        id: str | Mapping[str, Any] | None = None,
+        props: Mapping[str, Any] | None = None,
+        /,
+        *,
+        result: Result = "ok",
+        exception: BaseException | type[BaseException] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Do nothing."""
 
     def set_parent(self, parent: Tracer | None) -> None:
         """Do nothing."""

@@ -43,15 +43,15 @@ def around_fork(
         )
 
 
-def wait_for_system(thread_id: int) -> None:
+def wait_for_system(thread_id: int | None) -> None:
     """Wait until the system counts a thread no more that has ended, which takes Linux a moment.
 
     A fork in that moment would make Python warn of a fork with threads.
 
     Args:
-        thread_id: the native id of the thread.
+        thread_id: the native id of the thread; None if it never ran.
     """
-    if thread_id == get_native_id():  # of a greenlet
+    if thread_id in {None, get_native_id()}:  # the latter of a greenlet
         return
     task = f"/proc/self/task/{thread_id}"
     for _ in range(_MOST_MOMENTS):

@@ -320,7 +320,7 @@ class _Thread(threading.Thread):
             self._sender.send(b"!")
         if self is not threading.current_thread():
             self.join(timeout)
-            if not self.is_alive() and self.native_id is not None:
+            if not self.is_alive():
                 wait_for_system(self.native_id)
 
     def close(self) -> None:

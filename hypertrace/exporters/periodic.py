@@ -105,8 +105,7 @@ class PeriodicThread:
         thread.join(max(0.0, timeout))
         if thread.is_alive():
             return False
-        if thread.native_id is not None:
-            wait_for_system(thread.native_id)
+        wait_for_system(thread.native_id)
         return True
 
     def _loop(self, requests: _Requests) -> None:

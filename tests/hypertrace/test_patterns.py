@@ -1,5 +1,7 @@
 """Patterns select events by class, function and trace id; one that matches nothing is an error."""
 
+from typing import Any
+
 import pytest
 
 from hypertrace import Caller, TracedObject, TraceEvent
@@ -32,7 +34,10 @@ def event(class_name: str, function_name: str, id: object = None) -> TraceEvent:
         ("A+.f(", "A+", "f(", True),
     ],
 )
-def test_of_is_a_pattern_on_class_and_function(of, class_name, function_name, expected):
+def test_of_is_a_pattern_on_class_and_function(
+    of: str | None, class_name: str, function_name: str, *, expected: bool
+) -> None:
+    """Case counts, and `*` matches dots and line breaks, too."""
     assert EventPattern(of).matches(event(class_name, function_name)) is expected
 
 
@@ -50,11 +55,15 @@ def test_of_is_a_pattern_on_class_and_function(of, class_name, function_name, ex
         ("1", 1, True),
     ],
 )
-def test_id_is_a_pattern_on_the_trace_id(id, of_event, expected):
+def test_id_is_a_pattern_on_the_trace_id(
+    id: str | None, of_event: object, *, expected: bool
+) -> None:
+    """The id of an event without one is empty."""
     assert EventPattern(id=id).matches(event("Auth", "login", of_event)) is expected
 
 
-def test_both_must_match():
+def test_both_must_match() -> None:
+    """A pattern on names and on the id selects what both select."""
     pattern = EventPattern("Auth.*", "upload")
 
     assert pattern.matches(event("Auth", "login", "upload"))
@@ -71,7 +80,10 @@ def test_both_must_match():
         ({"id": "[z-a]"}, ["id='[z-a]'"]),
     ],
 )
-def test_a_pattern_that_matches_nothing_is_an_error_with_the_way_out(arguments, words):
+def test_a_pattern_that_matches_nothing_is_an_error_with_the_way_out(
+    arguments: dict[str, Any], words: list[str]
+) -> None:
+    """The message names the value, and what to write."""
     with pytest.raises(ValueError, match="matches no event") as raised:
         EventPattern(**arguments)
 
@@ -80,7 +92,8 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_the_way_out(arguments, 
 
 @pytest.mark.parametrize("argument", ["of", "id"])
 @pytest.mark.parametrize("value", [3, b"Auth.*", ["Auth.*"]])
-def test_a_pattern_of_another_type_is_an_error_that_names_it(argument, value):
+def test_a_pattern_of_another_type_is_an_error_that_names_it(argument: str, value: Any) -> None:
+    """Patterns are texts."""
     with pytest.raises(TypeError, match=f"{argument} must be a pattern") as raised:
         EventPattern(**{argument: value})
 

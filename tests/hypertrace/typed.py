@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, assert_type
 
 from hypertrace import (
+    Handler,
     Instrumentation,
     Span,
     SpanEvent,
@@ -15,8 +16,10 @@ from hypertrace import (
     TraceFunction,
     Tracer,
     Upstream,
+    attach,
     fan_out,
     get_trace_function,
+    handlers,
     instrument,
     set_trace_function,
     swallowed_errors,
@@ -207,6 +210,7 @@ def use_tracers() -> None:
 
 def use_spans() -> None:
     tracer = Tracer("a")
+    tracer.record(2.5, "id", {"peer-id": 1}, result="error", exception=ValueError, peer=2)
     with tracer.span("id", {"peer-id": 1}, peer=2) as span:
         assert_type(span, Span)
         span.set(a=1)
@@ -251,9 +255,19 @@ def use_trace_functions() -> None:
     assert_type(swallowed_errors(), int)
 
 
+def use_handlers() -> None:
+    with attach(on_event, of="Cart.*", id="up*", queue=10, detach_on_error=True) as handler:
+        assert_type(handler, Handler)
+        assert_type(handlers(), list[Handler])
+        assert_type(handler.function, TraceFunction)
+        assert_type((handler.of, handler.queue), tuple[str | None, int | None])
+        assert_type((handler.calls, handler.dropped, handler.attached), tuple[int, int, bool])
+
+
 def main() -> None:
     """Run everything that is not to be refused."""
     use_trace_functions()
+    use_handlers()
     use_functions()
     use_classes()
     use_tracers()

@@ -81,6 +81,7 @@ def test_a_reading_has_every_family_in_order() -> None:
         ("hypertrace_swallowed_errors_total", "counter", "", ()),
         ("hypertrace_invalid_values_total", "counter", "", ("metric",)),
         ("hypertrace_dropped_events_total", "counter", "", ()),
+        ("hypertrace_dropped_handler_events_total", "counter", "", ()),
         ("hypertrace_silent_tracers", "gauge", "", ("object_classname",)),
         ("hypertrace_workers", "gauge", "", ("state",)),
         ("hypertrace_build_info", "info", "", ("version", "python", "implementation")),
