@@ -8,10 +8,10 @@ from . import _dispatch, _silent
 from ._event_queue import EventQueue
 from ._failures import count_and_log, logger, swallow
 from ._guard import suppress_tracing
-from ._patterns import EventPattern
 from ._trace_functions import check_trace_function
 from .cells import Cell
 from .forks import after_fork_in_child
+from .patterns import EventPattern
 from .tallies import unqueued
 
 TYPE_CHECKING = False

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from hypertrace import Caller, TracedObject, TraceEvent
-from hypertrace._patterns import EventPattern
+from hypertrace.patterns import EventPattern
+
+from ..hostile_values import HostileStr
 
 
 def event(class_name: str, function_name: str, id: object = None) -> TraceEvent:
@@ -32,6 +34,9 @@ def event(class_name: str, function_name: str, id: object = None) -> TraceEvent:
         ("Auth.<lambda>", "Auth", "<lambda>", True),
         ("*", "line\nbreak", "login", True),
         ("A+.f(", "A+", "f(", True),
+        ("Cart.a??", "Cart", "add", True),
+        ("Cart.a??", "Cart", "ad", False),
+        ("*.add", "shop.Cart", "Inner.add", True),
     ],
 )
 def test_of_is_a_pattern_on_class_and_function(
@@ -62,6 +67,12 @@ def test_id_is_a_pattern_on_the_trace_id(
     assert EventPattern(id=id).matches(event("Auth", "login", of_event)) is expected
 
 
+def test_names_may_be_of_any_subclass_of_str() -> None:
+    """Their methods are not called."""
+    hostile = event(HostileStr("Cart"), HostileStr("add"), HostileStr("upload"))
+    assert EventPattern("Cart.*", "up*").matches(hostile)
+
+
 def test_both_must_match() -> None:
     """A pattern on names and on the id selects what both select."""
     pattern = EventPattern("Auth.*", "upload")
@@ -74,7 +85,9 @@ def test_both_must_match() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"of": ""}, ["of=''", "'*.*'"]),
+        ({"of": ""}, ["of=''", "leave it out"]),
+        ({"of": " Auth.*"}, ["of=' Auth.*'", "write 'Auth.*'"]),
+        ({"of": "a?"}, ["of='a?'", "'*'"]),
         ({"of": "Auth"}, ["of='Auth'", "'Auth.*'", "'*.Auth'"]),
         ({"of": "Auth.[z-a]"}, ["of='Auth.[z-a]'", "'[a-z]'"]),
         ({"id": "[z-a]"}, ["id='[z-a]'"]),
@@ -84,7 +97,7 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_the_way_out(
     arguments: dict[str, Any], words: list[str]
 ) -> None:
     """The message names the value, and what to write."""
-    with pytest.raises(ValueError, match="matches no event") as raised:
+    with pytest.raises(ValueError, match="can match nothing") as raised:
         EventPattern(**arguments)
 
     assert all(word in str(raised.value) for word in words)

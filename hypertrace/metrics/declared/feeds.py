@@ -6,10 +6,10 @@ from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any
 
 from hypertrace import COMPILED, SpanEvent
+from hypertrace.patterns import EventPattern
 
 from .guard import is_kept
 from .kinds import Counter, LastValue
-from .patterns import Pattern
 from .tags import MetricTags
 from .units import ratio
 from .values import Values
@@ -59,7 +59,7 @@ class Feed:
         self.tags: MetricTags = MetricTags(metric, labeller)
         self.values: Values | None = None if isinstance(metric, Counter) else Values(metric)
         self._has_predicates = metric.keep is not None or metric.drop is not None
-        self._pattern = Pattern(metric.of, metric.id)
+        self._pattern = EventPattern(metric.of, metric.id)
         self._count_invalid = count_invalid
         # Before the first character that stands for others.
         self._head = (metric.of or "").partition("*")[0].partition("?")[0].partition("[")[0]
@@ -76,7 +76,7 @@ class Feed:
 
     def matches(self, event: TraceEvent) -> bool:
         """Whether the metric is about the events of an event's call site."""
-        return self._pattern.matches(event.object.class_name, event.caller.function_name, event.id)
+        return self._pattern.matches(event)
 
     def record(self, event: TraceEvent) -> None:
         """Record one event that the metric is about.

@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from hypertrace.metrics.declarations import CALLS, Declaration, check_metric_name
+from hypertrace.patterns import EventPattern
 
 from .paths import parsed
-from .patterns import check_id, check_of
 from .tags import checked_tag_values, checked_tags, shown_tag_values, shown_tags
 from .units import Unit, checked_unit
 from .values import TIMES, checked_number
@@ -163,8 +163,7 @@ class DeclaredMetric(Declaration):
     def _check(self, name: str, given: dict[str, Any]) -> None:
         """Check all options, and set the attributes."""
         self._check_name(name)
-        check_of(given["of"])
-        check_id(given["id"])
+        EventPattern(given["of"], given["id"])  # raises what is wrong
         given["tags"] = tags = checked_tags(given["tags"])
         given["tag_values"] = checked_tag_values(given["tag_values"], tags)
         self._check_value(given["value"])
