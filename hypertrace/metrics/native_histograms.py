@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .aggregations import Calls, Histogram, Spans
 from .exponential import SMALLEST, scale_of_schema
@@ -29,13 +29,12 @@ class NativeHistogram(Histogram):
         return _Counts(super()._no_counts(), {})
 
     def _added(self, counts: list[int], durations: list[float]) -> list[int]:
-        before = counts.exponential if type(counts) is _Counts else {}
-        return _Counts(super()._added(counts, durations), _with(before, durations))
+        before = cast("_Counts", counts)
+        return _Counts(super()._added(before, durations), _with(before.exponential, durations))
 
     def _reading(self, counts: list[int], total: float) -> HistogramReading:
         reading = super()._reading(counts, total)
-        if type(counts) is _Counts:
-            reading.exponential = _reading(counts.exponential, total)
+        reading.exponential = _reading(cast("_Counts", counts).exponential, total)
         return reading
 
 
