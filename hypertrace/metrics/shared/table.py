@@ -147,8 +147,6 @@ class SharedTable(SeriesTable[C]):
             self.places.place(self.record)
         if self.number is None:  # there is no room, or another thread made the table meanwhile
             return False
-        if self.number is None:  # another table of this process has the record
-            return False
         return self.places.place([self.number, *key, *part])
 
     def _make(self, key: Key) -> C:

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LAYOUT = b"cfgnssbbc"
-KINDS = (
-    *("c", "f", "g", "fc", "vggggg", "nssb", "nssbb", "nss" + 15 * "b"),
-    *("wx", "wxxx"),
-)
+KINDS = (*"cfg", "fc", "vggggg", "nssb", "nssbb", "nss" + 15 * "b", "wx", "wxxx")
 TO_COME = 1 << 62
 """A stamp, in microseconds since the epoch."""
 STAMPS = (0, 5, 6, 6, 7, TO_COME)
