@@ -106,7 +106,7 @@ class SharedValueHistogram(ValueHistogram):
         """Know the cells, and make no object for them."""
         self.key = key
         self.at = at
-        self.bounds = tuple(bounds)
+        self.bounds: tuple[float, ...] = tuple(bounds)
         self.cell = None  # type: ignore[assignment]  # until it is opened
 
     def open(self, room: Room) -> None:
