@@ -43,28 +43,30 @@ def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_id
     if choice is False or object_ids:
         return MemoryStorage()
     if not CAN_SHARE:
-        _report("without a GIL, counts in files are exact only with the compiled core")
-        return MemoryStorage()
+        return _unshared("without a GIL, counts in files are exact only with the compiled core")
     try:
         from .shared.storage import open_storage
     except ImportError as error:  # of `fcntl`, which Windows does not have
-        _report(f"this system has no file locks ({error})")
-        return MemoryStorage()
+        return _unshared(f"this system has no file locks ({error})")
     try:
         return open_storage(choice, name=name)
     except OSError as error:
-        _report(str(error))
-        return MemoryStorage()
+        return _unshared(str(error))
+
+
+def _unshared(reason: str) -> MemoryStorage:
+    """Return a storage in memory that says why it does not share."""
+    problem = (
+        "Counts are in the memory of this process and not shared with other workers of the "
+        f"application: {reason}. To share them, let HYPERTRACE_WORKERS name a directory that all "
+        "workers can write to; to count in memory without this line, set it to 0"
+    )
+    _report(problem)
+    return MemoryStorage(problem)
 
 
 @lru_cache(maxsize=64)
-def _report(reason: str) -> None:
+def _report(problem: str) -> None:
     """Log once for each reason why counts are not shared."""
     with suppress(Exception):  # a broken log handler must not end the application
-        suppress_tracing(
-            _logger.warning,
-            "Counts are in the memory of this process and not shared with other workers of the "
-            "application: %s. To share them, let HYPERTRACE_WORKERS name a directory that all "
-            "workers can write to; to count in memory without this line, set it to 0",
-            reason,
-        )
+        suppress_tracing(_logger.warning, "%s", problem)

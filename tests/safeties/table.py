@@ -1951,6 +1951,27 @@ SHARING = (
         _shared("segment"),
     ),
     Safety(
+        "workers: what observes them exports whichever of them leads",
+        SHARED + "storage.py",
+        "self._is_closed or self.is_observer",
+        "self._is_closed",
+        ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
+        "workers: what observes them does not go on from what they have sent",
+        SHARED + "storage.py",
+        '"observed" if self.is_observer else "sent"',
+        '"sent"',
+        ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
+        "workers: an exporter that exports alone goes on from what was sent",
+        "hypertrace/exporters/push.py",
+        "if self._locks is not None and not self._locks.try_lead():",
+        "if self._locks is None:\n            return True\n        if not self._locks.try_lead():",
+        ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
         "workers: a mapping that grew is in use before the old one is freed",
         SHARED + "segment.py",
         "        kept = self.numbers\n",
@@ -2010,8 +2031,7 @@ SHARING = (
     Safety(
         "workers: without a directory counts are in memory",
         METRICS + "sharing.py",
-        "    except OSError as error:\n        _report(str(error))\n"
-        "        return MemoryStorage()\n",
+        "    except OSError as error:\n        return _unshared(str(error))\n",
         "    finally:\n        pass\n",
         _shared("storage"),
     ),
