@@ -190,7 +190,7 @@ def test_tracers_made_too_early_are_reported_once(caplog: pytest.LogCaptureFixtu
     assert (record.name, record.levelname) == ("hypertrace", "WARNING")
     assert record.getMessage().startswith("30 tracers were made before the trace function was set")
     assert "of early0, early1, early2, early3, early4 and 10 other classes; " in record.getMessage()
-    assert "call set_trace_function() before these objects are made" in record.getMessage()
+    assert "call set_trace_function() or attach() before these objects" in record.getMessage()
 
 
 def test_tracers_made_while_cleared_are_reported_too(caplog: pytest.LogCaptureFixture) -> None:
