@@ -4,7 +4,9 @@ Imports the standard library and the core alone.
 """
 
 from .aggregations import DEFAULT_BUCKETS
-from .declarations import Counter, Declaration, Distribution, Info, LastValue
+from .declarations import Declaration
+from .declared.kinds import Counter, Distribution, LastValue, Sum, Summary
+from .declared.registry import declare
 from .metrics import CountingOptions, Metrics
 from .reading import Exemplar, Family, HistogramReading, Point, Reading
 
@@ -17,9 +19,11 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Exemplar",
     "Family",
     "HistogramReading",
-    "Info",
     "LastValue",
     "Metrics",
     "Point",
     "Reading",
+    "Sum",
+    "Summary",
+    "declare",
 ]

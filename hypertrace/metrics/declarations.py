@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from . import labels
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+Kind: TypeAlias = Literal["counter", "gauge", "histogram", "summary", "info"]
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
@@ -21,17 +21,17 @@ _SUFFIXES = ("_bucket", "_count", "_created", "_info", "_sum")
 
 @dataclass(frozen=True)
 class Declaration:
-    """What one metric is.
+    """What one metric is. The kinds that applications declare are subclasses.
 
     Attributes:
+        kind: `counter`, `gauge`, `histogram`, `summary` or `info`.
         name: of the metric, as Prometheus shows it.
         description: one sentence for people who read the metric.
         unit: of its values, as `seconds`; empty if they are counts.
         labels: names of the labels it adds; a metric of functions has those of the function, too.
     """
 
-    kind: ClassVar[Kind]
-
+    kind: Kind
     name: str
     _: KW_ONLY
     description: str
@@ -39,50 +39,31 @@ class Declaration:
     labels: tuple[str, ...] = ()
 
 
-class Counter(Declaration):
-    """A count that only rises."""
-
-    kind: ClassVar[Kind] = "counter"
-
-
-class LastValue(Declaration):
-    """A number that rises and falls."""
-
-    kind: ClassVar[Kind] = "gauge"
-
-
-class Distribution(Declaration):
-    """Values counted in buckets."""
-
-    kind: ClassVar[Kind] = "histogram"
-
-
-class Info(Declaration):
-    """Facts that do not change while the process lives, as labels of the value 1."""
-
-    kind: ClassVar[Kind] = "info"
-
-
-CALLS = Counter(
+CALLS = Declaration(
+    "counter",
     "function_counter_total",  # "counter" in it, as dashboards for the JavaScript exporter ask
     description="How often a traced line ran.",
 )
-DURATIONS = Distribution(
+DURATIONS = Declaration(
+    "histogram",
     "function_duration_seconds",
     description="How long spans took, by how they ended.",
     unit="seconds",
     labels=(labels.RESULT,),
 )
-EXCEPTIONS = Counter(
+EXCEPTIONS = Declaration(
+    "counter",
     "function_exceptions_total",
     description="Exceptions that ended spans.",
     labels=(labels.EXCEPTION,),
 )
-IN_PROGRESS = LastValue(
+IN_PROGRESS = Declaration(
+    "gauge",
     "function_in_progress",
     description="Spans that have not ended yet.",
 )
-EDGES = Counter(
+EDGES = Declaration(
+    "counter",
     "function_edges_total",
     description="Spans that started in other spans, by both functions.",
     labels=labels.EDGE,
@@ -93,47 +74,61 @@ BUILT_IN = (CALLS, DURATIONS, EXCEPTIONS, IN_PROGRESS, EDGES)
 
 _METRIC = "metric"
 
-SERIES = LastValue(
+SERIES = Declaration(
+    "gauge",
     "hypertrace_series",
     description="Series held, of each metric.",
     labels=(_METRIC,),
 )
-SERIES_LIMIT = LastValue(
+SERIES_LIMIT = Declaration(
+    "gauge",
     "hypertrace_series_limit",
     description="Series held at the most, of each metric.",
     labels=(_METRIC,),
 )
-OVERFLOWED = Counter(
+OVERFLOWED = Declaration(
+    "counter",
     "hypertrace_overflowed_updates_total",
     description="Updates past the limit, counted in the overflow series.",
     labels=(_METRIC,),
 )
-SWALLOWED = Counter(
+SWALLOWED = Declaration(
+    "counter",
     "hypertrace_swallowed_errors_total",
     description="Errors raised while tracing and swallowed by hypertrace.",
 )
-DROPPED = Counter(
+INVALID = Declaration(
+    "counter",
+    "hypertrace_invalid_values_total",
+    description="Values that were no finite numbers, or negative in a sum, by the declared metric.",
+    labels=(_METRIC,),
+)
+DROPPED = Declaration(
+    "counter",
     "hypertrace_dropped_events_total",
     description="Events dropped because tracing itself caused them.",
 )
-SILENT = LastValue(
+SILENT = Declaration(
+    "gauge",
     "hypertrace_silent_tracers",
     description="Tracers made before the trace function was set, and so disabled: set it earlier.",
     labels=(labels.CLASS,),
 )
 STATE = "state"
-WORKERS = LastValue(
+WORKERS = Declaration(
+    "gauge",
     "hypertrace_workers",
     description="Processes that count together: live, and folded, which are gone.",
     labels=(STATE,),
 )
-BUILD = Info(
+BUILD = Declaration(
+    "info",
     "hypertrace_build_info",
     description="Version of hypertrace, and of the Python that runs it.",
     labels=("version", "python", "implementation"),
 )
 
-HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, DROPPED, SILENT, WORKERS, BUILD)
+HEALTH = (SERIES, SERIES_LIMIT, OVERFLOWED, SWALLOWED, INVALID, DROPPED, SILENT, WORKERS, BUILD)
 """The metrics of the counting itself."""
 
 _RESERVED = (
@@ -144,27 +139,36 @@ _RESERVED = (
 )
 
 
-def check_counter_name(name: object) -> None:
-    """Check that the counter of calls can have a name.
+def check_name(what: str, name: object) -> None:
+    """Check that a metric that an application names can have a name.
+
+    Args:
+        what: the name is called in errors, as `counter_name`.
+        name: to check.
 
     Raises:
         TypeError: it is no `str`.
         ValueError: Prometheus refuses it, or another metric has it. The message says why.
     """
     if not isinstance(name, str):
-        raise TypeError(f"counter_name must be a str, not {name!r}")
+        raise TypeError(f"{what} must be a str, not {name!r}")
     if not _NAME.fullmatch(name.removesuffix("_total")):
         raise ValueError(
-            f"counter_name {name!r} is no name of a metric: it takes letters, digits and '_', "
+            f"{what} {name!r} is no name of a metric: it takes letters, digits and '_', "
             "and no digit first"
         )
     if name.startswith(_RESERVED):
         raise ValueError(
-            f"counter_name {name!r} begins like the metrics that the exporter has besides "
+            f"{what} {name!r} begins like the metrics that the exporter has besides "
             f"({', '.join(_RESERVED)}); choose another"
         )
     if name.endswith(_SUFFIXES):
         raise ValueError(
-            f"counter_name {name!r} ends like a part of a metric of another type "
-            f"({', '.join(_SUFFIXES)}); let it end in '_total'"
+            f"{what} {name!r} ends like a part of a metric of another type "
+            f"({', '.join(_SUFFIXES)}); choose another end, '_total' if it only rises"
         )
+
+
+def check_counter_name(name: object) -> None:
+    """Check that the counter of calls can have a name; see `check_name`."""
+    check_name("counter_name", name)

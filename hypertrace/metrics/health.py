@@ -13,6 +13,7 @@ from .aggregations import Count
 from .declarations import (
     BUILD,
     DROPPED,
+    INVALID,
     OVERFLOWED,
     SERIES,
     SERIES_LIMIT,
@@ -82,6 +83,7 @@ class Health:
             Family(SERIES_LIMIT, SERIES_LIMIT.labels, series, [usage.limit for usage in usages]),
             Family(OVERFLOWED, OVERFLOWED.labels, series, [one.overflowed for one in usages]),
             self._swallowed.read(view),
+            Family(INVALID, INVALID.labels, [], []),
             self._dropped.read(view),
             Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
             *_workers(view),

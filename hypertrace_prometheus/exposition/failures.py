@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace import Caller
 from hypertrace.inspection import type_name
-from hypertrace.metrics import Counter, Family
+from hypertrace.metrics import Declaration, Family
 from hypertrace.metrics.aggregations import Count
 from hypertrace.metrics.storage import MemoryStorage
 from hypertrace.rate_limit import RateLimit
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Fail: TypeAlias = "Callable[[BaseException], None]"
 """What to call with an error that costs a part of what a collector gives."""
 
-FAILED = Counter(
+FAILED = Declaration(
+    "counter",
     "hypertrace_failed_collections_total",
     description="Collections that failed, by the collector.",
     labels=("collector",),

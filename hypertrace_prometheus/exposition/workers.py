@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from hypertrace.metrics import Counter, Family, LastValue
+from hypertrace.metrics import Declaration, Family
 from hypertrace.metrics.series import Series
 from hypertrace.metrics.shared.garbage import garbage_of, own_garbage
 from hypertrace.metrics.shared.program import ProcessId, this_process
@@ -31,50 +31,59 @@ GENERATION = "generation"
 
 _LABELS = (WORKER,)
 _PROCESS = (
-    LastValue(
+    Declaration(
+        "gauge",
         "process_virtual_memory_bytes",
         description="Virtual memory size in bytes.",
         labels=_LABELS,
     ),
-    LastValue(
+    Declaration(
+        "gauge",
         "process_resident_memory_bytes",
         description="Resident memory size in bytes.",
         labels=_LABELS,
     ),
-    LastValue(
+    Declaration(
+        "gauge",
         "process_start_time_seconds",
         description="Start time of the process since unix epoch in seconds.",
         labels=_LABELS,
     ),
-    Counter(
+    Declaration(
+        "counter",
         "process_cpu_seconds_total",
         description="Total user and system CPU time spent in seconds.",
         labels=_LABELS,
     ),
-    LastValue(
+    Declaration(
+        "gauge",
         "process_open_fds",
         description="Number of open file descriptors.",
         labels=_LABELS,
     ),
-    LastValue(
+    Declaration(
+        "gauge",
         "process_max_fds",
         description="Maximum number of open file descriptors.",
         labels=_LABELS,
     ),
-    LastValue(THREADS, description="Threads of the process.", labels=_LABELS),
+    Declaration("gauge", THREADS, description="Threads of the process.", labels=_LABELS),
 )
 _GARBAGE = (
-    Counter(
+    Declaration(
+        "counter",
         "python_gc_collections_total",
         description="Number of times this generation was collected",
         labels=(WORKER, GENERATION),
     ),
-    Counter(
+    Declaration(
+        "counter",
         "python_gc_objects_collected_total",
         description="Objects collected during gc",
         labels=(WORKER, GENERATION),
     ),
-    Counter(
+    Declaration(
+        "counter",
         "python_gc_objects_uncollectable_total",
         description="Uncollectable objects found during GC",
         labels=(WORKER, GENERATION),

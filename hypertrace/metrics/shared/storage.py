@@ -12,7 +12,7 @@ from weakref import WeakSet
 from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.aggregations import Calls, Count
-from hypertrace.metrics.declarations import Counter
+from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.tables import CALLS
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
@@ -25,7 +25,6 @@ from .table import SPANS, SharedTable
 from .view import SharedView
 
 if TYPE_CHECKING:
-    from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.storage import View
 
@@ -381,7 +380,7 @@ class SharedStorage:
             if table.record == record and table.number is None:
                 return table
         _, kind, name, common, others, limit, description, unit = record
-        declaration = Counter(name, description=description, unit=unit)
+        declaration = Declaration("counter", name, description=description, unit=unit)
         names = tuple(common), tuple(others)
         return SharedTable(declaration, limit, names, Calls if kind == CALLS else Count, self)
 

@@ -19,7 +19,7 @@ import hypertrace
 from hypertrace import Caller, TracedObject, TraceEvent, Tracer, set_trace_function
 from hypertrace.exporters.json_lines import JsonLinesExporter, encode
 from hypertrace.metrics import Metrics, Reading
-from hypertrace.metrics.declarations import LastValue
+from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.reading import Family
 from hypertrace.metrics.series import Series
 
@@ -130,7 +130,7 @@ def test_the_health_of_the_counting_is_in_each_line(
 
 def reading_of(value: Any, label: str = "x") -> Reading:
     """Give a reading with one gauge."""
-    declaration = LastValue("depth", description="", labels=("queue",))
+    declaration = Declaration("gauge", "depth", description="", labels=("queue",))
     return Reading(1.5, [Family(declaration, ("queue",), [Series(((label,), ()))], [value])])
 
 

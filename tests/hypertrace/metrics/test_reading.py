@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, Upstream
-from hypertrace.metrics import Counter as CounterDeclaration
 from hypertrace.metrics import (
-    Distribution,
+    Declaration,
     Exemplar,
     Family,
     HistogramReading,
-    LastValue,
     Metrics,
     Point,
     Reading,
@@ -34,7 +32,7 @@ from .readings import CALLS, DURATIONS, EDGES, EXCEPTIONS, OPEN, values, values_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypertrace.metrics import Declaration
+    from hypertrace.metrics.declarations import Kind
     from hypertrace.metrics.reading import Value
 
     from .conftest import Count
@@ -77,6 +75,7 @@ def test_a_reading_has_every_family_in_order() -> None:
         ("hypertrace_series_limit", "gauge", "", ("metric",)),
         ("hypertrace_overflowed_updates_total", "counter", "", ("metric",)),
         ("hypertrace_swallowed_errors_total", "counter", "", ()),
+        ("hypertrace_invalid_values_total", "counter", "", ("metric",)),
         ("hypertrace_dropped_events_total", "counter", "", ()),
         ("hypertrace_silent_tracers", "gauge", "", ("object_classname",)),
         ("hypertrace_workers", "gauge", "", ("state",)),
@@ -319,7 +318,7 @@ def test_a_difference_of_a_reading_is_that_of_metrics(count: Count) -> None:
 
 def test_a_family_that_is_new_is_whole() -> None:
     """What an earlier reading does not have is all that came in since."""
-    declaration = CounterDeclaration("x_total", description="X.")
+    declaration = Declaration("counter", "x_total", description="X.")
     now = Reading(2.0, [Family(declaration, (), [Series(((), ()))], [3])])
     (family,) = now.since(Reading(1.0)).families
     assert [value for _, value in family.points] == [3]
@@ -333,30 +332,30 @@ def histogram(*counts: int, total: float = 0.0) -> HistogramReading:
 
 
 @pytest.mark.parametrize(
-    ("declaration", "before", "now", "difference"),
+    ("kind", "before", "now", "difference"),
     [
-        (CounterDeclaration, {ONE: 1, TWO: 2}, {ONE: 4, TWO: 2}, {ONE: 3}),
-        (CounterDeclaration, {ONE: 1}, {ONE: 1, TWO: 2}, {TWO: 2}),
-        (CounterDeclaration, {ONE: 1, TWO: 2}, {TWO: 5}, {TWO: 3}),
-        (LastValue, {ONE: 1, TWO: 2}, {ONE: 1, TWO: 1}, {ONE: 1, TWO: 1}),
+        ("counter", {ONE: 1, TWO: 2}, {ONE: 4, TWO: 2}, {ONE: 3}),
+        ("counter", {ONE: 1}, {ONE: 1, TWO: 2}, {TWO: 2}),
+        ("counter", {ONE: 1, TWO: 2}, {TWO: 5}, {TWO: 3}),
+        ("gauge", {ONE: 1, TWO: 2}, {ONE: 1, TWO: 1}, {ONE: 1, TWO: 1}),
         (
-            Distribution,
+            "histogram",
             {ONE: histogram(1, 2, total=5.0), TWO: histogram(1, 0, total=0.5)},
             {ONE: histogram(1, 5, total=25.0), TWO: histogram(1, 0, total=0.5)},
             {ONE: histogram(0, 3, total=20.0)},
         ),
-        (Distribution, {}, {ONE: histogram(0, 1)}, {ONE: histogram(0, 1)}),
+        ("histogram", {}, {ONE: histogram(0, 1)}, {ONE: histogram(0, 1)}),
     ],
     ids=["changed", "new", "gone", "gauge", "histogram", "new histogram"],
 )
 def test_a_difference_is_that_of_each_series(
-    declaration: type[Declaration],
+    kind: Kind,
     before: dict[Series, Value],
     now: dict[Series, Value],
     difference: dict[Series, Value],
 ) -> None:
     """A new series is whole, one that went is not there, one that did not change is left out."""
-    declared = declaration(name="x", description="X.")
+    declared = Declaration(kind, "x", description="X.")
     first = Family(declared, ("n",), list(before), list(before.values()))
     second = Family(declared, ("n",), list(now), list(now.values()))
     found = second.since(first)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import Caller, Cell, SpanEvent, TracedObject, Upstream
-from hypertrace.metrics import Counter
+from hypertrace.metrics import Declaration
 from hypertrace.metrics.aggregations import Count, Spans
 from hypertrace.metrics.labels import Labeller
 from hypertrace.metrics.recorders import PropsIndex, SpansRecorder, props_recorder
@@ -69,7 +69,7 @@ class Recording:
     def __init__(self, limit: int = 10, max_length: int = 16, *names: str) -> None:
         allowed = {name: name for name in names or ("topic", "peer")}
         self.labeller = Labeller(allowed, max_length, object_ids=False)
-        declaration = Counter("x_total", description="How often.")
+        declaration = Declaration("counter", "x_total", description="How often.")
         label_names = ("class",), self.labeller.prop_names
         self.series = SeriesTable(declaration, limit, label_names, Count)
         self.asked: list[Values] = []

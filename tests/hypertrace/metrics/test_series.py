@@ -15,7 +15,7 @@ from weakref import ref
 import pytest
 
 from hypertrace import Caller, TracedObject
-from hypertrace.metrics import Counter
+from hypertrace.metrics import Declaration
 from hypertrace.metrics import series as module
 from hypertrace.metrics.aggregations import Count
 from hypertrace.metrics.series import Series, SeriesTable
@@ -32,7 +32,7 @@ Counters = SeriesTable[Count]
 CLASS = "object_classname"
 NAMES = (CLASS,), ("n", "f", "a", "b", "name", "peer", "parity", "ghost")
 OVERFLOW = 'object_classname="<overflow>"'
-X = Counter("x_total", description="How often.")
+X = Declaration("counter", "x_total", description="How often.")
 
 CALLER = Caller("connect", "/srv/app/net/swarm.py", "net.swarm", 7, 9)
 

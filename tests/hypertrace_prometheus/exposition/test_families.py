@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace.metrics import (
-    Counter,
-    Declaration,
-    Distribution,
-    Family,
-    Info,
-    LastValue,
-)
+from hypertrace.metrics import Declaration, Family
 from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.reading import Exemplar
 from hypertrace.metrics.series import Series
@@ -27,23 +20,18 @@ from ..pages import parse_openmetrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KINDS: dict[str, type[Declaration]] = {
-    "counter": Counter,
-    "gauge": LastValue,
-    "histogram": Distribution,
-    "info": Info,
-}
+    from hypertrace.metrics.declarations import Kind
 
 
-def declared(name: str = "x_total", kind: str = "counter") -> Declaration:
-    return KINDS[kind](name=name, description="Help.")
+def declared(name: str = "x_total", kind: Kind = "counter") -> Declaration:
+    return Declaration(kind, name, description="Help.")
 
 
 def family(
     *values: tuple[tuple[str, ...], Any],
     names: tuple[str, ...] = ("name",),
     name: str = "x_total",
-    kind: str = "counter",
+    kind: Kind = "counter",
 ) -> Family:
     """Give a family of some series: label values, and a value."""
     series = [Series((labels, ())) for labels, _ in values]
@@ -219,7 +207,7 @@ def test_an_exemplar_without_labels_can_be_read() -> None:
         ("x", "histogram", {"x_bucket", "x_count", "x_sum"}),
     ],
 )
-def test_a_family_knows_the_names_of_its_samples(name: str, kind: str, names: set[str]) -> None:
+def test_a_family_knows_the_names_of_its_samples(name: str, kind: Kind, names: set[str]) -> None:
     """They are known without making a sample."""
     fail: Callable[[], Family] = dict[str, Family]().popitem  # type: ignore[assignment]
     assert FamilyMetric(declared(name, kind), fail, TextCache()).names == names

@@ -14,8 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Upstream
-from hypertrace.metrics import Counter as Declared
-from hypertrace.metrics import Family, Metrics, aggregations
+from hypertrace.metrics import Declaration, Family, Metrics, aggregations
 from hypertrace.metrics.series import Series
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.exposition.collector import ExporterCollector
@@ -184,7 +183,7 @@ def counted(name: str, value: str) -> FamilyMetric:
 
 def of_ours(name: str, labels: list[str], read: Callable[[], object] = bool) -> FamilyMetric:
     """Give a family of ours with a series for each label value; `read` runs when it is read."""
-    declaration = Declared(name, description="Help.")
+    declaration = Declaration("counter", name, description="Help.")
     series = [Series(((value,), ())) for value in labels]
     family = Family(declaration, ("x",), series, [1] * len(series))
     return FamilyMetric(declaration, lambda: (read(), family)[1], TextCache())
@@ -346,7 +345,7 @@ def test_a_name_is_no_other_that_begins_with_it(third_party: bool) -> None:
         for number, name in enumerate(names):
             family.add_sample(name, {"n": str(number)}, 1)
     else:
-        family = Several(Declared("x", description="X."), Family, TextCache())  # type: ignore[arg-type]
+        family = Several(Declaration("counter", "x", description="X."), Family, TextCache())  # type: ignore[arg-type]
     registry = CollectorRegistry()
     registry.register(Given(family))
     page = expose(registry).text({"x_ab", "x", "x_", "y"}).decode().splitlines()

@@ -1,0 +1,1 @@
+"""Declared metrics: what an application counts of the events that its tracers emit."""
