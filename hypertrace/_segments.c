@@ -172,13 +172,6 @@ typedef struct {
     ino_t inode;
 } File;
 
-/* Bounds of buckets, which histograms with equal ones share. */
-typedef struct Bounds {
-    struct Bounds *next;
-    Py_ssize_t count;
-    double values[];
-} Bounds;
-
 typedef struct Segment {
     PyObject_HEAD
     struct Segment *next; /* of the living */
@@ -189,13 +182,11 @@ typedef struct Segment {
     Where where;
     int error;            /* why it is lost */
     char name[NAME];
-    Bounds *bounds;
 } Segment;
 
 static Segment *living; /* read in a child at any moment: each change is one store */
 static uint64_t fork_count;
-static PyTypeObject *segment_type, *gauge_type, *cell_type;
-PyTypeObject *shared_histogram_type;
+static PyTypeObject *segment_type, *cell_type;
 
 /* In a child. */
 static int
@@ -504,11 +495,6 @@ segment_dealloc(PyObject *object)
         munmap(self->base, self->reserved);
     close_own(&self->file);
     close_own(&self->directory);
-    while (self->bounds != NULL) {
-        Bounds *next = self->bounds->next;
-        PyMem_Free(self->bounds);
-        self->bounds = next;
-    }
     PyMem_Free(self->path);
     type->tp_free(object);
     Py_DECREF(type);
@@ -777,295 +763,60 @@ static PyGetSetDef segment_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* ---- Gauge ----------------------------------------------------------------------------------- */
+/* ---- Cells of numbers, which are in _cells.c -------------------------------------------------- */
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *segment;
-    double *place;
-} Gauge;
+static PyObject *
+make_at(PyObject *self, PyObject *number, CellKind kind)
+{
+    Py_ssize_t index = PyNumber_AsSsize_t(number, PyExc_IndexError);
+    if (index == -1 && PyErr_Occurred())
+        return NULL;
+    uint64_t *place = place_of((Segment *)self, index, size_of_cell(kind, NULL));
+    return place == NULL ? NULL : make_cell(kind, self, place, NULL);
+}
+
+static PyObject *
+segment_sum(PyObject *self, PyObject *number)
+{
+    return make_at(self, number, FLOAT_CELL);
+}
+
+static PyObject *
+segment_number(PyObject *self, PyObject *number)
+{
+    return make_at(self, number, NUMBER_CELL);
+}
 
 static PyObject *
 segment_gauge(PyObject *self, PyObject *number)
 {
-    uint64_t *place = place_at(self, number);
-    Gauge *gauge = place == NULL ? NULL : (Gauge *)gauge_type->tp_alloc(gauge_type, 0);
-    if (gauge != NULL) {
-        gauge->segment = Py_NewRef(self);
-        gauge->place = (double *)(void *)place;
-    }
-    return (PyObject *)gauge;
+    return make_at(self, number, GAUGE_CELL);
 }
 
-static void
-gauge_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(((Gauge *)self)->segment);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-/* Set the number, or add to it. */
 static PyObject *
-gauge_put(PyObject *object, PyObject *number, int keep)
+make_buckets(PyObject *self, PyObject *args, CellKind kind)
 {
-    Gauge *self = (Gauge *)object;
-    double value = PyFloat_AsDouble(number);
-    if (value == -1.0 && PyErr_Occurred())
+    Py_ssize_t index;
+    PyObject *bounds;
+    if (!PyArg_ParseTuple(args, "nO!", &index, &PyTuple_Type, &bounds))
         return NULL;
-    Py_BEGIN_CRITICAL_SECTION(self->segment);
-    *(volatile double *)self->place = keep ? *self->place + value : value;
-    Py_END_CRITICAL_SECTION();
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-gauge_set(PyObject *self, PyObject *number)
-{
-    return gauge_put(self, number, 0);
-}
-
-static PyObject *
-gauge_add(PyObject *self, PyObject *number)
-{
-    return gauge_put(self, number, 1);
-}
-
-static PyObject *
-gauge_value(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyFloat_FromDouble(*(volatile double *)((Gauge *)self)->place);
-}
-
-static PyMethodDef gauge_methods[] = {
-    {"set", gauge_set, METH_O, "Set the number."},
-    {"add", gauge_add, METH_O, "Add to the number."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef gauge_getset[] = {
-    {"value", gauge_value, NULL, "The number, in this process.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot gauge_slots[] = {
-    {Py_tp_doc, "A number in a segment that is set or added to."},
-    {Py_tp_dealloc, gauge_dealloc},
-    {Py_tp_methods, gauge_methods},
-    {Py_tp_getset, gauge_getset},
-    {0, NULL},
-};
-
-#define FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE)
-
-static PyType_Spec gauge_spec = {
-    .name = "hypertrace._speedups.Gauge",
-    .basicsize = sizeof(Gauge),
-    .flags = FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = gauge_slots,
-};
-
-/* ---- SharedHistogram ------------------------------------------------------------------------- */
-
-#define LONGEST 1e15 /* seconds: sums of durations up to it stay finite */
-
-/* A histogram's cells: a count, two sums, buckets. The sum of the buckets says which sum is valid. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *segment;
-    uint64_t *count, *buckets;
-    double *sums;
-    const Bounds *bounds;
-} Histogram;
-
-/* Return bounds of buckets, which the segment keeps. */
-static const Bounds *
-bounds_in(Segment *self, PyObject *values)
-{
-    Py_ssize_t count = PyTuple_GET_SIZE(values);
-    size_t size = (size_t)count * sizeof(double);
-    Bounds *made = PyMem_Malloc(sizeof(Bounds) + size), *found;
-    if (made == NULL)
-        return (Bounds *)PyErr_NoMemory();
-    made->count = count;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        made->values[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(values, i));
-        if (made->values[i] == -1.0 && PyErr_Occurred()) {
-            PyMem_Free(made);
-            return NULL;
-        }
-    }
-    Py_BEGIN_CRITICAL_SECTION(self);
-    for (found = self->bounds; found != NULL; found = found->next)
-        if (found->count == count && memcmp(found->values, made->values, size) == 0)
-            break;
-    if (found == NULL) {
-        made->next = self->bounds;
-        found = self->bounds = made;
-        made = NULL;
-    }
-    Py_END_CRITICAL_SECTION();
-    PyMem_Free(made);
-    return found;
+    uint64_t *place = place_of((Segment *)self, index, size_of_cell(kind, bounds));
+    return place == NULL ? NULL : make_cell(kind, self, place, bounds);
 }
 
 static PyObject *
 segment_histogram(PyObject *self, PyObject *args)
 {
-    Py_ssize_t index;
-    PyObject *values;
-    if (!PyArg_ParseTuple(args, "nO!:histogram", &index, &PyTuple_Type, &values))
-        return NULL;
-    uint64_t *place = place_of((Segment *)self, index, PyTuple_GET_SIZE(values) + 4);
-    const Bounds *bounds = place == NULL ? NULL : bounds_in((Segment *)self, values);
-    if (bounds == NULL)
-        return NULL;
-    Histogram *made = (Histogram *)shared_histogram_type->tp_alloc(shared_histogram_type, 0);
-    if (made != NULL) {
-        made->segment = Py_NewRef(self);
-        made->bounds = bounds;
-        made->count = place;
-        made->sums = (double *)(void *)(place + 1);
-        made->buckets = place + 3;
-    }
-    return (PyObject *)made;
-}
-
-static void
-histogram_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(((Histogram *)self)->segment);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-/* Return the number of bounds below a value: bisect_left(). */
-static inline Py_ssize_t
-bucket_of(const Bounds *bounds, double value)
-{
-    Py_ssize_t low = 0, high = bounds->count;
-    while (low < high) {
-        Py_ssize_t middle = (low + high) / 2;
-        if (bounds->values[middle] < value)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-#define IN_ORDER() __atomic_thread_fence(__ATOMIC_RELEASE)
-
-/* Readers take the sum of the buckets as the count, also in the file of a process that was killed here:
-   so the increment of a bucket records both numbers. */
-void
-shared_histogram_record(PyObject *object, double seconds)
-{
-    Histogram *self = (Histogram *)object;
-    if (!(seconds >= 0 && seconds <= LONGEST))
-        seconds = 0;
-    volatile uint64_t *bucket = self->buckets + bucket_of(self->bounds, seconds);
-    Py_BEGIN_CRITICAL_SECTION(self->segment);
-    volatile uint64_t *count = self->count;
-    volatile double *sums = self->sums;
-    uint64_t before = *count;
-    sums[(before + 1) & 1] = sums[before & 1] + seconds;
-    IN_ORDER();
-    *bucket = *bucket + 1;
-    IN_ORDER();
-    *count = before + 1;
-    Py_END_CRITICAL_SECTION();
-}
-
-/* aggregations.duration() of any object: no number is 0. */
-static int
-seconds_of(PyObject *value, double *seconds)
-{
-    PyObject *number = PyFloat_CheckExact(value) ? Py_NewRef(value) : PyNumber_Float(value);
-    if (number == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
-        return -1;
-    PyErr_Clear();
-    *seconds = number == NULL ? 0 : PyFloat_AS_DOUBLE(number);
-    Py_XDECREF(number);
-    return 0;
+    return make_buckets(self, args, DURATIONS_CELL);
 }
 
 static PyObject *
-histogram_add(PyObject *self, PyObject *value)
+segment_values(PyObject *self, PyObject *args)
 {
-    double seconds;
-    if (seconds_of(value, &seconds) < 0)
-        return NULL;
-    shared_histogram_record(self, seconds);
-    Py_RETURN_NONE;
+    return make_buckets(self, args, HISTOGRAM_CELL);
 }
 
-static PyObject *
-tuple_of(const uint64_t *numbers, Py_ssize_t count)
-{
-    PyObject *made = PyTuple_New(count);
-    for (Py_ssize_t i = 0; made != NULL && i < count; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
-        if (number == NULL)
-            Py_CLEAR(made);
-        else
-            PyTuple_SET_ITEM(made, i, number);
-    }
-    return made;
-}
-
-static PyObject *
-histogram_value(PyObject *object, void *Py_UNUSED(closure))
-{
-    Histogram *self = (Histogram *)object;
-    Py_ssize_t count = self->bounds->count + 1;
-    double seconds;
-    uint64_t *copied = PyMem_New(uint64_t, count);
-    if (copied == NULL)
-        return PyErr_NoMemory();
-    Py_BEGIN_CRITICAL_SECTION(self->segment); /* nothing is allocated here: the numbers agree */
-    memcpy(copied, self->buckets, (size_t)count * sizeof(uint64_t));
-    seconds = self->sums[*self->count & 1];
-    Py_END_CRITICAL_SECTION();
-    PyObject *counts = tuple_of(copied, count);
-    PyMem_Free(copied);
-    return counts == NULL ? NULL : Py_BuildValue("(Nd)", counts, seconds);
-}
-
-static Py_ssize_t
-histogram_length(PyObject *Py_UNUSED(self))
-{
-    return 0;
-}
-
-static PyMethodDef histogram_methods[] = {
-    {"add", histogram_add, METH_O, "Add a duration in seconds."},
-    {"append", histogram_add, METH_O, "The same: a span's end appends to it as to a list."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef histogram_getset[] = {
-    {"value", histogram_value, NULL, "Counts of the buckets and sum, in this process.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot histogram_slots[] = {
-    {Py_tp_doc, "Durations in buckets, in a segment. Its length is 0: none waits to be folded."},
-    {Py_tp_dealloc, histogram_dealloc},
-    {Py_tp_methods, histogram_methods},
-    {Py_tp_getset, histogram_getset},
-    {Py_sq_length, histogram_length},
-    {0, NULL},
-};
-
-static PyType_Spec histogram_spec = {
-    .name = "hypertrace._speedups.SharedHistogram",
-    .basicsize = sizeof(Histogram),
-    .flags = FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = histogram_slots,
-};
+#define FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE)
 
 /* For `gc.callbacks`. A function in Python would not do: what a signal handler raises in it is lost to
    the application. The first nine cells are what hypertrace.metrics.shared.garbage says. */
@@ -1096,9 +847,11 @@ static PyMethodDef segment_methods[] = {
      "Add a collection of garbage to the first cells."},
     {"grow", segment_grow, METH_O, "Make at least so many cells usable."},
     {"cell", segment_cell, METH_O, "Return the cell at an index, as a count."},
-    {"sum", segment_gauge, METH_O, "Return the cell at an index, as a sum of floats."},
-    {"gauge", segment_gauge, METH_O, "Return the cell at an index, as a gauge."},
-    {"histogram", segment_histogram, METH_VARARGS, "Return the cells from an index on, as buckets."},
+    {"sum", segment_sum, METH_O, "Return the cell at an index, as a float."},
+    {"number", segment_number, METH_O, "Return the cells from an index on, as a sum of amounts."},
+    {"gauge", segment_gauge, METH_O, "Return the cells from an index on, as a gauge."},
+    {"histogram", segment_histogram, METH_VARARGS, "Return the cells from an index on, for durations."},
+    {"values", segment_values, METH_VARARGS, "Return the cells from an index on, for any values."},
     {"data", segment_data, METH_NOARGS, "Return the head and all cells."},
     {"move", segment_move, METH_O, "Take a new file in another directory, with the same values."},
     {"unlink", segment_unlink, METH_NOARGS, "Remove the file; its cells go on counting."},
@@ -1241,9 +994,7 @@ add_segments(PyObject *module, PyTypeObject *cells)
         handles_forks = 1;
     }
     cell_type = cells;
-    if (add_type(module, &segment_spec, &segment_type) < 0 ||
-        add_type(module, &gauge_spec, &gauge_type) < 0 ||
-        add_type(module, &histogram_spec, &shared_histogram_type) < 0)
+    if (add_type(module, &segment_spec, &segment_type) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

@@ -1,4 +1,4 @@
-/* What the two files of the compiled core share: cells, and the types of _segments.c. */
+/* What the files of the compiled core share. */
 
 #ifndef HYPERTRACE_SEGMENTS_H
 #define HYPERTRACE_SEGMENTS_H
@@ -38,12 +38,24 @@ typedef struct {
 
 INTERNAL int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
 
-#if HAVE_SEGMENTS
+/* Kinds of cells that are numbers, in _cells.c. */
+typedef enum { FLOAT_CELL, NUMBER_CELL, GAUGE_CELL, HISTOGRAM_CELL, DURATIONS_CELL } CellKind;
+
 extern INTERNAL PyTypeObject *shared_histogram_type;
 
 /* Add a duration, in seconds, to a SharedHistogram. */
 INTERNAL void shared_histogram_record(PyObject *histogram, double seconds);
 
+/* Return how many 8-byte cells one of a kind has; `bounds` is a tuple, NULL if it has no buckets. */
+INTERNAL Py_ssize_t size_of_cell(CellKind kind, PyObject *bounds);
+
+/* Return one at a place in a segment. */
+INTERNAL PyObject *make_cell(CellKind kind, PyObject *segment, uint64_t *place, PyObject *bounds);
+
+/* Add the types of these cells to the module. */
+INTERNAL int add_cells(PyObject *module);
+
+#if HAVE_SEGMENTS
 /* Add the types and functions of segments to the module. */
 INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);
 #endif

@@ -5,7 +5,8 @@
 
    There are two types, Cell, which replaces cells.CountCell, and Table, which replaces the dict of a
    tracer's recorders, and methods that speed_up() puts into the Python classes. Recorders of known
-   kinds are not even called. _segments.c has cells that other processes read.
+   kinds are not even called. _cells.c has cells of numbers, _segments.c those that other processes
+   read.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
    props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
@@ -951,23 +952,17 @@ duration_of(PyObject *span)
 static inline int
 is_shared_histogram(PyObject *object)
 {
-#if HAVE_SEGMENTS
     return object != NULL && Py_IS_TYPE(object, shared_histogram_type);
-#else
-    return 0 && object;
-#endif
 }
 
 /* Add a duration to a list or a shared histogram. Return how many wait there to be folded. */
 static inline Py_ssize_t
 append(PyObject *durations, PyObject *duration)
 {
-#if HAVE_SEGMENTS
     if (is_shared_histogram(durations)) {
         shared_histogram_record(durations, PyFloat_AS_DOUBLE(duration));
         return 0;
     }
-#endif
     return PyList_Append(durations, duration) < 0 ? -1 : PyList_GET_SIZE(durations);
 }
 
@@ -1160,7 +1155,7 @@ module_exec(PyObject *module)
         if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
             return -1;
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
-        add_type(module, &table_spec, &state.table_type) < 0)
+        add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0)
         return -1;
 #if HAVE_SEGMENTS
     return add_segments(module, state.cell_type);

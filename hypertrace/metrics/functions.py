@@ -9,16 +9,16 @@ from hypertrace import Upstream, suppress_tracing
 from hypertrace.inspection import type_name
 
 from . import exemplars, labels
-from .aggregations import Calls, Count
 from .declarations import CALLS, EDGES, EXCEPTIONS
-from .tables import calls_families, count_family
+from .series_kinds import CALL_SERIES, COUNT_SERIES
+from .tables import calls_families, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 
-    from .aggregations import Spans
+    from .aggregations import Calls, Count, Spans
     from .exemplars import ExemplarFunction
     from .labels import Labeller, Values
     from .reading import Family
@@ -75,14 +75,16 @@ class FunctionSeries:
         names, props = labeller.site_names, labeller.prop_names
         self._trace_id = names.index(labels.TRACE_ID)
         counter = replace(CALLS, name=counter_name)
-        self.calls: SeriesTable[Calls] = storage.table(counter, max_series, (names, props), Calls)
+        self.calls: SeriesTable[Calls] = storage.table(
+            counter, max_series, (names, props), CALL_SERIES
+        )
         exception_names = names, (*props, *EXCEPTIONS.labels)
         self.exceptions: SeriesTable[Count] = storage.table(
-            EXCEPTIONS, max_series, exception_names, Count
+            EXCEPTIONS, max_series, exception_names, COUNT_SERIES
         )
         edge_names = (labels.CLASS,), EDGES.labels
         self.edges: SeriesTable[Count] | None = (
-            storage.table(EDGES, max_series, edge_names, Count) if upstream else None
+            storage.table(EDGES, max_series, edge_names, COUNT_SERIES) if upstream else None
         )
 
     @property
@@ -172,7 +174,7 @@ class FunctionSeries:
         families = [calls, durations]
         # Not by their truth: an empty table is false, and still a family.
         for table in (table for table in (self.exceptions, self.edges) if table is not None):
-            family, usage = count_family(table, view)
+            family, usage = read_table(table, view)
             families.append(family)
             usages.append(usage)
         families.insert(3, in_progress)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import hypertrace
 from hypertrace import Caller, tallies
 
-from .aggregations import Count
 from .declarations import (
     BUILD,
     DROPPED,
@@ -23,6 +22,7 @@ from .declarations import (
 )
 from .reading import Family
 from .series import Series
+from .series_kinds import COUNT_SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,7 +109,7 @@ class _Errors:
 
     def __init__(self, declaration: Declaration, tally: Tally, storage: Storage) -> None:
         self._tally = tally
-        self._table = storage.table(declaration, 1, ((), ()), Count)
+        self._table = storage.table(declaration, 1, ((), ()), COUNT_SERIES)
         self._is_shared = storage.is_shared
         if self._is_shared:
             self._cell: Cell | None = None

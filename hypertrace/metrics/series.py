@@ -16,12 +16,11 @@ from hypertrace import suppress_tracing
 from . import labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hypertrace import Caller, TracedObject
 
     from .declarations import Declaration
     from .labels import Values
+    from .series_kinds import SeriesKind
 
 Key: TypeAlias = "tuple[Values, Values]"
 """Label values of a series: those that all calls of its call site have in common, which it shares
@@ -68,6 +67,7 @@ class SeriesTable(Generic[S]):
     Attributes:
         declaration: what the metric is.
         limit: how many series are held at the most; further ones share an overflow series.
+        kind: what the series hold.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SeriesTable(Generic[S]):
         declaration: Declaration,
         limit: int,
         names: tuple[Values, Values],
-        make: Callable[[Key], S],
+        kind: SeriesKind[S],
     ) -> None:
         """Start without series.
 
@@ -84,13 +84,13 @@ class SeriesTable(Generic[S]):
             limit: how many series are held at the most.
             names: of the labels, as the values stand in a key; the first common one is that of
                 the class.
-            make: makes the series of a key.
+            kind: what the series hold.
         """
         self.declaration = declaration
         self.limit = limit
         self.names = names
-        self._make = make
-        self._overflow: S | None = make(overflow_key(names))
+        self.kind: SeriesKind[S] = kind
+        self._overflow: S | None = self._make(overflow_key(names))
         self._held: dict[Key, S] = {}
         self._warned = Lock()
         self._owners: dict[_Owner, _Owner] = {}
@@ -162,6 +162,10 @@ class SeriesTable(Generic[S]):
                     self._held.pop(key, None)
                 self._owners.pop(owner, None)
                 self._gone.remove(owner)  # last, so that an interrupt leaves it to the next call
+
+    def _make(self, key: Key) -> S:
+        """Return a new series, which is not held yet."""
+        return self.kind.make(key)
 
     def _new(self, key: Key, owner: TracedObject | None) -> S | None:
         """Return a series that was not held, None if there is no room for it."""

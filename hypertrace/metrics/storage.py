@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from .aggregations import Calls, Count, SpansReading
     from .declarations import Declaration
     from .labels import Values
+    from .measurements import Gauge, GaugesReading, Number, NumberReading, ValueHistogram
+    from .reading import HistogramReading
+    from .series import Series
+    from .series_kinds import SeriesKind
     from .shared.locks import Locks
     from .shared.snapshot import Snapshot
 
-C = TypeVar("C", bound="Count")
+S = TypeVar("S", bound="Series")
 
 
 class View(Protocol):
@@ -39,6 +43,15 @@ class View(Protocol):
 
     def spans(self, calls: Calls) -> SpansReading:
         """Return the spans of a series."""
+
+    def numbers(self, series: Sequence[Number]) -> list[NumberReading]:
+        """Return the sum of each series."""
+
+    def gauges(self, series: Sequence[Gauge]) -> list[GaugesReading]:
+        """Return the gauges of each series: those of living workers that have a value."""
+
+    def histograms(self, series: Sequence[ValueHistogram]) -> list[HistogramReading]:
+        """Return the values of each series."""
 
 
 class Storage(Protocol):
@@ -60,15 +73,19 @@ class Storage(Protocol):
         """The tables that other workers have, and this process does not."""
 
     def table(
-        self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
-    ) -> SeriesTable[C]:
+        self,
+        declaration: Declaration,
+        limit: int,
+        names: tuple[Values, Values],
+        kind: SeriesKind[S],
+    ) -> SeriesTable[S]:
         """Return the table of a new metric.
 
         Args:
             declaration: what the metric is.
             limit: how many series are held at the most.
             names: of the labels, as in `SeriesTable`.
-            kind: what holds the numbers of a series.
+            kind: what the series hold.
         """
 
     def view(self, worker: int | str | None) -> View:
@@ -103,8 +120,12 @@ class MemoryStorage:
         _all.add(self)
 
     def table(
-        self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
-    ) -> SeriesTable[C]:
+        self,
+        declaration: Declaration,
+        limit: int,
+        names: tuple[Values, Values],
+        kind: SeriesKind[S],
+    ) -> SeriesTable[S]:
         """Return the table of a new metric; see `Storage`."""
         table = SeriesTable(declaration, limit, names, kind)
         self._tables.append(table)
@@ -149,6 +170,15 @@ class _MemoryView:
 
     def spans(self, calls: Calls) -> SpansReading:
         return calls.read_spans()
+
+    def numbers(self, series: Sequence[Number]) -> list[NumberReading]:
+        return [one.read() for one in series]
+
+    def gauges(self, series: Sequence[Gauge]) -> list[GaugesReading]:
+        return [one.read() for one in series]
+
+    def histograms(self, series: Sequence[ValueHistogram]) -> list[HistogramReading]:
+        return [one.value for one in series]
 
 
 def _close_all() -> None:

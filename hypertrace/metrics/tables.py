@@ -6,22 +6,26 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .declarations import DURATIONS, IN_PROGRESS
+from .measurements import MERGED
 from .reading import Family, HistogramReading
 from .series import Series
+from .series_kinds import CALL_SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .aggregations import Calls, Count
+    from .measurements import Gauge, GaugesReading, Number, ValueHistogram
     from .reading import Value
     from .series import SeriesTable
     from .storage import View
 
-CALLS = "calls"
-"""The kind of a table of calls, as the journal of shared counts names it."""
+WORKER = "worker"
+"""The label of gauges that are one for each worker."""
 
 T = TypeVar("T")
 V = TypeVar("V")
+S = TypeVar("S", bound=Series)
 
 
 class Usage(NamedTuple):
@@ -65,13 +69,62 @@ def calls_families(table: SeriesTable[Calls], view: View) -> tuple[list[Family],
     ]
 
 
-def count_family(table: SeriesTable[Count], view: View) -> tuple[Family, Usage]:
-    """Return the family of a table of counts, and how much room it takes."""
+def read_table(table: SeriesTable[Any], view: View) -> tuple[Family, Usage]:
+    """Return the family of a table of any kind but calls, and how much room it takes."""
+    return _READ[table.kind.name](table, view)
+
+
+def _count_family(table: SeriesTable[Count], view: View) -> tuple[Family, Usage]:
     series = table.all()
     counts = view.counts(series)
-    positive = [*compress(series, counts)], [*filter(None, counts)]
-    family = Family(table.declaration, table.label_names, *positive)
-    return family, _usage(table, series, counts)
+    return _family(table, series, counts, counts)
+
+
+def _number_family(table: SeriesTable[Number], view: View) -> tuple[Family, Usage]:
+    series = table.all()
+    readings = view.numbers(series)
+    updates = [reading.updates for reading in readings]
+    return _family(table, series, [reading.value for reading in readings], updates)
+
+
+def _gauge_family(table: SeriesTable[Gauge], view: View) -> tuple[Family, Usage]:
+    series = table.all()
+    readings = view.gauges(series)
+    usage = _usage(table, series, [reading.updates for reading in readings])
+    (mode,) = table.kind.settings
+    merge = MERGED.get(mode)
+    if merge is None:
+        return _of_workers(table, series, readings), usage
+    living = [reading.living for reading in readings]
+    values = [*map(merge, filter(None, living))]
+    return Family(table.declaration, table.label_names, [*compress(series, living)], values), usage
+
+
+def _of_workers(
+    table: SeriesTable[Gauge], series: Sequence[Gauge], readings: Sequence[GaugesReading]
+) -> Family:
+    pairs = [
+        (one.of_worker(gauge.worker), gauge.value)
+        for one, reading in zip(series, readings, strict=True)
+        for gauge in reading.living
+        if gauge.worker is not None  # it gets a number with the next reading
+    ]
+    return Family(table.declaration, (*table.label_names, WORKER), *_columns(pairs))
+
+
+def _histogram_family(table: SeriesTable[ValueHistogram], view: View) -> tuple[Family, Usage]:
+    series = table.all()
+    readings = view.histograms(series)
+    return _family(table, series, readings, [reading.count for reading in readings])
+
+
+_READ: dict[str, Callable[[SeriesTable[Any], View], tuple[Family, Usage]]] = {
+    "count": _count_family,
+    "number": _number_family,
+    "gauge": _gauge_family,
+    "histogram": _histogram_family,
+}
+"""How a table is read, by the name of its kind."""
 
 
 def with_others(
@@ -86,8 +139,8 @@ def with_others(
     """
     found = {family.name: family for family in families}
     for table in tables:
-        calls = table.kind == CALLS  # type: ignore[attr-defined]
-        read = calls_families(table, view)[0] if calls else [count_family(table, view)[0]]
+        is_calls = table.kind == CALL_SERIES
+        read = calls_families(table, view)[0] if is_calls else [read_table(table, view)[0]]
         for family in read:
             own = found.get(family.name)
             found[family.name] = family if own is None else _joined(own, family)
@@ -119,8 +172,16 @@ def _sum(one: Value, other: Value) -> Value:
     return one + other
 
 
-def _usage(table: SeriesTable[Any], series: Sequence[Count], counts: Sequence[int]) -> Usage:
-    overflowed = counts[-1] if series and table.is_overflow(series[-1]) else 0
+def _family(
+    table: SeriesTable[S], series: Sequence[S], values: Sequence[Value], updates: Sequence[int]
+) -> tuple[Family, Usage]:
+    """Return a family of the series that have updates."""
+    shown = [*compress(series, updates)], [*compress(values, updates)]
+    return Family(table.declaration, table.label_names, *shown), _usage(table, series, updates)
+
+
+def _usage(table: SeriesTable[Any], series: Sequence[Series], updates: Sequence[int]) -> Usage:
+    overflowed = updates[-1] if series and table.is_overflow(series[-1]) else 0
     return Usage(table.declaration.name, len(table), table.limit, overflowed)
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from hypertrace import Caller
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Declaration, Family
-from hypertrace.metrics.aggregations import Count
+from hypertrace.metrics.series_kinds import COUNT_SERIES
 from hypertrace.metrics.storage import MemoryStorage
 from hypertrace.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hypertrace.metrics.aggregations import Count
     from hypertrace.metrics.storage import Storage, View
 
 Fail: TypeAlias = "Callable[[BaseException], None]"
@@ -52,7 +53,9 @@ class Failures:
             storage: where they are counted; None counts in memory.
         """
         self._storage: Storage = MemoryStorage() if storage is None else storage
-        self._table = self._storage.table(FAILED, _MOST_CLASSES + 1, (FAILED.labels, ()), Count)
+        self._table = self._storage.table(
+            FAILED, _MOST_CLASSES + 1, (FAILED.labels, ()), COUNT_SERIES
+        )
         self._counts: dict[str, Count] = {}
         self._log_limits: dict[str, RateLimit] = {}
 

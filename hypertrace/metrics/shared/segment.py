@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import LONGEST, duration
+from hypertrace.number_cells import OneStepGauge, OneStepHistogram, OneStepNumber
 from hypertrace.segments import CompiledSegment
 
 from .open_file import OpenFile
@@ -45,8 +46,8 @@ _TRACKS_NOTHING: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 
 _kept: list[memoryview] = []
 
 
-class MappedNumber:
-    """A float in a file, which is a sum or the value of a gauge. Any thread may use it."""
+class MappedFloat:
+    """A float in a file, which is set or added to. Any thread may use it."""
 
     __slots__ = ("_index", "_segment")
 
@@ -70,43 +71,25 @@ class MappedNumber:
         return self._segment.numbers[self._index]
 
 
-class MappedHistogram:
-    """Durations in buckets of a file: `[n, sum0, sum1, buckets...]`. Any thread may use it.
+class MappedHistogram(OneStepHistogram):
+    """Durations in buckets of a file. Any thread may use it."""
 
-    The sum that belongs to `n` durations is `sums[n & 1]`. The other one is written first, then the
-    bucket, then `n`. So a reader that takes the sum of the buckets for `n` finds the right sum,
-    whenever it reads.
-    """
-
-    __slots__ = ("_base", "_segment", "bounds")
-
-    def __init__(self, segment: Segment, index: int, bounds: tuple[float, ...]) -> None:
-        """Keep the buckets in cells of a segment."""
-        self._segment = segment
-        self._base = index
-        self.bounds: tuple[float, ...] = bounds
+    __slots__ = ()
 
     def add(self, seconds: float) -> None:
         """Add one duration."""
         if type(seconds) is not float or not 0 <= seconds <= LONGEST:
             seconds = duration(seconds)
-        segment, n = self._segment, self._base
+        memory, n = self._memory, self._index
         bucket = n + 3 + bisect_left(self.bounds, seconds)
         # One line, and so one step; the attributes are looked up before.
-        c, d = segment.counts, segment.numbers
+        c, d = memory.counts, memory.numbers
         d[n + 1 + (c[n] + 1 & 1)] = d[n + 1 + (c[n] & 1)] + seconds; c[bucket] += 1; c[n] += 1  # noqa: E702  # fmt: skip
 
     append = add
 
     def __len__(self) -> int:
         return 0  # nothing is buffered
-
-    @property
-    def value(self) -> tuple[tuple[int, ...], float]:
-        """The counts of the buckets, and the sum, of this process."""
-        counts, n = self._segment.counts, self._base
-        buckets = tuple(counts[n + 3 : n + 4 + len(self.bounds)])
-        return buckets, self._segment.numbers[n + 1 + (sum(buckets) & 1)]
 
 
 class Segment:
@@ -164,18 +147,27 @@ class Segment:
         """Return a count."""
         return MappedCell(self, self._checked(index))
 
-    def sum(self, index: int) -> MappedNumber:
-        """Return a sum of floats."""
-        return MappedNumber(self, self._checked(index))
+    def sum(self, index: int) -> MappedFloat:
+        """Return a float."""
+        return MappedFloat(self, self._checked(index))
 
-    def gauge(self, index: int) -> MappedNumber:
-        """Return the value of a gauge."""
-        return MappedNumber(self, self._checked(index))
+    def number(self, index: int) -> OneStepNumber:
+        """Return a sum of amounts, whose cells begin at an index."""
+        return OneStepNumber(self, self._checked(index, OneStepNumber.SIZE))
+
+    def gauge(self, index: int) -> OneStepGauge:
+        """Return a gauge, whose cells begin at an index."""
+        return OneStepGauge(self, self._checked(index, OneStepGauge.SIZE))
 
     def histogram(self, index: int, bounds: tuple[float, ...]) -> MappedHistogram:
-        """Return a histogram, whose cells begin at an index."""
-        self._checked(index + 3 + len(bounds))
-        return MappedHistogram(self, index, bounds)
+        """Return a histogram of durations, whose cells begin at an index."""
+        size = MappedHistogram.SIZE + len(bounds) + 1
+        return MappedHistogram(bounds, self, self._checked(index, size))
+
+    def values(self, index: int, bounds: tuple[float, ...]) -> OneStepHistogram:
+        """Return a histogram of any values, whose cells begin at an index."""
+        size = OneStepHistogram.SIZE + len(bounds) + 1
+        return OneStepHistogram(bounds, self, self._checked(index, size))
 
     def data(self) -> bytes:
         """Return head and cells of this process."""
@@ -330,9 +322,9 @@ class Segment:
     def _head(self) -> bytes:
         return HEAD.pack(MAGIC, _VERSION, *this_process(), 0).ljust(HEAD_SIZE, b"\0")
 
-    def _checked(self, index: int) -> int:
-        if not 0 <= index < self.cells:
-            raise IndexError(f"cell {index} of a segment with {self.cells}")
+    def _checked(self, index: int, size: int = 1) -> int:
+        if not 0 <= index <= self.cells - size:
+            raise IndexError(f"{size} cells at {index} of a segment with {self.cells}")
         return index
 
 

@@ -11,9 +11,8 @@ from weakref import WeakSet
 
 from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
-from hypertrace.metrics.aggregations import Calls, Count
 from hypertrace.metrics.declarations import Declaration
-from hypertrace.metrics.tables import CALLS
+from hypertrace.metrics.series_kinds import CALL_SERIES, COUNT_SERIES
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .garbage import LAYOUT, GarbageCounter
@@ -26,12 +25,13 @@ from .view import SharedView
 
 if TYPE_CHECKING:
     from hypertrace.metrics.labels import Values
+    from hypertrace.metrics.series_kinds import SeriesKind
     from hypertrace.metrics.storage import View
 
     from .directory import RunDirectory
     from .journal import Record
 
-C = TypeVar("C", bound=Count)
+C = TypeVar("C", bound="Count")
 
 _MANY = 16
 """Files of workers in a run directory from which on a new process folds those that are gone."""
@@ -116,7 +116,11 @@ class SharedStorage:
         return None if self._is_closed or self.is_observer else self._locks
 
     def table(
-        self, declaration: Declaration, limit: int, names: tuple[Values, Values], kind: type[C]
+        self,
+        declaration: Declaration,
+        limit: int,
+        names: tuple[Values, Values],
+        kind: SeriesKind[C],
     ) -> SharedTable[C]:
         """Return the table of a new metric; see `hypertrace.metrics.storage.Storage`."""
         table = SharedTable(declaration, limit, names, kind, self)
@@ -382,7 +386,13 @@ class SharedStorage:
         _, kind, name, common, others, limit, description, unit = record
         declaration = Declaration("counter", name, description=description, unit=unit)
         names = tuple(common), tuple(others)
-        return SharedTable(declaration, limit, names, Calls if kind == CALLS else Count, self)
+        return SharedTable(
+            declaration,
+            limit,
+            names,
+            CALL_SERIES if kind == CALL_SERIES.name else COUNT_SERIES,
+            self,
+        )
 
     def _lay_out(self, place: Place, codes: bytes) -> None:
         self.layout[place.cells : place.cells + len(codes)] = codes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hypertrace.metrics.aggregations import Calls, Count
 from hypertrace.metrics.series import SeriesTable, overflow_key
-from hypertrace.metrics.tables import CALLS
+from hypertrace.metrics.series_kinds import CALL_SERIES
 
 from .aggregations import NOWHERE, SharedCalls, SharedCount, SharedHistogram, SharedSpans
 
@@ -15,21 +15,18 @@ if TYPE_CHECKING:
     from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.series import Key
+    from hypertrace.metrics.series_kinds import SeriesKind
 
     from .aggregations import Places
     from .journal import Record
 
 C = TypeVar("C", bound=Count)
 
-COUNT = "count"
-"""The kind of a table of counts, as the journal names it."""
-
 
 class SharedTable(SeriesTable[C]):
     """The series of one metric in all workers: the first ones in the journal, up to the limit.
 
     Attributes:
-        kind: `calls` or `count`.
         number: of the table in the journal; None as long as no worker has a series in it.
         places: gives cells.
     """
@@ -39,7 +36,7 @@ class SharedTable(SeriesTable[C]):
         declaration: Declaration,
         limit: int,
         names: tuple[Values, Values],
-        kind: type[C],
+        kind: SeriesKind[C],
         places: Places,
     ) -> None:
         """Start without series.
@@ -48,14 +45,13 @@ class SharedTable(SeriesTable[C]):
             declaration: what the metric is.
             limit: how many series are held at the most.
             names: of the labels, as in `SeriesTable`.
-            kind: what holds the numbers of a series, in memory.
+            kind: what the series hold.
             places: gives cells.
         """
-        self.kind = CALLS if issubclass(kind, Calls) else COUNT
         self.number: int | None = None
         self.places: Places = places
         self.overflow_key: Key = overflow_key(names)
-        super().__init__(declaration, limit, names, self._unplaced)
+        super().__init__(declaration, limit, names, kind)
         self._overflow = None
         self._made_overflow: dict[Key, C] = {}
         self._wanted: dict[Key, Key] = {}
@@ -77,7 +73,7 @@ class SharedTable(SeriesTable[C]):
         """What the journal says of the table."""
         it = self.declaration
         return [
-            *("table", self.kind, it.name, *map(list, self.names)),
+            *("table", self.kind.name, it.name, *map(list, self.names)),
             *(self.limit, it.description, it.unit),
         ]
 
@@ -100,7 +96,7 @@ class SharedTable(SeriesTable[C]):
         held = self.find(key)
         if held is None:
             # The objects of this process, whose texts other objects have, too.
-            made = self._unplaced(self._wanted.get(key, key))
+            made = self._make(self._wanted.get(key, key))
             # Of several threads that get here, all take the same.
             if key == self.overflow_key:
                 held = self._overflow = self._made_overflow.setdefault(key, made)
@@ -158,8 +154,8 @@ class SharedTable(SeriesTable[C]):
             return False
         return self.places.place([self.number, *key, *part])
 
-    def _unplaced(self, key: Key) -> C:
-        if self.kind == CALLS:
+    def _make(self, key: Key) -> C:
+        if self.kind.name == CALL_SERIES.name:
             return SharedCalls(key, NOWHERE, self)  # type: ignore[return-value]
         return SharedCount(key, NOWHERE)  # type: ignore[return-value]
 

@@ -8,10 +8,11 @@ import pytest
 
 from hypertrace import Caller, Cell, SpanEvent, TracedObject, Upstream
 from hypertrace.metrics import Declaration
-from hypertrace.metrics.aggregations import Count, Spans
+from hypertrace.metrics.aggregations import Spans
 from hypertrace.metrics.labels import Labeller
 from hypertrace.metrics.recorders import PropsIndex, SpansRecorder, props_recorder
 from hypertrace.metrics.series import SeriesTable
+from hypertrace.metrics.series_kinds import COUNT_SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +72,7 @@ class Recording:
         self.labeller = Labeller(allowed, max_length, object_ids=False)
         declaration = Declaration("counter", "x_total", description="How often.")
         label_names = ("class",), self.labeller.prop_names
-        self.series = SeriesTable(declaration, limit, label_names, Count)
+        self.series = SeriesTable(declaration, limit, label_names, COUNT_SERIES)
         self.asked: list[Values] = []
         overflow = self.series.overflow.cell.increment
         self.index: PropsIndex[Increment] = PropsIndex(

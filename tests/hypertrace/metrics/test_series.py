@@ -19,6 +19,7 @@ from hypertrace.metrics import Declaration
 from hypertrace.metrics import series as module
 from hypertrace.metrics.aggregations import Count
 from hypertrace.metrics.series import Series, SeriesTable
+from hypertrace.metrics.series_kinds import COUNT_SERIES, SeriesKind
 
 from ...running import in_threads
 
@@ -42,7 +43,7 @@ class FakeTracer:
 
 
 def counters(limit: int) -> Counters:
-    return SeriesTable(X, limit, NAMES, Count)
+    return SeriesTable(X, limit, NAMES, COUNT_SERIES)
 
 
 def key(**labels: str) -> Key:
@@ -455,7 +456,7 @@ def test_no_thread_waits_for_one_that_hangs_in_the_making() -> None:
             assert application.acquire(timeout=10)
         return Count(made)
 
-    series = SeriesTable(X, 10, NAMES, make)
+    series = SeriesTable(X, 10, NAMES, SeriesKind("any", make))
 
     def hold() -> None:
         assert stuck.wait(10)
@@ -508,7 +509,7 @@ def test_series_are_freed_with_their_exporter() -> None:
 
 def test_what_counts_a_series_is_made_of_its_key() -> None:
     """The maker is given the key of each series, and that of the overflow."""
-    series = SeriesTable(X, 1, NAMES, Series)
+    series = SeriesTable(X, 1, NAMES, SeriesKind("any", Series))
     assert series.get(key(b="1", a="2"), CALLER).key == key(b="1", a="2")
     assert series.overflow.key == key(object_classname="<overflow>")
     assert series.get(key(n="1"), CALLER) is series.overflow

@@ -172,7 +172,7 @@ def test_threads_may_grow_a_segment_at_once(tmp_path: Path) -> None:
 def test_cells_that_were_not_grown_are_refused(index: int, tmp_path: Path) -> None:
     """What is outside of the cells is an IndexError."""
     segment = core.Segment(str(tmp_path))
-    for make in (segment.cell, segment.sum, segment.gauge):
+    for make in (segment.cell, segment.sum, segment.number, segment.gauge):
         with pytest.raises(IndexError):
             make(index)
     if index < 1 << 64:
@@ -181,6 +181,11 @@ def test_cells_that_were_not_grown_are_refused(index: int, tmp_path: Path) -> No
     with pytest.raises(IndexError, match="the segment has 1536"):
         segment.histogram(1536 - SIZE + 1, BOUNDS)
     assert segment.histogram(1536 - SIZE, BOUNDS).value == ((0, 0, 0, 0), 0.0)
+    with pytest.raises(IndexError, match="the segment has 1536"):
+        segment.values(1536 - SIZE + 1, BOUNDS)
+    with pytest.raises(IndexError, match="the segment has 1536"):
+        segment.gauge(1536 - 5)
+    assert segment.gauge(1536 - 6).value is None
 
 
 def test_a_reservation_that_is_full_is_an_error(tmp_path: Path) -> None:
@@ -273,19 +278,17 @@ ready(os.getpid())
 # --- numbers ----------------------------------------------------------------------------
 
 
-def test_sums_and_gauges_are_floats(tmp_path: Path) -> None:
-    """A sum is added to; a gauge can be set, too; what is no number is a TypeError."""
+def test_a_float_is_set_and_added_to(tmp_path: Path) -> None:
+    """It is one cell; what is no number is a TypeError."""
     segment = core.Segment(str(tmp_path))
-    total, gauge = segment.sum(3), segment.gauge(4)
-    total.add(1.5)
-    total.add(2)
-    gauge.set(7)
-    gauge.add(-8.25)
-    assert (total.value, gauge.value) == (3.5, -1.25)
-    assert struct.unpack_from("2d", segment.data(), HEAD + 24) == (3.5, -1.25)
+    total = segment.sum(3)
+    total.set(7)
+    total.add(-8.25)
+    assert total.value == -1.25
+    assert struct.unpack_from("d", segment.data(), HEAD + 24) == (-1.25,)
     with pytest.raises(TypeError):
-        gauge.set("1")
-    assert gauge.value == -1.25
+        total.set("1")
+    assert total.value == -1.25
 
 
 VALUES = [
@@ -436,7 +439,7 @@ def check():
     assert forks() == 1
     assert not segment.is_lost and segment.is_linked and segment.error == 0
     assert segment.name.startswith(f"w-{os.getpid()}-"), segment.name
-    assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), 0.0)
+    assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), None)
     cell.increment(), cell.increment(), histogram.add(0.5)
     segment.grow(5_000)
     segment.cell(4_999).increment()
@@ -913,7 +916,10 @@ def test_a_segment_lives_as_long_as_what_counts_in_it(tmp_path: Path) -> None:
 
 def test_nothing_leaks(tmp_path: Path) -> None:
     """Objects that come and go leave no reference, descriptor or mapping behind."""
-    types = [core.Cell, core.Segment, core.SharedHistogram, type(core.Segment(tmp_path).sum(0))]
+    types = [
+        core.Cell, core.Segment, core.SharedHistogram, core.Float, core.NumberCell, core.GaugeCell,
+        core.HistogramCell,
+    ]  # fmt: skip
 
     def use() -> None:
         segment = core.Segment(tmp_path)
@@ -921,7 +927,14 @@ def test_nothing_leaks(tmp_path: Path) -> None:
         for index in range(20):
             segment.cell(index).increment()
             segment.sum(index).add(1)
+            segment.number(index).add(1)
+            segment.gauge(index).set(1)
             segment.histogram(index, BOUNDS).add(0.5)
+            segment.values(index, BOUNDS).add(0.5)
+            for make in (core.NumberCell, core.GaugeCell, lambda: core.HistogramCell(BOUNDS)):
+                cell = make()
+                cell.convert = [cell].index
+                cell.add(1)
             assert segment.histogram(index, (0.1, float(index))).value
         with pytest.raises(IndexError):
             segment.cell(10**6)

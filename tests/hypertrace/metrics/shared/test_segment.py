@@ -21,11 +21,12 @@ from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.shared import segment as module
 from hypertrace.metrics.shared.segment import (
     HEAD_SIZE,
+    MappedFloat,
     MappedHistogram,
-    MappedNumber,
     Segment,
     make_segment,
 )
+from hypertrace.number_cells import OneStepGauge, OneStepHistogram, OneStepNumber
 from hypertrace.segments import CompiledSegment
 
 from ....hostile_values import HostileStr
@@ -176,28 +177,31 @@ def test_cells_that_were_not_grown_are_refused(index: int, tmp_path: Path) -> No
     """What is outside of the cells is an IndexError."""
     segment = Segment(str(tmp_path))
     segment.grow(1)
-    for make in (segment.cell, segment.sum, segment.gauge):
+    for make in (segment.cell, segment.sum, segment.number, segment.gauge):
         with pytest.raises(IndexError, match="of a segment with 2048"):
             make(index)
     with pytest.raises(IndexError):
         segment.histogram(CHUNK_CELLS - 6, BOUNDS)
     assert segment.histogram(CHUNK_CELLS - 7, BOUNDS).value == ((0, 0, 0, 0), 0.0)
+    with pytest.raises(IndexError):
+        segment.values(CHUNK_CELLS - 6, BOUNDS)
+    with pytest.raises(IndexError):
+        segment.gauge(CHUNK_CELLS - 5)
+    assert segment.gauge(CHUNK_CELLS - 6).value is None
 
 
-def test_sums_and_gauges_are_floats(tmp_path: Path) -> None:
-    """A sum is added to; a gauge can be set, too; what is no number is a TypeError."""
+def test_a_float_is_set_and_added_to(tmp_path: Path) -> None:
+    """It is one cell; what is no number is a TypeError."""
     segment = Segment(str(tmp_path))
     segment.grow(5)
-    total, gauge = segment.sum(3), segment.gauge(4)
-    total.add(1.5)
-    total.add(2)
-    gauge.set(7)
-    gauge.add(-8.25)
-    assert (total.value, gauge.value) == (3.5, -1.25)
-    assert struct.unpack_from("2d", segment.data(), HEAD_SIZE + 24) == (3.5, -1.25)
+    total = segment.sum(3)
+    total.set(7)
+    total.add(-8.25)
+    assert total.value == -1.25
+    assert struct.unpack_from("d", segment.data(), HEAD_SIZE + 24) == (-1.25,)
     with pytest.raises(TypeError):
-        gauge.set("1")  # type: ignore[arg-type]
-    assert gauge.value == -1.25
+        total.add(None)  # type: ignore[arg-type]
+    assert total.value == -1.25
 
 
 VALUES = [
@@ -251,8 +255,12 @@ except BlockingIOError:
 
 STEPS = {
     MappedCell.increment: 1,
-    MappedNumber.add: 1,
+    MappedFloat.add: 1,
     MappedHistogram.add: 3,
+    OneStepNumber._add: 2,
+    OneStepGauge._set: 4,
+    OneStepGauge._add: 4,
+    OneStepHistogram._add: 3,
 }
 """What writes cells, and how many stores to them it has."""
 
@@ -323,7 +331,7 @@ segment.renew()
 def check():
     assert not segment.is_lost
     assert segment.name.startswith(f"w-{os.getpid()}-"), segment.name
-    assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), 0.0)
+    assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), None)
     cell.increment(), cell.increment(), histogram.add(0.5)
     segment.grow(5_000)
     segment.cell(4_999).increment()
