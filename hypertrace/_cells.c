@@ -384,6 +384,19 @@ gauge_read(PyObject *object, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("(Kdd)", (unsigned long long)updates, value, time);
 }
 
+/* First the number of updates, so that other processes find no value or the last one. */
+static PyObject *
+gauge_clear(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Numbers *self = (Numbers *)object;
+    Py_BEGIN_CRITICAL_SECTION(owner(self));
+    *(volatile uint64_t *)self->place = 0;
+    IN_ORDER();
+    *value_after(self->place, 0) = 0;
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 gauge_value(PyObject *object, void *Py_UNUSED(closure))
 {
@@ -400,6 +413,7 @@ gauge_value(PyObject *object, void *Py_UNUSED(closure))
 static PyMethodDef gauge_methods[] = {
     {"set", FAST(gauge_set), METH_FASTCALL, "Set the value."},
     {"add", FAST(gauge_add), METH_FASTCALL, "Add an amount to the value, or one."},
+    {"clear", gauge_clear, METH_NOARGS, "Be without a value again."},
     {"read", gauge_read, METH_NOARGS, "How often it was set in this process, value and time."},
     RESET,
     {NULL, NULL, 0, NULL},

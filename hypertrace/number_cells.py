@@ -182,6 +182,15 @@ class OneStepGauge(_Cells):
         if number is not None:
             self._add(number, monotonic())
 
+    def clear(self) -> None:
+        """Be without a value again, until it is set or added to."""
+        self._clear()
+
+    def _clear(self) -> None:
+        memory, n = self._memory, self._index
+        c, d = memory.counts, memory.numbers
+        c[n] = 0; d[n + 1] = 0.0  # noqa: E702  # fmt: skip
+
     def _set(self, value: float, now: float) -> None:
         memory, n = self._memory, self._index
         c, d = memory.counts, memory.numbers
@@ -282,6 +291,10 @@ class LockedGauge(OneStepGauge):
     """The same for builds without a GIL."""
 
     __slots__ = ()
+
+    def _clear(self) -> None:
+        with _lock:
+            super()._clear()
 
     def _set(self, value: float, now: float) -> None:
         with _lock:
