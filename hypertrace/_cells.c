@@ -446,7 +446,6 @@ static PyType_Spec gauge_spec = {
 
 /* ---- HistogramCell, SharedHistogram: a count, two sums, buckets ------------------------------- */
 
-#define LONGEST 1e15 /* seconds: sums of durations up to it stay finite */
 
 /* Return bounds of buckets. */
 static const Bounds *

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._failures import swallow
 from ._guard import drop_if_suppressed, limit_recursion, suppress_tracing
-from .cells import Cell, CountCell, MappedCell
+from .cells import Cell, CellGroup, CountCell, MappedCell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ class PropsRecorder:
 
     `BindableTraceFunction.bind_props` may return its method `record`. The compiled core does not
     even call it for values that are in `known`.
+
+    A subclass may override `record`. It is called as it is: events that it causes are recorded, and
+    what it raises is swallowed.
 
     Attributes:
         names: names of the props that it counts by.
@@ -104,6 +107,10 @@ class FanOutRecorder:
                 swallow(error, function)
 
 
+_SAFE = (Cell, MappedCell, CellGroup, FanOutRecorder)
+"""Types whose methods neither trace nor raise, or guard what does."""
+
+
 def guarded(recorder: Callable[..., object], *, droppable: bool) -> Callable[..., object]:
     """Return a callable that runs a recorder, drops its events and swallows its exceptions.
 
@@ -114,7 +121,7 @@ def guarded(recorder: Callable[..., object], *, droppable: bool) -> Callable[...
             end of a span.
     """
     owner = type(getattr(recorder, "__self__", None))
-    if any(owner is kind for kind in (Cell, MappedCell, PropsRecorder, FanOutRecorder)):
+    if any(owner is kind for kind in _SAFE) or issubclass(owner, PropsRecorder):
         return recorder
 
     def record(*props: object) -> None:

@@ -27,6 +27,8 @@
 #define Py_END_CRITICAL_SECTION() }
 #endif
 
+#define LONGEST 1e15 /* seconds: sums of durations up to it stay finite */
+
 typedef struct {
     PyObject_HEAD
     uint64_t *place; /* what is incremented: `of.count`, or a cell of a segment */

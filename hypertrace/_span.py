@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_BUFFERED = 128
 """Durations in a recorder's list; beyond it the recorder's `fold` is called."""
 
+LONGEST = 1e15
+"""Seconds. A longer duration, one below zero and NaN come from an odd clock: they need an event."""
+
 MAX_DEPTH = 1_000
 """Ended spans that are skipped, at most, in the search for an open one."""
 
@@ -192,7 +195,12 @@ class Span:
                 if binding.edges is not None:
                     outer = self._close(outer, error)
             durations = binding.durations
-            if error is not None or self._details is not None or durations is None:
+            if (
+                error is not None
+                or self._details is not None
+                or durations is None
+                or not 0 <= duration <= LONGEST
+            ):
                 self._end(duration, error, outer)
                 return
             durations.append(duration)

@@ -3,10 +3,10 @@
    The Python modules are the specification: the functions here do the same as those of the same
    names there. Work done once per call site, and all unusual cases, stay in Python.
 
-   There are two types, Cell, which replaces cells.CountCell, and Table, which replaces the dict of a
-   tracer's recorders, and methods that speed_up() puts into the Python classes. Recorders of known
-   kinds are not even called. _cells.c has cells of numbers, _segments.c those that other processes
-   read.
+   There are three types, Cell, which replaces cells.CountCell, CellGroup, which replaces
+   cells.PythonCellGroup, and Table, which replaces the dict of a tracer's recorders, and methods
+   that speed_up() puts into the Python classes. Recorders of known kinds are not even called.
+   _cells.c has cells of numbers, _segments.c those that other processes read.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
    props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
@@ -56,7 +56,7 @@ dict_find(PyObject *dict, PyObject *key)
 /* ---- State of the module -------------------------------------------------------------------- */
 
 typedef struct {
-    PyTypeObject *cell_type, *table_type;
+    PyTypeObject *cell_type, *group_type, *table_type;
     /* Objects of the Python modules: */
     PyTypeObject *tracer_type, *disabled_type, *span_type, *binding_type;
     PyObject *dispatch;      /* namespace of _dispatch, for `target` */
@@ -226,26 +226,218 @@ static PyType_Spec cell_spec = {
     .slots = cell_slots,
 };
 
-/* Return the cell that a callable increments; NULL if it is any other callable. */
-static inline Cell *
-cell_of(PyObject *callable)
+/* ---- CellGroup ------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject *durations; /* a list, a shared histogram, or a function in C */
+    double times, per; /* what a duration is multiplied with, and then divided by */
+} Scaled;
+
+/* Immutable: each reference lasts as long as the group. */
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t cell_count, scaled_count;
+    Cell **cells;
+    Scaled *scaled;
+} CellGroup;
+
+static inline void
+group_increment_all(CellGroup *self)
 {
-    if (PyCFunction_CheckExact(callable) &&
-        PyCFunction_GET_FUNCTION(callable) == cell_increment)
-        return (Cell *)PyCFunction_GET_SELF(callable);
-    return Py_IS_TYPE(callable, state.cell_type) ? (Cell *)callable : NULL;
+    for (Py_ssize_t i = 0; i < self->cell_count; i++)
+        ATOMIC_INCREMENT(self->cells[i]->place);
 }
 
-/* Call a callable without arguments; a cell is incremented without a call. The caller holds a strong
+static PyObject *
+group_increment(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    group_increment_all((CellGroup *)self);
+    Py_RETURN_NONE;
+}
+
+static inline int
+is_shared_histogram(PyObject *object)
+{
+    return object != NULL && Py_IS_TYPE(object, shared_histogram_type);
+}
+
+/* Add a duration to a list or a shared histogram, or call a function in C. Return how many wait to be
+   folded. */
+static inline Py_ssize_t
+append_one(PyObject *durations, PyObject *duration)
+{
+    if (is_shared_histogram(durations)) {
+        shared_histogram_record(durations, PyFloat_AS_DOUBLE(duration));
+        return 0;
+    }
+    if (PyCFunction_CheckExact(durations)) {
+        PyObject *result = PyObject_CallOneArg(durations, duration);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
+    }
+    return PyList_Append(durations, duration) < 0 ? -1 : PyList_GET_SIZE(durations);
+}
+
+/* Add a duration to all, and one to each cell. Return how many wait in the longest list. No Python
+   code runs in here, and nothing is allocated that the garbage collector tracks. */
+static Py_ssize_t
+group_record(CellGroup *self, PyObject *duration)
+{
+    Py_ssize_t longest = 0;
+    for (Py_ssize_t i = 0; i < self->scaled_count; i++) {
+        double times = self->scaled[i].times, per = self->scaled[i].per;
+        PyObject *value = times == 1 && per == 1
+                              ? Py_NewRef(duration)
+                              : PyFloat_FromDouble(PyFloat_AS_DOUBLE(duration) * times / per);
+        Py_ssize_t waiting = value == NULL ? -1 : append_one(self->scaled[i].durations, value);
+        Py_XDECREF(value);
+        if (waiting < 0)
+            return -1;
+        longest = Py_MAX(longest, waiting);
+    }
+    group_increment_all(self);
+    return longest;
+}
+
+static PyObject *
+group_append(PyObject *self, PyObject *duration)
+{
+    if (!PyFloat_CheckExact(duration))
+        return PyErr_Format(PyExc_TypeError, "a duration is a float, not %R", duration);
+    return group_record((CellGroup *)self, duration) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static Py_ssize_t
+group_length(PyObject *object)
+{
+    CellGroup *self = (CellGroup *)object;
+    Py_ssize_t longest = 0;
+    for (Py_ssize_t i = 0; i < self->scaled_count; i++)
+        if (PyList_CheckExact(self->scaled[i].durations))
+            longest = Py_MAX(longest, PyList_GET_SIZE(self->scaled[i].durations));
+    return longest;
+}
+
+static PyObject *
+group_call(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (PyTuple_GET_SIZE(args) != 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0))
+        return PyErr_SetString(PyExc_TypeError, "a group takes no arguments"), NULL;
+    return group_increment(self, NULL);
+}
+
+/* Take cells. Return -1 with an exception if one is of another type. */
+static int
+group_take_cells(CellGroup *self, PyObject *cells)
+{
+    if ((self->cells = PyMem_New(Cell *, PyTuple_GET_SIZE(cells) + 1)) == NULL)
+        return PyErr_NoMemory(), -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(cells); i++) {
+        PyObject *cell = PyTuple_GET_ITEM(cells, i);
+        if (!Py_IS_TYPE(cell, state.cell_type))
+            return PyErr_Format(PyExc_TypeError, "a group takes cells, not %R", cell), -1;
+        self->cells[i] = (Cell *)Py_NewRef(cell);
+        self->cell_count = i + 1;
+    }
+    return 0;
+}
+
+/* Take triples of what durations are added to, and what they are multiplied with and divided by. */
+static int
+group_take_scaled(CellGroup *self, PyObject *triples)
+{
+    if ((self->scaled = PyMem_New(Scaled, PyTuple_GET_SIZE(triples) + 1)) == NULL)
+        return PyErr_NoMemory(), -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(triples); i++) {
+        PyObject *durations, *triple = PyTuple_GET_ITEM(triples, i);
+        double times, per;
+        if (!PyTuple_Check(triple) || !PyArg_ParseTuple(triple, "Odd", &durations, &times, &per))
+            return PyErr_Format(PyExc_TypeError, "a group takes triples, not %R", triple), -1;
+        if (!PyList_CheckExact(durations) && !is_shared_histogram(durations) &&
+            !PyCFunction_CheckExact(durations))
+            return PyErr_Format(PyExc_TypeError, "a group adds to lists, not %R", durations), -1;
+        self->scaled[i] = (Scaled){Py_NewRef(durations), times, per};
+        self->scaled_count = i + 1;
+    }
+    return 0;
+}
+
+static PyObject *
+group_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *cells, *triples = NULL;
+    if (!PyArg_ParseTuple(args, "O!|O!", &PyTuple_Type, &cells, &PyTuple_Type, &triples))
+        return NULL;
+    CellGroup *self = (CellGroup *)type->tp_alloc(type, 0);
+    if (self != NULL && (group_take_cells(self, cells) < 0 ||
+                         (triples != NULL && group_take_scaled(self, triples) < 0)))
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void
+group_dealloc(PyObject *object)
+{
+    CellGroup *self = (CellGroup *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    for (Py_ssize_t i = 0; i < self->cell_count; i++)
+        Py_DECREF(self->cells[i]);
+    for (Py_ssize_t i = 0; i < self->scaled_count; i++)
+        Py_DECREF(self->scaled[i].durations);
+    PyMem_Free(self->cells);
+    PyMem_Free(self->scaled);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef group_methods[] = {
+    {"increment", group_increment, METH_NOARGS, "Add one to each cell."},
+    {"append", group_append, METH_O, "Add one to each cell, and a duration where durations go."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot group_slots[] = {
+    {Py_tp_doc, "Cells, and lists of durations, that are counted in together."},
+    {Py_tp_new, group_new},
+    {Py_tp_dealloc, group_dealloc},
+    {Py_tp_call, group_call},
+    {Py_tp_methods, group_methods},
+    {Py_sq_length, group_length},
+    {0, NULL},
+};
+
+static PyType_Spec group_spec = {
+    .name = "hypertrace._speedups.CellGroup",
+    .basicsize = sizeof(CellGroup),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = group_slots,
+};
+
+/* Add one to the cells that a callable increments. Return 0 if it is any other callable. */
+static inline int
+count_with(PyObject *callable)
+{
+    PyObject *counted = callable;
+    if (PyCFunction_CheckExact(callable) &&
+        (PyCFunction_GET_FUNCTION(callable) == cell_increment ||
+         PyCFunction_GET_FUNCTION(callable) == group_increment))
+        counted = PyCFunction_GET_SELF(callable);
+    if (Py_IS_TYPE(counted, state.cell_type))
+        ATOMIC_INCREMENT(((Cell *)counted)->place);
+    else if (Py_IS_TYPE(counted, state.group_type))
+        group_increment_all((CellGroup *)counted);
+    else
+        return 0;
+    return 1;
+}
+
+/* Call a callable without arguments; cells are incremented without a call. The caller holds a strong
    reference to the callable. */
 static inline int
 run(PyObject *callable)
 {
-    Cell *cell = cell_of(callable);
-    if (cell != NULL) {
-        ATOMIC_INCREMENT(cell->place);
+    if (count_with(callable))
         return 0;
-    }
     PyObject *result = PyObject_CallNoArgs(callable);
     Py_XDECREF(result);
     return result == NULL ? swallow(callable) : 0;
@@ -301,15 +493,13 @@ record_known(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
         values = plain_values(names, kwnames, kwvalues);
     if (values != NULL)
         increment = dict_find(known, values);
-    Cell *cell = increment == NULL ? NULL : cell_of(increment);
-    if (cell != NULL)
-        ATOMIC_INCREMENT(cell->place);
+    int is_counted = increment != NULL && count_with(increment);
     Py_XDECREF(names);
     Py_XDECREF(known);
     Py_XDECREF(values);
     Py_XDECREF(increment);
     PyErr_Clear(); /* out of memory: the Python code raises it again */
-    return cell != NULL;
+    return is_counted;
 }
 
 /* ---- Table ---------------------------------------------------------------------------------- */
@@ -949,29 +1139,23 @@ duration_of(PyObject *span)
     return duration;
 }
 
-static inline int
-is_shared_histogram(PyObject *object)
-{
-    return object != NULL && Py_IS_TYPE(object, shared_histogram_type);
-}
-
-/* Add a duration to a list or a shared histogram. Return how many wait there to be folded. */
+/* Add a duration to a list, a shared histogram or a group. Return how many wait there to be folded. */
 static inline Py_ssize_t
 append(PyObject *durations, PyObject *duration)
 {
-    if (is_shared_histogram(durations)) {
-        shared_histogram_record(durations, PyFloat_AS_DOUBLE(duration));
-        return 0;
-    }
-    return PyList_Append(durations, duration) < 0 ? -1 : PyList_GET_SIZE(durations);
+    return Py_IS_TYPE(durations, state.group_type) ? group_record((CellGroup *)durations, duration)
+                                                   : append_one(durations, duration);
 }
 
 /* Whether the end of a span only adds its duration. */
 static inline int
-is_plain_end(PyObject *self, PyObject *durations, PyObject *error)
+is_plain_end(PyObject *self, PyObject *durations, PyObject *duration, PyObject *error)
 {
+    double seconds = PyFloat_AS_DOUBLE(duration);
     return error == Py_None && peek_slot(self, state.span_details) == Py_None && durations != NULL &&
-           (PyList_CheckExact(durations) || is_shared_histogram(durations));
+           seconds >= 0 && seconds <= LONGEST &&
+           (PyList_CheckExact(durations) || is_shared_histogram(durations) ||
+            Py_IS_TYPE(durations, state.group_type));
 }
 
 /* Record the end of a span: add its duration, or let the Python code do more. */
@@ -980,7 +1164,7 @@ end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error,
 {
     PyObject *result = NULL, *durations = get_slot(binding, state.binding_durations);
     Py_ssize_t waiting;
-    if (!is_plain_end(self, durations, error))
+    if (!is_plain_end(self, durations, duration, error))
         result = PyObject_CallMethodObjArgs(self, state.str_end, duration, error, outer, NULL);
     else if ((waiting = append(durations, duration)) >= 0)
         result = outer == Py_None && waiting <= state.max_buffered
@@ -1155,6 +1339,7 @@ module_exec(PyObject *module)
         if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
             return -1;
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
+        add_type(module, &group_spec, &state.group_type) < 0 ||
         add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0)
         return -1;
 #if HAVE_SEGMENTS

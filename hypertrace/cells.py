@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from itertools import count
+from collections import deque
+from itertools import count, repeat
+from operator import call, mul, truediv
 
 from ._compiled import gil_enabled, speedups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
+
+    from .protocols import Durations
+
+    Scaled = tuple[Durations | Callable[[float], object], float, float]
 
     class MappedMemory(Protocol):
         """What a `MappedCell` counts in."""
@@ -124,3 +130,52 @@ if TYPE_CHECKING:
     Cell = LockedCell  # all three have these members
 else:
     Cell = speedups.Cell if speedups else CountCell if gil_enabled() else LockedCell
+
+_run_all: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+class PythonCellGroup:
+    """Cells, and lists of durations, that are counted in together.
+
+    Calling it adds one to each cell. A span's end adds one to each, and appends its duration. Where
+    all of them are counted by C functions, that is one step for other threads and for signals.
+    """
+
+    __slots__ = ("_appends", "_increments", "_lists", "_per", "_times")
+
+    def __init__(self, cells: tuple[Cell, ...], durations: tuple[Scaled, ...] = ()) -> None:
+        """Count in some cells.
+
+        Args:
+            cells: what is incremented.
+            durations: what durations are appended to, or a function that takes them, each with
+                what they are multiplied with, and then divided by. A function must be one in C
+                that runs no Python code, if the core is compiled.
+        """
+        self._increments = tuple(cell.increment for cell in cells)
+        self._lists = tuple(one for one, _, _ in durations if not callable(one))
+        self._appends = tuple(one if callable(one) else one.append for one, _, _ in durations)
+        self._times = tuple(times for _, times, _ in durations)
+        self._per = tuple(per for _, _, per in durations)
+
+    def increment(self) -> None:
+        """Add one to each cell."""
+        _run_all(map(call, self._increments))
+
+    __call__ = increment
+
+    def append(self, seconds: float) -> None:
+        """Add one to each cell, and a duration where durations go."""
+        scaled = map(truediv, map(mul, repeat(seconds), self._times), self._per)
+        _run_all(map(call, self._appends, scaled))
+        _run_all(map(call, self._increments))
+
+    def __len__(self) -> int:
+        """Return how many durations wait in the longest list."""
+        return max(map(len, self._lists), default=0)
+
+
+if TYPE_CHECKING:
+    CellGroup = PythonCellGroup
+else:
+    CellGroup = speedups.CellGroup if speedups else PythonCellGroup

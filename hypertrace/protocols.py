@@ -115,9 +115,10 @@ class SpanRecorder(Protocol):
     Attributes:
         durations: a list, to which the durations in seconds of successful spans are appended
             without any call, if no props were set later and `busy` was not measured; or a shared
-            histogram, which counts them at once. None if `end` is to be called for them, too. It
-            must always be the same object. The compiled core knows exact lists and its own
-            `SharedHistogram`; for any other object it calls `end`.
+            histogram, which counts them at once; or a `hypertrace.cells.CellGroup` of these and of
+            cells. None if `end` is to be called for them, too. It must always be the same object.
+            The compiled core knows exact lists, its own `SharedHistogram` and `CellGroup`; for any
+            other object it calls `end`.
         edge: given an enclosing span, returns a callable, which is kept and called at the end of
             each span inside that one. None if enclosing spans are not needed: then they are not
             recorded, and events have no `upstream`.

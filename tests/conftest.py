@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hypertrace.metrics.declared import registry
 from hypertrace.testing import reset
 
 from .running import Clock
@@ -26,6 +27,7 @@ OWN = {"prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prome
 def _global_state() -> Iterator[None]:
     yield
     reset()
+    registry.reset()
 
 
 @pytest.fixture

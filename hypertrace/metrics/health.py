@@ -23,6 +23,7 @@ from .declarations import (
 from .reading import Family
 from .series import Series
 from .series_kinds import COUNT_SERIES
+from .tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 _PROCESS = Series(((), ()))
 _NOWHERE = Caller("", "", None, 0, 0)
-"""For the warning about a limit that this table does not reach."""
+"""For the warning about a limit that these tables do not reach."""
+_MOST_METRICS = 10_000
 _BUILD = Series(
     (
         (hypertrace.__version__, platform.python_version(), platform.python_implementation()),
@@ -61,6 +63,11 @@ class Health:
         self._known: dict[str, Series] = {}
         self._swallowed = _Errors(SWALLOWED, tallies.swallowed, storage)
         self._dropped = _Errors(DROPPED, tallies.dropped, storage)
+        self._invalid = storage.table(INVALID, _MOST_METRICS, (INVALID.labels, ()), COUNT_SERIES)
+
+    def count_invalid(self, metric: str) -> None:
+        """Count a value of a declared metric that is no number."""
+        self._invalid.get(self._series(metric).key, _NOWHERE).cell.increment()
 
     def close(self) -> None:
         """Count the errors of this process no more."""
@@ -83,7 +90,7 @@ class Health:
             Family(SERIES_LIMIT, SERIES_LIMIT.labels, series, [usage.limit for usage in usages]),
             Family(OVERFLOWED, OVERFLOWED.labels, series, [one.overflowed for one in usages]),
             self._swallowed.read(view),
-            Family(INVALID, INVALID.labels, [], []),
+            read_table(self._invalid, view)[0],
             self._dropped.read(view),
             Family(SILENT, SILENT.labels, [*map(self._series, silent)], [*silent.values()]),
             *_workers(view),

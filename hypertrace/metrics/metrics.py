@@ -12,6 +12,9 @@ from hypertrace import SpanEvent
 from .aggregations import DEFAULT_BUCKETS, checked_bounds
 from .allowlist import label_names
 from .declarations import CALLS, check_counter_name
+from .declared.declared import Declared
+from .declared.registry import additions, listen
+from .declared.sites import DeclaredSite
 from .exemplars import opentelemetry_exemplar
 from .functions import FunctionSeries
 from .health import Health
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
 
     from .aggregations import Spans
+    from .declared.kinds import DeclaredMetric
     from .exemplars import ExemplarFunction
     from .labels import Values
     from .storage import Storage, View
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 class CountingOptions(TypedDict, total=False):
     """The arguments of `Metrics`, which every exporter takes, too."""
 
+    declared: Iterable[DeclaredMetric]
     allowed_props: Iterable[str]
     unsafe_props: Iterable[str]
     counter_name: str
@@ -61,6 +66,7 @@ class Metrics:
     def __init__(  # noqa: PLR0913 -- a setting each
         self,
         *,
+        declared: Iterable[DeclaredMetric] = (),
         allowed_props: Iterable[str] = (),
         unsafe_props: Iterable[str] = (),
         counter_name: str = CALLS.name,
@@ -77,6 +83,7 @@ class Metrics:
         """Start without series.
 
         Args:
+            declared: metrics that are recorded besides the built-in ones; see `declare`.
             allowed_props: names of the props that become labels `object_props_X`,
                 `parent_object_props_X` and `caller_props_X`; all others are ignored. Characters
                 outside `[a-zA-Z0-9_]` become `_`. Names that look like secrets (`password`,
@@ -106,7 +113,8 @@ class Metrics:
 
         Raises:
             ValueError: a name that Prometheus refuses, a prop that looks like a secret, two props
-                that would become the same label, or a number out of range.
+                that would become the same label, a number out of range, or two declared metrics of
+                one name that differ.
             TypeError: an argument of the wrong type.
         """
         check_counter_name(counter_name)
@@ -117,6 +125,7 @@ class Metrics:
         )
         bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
         _check_exemplar(exemplar)
+        declared = additions({}, declared)
         # Last, so that a wrong argument leaves no files.
         self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
         self._functions = FunctionSeries(
@@ -130,7 +139,17 @@ class Metrics:
             storage=self._storage,
         )
         self._health = Health(self._functions.labeller.text, self._storage)
+        self._declared = Declared(
+            self._storage,
+            labeller,
+            max_series=max_series,
+            bounds=bounds_of("", ""),
+            taken=counter_name,
+            count_invalid=self._health.count_invalid,
+        )
         finalize(self, _close, self._health, self._storage).atexit = False
+        self._declared.declare(declared)
+        listen(self)
 
     def __call__(self, event: TraceEvent) -> None:
         """Count one event; of a span whose start was not recorded, its start, too."""
@@ -144,19 +163,26 @@ class Metrics:
             recorder.end(event)
         else:
             functions.calls_at(site, props).cell.increment()
+        for feed in self._declared.feeds_of(event):
+            feed.record(event)
 
     def share_key(self, traced: TracedObject, parent: TracedObject | None) -> Hashable:
         """Return the label values that the events of a tracer have in common; see the protocol."""
-        return self._functions.share_key(traced, parent)
+        key = self._functions.share_key(traced, parent)
+        return None if key is None else self._declared.share_key(key, traced, parent)
 
     def bind(self, event: TraceEvent) -> Callable[[], object]:
         """Return what counts events like this one; it runs in C."""
+        if (declared := self._declared_at(event)) is not None:
+            return declared.calls()
         functions = self._functions
         site, props = functions.site_of(event), functions.labeller.of_props(None)
         return functions.calls_at(site, props).cell.increment
 
     def bind_props(self, event: TraceEvent) -> Callable[[Props], object]:
         """Return what counts events like this one, each with its own props."""
+        if (declared := self._declared_at(event)) is not None:
+            return declared.calls_with_props()
         functions, site = self._functions, self._functions.site_of(event)
         overflow = functions.calls.overflow.cell
 
@@ -170,12 +196,16 @@ class Metrics:
 
     def bind_span(self, event: TraceEvent) -> SpanRecorder:
         """Return what records spans like this one."""
+        if (declared := self._declared_at(event)) is not None:
+            return declared.spans()
         functions = self._functions
         site, props = functions.site_of(event), functions.labeller.of_props(None)
         return self._recorder(functions.spans_at(site, props), event)
 
     def bind_span_props(self, event: TraceEvent) -> Callable[[Props], SpanRecorder]:
         """Return what finds the recorder for spans like this one, each with its own props."""
+        if (declared := self._declared_at(event)) is not None:
+            return declared.spans_with_props()
         functions, site = self._functions, self._functions.site_of(event)
         edge, simple = functions.edge_of(event), functions.is_simple
         overflow = functions.overflow_spans
@@ -191,6 +221,34 @@ class Metrics:
         return PropsIndex(
             functions.labeller, make, lambda recorder: recorder is not overflowing
         ).find
+
+    def declare(self, *metrics: DeclaredMetric) -> None:
+        """Record more metrics, from the next event of each call site on, without a restart.
+
+        Declaring an equal metric again does nothing. A metric that was undeclared, and is declared
+        again with the same labels, goes on with the numbers it had. A span that is open is recorded
+        as it was when it started. Any thread may call it.
+
+        Args:
+            metrics: `Counter`, `Sum`, `LastValue`, `Distribution` or `Summary`.
+
+        Raises:
+            TypeError: one is no such metric.
+            ValueError: another metric of the same name differs; the message shows how. Then none of
+                them is declared.
+        """
+        self._declared.declare(metrics)
+
+    def undeclare(self, name: str) -> None:
+        """Record a declared metric no more, and leave it out of readings. Any thread may call it.
+
+        Args:
+            name: of the metric.
+
+        Raises:
+            LookupError: no metric of this name is declared.
+        """
+        self._declared.undeclare(name)
 
     @property
     def storage(self) -> Storage:
@@ -223,6 +281,8 @@ class Metrics:
         """
         now = time.time()
         families, usages = self._functions.read(view)
+        declared, more = self._declared.read(view)
+        families, usages = [*families, *declared], [*usages, *more]
         if others := self._storage.foreign_tables:
             families = with_others(families, others, view)
         return Reading(now, [*families, *self._health.read(usages, view)])
@@ -234,6 +294,11 @@ class Metrics:
         once; it happens by itself at the end of the process.
         """
         _close(self._health, self._storage)
+
+    def _declared_at(self, event: TraceEvent) -> DeclaredSite | None:
+        """Return the declared metrics at the call site of an event; None if there are none."""
+        feeds = self._declared.feeds_of(event)
+        return DeclaredSite(feeds, event, self._functions) if feeds else None
 
     def _recorder(self, spans: Spans, event: TraceEvent) -> SpansRecorder:
         functions = self._functions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from hypertrace import PropsRecorder
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hypertrace import SpanEvent, Upstream
+    from hypertrace.cells import CellGroup
 
     from .aggregations import Spans
     from .labels import Labeller, Values
@@ -32,11 +34,17 @@ class PropsIndex(Generic[T]):
     """Finds what belongs to the values of the allowed props, and remembers it.
 
     Only strings that are their own text, small integers, booleans and values left out are
-    remembered, and nothing of an overflow: so what it keeps is bounded by the series there are.
+    remembered, and nothing of an overflow: so what it keeps is bounded by the series there are, or
+    by a number.
     """
 
     def __init__(
-        self, labeller: Labeller, make: Callable[[Values], T], is_lasting: Callable[[T], bool]
+        self,
+        labeller: Labeller,
+        make: Callable[[Values], T],
+        is_lasting: Callable[[T], bool],
+        *,
+        most: float = math.inf,
     ) -> None:
         """Start empty.
 
@@ -44,6 +52,7 @@ class PropsIndex(Generic[T]):
             labeller: knows the allowed props, and turns their values into text.
             make: finds or makes what belongs to the texts of the values; it may be slow.
             is_lasting: whether what `make` returned may be remembered.
+            most: how many combinations of values are remembered; beyond it, all are forgotten.
         """
         self.names: tuple[str, ...] = labeller.allowed
         self.known: dict[tuple[object, ...], T] = {}
@@ -52,6 +61,7 @@ class PropsIndex(Generic[T]):
         self._texts = labeller.of_props
         self._make = make
         self._is_lasting = is_lasting
+        self._most = most
 
     def find(self, props: Props) -> T:
         """Return what belongs to some props."""
@@ -67,15 +77,23 @@ class PropsIndex(Generic[T]):
         if plain and (found := self._numbers.get((values, types))) is not None:
             return found
         texts = self._texts(props)
-        found = self._make(texts)
+        found = self.make(texts, props)
         if not self._is_lasting(found):
             return found
+        if len(self.known) + len(self._numbers) >= self._most:
+            self.known.clear()
+            self._numbers.clear()
         if all(map(_is_own_text, values, texts)):
             # The texts stand in the key of the series, too: one tuple for both.
             self.known[texts if None not in values else values] = found
         elif plain and all(map(_is_shown_whole, values, texts)):
             self._numbers[values, types] = found
         return found
+
+
+    def make(self, texts: Values, props: Props) -> T:  # noqa: ARG002 -- a subclass may look at them
+        """Find or make what belongs to the texts of the values among some props."""
+        return self._make(texts)
 
 
 def props_recorder(index: PropsIndex[Callable[[], object]]) -> Callable[[Props], object]:
@@ -126,7 +144,7 @@ class SpansRecorder:
         self._ends = ends
         self.edge: Callable[[Upstream], Callable[[], object]] | None = edge
         self.start: Callable[[], object] = spans.started.increment
-        self.durations: list[float] | None = spans.results["ok"].buffer if simple else None
+        self.durations: list[float] | CellGroup | None = spans.results["ok"].buffer if simple else None
 
     def end(self, event: SpanEvent) -> None:
         """Record the end of a span."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from hypertrace.metrics.declarations import CALLS, Declaration, check_name
 
@@ -31,8 +31,8 @@ Predicate: TypeAlias = "Callable[[TraceEvent], object]"
 Mode: TypeAlias = Literal["set", "add"]
 Workers: TypeAlias = Literal["sum", "max", "min", "mean", "latest", "each"]
 
-MODES = ("set", "add")
-WORKERS = ("sum", "max", "min", "mean", "latest", "each")
+MODES: tuple[Mode, ...] = get_args(Mode)
+WORKERS: tuple[Workers, ...] = get_args(Workers)
 WORKER = "worker"
 """The label of each worker, if a gauge shows each."""
 QUANTILES = (0.5, 0.9, 0.99)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
@@ -44,15 +45,15 @@ def declare(*metrics: DeclaredMetric) -> None:
     """
     for metric in additions(_declared, metrics):
         _declared.setdefault(family_name(metric.name), metric)
-    errors = []
+    refusal = None
     for listener in [each() for each in _listeners.copy()]:
         if listener is not None:
             try:
                 listener.declare(*metrics)
             except ValueError as error:
-                errors.append(error)
-    if errors:
-        raise errors[0]
+                refusal = str(error)
+    if refusal is not None:
+        raise ValueError(refusal)
 
 
 def listen(listener: Listener) -> None:
@@ -64,7 +65,7 @@ def listen(listener: Listener) -> None:
     Raises:
         ValueError: as its `declare`.
     """
-    _listeners.append(ref(listener, _listeners.remove))
+    _listeners.append(ref(listener, _forget))
     listener.declare(*_declared.values())
 
 
@@ -116,8 +117,14 @@ def difference(one: DeclaredMetric, other: DeclaredMetric) -> str:
 
 
 def reset() -> None:
-    """Forget the metrics that are declared for every `Metrics`; those that exist keep them."""
+    """Forget the metrics that are declared for every `Metrics`, and those that exist."""
     _declared.clear()
+    _listeners.clear()
+
+
+def _forget(listener: ref[Listener]) -> None:
+    with suppress(ValueError):  # after a reset
+        _listeners.remove(listener)
 
 
 def _shown(options: Mapping[str, object], name: str) -> str:

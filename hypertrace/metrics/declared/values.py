@@ -34,6 +34,7 @@ _TEXTS = (str, bytes, bytearray)
 _BOOLS = frozenset({"bool", "bool_"})
 """Names of the classes of truth values, of Python and of numpy."""
 _PLAIN = frozenset({float, int})
+_LITERALS = frozenset({str, bytes, bool, type(None)})
 
 
 class Values:
@@ -110,10 +111,15 @@ def checked_number(value: object) -> float:
     except OverflowError:
         raise ValueError(f"a {type_name(value)} is too large for a float") from None
     except Exception as error:
-        raise TypeError(f"{value!r} is no number") from error
+        raise TypeError(f"{_shown(value)} is no number") from error
     if not math.isfinite(number):
         raise ValueError(f"{number!r} is not finite")
     return number
+
+
+def _shown(value: object) -> str:
+    # The `__repr__` of an application may do anything.
+    return repr(value) if type(value) in _LITERALS else f"a {type_name(value)}"
 
 
 def _as_float(value: Any) -> float:

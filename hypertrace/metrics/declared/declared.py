@@ -1,0 +1,213 @@
+"""Declared: the metrics that are declared for one `Metrics`, and their series."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from hypertrace._dispatch import rebind
+from hypertrace._failures import swallow
+from hypertrace.forks import after_fork_in_child
+from hypertrace.metrics.series_kinds import (
+    COUNT_SERIES,
+    gauge_series,
+    histogram_series,
+    number_series,
+)
+from hypertrace.metrics.tables import read_table
+
+from .feeds import Feed
+from .kinds import Counter, Distribution, LastValue, Sum
+from .registry import additions, family_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from hypertrace import TracedObject, TraceEvent
+    from hypertrace.metrics.labels import Labeller
+    from hypertrace.metrics.reading import Family
+    from hypertrace.metrics.series import SeriesTable
+    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.storage import Storage, View
+    from hypertrace.metrics.tables import Usage
+
+    from .kinds import DeclaredMetric
+
+_MOST_SITES = 1_000
+"""Call sites of events without recorders for which the metrics are remembered."""
+_MOST_KEYS = 10_000
+"""Tracers with different props of tags that share recorders."""
+
+
+class Declared:
+    """The declared metrics of one `Metrics`. Any thread may use it; no thread that traces waits."""
+
+    def __init__(  # noqa: PLR0913 -- a setting each
+        self,
+        storage: Storage,
+        labeller: Labeller,
+        *,
+        max_series: int,
+        bounds: tuple[float, ...],
+        taken: str,
+        count_invalid: Callable[[str], object],
+    ) -> None:
+        """Start without metrics.
+
+        Args:
+            storage: where the numbers are kept.
+            labeller: makes the texts of labels.
+            max_series: of each metric that says nothing else.
+            bounds: of the buckets of distributions that have none.
+            taken: name of the counter of calls, which no metric can have.
+            count_invalid: is called with the name of a metric for each value that is no number.
+        """
+        self._storage = storage
+        self._labeller = labeller
+        self._max_series = max_series
+        self._bounds = bounds
+        self._taken = taken
+        self._count_invalid = count_invalid
+        self._feeds: dict[str, Feed] = {}
+        # Also those of metrics that are not declared any more.
+        self._tables: dict[Hashable, SeriesTable[Any]] = {}
+        self._sites: dict[Hashable, tuple[Feed, ...]] = {}
+        self._keys: set[Hashable] = set()
+
+    def check(self, metrics: Iterable[DeclaredMetric]) -> list[DeclaredMetric]:
+        """Return those of some metrics that are not declared yet.
+
+        Raises:
+            TypeError: one is no declared metric.
+            ValueError: another metric has the name.
+        """
+        added = additions({name: feed.metric for name, feed in self._feeds.items()}, metrics)
+        for metric in added:
+            if family_name(metric.name) == family_name(self._taken):
+                raise ValueError(
+                    f"{metric.name} is the name of the counter of calls, as counter_name says; "
+                    "give one of them another name"
+                )
+        return added
+
+    def declare(self, metrics: Iterable[DeclaredMetric]) -> None:
+        """Record some metrics from the next event of each call site on.
+
+        Raises:
+            TypeError: one is no declared metric.
+            ValueError: another metric has the name. Then none of them is declared.
+        """
+        with _lock:
+            added = self.check(metrics)
+            for metric in added:
+                table = self._table_of(metric)
+                feed = Feed(metric, table, self._labeller, self._count_invalid)
+                self._feeds[family_name(metric.name)] = feed
+        if added:
+            self._renew()
+
+    def undeclare(self, name: str) -> None:
+        """Record a metric no more, and leave it out of readings.
+
+        Raises:
+            LookupError: none of this name is declared.
+        """
+        with _lock:
+            feed = self._feeds.get(family_name(name))
+            if feed is None or feed.metric.name != name:
+                names = ", ".join(feed.metric.name for feed in self._feeds.values())
+                raise LookupError(f"no metric {name!r} is declared; there are {names or 'none'}")
+            del self._feeds[family_name(name)]
+        self._renew()
+
+    def feeds_of(self, event: TraceEvent) -> tuple[Feed, ...]:
+        """Return what records the events of an event's call site; empty for most."""
+        if not self._feeds:
+            return ()
+        key = event.object.class_name, event.caller.function_name, event.id
+        is_plain = all(type(part) is str or part is None for part in key)
+        sites = self._sites  # before the metrics are read: a change of these replaces it
+        found = sites.get(key) if is_plain else None
+        if found is None:
+            found = tuple(feed for feed in self._feeds.copy().values() if _matches(feed, event))
+            if is_plain:
+                if len(sites) >= _MOST_SITES:
+                    sites.clear()
+                sites[key] = found
+        return found
+
+    def share_key(
+        self, key: Hashable, traced: TracedObject, parent: TracedObject | None
+    ) -> Hashable:
+        """Return a key that is equal for tracers whose events are recorded in the same way.
+
+        Args:
+            key: the same for the built-in metrics.
+            traced: the object of the tracer.
+            parent: its parent.
+
+        Returns:
+            None if the tracer can share no recorders.
+        """
+        feeds = [feed for feed in self._feeds.copy().values() if feed.may_take(traced.class_name)]
+        keys = [feed.key_of(traced, parent) for feed in feeds]
+        if not keys or None in keys:
+            return None if keys else key
+        full = key, *keys
+        if full not in self._keys:
+            # What is bound for this tracer must not outlive it if there may be many such.
+            if len(self._keys) >= _MOST_KEYS or any(feed.table.is_full for feed in feeds):
+                return None
+            self._keys.add(full)
+        return full
+
+    def read(self, view: View) -> tuple[list[Family], list[Usage]]:
+        """Return the families of a view, and how much room each metric takes."""
+        read = [read_table(feed.table, view) for feed in self._feeds.copy().values()]
+        return [family for family, _ in read], [usage for _, usage in read]
+
+    def _table_of(self, metric: DeclaredMetric) -> SeriesTable[Any]:
+        limit = self._max_series if metric.max_series is None else metric.max_series
+        kind = self._kind_of(metric)
+        names = metric.labels, ()
+        key = metric.name, metric.labels, limit, metric.description, metric.unit, kind
+        if key not in self._tables:
+            self._tables[key] = self._storage.table(metric, limit, names, kind)
+        return self._tables[key]
+
+    def _kind_of(self, metric: DeclaredMetric) -> SeriesKind[Any]:
+        if isinstance(metric, Counter):
+            return COUNT_SERIES
+        if isinstance(metric, Sum):
+            return number_series()
+        if isinstance(metric, LastValue):
+            return gauge_series(metric.workers)
+        if isinstance(metric, Distribution):
+            return histogram_series(self._bounds if metric.buckets is None else metric.buckets)
+        raise TypeError(f"{metric!r} cannot be recorded yet")
+
+    def _renew(self) -> None:
+        self._sites = {}
+        self._keys = set()
+        rebind()
+
+
+def _matches(feed: Feed, event: TraceEvent) -> bool:
+    try:
+        return feed.matches(event)
+    except Exception as error:  # noqa: BLE001 -- the text of an id may raise anything
+        swallow(error, feed.metric)
+        return False
+
+
+_lock = RLock()
+"""For changes of what is declared."""
+
+
+def _renew_lock() -> None:
+    # A thread that is not in the child may hold the old one.
+    global _lock  # noqa: PLW0603 -- the state of the process
+    _lock = RLock()
+
+
+after_fork_in_child(_renew_lock)
