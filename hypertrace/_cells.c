@@ -350,7 +350,7 @@ gauge_put(PyObject *object, PyObject *const *args, Py_ssize_t nargs, int keep)
     volatile double *next = value_after(self->place, before + 1);
     *(volatile uint64_t *)(self->place + 5) = before + 1;
     IN_ORDER();
-    next[0] = keep ? *value_after(self->place, before) + value : value;
+    next[0] = keep && before != 0 ? *value_after(self->place, before) + value : value;
     next[1] = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
     IN_ORDER();
     *updates = before + 1;
@@ -384,7 +384,7 @@ gauge_read(PyObject *object, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("(Kdd)", (unsigned long long)updates, value, time);
 }
 
-/* First the number of updates, so that other processes find no value or the last one. */
+/* Other processes find no value, or the last one. */
 static PyObject *
 gauge_clear(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
@@ -392,7 +392,7 @@ gauge_clear(PyObject *object, PyObject *Py_UNUSED(ignored))
     Py_BEGIN_CRITICAL_SECTION(owner(self));
     *(volatile uint64_t *)self->place = 0;
     IN_ORDER();
-    *value_after(self->place, 0) = 0;
+    *(volatile uint64_t *)(self->place + 5) = 0;
     Py_END_CRITICAL_SECTION();
     Py_RETURN_NONE;
 }

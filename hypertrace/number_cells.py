@@ -188,8 +188,8 @@ class OneStepGauge(_Cells):
 
     def _clear(self) -> None:
         memory, n = self._memory, self._index
-        c, d = memory.counts, memory.numbers
-        c[n] = 0; d[n + 1] = 0.0  # noqa: E702  # fmt: skip
+        c = memory.counts
+        c[n] = 0; c[n + 5] = 0  # noqa: E702  # fmt: skip
 
     def _set(self, value: float, now: float) -> None:
         memory, n = self._memory, self._index
@@ -199,7 +199,7 @@ class OneStepGauge(_Cells):
     def _add(self, amount: float, now: float) -> None:
         memory, n = self._memory, self._index
         c, d = memory.counts, memory.numbers
-        c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = d[n + 1 + 2 * (c[n] & 1)] + amount; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
+        c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = (d[n + 1 + 2 * (c[n] & 1)] if c[n] else 0.0) + amount; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
 
     def read(self) -> tuple[int, float, float]:
         """Return how often it was set or added to in this process, its value, and when that was.

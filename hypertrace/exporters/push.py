@@ -181,7 +181,7 @@ class PushExporter(Exporter):
     def _send_changes(self) -> None:
         if not self._leads():
             return
-        view = self.forwards_to.storage.view(None)
+        view = self.forwards_to.view()
         reading, previous = self.forwards_to.reading(view), self._previous
         # Finalizers of the application may run while this is made, and what they trace counts.
         encoded = self.encode(reading if previous is None else reading.since(previous))
