@@ -1,4 +1,4 @@
-/* Cells of numbers: sums, gauges and histograms, in memory of their own or in a segment.
+/* Cells of numbers: sums, gauges and histograms, in memory or in a segment.
 
    Each is some 8-byte cells, the same in both places. Python code of the same names in
    hypertrace.number_cells and hypertrace.metrics.shared.segment is the specification.

@@ -935,6 +935,7 @@ merge_cells(char *total, const char *data, const char *codes, Py_ssize_t end)
         switch (codes[i]) {
         case 'c':
         case 'b':
+        case 'v':
             add_count(total, i, get_count(data, i));
             i++;
             break;

@@ -1,6 +1,6 @@
 """Number cells: sums, gauges and histograms that many threads write without a lock.
 
-Each is some cells of 8 bytes, in memory of its own or in a segment. The compiled core has the same
+Each is some cells of 8 bytes, in memory or in a segment. The compiled core has the same
 classes. Here, what is on one line is one step: other threads, signal handlers and finalizers run at
 calls and at the ends of loops only.
 """
@@ -113,7 +113,7 @@ class OneStepNumber(_Cells):
         """Start at 0.
 
         Args:
-            memory: has the cells; None for memory of its own.
+            memory: has the cells; None makes some that no other process sees.
             index: of the first cell.
         """
         super().__init__(memory or OwnMemory(self.SIZE), index)
@@ -147,10 +147,10 @@ class OneStepNumber(_Cells):
 class OneStepGauge(_Cells):
     """A value that is set or added to. Any thread may use it.
 
-    Its cells are `[updates, value0, time0, value1, time1, begun]`. The pair of the number of updates
-    is valid; the other one is written next. Before that `begun` rises, after it `updates`: a reader
-    that reads forwards, and finds that no more than one update began, has a value and its time. So
-    it is also in the file of a process that was stopped in between.
+    Its cells are `[updates, value0, time0, value1, time1, begun]`. The pair of the number of
+    updates is valid; the other one is written next. Before that `begun` rises, after it `updates`:
+    a reader that reads forwards, and finds that no more than one update began, has a value and its
+    time. So it is also in the file of a process that was stopped in between.
     """
 
     __slots__ = ()
@@ -241,7 +241,7 @@ class OneStepHistogram(_Cells):
 
         Args:
             bounds: upper bounds of the buckets, ascending, without infinity.
-            memory: has the cells; None for memory of its own.
+            memory: has the cells; None makes some that no other process sees.
             index: of the first cell.
         """
         super().__init__(memory or OwnMemory(self.SIZE + len(bounds) + 1), index)
@@ -305,6 +305,7 @@ class LockedGauge(OneStepGauge):
             super()._add(amount, now)
 
     def read(self) -> tuple[int, float, float]:
+        """Return updates, value and time."""
         with _lock:
             return super().read()
 
@@ -326,7 +327,9 @@ class LockedHistogram(OneStepHistogram):
 
 
 if TYPE_CHECKING:
-    NumberCell, GaugeCell, HistogramCell = OneStepNumber, OneStepGauge, OneStepHistogram
+    NumberCell = OneStepNumber
+    GaugeCell = OneStepGauge
+    HistogramCell = OneStepHistogram
 elif speedups:
     NumberCell = speedups.NumberCell
     GaugeCell = speedups.GaugeCell

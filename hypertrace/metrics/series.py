@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import compress, filterfalse
 from operator import gt
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import ref
 
 from hypertrace import suppress_tracing
@@ -16,11 +17,13 @@ from hypertrace import suppress_tracing
 from . import labels
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypertrace import Caller, TracedObject
+    from hypertrace.number_cells import Convert
 
     from .declarations import Declaration
     from .labels import Values
-    from .series_kinds import SeriesKind
 
 Key: TypeAlias = "tuple[Values, Values]"
 """Label values of a series: those that all calls of its call site have in common, which it shares
@@ -56,6 +59,33 @@ class Series:
 
 
 S = TypeVar("S", bound=Series)
+
+
+@dataclass(frozen=True)
+class SeriesKind(Generic[S]):
+    """What the series of a table hold.
+
+    Attributes:
+        name: as the journal of shared counts has it.
+        made: makes a series in memory, of a key and what the settings say.
+        settings: what JSON can hold; equal ones in all workers that share a table.
+        convert: of the cells; see `hypertrace.number_cells`.
+    """
+
+    name: str
+    made: Callable[[Key], S] = field(compare=False)
+    settings: tuple[Any, ...] = ()
+    convert: Convert = field(default=None, compare=False)
+
+    def make(self, key: Key) -> S:
+        """Return a new series in memory."""
+        return self.prepared(self.made(key))
+
+    def prepared(self, series: S) -> S:
+        """Return a series whose cell exists, with what it needs in this process."""
+        if self.convert is not None:
+            series.cell.convert = self.convert  # type: ignore[attr-defined]
+        return series
 
 
 class SeriesTable(Generic[S]):

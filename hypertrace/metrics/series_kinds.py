@@ -1,51 +1,17 @@
-"""Series kinds: what the series of a table hold, and with which settings each is made."""
+"""Series kinds: what the series of tables can hold."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from .aggregations import Calls, Count
 from .measurements import Gauge, Number, ValueHistogram
-from .series import Series
+from .series import SeriesKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hypertrace.number_cells import Convert
 
     from .measurements import Mode
-    from .series import Key
-
-S = TypeVar("S", bound=Series)
-
-
-@dataclass(frozen=True)
-class SeriesKind(Generic[S]):
-    """What the series of a table hold.
-
-    Attributes:
-        name: as the journal of shared counts has it.
-        made: makes a series in memory, of a key and what the settings say.
-        settings: what JSON can hold; equal ones in all workers that share a table.
-        convert: of the cells; see `hypertrace.number_cells`.
-    """
-
-    name: str
-    made: Callable[[Key], S] = field(compare=False)
-    settings: tuple[Any, ...] = ()
-    convert: Convert = field(default=None, compare=False)
-
-    def make(self, key: Key) -> S:
-        """Return a new series in memory."""
-        return self.prepared(self.made(key))
-
-    def prepared(self, series: S) -> S:
-        """Return a series whose cell exists, with what it needs in this process."""
-        if self.convert is not None:
-            series.cell.convert = self.convert  # type: ignore[attr-defined]
-        return series
-
 
 COUNT_SERIES: SeriesKind[Count] = SeriesKind("count", Count)
 CALL_SERIES: SeriesKind[Calls] = SeriesKind("calls", Calls)

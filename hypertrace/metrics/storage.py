@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from .labels import Values
     from .measurements import Gauge, GaugesReading, Number, NumberReading, ValueHistogram
     from .reading import HistogramReading
-    from .series import Series
-    from .series_kinds import SeriesKind
+    from .series import Series, SeriesKind
     from .shared.locks import Locks
     from .shared.snapshot import Snapshot
 

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from hypertrace import TracedObject, TraceEvent
     from hypertrace.metrics.labels import Labeller, Values
     from hypertrace.metrics.reading import Family
-    from hypertrace.metrics.series import SeriesTable
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import SeriesKind, SeriesTable
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 

@@ -11,13 +11,21 @@ from hypertrace import Cell
 from hypertrace.metrics.aggregations import Calls, Count, Histogram, Spans
 from hypertrace.metrics.reading import HistogramReading
 
+from . import layouts
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hypertrace.metrics.series import Key
 
     from .journal import Record
 
 NOWHERE = -1
 """Index of what has no cell, and is in memory."""
+
+SPANS = "spans"
+"""The part of a series of calls that has the cells `started`, `left` and `arrived`. The others are
+called like the result whose durations they hold."""
 
 
 class Places(Protocol):
@@ -35,8 +43,30 @@ class Places(Protocol):
     def cell(self, at: int) -> Any:
         """Return the count at an index; None if there is no room."""
 
+    def number(self, at: int) -> Any:
+        """Return the sum at an index; None if there is no room."""
+
+    def gauge(self, at: int) -> Any:
+        """Return the gauge at an index; None if there is no room."""
+
     def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
         """Return what durations are appended to, at an index; None if there is no room."""
+
+    def values(self, at: int, bounds: tuple[float, ...]) -> Any:
+        """Return what values are added to, at an index; None if there is no room."""
+
+
+class HasParts(Protocol):
+    """A series that has parts, which get cells when they are needed."""
+
+    def part_at(self, part: str) -> int:
+        """Return where a part has its cells; below 0 if it has none."""
+
+    def part_layout(self, part: str, settings: Sequence[Any]) -> bytes:
+        """Return the codes of the cells of a part."""
+
+    def adopt_part(self, part: str, settings: Sequence[Any], at: int) -> None:
+        """Hold a part that the journal has. Twice has no effect."""
 
 
 class Room(Protocol):
@@ -121,6 +151,27 @@ class SharedCalls(Calls):
             return spans
         placed.open(bounds)
         return placed
+
+    def part_at(self, part: str) -> int:
+        """Return where the spans, or a histogram of theirs, are; below 0 without cells."""
+        spans = self.spans
+        if spans is None or part == SPANS:
+            return getattr(spans, "at", NOWHERE)
+        return getattr(spans.results.get(part), "at", NOWHERE)
+
+    def part_layout(self, part: str, settings: Sequence[float]) -> bytes:
+        """Return the codes of the cells of the spans, or of a histogram with some bounds."""
+        return layouts.SPANS if part == SPANS else layouts.histogram_layout(settings)
+
+    def adopt_part(self, part: str, settings: Sequence[float], at: int) -> None:
+        """Hold the spans, or a histogram of theirs, that the journal has."""
+        if part == SPANS:
+            if self.spans is None:
+                self.spans = SharedSpans(self, at, self._room)
+        elif self.spans is not None:
+            common, others = self.key
+            histogram = SharedHistogram((common, (*others, part)), tuple(settings), at)
+            self.spans.results.setdefault(part, histogram)
 
 
 class SharedSpans(Spans):

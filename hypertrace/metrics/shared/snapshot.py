@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hypertrace.segments import merge_cells
 
+from .layouts import GAUGE
 from .segment import HEAD, HEAD_SIZE, MAGIC, NUMBER_OFFSET
 
 if TYPE_CHECKING:
@@ -169,9 +170,7 @@ def added(files: Sequence[bytes], layout: bytes) -> bytearray:
 def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     """Add the cells of files to those of a total.
 
-    The codes of a layout: `c` is a count, `f` a sum of floats, `g` a gauge, which is not added. `n`
-    begins a histogram: how many values, two sums `s`, and the buckets `b`. In a total, both sums
-    are the same.
+    The codes of a layout are those of `layouts`. In a total, both sums of a histogram are the same.
 
     Args:
         total: to be added to.
@@ -179,7 +178,7 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         layout: a code for each cell.
     """
     size = len(total)
-    codes = {code: b"\xff" * _CELL if code in b"cb" else bytes(_CELL) for code in set(layout)}
+    codes = {code: b"\xff" * _CELL if code in b"cbv" else bytes(_CELL) for code in set(layout)}
     # As one large number: some hundred times quicker than cell by cell. No cell can overflow.
     mask = int.from_bytes(b"".join(map(codes.__getitem__, layout)), "little")
     counts = int.from_bytes(total, "little") & mask
@@ -201,16 +200,20 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         numbers[index] = floats[index]
 
 
+_SIZES = {ord("n"): 3, ord("v"): len(GAUGE), ord("f"): 1}
+"""How many cells there are without the buckets, by the code that they begin with."""
+
+
 def places(layout: bytes, code: int) -> list[tuple[int, int]]:
     """Return where a code stands in a layout, and how many cells belong together there.
 
     Args:
         layout: a code for each cell, see `merge`.
-        code: `n` for histograms, or `f` for sums.
+        code: `n` for histograms, `v` for gauges, or `f` for sums.
     """
     places, index = [], layout.find(code)
     while index >= 0:
-        end = index + 3 if code == ord("n") else index + 1
+        end = index + _SIZES[code]
         while end < len(layout) and layout[end] == ord("b"):
             end += 1
         places.append((index, end - index))
@@ -256,26 +259,28 @@ def _read(name: str, file: int) -> Worker | None:
 
 
 def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
-    """Return a worker without histograms that were just being written while they were read.
+    """Return a worker without histograms and gauges that were written while they were read.
 
     As numbers only rise, those that are the same in two readings did not change in between. Those
     of a busy process always do: of them, a reading is taken in which nothing was recorded from the
     first cell to the last.
     """
-    if not worker.is_alive or b"n" not in layout:
+    groups = [(places(layout, ord("n")), _is_whole), (places(layout, ord("v")), _is_whole_gauge)]
+    if not worker.is_alive or not any(found for found, _ in groups):
         return worker
     first, again = worker.cells, _content(file)[HEAD_SIZE:]
     if first == again:
         return worker
     cells = bytearray(again)
-    for index, length in places(layout, ord("n")):
-        start, end = index * _CELL, (index + length) * _CELL
-        one, other = first[start:end], again[start:end]
-        for _ in range(_ATTEMPTS):
-            if one == other or _is_whole(other):
-                break
-            one, other = other, os.pread(file, end - start, HEAD_SIZE + start)
-        cells[start:end] = other
+    for found, is_whole in groups:
+        for index, length in found:
+            start, end = index * _CELL, (index + length) * _CELL
+            one, other = first[start:end], again[start:end]
+            for _ in range(_ATTEMPTS):
+                if one == other or is_whole(other):
+                    break
+                one, other = other, os.pread(file, end - start, HEAD_SIZE + start)
+            cells[start:end] = other
     return worker._replace(cells=bytes(cells))
 
 
@@ -286,6 +291,12 @@ def _is_whole(histogram: bytes) -> bool:
     """
     counts = memoryview(histogram).cast("Q")
     return counts[0] == sum(counts[3:])
+
+
+def _is_whole_gauge(gauge: bytes) -> bool:
+    """Return whether no more than one update began, which is of the pair that is not valid."""
+    counts = memoryview(gauge).cast("Q")
+    return counts[5] <= counts[0] + 1
 
 
 def _content(file: int) -> bytes:

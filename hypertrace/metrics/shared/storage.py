@@ -11,34 +11,35 @@ from weakref import WeakSet
 
 from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
-from hypertrace.metrics.declarations import Declaration
-from hypertrace.metrics.series_kinds import CALL_SERIES, COUNT_SERIES
+from hypertrace.metrics.series import Series
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .garbage import LAYOUT, GarbageCounter
 from .journal import Journal, Place
+from .kinds import KINDS
+from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
 from .locks import Locks
 from .segment import HEAD_SIZE, Segment, make_segment
 from .snapshot import NOTHING, Snapshot, fold, take, write_dead
-from .table import SPANS, SharedTable
-from .view import SharedView
+from .table import SharedTable
+from .view import Elsewhere, SharedView
 
 if TYPE_CHECKING:
+    from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import SeriesKind
     from hypertrace.metrics.storage import View
 
     from .directory import RunDirectory
     from .journal import Record
+    from .view import Laid
 
-C = TypeVar("C", bound="Count")
+S = TypeVar("S", bound=Series)
 
 _MANY = 16
 """Files of workers in a run directory from which on a new process folds those that are gone."""
 _ATTEMPTS = 3
 _CELL = 8
-_SPANS_LAYOUT = b"ccc"
-_HISTOGRAM_LAYOUT = b"nss"
 
 _logger = logging.getLogger("hypertrace.metrics")
 
@@ -120,8 +121,8 @@ class SharedStorage:
         declaration: Declaration,
         limit: int,
         names: tuple[Values, Values],
-        kind: SeriesKind[C],
-    ) -> SharedTable[C]:
+        kind: SeriesKind[S],
+    ) -> SharedTable[S]:
         """Return the table of a new metric; see `hypertrace.metrics.storage.Storage`."""
         table = SharedTable(declaration, limit, names, kind, self)
         self._own.append(table)
@@ -150,13 +151,28 @@ class SharedStorage:
 
     def cell(self, at: int) -> Any:
         """Return the count at an index; None if there is no room."""
-        segment = self._grown(at + 1)
+        segment = self._grown(at, COUNT)
         return None if segment is None else segment.cell(at)
 
+    def number(self, at: int) -> Any:
+        """Return the sum at an index; None if there is no room."""
+        segment = self._grown(at, NUMBER)
+        return None if segment is None else segment.number(at)
+
+    def gauge(self, at: int) -> Any:
+        """Return the gauge at an index; None if there is no room."""
+        segment = self._grown(at, GAUGE)
+        return None if segment is None else segment.gauge(at)
+
     def histogram(self, at: int, bounds: tuple[float, ...]) -> Any:
-        """Return the histogram at an index; None if there is no room."""
-        segment = self._grown(at + 3 + len(bounds) + 1)
+        """Return the histogram of durations at an index; None if there is no room."""
+        segment = self._grown(at, histogram_layout(bounds))
         return None if segment is None else segment.histogram(at, bounds)
+
+    def values(self, at: int, bounds: tuple[float, ...]) -> Any:
+        """Return the histogram of any values at an index; None if there is no room."""
+        segment = self._grown(at, histogram_layout(bounds))
+        return None if segment is None else segment.values(at, bounds)
 
     def view(self, worker: int | str | None) -> View:
         """Return the numbers of this moment.
@@ -185,7 +201,9 @@ class SharedStorage:
         for one in snapshot.living:
             if one.number == worker:
                 alone = Snapshot.nothing()._replace(workers=[one])
-                return SharedView.of(alone, self, None, snapshot)
+                is_own = one.number == self.number_in(snapshot)
+                laid: Laid = self if is_own else Elsewhere(self.layout)
+                return SharedView.of(alone, laid, None, snapshot)
         numbers = ", ".join(str(one.number) for one in snapshot.living if one.number)
         raise LookupError(f"there is no worker {worker!r}; there are {numbers or 'none'}")
 
@@ -213,7 +231,8 @@ class SharedStorage:
             self._journal.read()  # else series of other workers would look new
         except OSError:
             return None
-        return SharedView(data[: len(data) // _CELL * _CELL], b"", self, Snapshot.nothing())
+        total = data[: len(data) // _CELL * _CELL]
+        return SharedView(total, [], bytearray(), self, Snapshot.nothing())
 
     def _path_of(self, mark: str) -> str:
         kind = "observed" if self.is_observer else "sent"
@@ -314,11 +333,18 @@ class SharedStorage:
             return None
         return self._mapped_cells()
 
+    def number_in(self, snapshot: Snapshot) -> int | None:
+        """Return the number of this process as a worker; 0 if it is none, None as yet."""
+        name = None if self._segment is None else self._segment.name
+        return next((one.number or None for one in snapshot.living if one.name == name), 0)
+
     def _mapped_cells(self) -> bytes:
         return b"" if self._segment is None else self._segment.data()[HEAD_SIZE:]
 
-    def _grown(self, cells: int) -> Segment | None:
-        """Return the segment with at least so many cells; None if there is no room."""
+    def _grown(self, at: int, layout: bytes) -> Segment | None:
+        """Return the segment with some cells from an index on; None if there is no room."""
+        if at < 0:
+            return None
         try:
             segment = self._segment
             if segment is None:
@@ -327,7 +353,7 @@ class SharedStorage:
                 if segment is not made:  # another thread was faster
                     made.unlink()
                 self._fold_if_many()
-            segment.grow(cells)
+            segment.grow(at + len(layout))
         except OSError as error:
             self._warn_of_memory(error)
             return None
@@ -350,26 +376,26 @@ class SharedStorage:
             return self._apply_table(place, record)
         number, common, others, *part = record
         table, key = self._tables[number], (tuple(common), tuple(others))
-        if part:
-            name, bounds = part
-            layout = _SPANS_LAYOUT if name == SPANS else _histogram_layout(bounds)
-            held = table.find(key)
-            if held is None or _is_earlier(table.part_at(key, name), place):
-                return place
-            self._lay_out(place, layout)
-            table.adopt_part(key, name, tuple(bounds), place.cells)
-            return place._replace(cells=place.cells + len(layout))
         held = table.find(key)
+        if part:
+            name, settings = part
+            if held is None or _is_earlier(held.part_at(name), place):
+                return place
+            layout = held.part_layout(name, settings)
+            self._lay_out(place, layout)
+            held.adopt_part(name, settings, place.cells)
+            return place._replace(cells=place.cells + len(layout))
         if held is not None and _is_earlier(held.at, place):
             return place
         is_overflow = key == table.overflow_key
         if not is_overflow and place.held[number] >= table.limit:
             return place
-        self._lay_out(place, b"c")
+        layout = KINDS[table.kind.name].layout(*table.kind.settings)
+        self._lay_out(place, layout)
         table.adopt(key, place.cells)
         counts = list(place.held)
         counts[number] += not is_overflow
-        return Place(place.offset, place.cells + 1, tuple(counts))
+        return Place(place.offset, place.cells + len(layout), tuple(counts))
 
     def _apply_table(self, place: Place, record: Record) -> Place:
         number = len(place.held)
@@ -383,16 +409,11 @@ class SharedStorage:
         for table in self._own:
             if table.record == record and table.number is None:
                 return table
-        _, kind, name, common, others, limit, description, unit = record
-        declaration = Declaration("counter", name, description=description, unit=unit)
+        _, kind, name, common, others, limit, description, unit, *settings = record
+        shared = KINDS[kind]
+        declaration = shared.declaration(name, description=description, unit=unit)
         names = tuple(common), tuple(others)
-        return SharedTable(
-            declaration,
-            limit,
-            names,
-            CALL_SERIES if kind == CALL_SERIES.name else COUNT_SERIES,
-            self,
-        )
+        return SharedTable(declaration, limit, names, shared.kind(*settings), self)
 
     def _lay_out(self, place: Place, codes: bytes) -> None:
         self.layout[place.cells : place.cells + len(codes)] = codes
@@ -432,10 +453,6 @@ class SharedStorage:
 def _is_earlier(at: int, place: Place) -> bool:
     """Whether something got its cells by an earlier record: then this one has no effect."""
     return 0 <= at < place.cells
-
-
-def _histogram_layout(bounds: list[float]) -> bytes:
-    return _HISTOGRAM_LAYOUT + b"b" * (len(bounds) + 1)
 
 
 _all: WeakSet[SharedStorage] = WeakSet()

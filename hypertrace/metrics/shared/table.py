@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from hypertrace.metrics.aggregations import Calls, Count
-from hypertrace.metrics.series import SeriesTable, overflow_key
-from hypertrace.metrics.series_kinds import CALL_SERIES
+from hypertrace.metrics.series import Series, SeriesTable, overflow_key
 
-from .aggregations import NOWHERE, SharedCalls, SharedCount, SharedHistogram, SharedSpans
+from .aggregations import NOWHERE, SPANS, SharedHistogram, SharedSpans
+from .kinds import KINDS
 
 if TYPE_CHECKING:
     from hypertrace import Caller, TracedObject
     from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series import Key
-    from hypertrace.metrics.series_kinds import SeriesKind
+    from hypertrace.metrics.series import Key, SeriesKind
 
-    from .aggregations import Places
+    from .aggregations import Places, SharedCalls
     from .journal import Record
 
-C = TypeVar("C", bound=Count)
+C = TypeVar("C", bound=Series)
 
 
 class SharedTable(SeriesTable[C]):
@@ -75,6 +73,7 @@ class SharedTable(SeriesTable[C]):
         return [
             *("table", self.kind.name, it.name, *map(list, self.names)),
             *(self.limit, it.description, it.unit),
+            *self.kind.settings,
         ]
 
     def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> C:
@@ -105,28 +104,6 @@ class SharedTable(SeriesTable[C]):
         if held.at < 0:  # type: ignore[attr-defined]
             held.at = at  # type: ignore[attr-defined]
 
-    def adopt_part(self, key: Key, part: str, bounds: tuple[float, ...], at: int) -> None:
-        """Hold the spans of a series, or a histogram of theirs, that the journal has."""
-        calls = self.find(key)
-        if not isinstance(calls, SharedCalls):
-            return
-        spans = calls.spans
-        if part == SPANS:
-            if spans is None:
-                calls.spans = SharedSpans(calls, at, self)
-        elif spans is not None:
-            common, others = calls.key
-            histogram = SharedHistogram((common, (*others, part)), bounds, at)
-            spans.results.setdefault(part, histogram)
-
-    def part_at(self, key: Key, part: str) -> int:
-        """Return where a part of a series has its cells; below 0 if it has none."""
-        calls = self.find(key)
-        spans = calls.spans if isinstance(calls, Calls) else None
-        if spans is None or part == SPANS:
-            return getattr(spans, "at", NOWHERE)
-        return getattr(spans.results.get(part), "at", NOWHERE)
-
     def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
         """Return the spans of a series, which get cells if they have none."""
         if calls.spans is None:
@@ -155,11 +132,4 @@ class SharedTable(SeriesTable[C]):
         return self.places.place([self.number, *key, *part])
 
     def _make(self, key: Key) -> C:
-        if self.kind.name == CALL_SERIES.name:
-            return SharedCalls(key, NOWHERE, self)  # type: ignore[return-value]
-        return SharedCount(key, NOWHERE)  # type: ignore[return-value]
-
-
-SPANS = "spans"
-"""The part of a series of calls that has the cells `started`, `left` and `arrived`. The others are
-called like the result whose durations they hold."""
+        return KINDS[self.kind.name].made(key, NOWHERE, self)  # type: ignore[return-value]

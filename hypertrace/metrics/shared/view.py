@@ -5,24 +5,51 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from hypertrace.metrics.aggregations import NO_SPANS, SpansReading
+from hypertrace.metrics.measurements import GaugeReading, GaugesReading, NumberReading
+from hypertrace.metrics.reading import HistogramReading
 
 from .aggregations import SharedHistogram, SharedSpans
+from .layouts import GAUGE
 from .snapshot import added
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from hypertrace.metrics.aggregations import Calls, Count, Histogram
-    from hypertrace.metrics.reading import HistogramReading
+    from hypertrace.metrics.measurements import Gauge, Number, ValueHistogram
 
     from .snapshot import Snapshot
+
+_CELL = 8
 
 
 class Laid(Protocol):
     """What knows the cells: a `SharedStorage`."""
 
-    layout: bytearray
-    in_memory: set[object]
+    @property
+    def layout(self) -> bytearray:
+        """A code for each cell."""
+
+    @property
+    def in_memory(self) -> Collection[object]:
+        """What this process counts in memory."""
+
+    def number_in(self, snapshot: Snapshot) -> int | None:
+        """Return the number of this process as a worker; 0 if it is none, None as yet."""
+
+
+class Elsewhere:
+    """The cells of another worker: nothing of it is in the memory of this process."""
+
+    in_memory: Collection[object] = ()
+
+    def __init__(self, layout: bytearray) -> None:
+        """Know the cells."""
+        self.layout = layout
+
+    def number_in(self, snapshot: Snapshot) -> int | None:  # noqa: ARG002
+        """Return 0: there is nothing that needs it."""
+        return 0
 
 
 class SharedView:
@@ -36,6 +63,7 @@ class SharedView:
     def __init__(
         self,
         total: bytes | bytearray,
+        workers: Sequence[tuple[int | None, bytes]],
         living: bytes | bytearray,
         laid: Laid,
         snapshot: Snapshot,
@@ -44,7 +72,8 @@ class SharedView:
 
         Args:
             total: of the living and the dead.
-            living: of the living.
+            workers: the living: number and cells of each.
+            living: sums of the living.
             laid: knows what is counted in memory.
             snapshot: all workers at that moment.
         """
@@ -54,10 +83,16 @@ class SharedView:
         view = memoryview(total)
         self._counts, self._numbers = view.cast("Q"), view.cast("d")
         self._of_living = memoryview(living).cast("Q")
+        self._workers = workers
+        self._own_number = laid.number_in(snapshot)
 
     @classmethod
     def of(
-        cls, snapshot: Snapshot, laid: Laid, own: bytes | None, all_workers: Snapshot
+        cls,
+        snapshot: Snapshot,
+        laid: Laid,
+        own: bytes | None,
+        all_workers: Snapshot,
     ) -> SharedView:
         """Add the files of a snapshot up.
 
@@ -68,13 +103,15 @@ class SharedView:
             all_workers: all files of that moment.
         """
         layout = bytes(laid.layout)
-        cells = [worker.cells for worker in snapshot.living]
-        living = added(cells if own is None else [*cells, own], layout)
+        workers = [(worker.number or None, worker.cells) for worker in snapshot.living]
+        if own is not None:
+            workers.append((laid.number_in(all_workers), own))
+        living = added([cells for _, cells in workers], layout)
         gone = [worker.cells for worker in snapshot.workers if not worker.is_alive]
         if not (snapshot.dead.cells or gone):
-            return cls(living, living, laid, all_workers)
+            return cls(living, workers, living, laid, all_workers)
         total = added([snapshot.dead.cells, *gone, bytes(living)], layout)
-        return cls(total, living, laid, all_workers)
+        return cls(total, workers, living, laid, all_workers)
 
     def counts(self, series: Sequence[Count]) -> list[int]:
         """Return the number of each series."""
@@ -86,6 +123,61 @@ class SharedView:
                 if one in self._in_memory:
                     numbers[index] += one.cell.value
         return numbers
+
+    def numbers(self, series: Sequence[Number]) -> list[NumberReading]:
+        """Return the sum of each series."""
+        return [self._number(one) for one in series]
+
+    def _number(self, number: Number) -> NumberReading:
+        at = number.at  # type: ignore[attr-defined]
+        value, updates = 0.0, 0
+        if 0 <= at < len(self._counts) - 1:
+            value, updates = self._numbers[at], self._counts[at + 1]
+        if number in self._in_memory:
+            own = number.read()
+            return NumberReading(value + own.value, updates + own.updates)
+        return NumberReading(value, updates)
+
+    def gauges(self, series: Sequence[Gauge]) -> list[GaugesReading]:
+        """Return the gauges of each series: those of living workers that have a value.
+
+        What a worker that is gone has set does not count, in any mode: a gauge says how it is, and
+        no process would ever correct that value.
+        """
+        workers = [(number, *_cast(cells)) for number, cells in self._workers]
+        return [self._gauges(one, workers) for one in series]
+
+    def _gauges(
+        self,
+        gauge: Gauge,
+        workers: Sequence[tuple[int | None, memoryview[int], memoryview[float]]],
+    ) -> GaugesReading:
+        at = gauge.at  # type: ignore[attr-defined]
+        updates = self._counts[at] if 0 <= at < len(self._counts) else 0
+        living = []
+        if updates:
+            for number, counts, numbers in workers:
+                own = counts[at] if at + len(GAUGE) <= len(counts) else 0
+                if own:
+                    pair = at + 1 + 2 * (own & 1)
+                    living.append(GaugeReading(number, numbers[pair], numbers[pair + 1]))
+        if gauge in self._in_memory:
+            read = gauge.read()
+            updates += read.updates
+            living += [one._replace(worker=self._own_number) for one in read.living]
+        return GaugesReading(updates, living)
+
+    def histograms(self, series: Sequence[ValueHistogram]) -> list[HistogramReading]:
+        """Return the values of each series."""
+        return [self._values(one) for one in series]
+
+    def _values(self, histogram: ValueHistogram) -> HistogramReading:
+        at, buckets = histogram.at, len(histogram.bounds) + 1  # type: ignore[attr-defined]
+        reading = HistogramReading(histogram.bounds, (0,) * buckets, 0.0, {})
+        if 0 <= at <= len(self._counts) - 3 - buckets:
+            reading.counts = tuple(self._counts[at + 3 : at + 3 + buckets])
+            reading.sum = self._numbers[at + 1] if any(reading.counts) else 0.0
+        return reading.plus(histogram.value) if histogram in self._in_memory else reading
 
     def spans(self, calls: Calls) -> SpansReading:
         """Return the spans of a series."""
@@ -124,3 +216,9 @@ class SharedView:
             return histogram.reading((0,) * buckets, 0.0)
         counts = tuple(self._counts[at + 3 : at + 3 + buckets])
         return histogram.reading(counts, self._numbers[at + 1] if any(counts) else 0.0)
+
+
+def _cast(cells: bytes) -> tuple[memoryview[int], memoryview[float]]:
+    """Return the cells of a file, which someone may have cut off, as integers and as floats."""
+    whole = memoryview(cells)[: len(cells) // _CELL * _CELL]
+    return whole.cast("Q"), whole.cast("d")

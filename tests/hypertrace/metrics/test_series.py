@@ -18,8 +18,8 @@ from hypertrace import Caller, TracedObject
 from hypertrace.metrics import Declaration
 from hypertrace.metrics import series as module
 from hypertrace.metrics.aggregations import Count
-from hypertrace.metrics.series import Series, SeriesTable
-from hypertrace.metrics.series_kinds import COUNT_SERIES, SeriesKind
+from hypertrace.metrics.series import Series, SeriesKind, SeriesTable
+from hypertrace.metrics.series_kinds import COUNT_SERIES
 
 from ...running import in_threads
 

@@ -1,0 +1,77 @@
+"""Shared kinds: how the series of each kind lie in the cells of a segment.
+
+A further kind is one more entry of `KINDS`, and a method of `Places` and of `View`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hypertrace.metrics.declarations import Declaration
+from hypertrace.metrics.series_kinds import (
+    CALL_SERIES,
+    COUNT_SERIES,
+    gauge_series,
+    histogram_series,
+    number_series,
+)
+
+from .aggregations import SharedCalls, SharedCount
+from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
+from .measurements import SharedGauge, SharedNumber, SharedValueHistogram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypertrace.metrics.series import Key, Series, SeriesKind
+
+    from .table import SharedTable
+
+
+class SharedKind(NamedTuple):
+    """How the series of one kind are made and read. All but `made` are called with its settings."""
+
+    made: Callable[[Key, int, SharedTable[Any]], Series]
+    """Makes a series at an index. One that has parts has the methods of `HasParts`."""
+    layout: Callable[..., bytes]
+    """Returns the codes of its cells, see `snapshot.merge`."""
+    kind: Callable[..., SeriesKind[Any]]
+    """Returns the kind, for tables that only other workers have."""
+    declaration: Callable[..., Declaration]
+    """Makes a declaration, for the same."""
+
+
+KINDS: dict[str, SharedKind] = {
+    "count": SharedKind(
+        lambda key, at, _: SharedCount(key, at),
+        lambda: COUNT,
+        lambda: COUNT_SERIES,
+        partial(Declaration, "counter"),
+    ),
+    "calls": SharedKind(
+        SharedCalls,
+        lambda: COUNT,
+        lambda: CALL_SERIES,
+        partial(Declaration, "counter"),
+    ),
+    "number": SharedKind(
+        lambda key, at, _: SharedNumber(key, at),
+        lambda: NUMBER,
+        number_series,
+        partial(Declaration, "counter"),
+    ),
+    "gauge": SharedKind(
+        lambda key, at, _: SharedGauge(key, at),
+        lambda _: GAUGE,
+        gauge_series,
+        partial(Declaration, "gauge"),
+    ),
+    "histogram": SharedKind(
+        lambda key, at, table: SharedValueHistogram(key, at, table.kind.settings),
+        lambda *bounds: histogram_layout(bounds),
+        lambda *bounds: histogram_series(bounds),
+        partial(Declaration, "histogram"),
+    ),
+}
+"""By the name of the kind."""
