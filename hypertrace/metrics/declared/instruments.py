@@ -452,6 +452,8 @@ def _check_read(read: object) -> None:
 
 
 def _negative(amount: Any) -> Any:
+    if type(amount) is bool:  # its negative would be a number
+        return amount
     try:
         return -amount
     except Exception:  # noqa: BLE001 -- whatever a value of the application raises

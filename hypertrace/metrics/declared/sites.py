@@ -92,9 +92,7 @@ class DeclaredSite:
     def spans_with_props(self) -> Callable[[Props], SpansRecorder]:
         """Return what finds the recorder of spans by the props they start with."""
         places = [] if self._ends_need_event else self._counting + self._timing
-        index = self._index(
-            places, self._spans_recorder, lambda recorder: recorder.lasts
-        )
+        index = self._index(places, self._spans_recorder, lambda recorder: recorder.lasts)
         return index.find
 
     def _index(
