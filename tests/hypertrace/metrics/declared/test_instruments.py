@@ -369,11 +369,11 @@ def test_every_exporter_shows_instruments() -> None:
     """They are families of the metrics, as all others."""
     metrics = Metrics(workers=False)
     metrics.counter("orders_total", ["country"], description="Orders.").inc(2, country="de")
-    metrics.distribution("d_seconds", buckets=(1, 2)).observe(1.5)
+    metrics.distribution("d_seconds", ["step"], buckets=(1, 2)).observe(1.5, step="load")
     with PrometheusExporter(port=None, metrics=metrics) as exporter:
         page = exporter.metrics()
     assert 'orders_total{country="de"} 2.0' in page
-    assert 'd_seconds_bucket{le="2.0"} 1\n' in page
+    assert 'd_seconds_bucket{step="load",le="2.0"} 1\n' in page
 
 
 def test_instruments_do_not_keep_the_metrics() -> None:
