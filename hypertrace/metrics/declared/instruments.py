@@ -248,6 +248,14 @@ class Instruments:
 
     _declared: Declared
 
+    def instrument(self, name: str) -> Instrument[Any] | None:
+        """Return the instrument of a metric that was asked for before, None if there is none.
+
+        Args:
+            name: of the metric.
+        """
+        return self._declared.find(name)
+
     def counter(
         self,
         name: str,
