@@ -7,7 +7,12 @@ setup(
         # Optional: where it cannot be built, the Python code does the same.
         Extension(
             "hypertrace._speedups",
-            ["hypertrace/_speedups.c", "hypertrace/_cells.c", "hypertrace/_segments.c"],
+            [
+                "hypertrace/_speedups.c",
+                "hypertrace/_cells.c",
+                "hypertrace/_buckets.c",
+                "hypertrace/_segments.c",
+            ],
             depends=["hypertrace/_segments.h"],
             optional=True,
         ),

@@ -539,6 +539,24 @@ shared_histogram_record(PyObject *self, double seconds)
     record((Numbers *)self, seconds >= 0 && seconds <= LONGEST ? seconds : 0);
 }
 
+int
+is_histogram(PyObject *object)
+{
+    return Py_IS_TYPE(object, histogram_type);
+}
+
+int
+number_for_histogram(PyObject *self, PyObject *value, double *number)
+{
+    return number_of((Numbers *)self, value, 0, number);
+}
+
+void
+record_in_histogram(PyObject *self, double value)
+{
+    record((Numbers *)self, value);
+}
+
 /* aggregations.duration() of any object: no number is 0. */
 static int
 seconds_of(PyObject *value, double *seconds)

@@ -816,6 +816,16 @@ segment_values(PyObject *self, PyObject *args)
     return make_buckets(self, args, HISTOGRAM_CELL);
 }
 
+static PyObject *
+segment_page(PyObject *self, PyObject *args)
+{
+    Py_ssize_t index, size, slots;
+    if (!PyArg_ParseTuple(args, "nnn:page", &index, &size, &slots) || !are_page_sizes(size, slots))
+        return NULL;
+    uint64_t *place = place_of((Segment *)self, index, size_of_page(size, slots));
+    return place == NULL ? NULL : make_page(self, place, size, slots);
+}
+
 #define FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE)
 
 /* For `gc.callbacks`. A function in Python would not do: what a signal handler raises in it is lost to
@@ -852,6 +862,7 @@ static PyMethodDef segment_methods[] = {
     {"gauge", segment_gauge, METH_O, "Return the cells from an index on, as a gauge."},
     {"histogram", segment_histogram, METH_VARARGS, "Return the cells from an index on, for durations."},
     {"values", segment_values, METH_VARARGS, "Return the cells from an index on, for any values."},
+    {"page", segment_page, METH_VARARGS, "Return the cells from an index on, as a page of counts."},
     {"data", segment_data, METH_NOARGS, "Return the head and all cells."},
     {"move", segment_move, METH_O, "Take a new file in another directory, with the same values."},
     {"unlink", segment_unlink, METH_NOARGS, "Remove the file; its cells go on counting."},
@@ -928,9 +939,40 @@ merge_histogram(char *total, const char *data, const char *codes, Py_ssize_t ind
     return at;
 }
 
-static void
-merge_cells(char *total, const char *data, const char *codes, Py_ssize_t end)
+/* Add a slot: `w`, its stamp, and `x`s. Of two stamps the later one counts, unless it is of a time to
+   come, before the clock was set back. Return the index behind it. */
+static Py_ssize_t
+merge_slot(char *total, Py_ssize_t size, const char *data, const char *codes, Py_ssize_t index,
+           Py_ssize_t end, uint64_t now)
 {
+    Py_ssize_t at = index + 1;
+    uint64_t stamp = get_count(data, index), held = get_count(total, index);
+    while (at < size && codes[at] == 'x')
+        at++;
+    if (stamp == 0 || stamp < held || stamp > now)
+        return at;
+    if (stamp > held) {
+        memset(total + index * 8, 0, (size_t)(at - index) * 8);
+        add_count(total, index, stamp);
+    }
+    for (Py_ssize_t i = index + 1; i < at && i < end; i++)
+        add_count(total, i, get_count(data, i));
+    return at;
+}
+
+/* Return the microseconds since the epoch. */
+static uint64_t
+microseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static void
+merge_cells(char *total, Py_ssize_t size, const char *data, const char *codes, Py_ssize_t end)
+{
+    uint64_t now = microseconds();
     for (Py_ssize_t i = 0; i < end;)
         switch (codes[i]) {
         case 'c':
@@ -945,6 +987,9 @@ merge_cells(char *total, const char *data, const char *codes, Py_ssize_t end)
             break;
         case 'n':
             i = merge_histogram(total, data, codes, i, end);
+            break;
+        case 'w':
+            i = merge_slot(total, size, data, codes, i, end, now);
             break;
         default:
             i++;
@@ -963,8 +1008,8 @@ merge(PyObject *Py_UNUSED(module), PyObject *args)
     Py_buffer total, data, layout;
     if (!PyArg_ParseTuple(args, "w*y*y*:merge", &total, &data, &layout))
         return NULL;
-    Py_ssize_t end = smaller(smaller(total.len, data.len) / 8, layout.len);
-    merge_cells(total.buf, data.buf, layout.buf, end);
+    Py_ssize_t size = smaller(total.len / 8, layout.len);
+    merge_cells(total.buf, size, data.buf, layout.buf, smaller(size, data.len / 8));
     PyBuffer_Release(&total);
     PyBuffer_Release(&data);
     PyBuffer_Release(&layout);

@@ -57,6 +57,28 @@ INTERNAL PyObject *make_cell(CellKind kind, PyObject *segment, uint64_t *place, 
 /* Add the types of these cells to the module. */
 INTERNAL int add_cells(PyObject *module);
 
+/* Whether an object is a HistogramCell. */
+INTERNAL int is_histogram(PyObject *object);
+
+/* Return the number that a value is for a HistogramCell, as its add() takes it; 0 if there is none, -1
+   with an exception. */
+INTERNAL int number_for_histogram(PyObject *histogram, PyObject *value, double *number);
+
+/* Add a finite value to a HistogramCell. */
+INTERNAL void record_in_histogram(PyObject *histogram, double value);
+
+/* Whether a page can have so many counts in each of so many slots; 0 with an exception if not. */
+INTERNAL int are_page_sizes(Py_ssize_t size, Py_ssize_t slots);
+
+/* Return how many 8-byte cells a page has: counts, or slots of a stamp and counts. */
+INTERNAL Py_ssize_t size_of_page(Py_ssize_t size, Py_ssize_t slots);
+
+/* Return a page at a place in a segment. */
+INTERNAL PyObject *make_page(PyObject *segment, uint64_t *place, Py_ssize_t size, Py_ssize_t slots);
+
+/* Add the types of buckets to the module. */
+INTERNAL int add_buckets(PyObject *module);
+
 #if HAVE_SEGMENTS
 /* Add the types and functions of segments to the module. */
 INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);

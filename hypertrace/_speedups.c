@@ -6,7 +6,8 @@
    There are three types, Cell, which replaces cells.CountCell, CellGroup, which replaces
    cells.PythonCellGroup, and Table, which replaces the dict of a tracer's recorders, and methods
    that speed_up() puts into the Python classes. Recorders of known kinds are not even called.
-   _cells.c has cells of numbers, _segments.c those that other processes read.
+   _cells.c has cells of numbers, _buckets.c exponential buckets, _segments.c those cells that other
+   processes read.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
    props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
@@ -1340,7 +1341,8 @@ module_exec(PyObject *module)
             return -1;
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
         add_type(module, &group_spec, &state.group_type) < 0 ||
-        add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0)
+        add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||
+        add_buckets(module) < 0)
         return -1;
 #if HAVE_SEGMENTS
     return add_segments(module, state.cell_type);

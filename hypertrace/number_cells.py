@@ -73,20 +73,26 @@ class _Cells:
         if isinstance(self._memory, OwnMemory):
             self._memory.reset()
 
-    def _accepted(self, value: object, least: float = -math.inf) -> float | None:
-        """Return the number that a value is; None if it is none.
 
-        Raises:
-            ValueError: it is none, and there is no `convert`.
-        """
-        number = _finite(value)
-        if number is not None and number >= least:
-            return number
-        if self.convert is None:
-            rule = "" if least < 0 else " from 0 up"
-            raise ValueError(f"{value!r} is no finite number{rule}")
-        number = _finite(self.convert(value))
-        return None if number is None or number < least else number
+def accepted(value: object, convert: Convert, least: float = -math.inf) -> float | None:
+    """Return the number that a value is; None if it is none.
+
+    Args:
+        value: what was measured.
+        convert: as in the cells.
+        least: the number must not be below.
+
+    Raises:
+        ValueError: it is none, and there is no `convert`.
+    """
+    number = _finite(value)
+    if number is not None and number >= least:
+        return number
+    if convert is None:
+        rule = "" if least < 0 else " from 0 up"
+        raise ValueError(f"{value!r} is no finite number{rule}")
+    number = _finite(convert(value))
+    return None if number is None or number < least else number
 
 
 def _finite(value: object) -> float | None:
@@ -124,7 +130,7 @@ class OneStepNumber(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(amount, 0)
+        number = accepted(amount, self.convert, 0)
         if number is not None:
             self._add(number)
 
@@ -168,7 +174,7 @@ class OneStepGauge(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(value)
+        number = accepted(value, self.convert)
         if number is not None:
             self._set(number, monotonic())
 
@@ -178,7 +184,7 @@ class OneStepGauge(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(amount)
+        number = accepted(amount, self.convert)
         if number is not None:
             self._add(number, monotonic())
 
@@ -253,7 +259,7 @@ class OneStepHistogram(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = self._accepted(value)
+        number = accepted(value, self.convert)
         if number is not None:
             self._add(number)
 

@@ -34,7 +34,6 @@ SERIES_ADDED = "scrape_series_added"
 _STAT = Size(4, 4)
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
-_QUARTER = Size(6, 8)
 
 
 def health() -> dashboard.Dashboard:
@@ -154,7 +153,7 @@ def _losses() -> list[Panel]:
             "Updates in a second that found no room for their own series. Should be zero, always.",
             Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
             unit=CALLS_A_SECOND,
-            size=_QUARTER,
+            size=_THIRD,
             at_least=1,
         ),
         graph(
@@ -163,8 +162,17 @@ def _losses() -> list[Panel]:
             "none has another version, or another configuration.",
             steepest(series(queries.SWALLOWED), INSTANCE),
             unit="count:errors/s",
-            size=_QUARTER,
+            size=_THIRD,
             at_least=1,
+        ),
+        graph(
+            "Invalid values, by metric",
+            "Values in a second that a declared metric could not record: texts, NaN, infinity, or "
+            "negative ones in a sum. Empty while there are none. Look at the prop that is its "
+            "`value`.",
+            steepest(series(queries.INVALID), METRIC),
+            unit="count:values/s",
+            size=_THIRD,
         ),
         graph(
             "Failed collections, by collector",
@@ -172,7 +180,7 @@ def _losses() -> list[Panel]:
             "scrape is broken or hangs: the logger `hypertrace_prometheus` says where.",
             steepest(series(queries.FAILED), COLLECTOR),
             unit="count:failures/s",
-            size=_QUARTER,
+            size=_HALF,
         ),
         bars(
             "Silent tracers by class",
@@ -181,7 +189,7 @@ def _losses() -> list[Panel]:
             "made.",
             Query(top(total(series(queries.SILENT), CLASS)), legend(CLASS)),
             unit=NUMBER,
-            size=_QUARTER,
+            size=_HALF,
         ),
     ]
 

@@ -16,6 +16,7 @@ SERIES = declarations.SERIES.name
 SERIES_LIMIT = declarations.SERIES_LIMIT.name
 OVERFLOWED = declarations.OVERFLOWED.name
 SWALLOWED = declarations.SWALLOWED.name
+INVALID = declarations.INVALID.name
 DROPPED = declarations.DROPPED.name
 SILENT = declarations.SILENT.name
 FAILED = _FAILED.name

@@ -12,7 +12,7 @@ from contextlib import suppress
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hypertrace.metrics import HistogramReading
+from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 
 from .push import PushExporter
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from hypertrace.metrics import CountingOptions, Family, Metrics, Reading
+    from hypertrace.metrics.reading import Value
 
     Write: TypeAlias = Callable[[str], object]
 
@@ -36,12 +37,16 @@ class JsonLinesExporter(PushExporter):
 
     A line has the `time` of the reading; the `pid` of the process and when the exporter `started`
     in it; a `sequence` number from 1; and `metrics`: a list of points with `name`, `kind`, `unit`
-    if it has one, `labels` (those that have a value) and, as the kind has it, `value`, or `count`,
-    `sum` and `buckets`: a count for each upper bound, the last of which is `null` for infinity.
-    Times are in seconds since the epoch. Lines are ASCII.
+    if it has one, `labels` (those that have a value) and, as the kind has it, `value`, or `count`
+    and `sum` with `buckets`: a count for each upper bound, the last of which is `null` for
+    infinity. Summaries have `quantiles` instead: a value for each, `null` if there was none in the
+    window. Native histograms have their `schema`, `zero`: threshold and count, and `positive` and
+    `negative`: a count for each index of a bucket that is not empty. Times are in seconds since
+    the epoch. Lines are ASCII.
 
-    Counters and histograms are what came in since the line before: adding up all lines gives the
-    totals. Series without change are left out. Gauges are as they are. A line may be written again
+    Counters, histograms, and `count` and `sum` of summaries are what came in since the line before:
+    adding up all lines gives the totals. Series without change are left out. Gauges and quantiles
+    are as they are. A line may be written again
     after a failure that happened too late, with what came in meanwhile: of lines with the same
     `pid`, `started` and `sequence` the last one counts.
 
@@ -117,14 +122,22 @@ def _points(family: Family) -> Iterator[dict[str, Any]]:
         }
 
 
-def _numbers(value: float | HistogramReading) -> dict[str, Any]:
-    if not isinstance(value, HistogramReading):
+def _numbers(value: Value) -> dict[str, Any]:
+    if isinstance(value, int | float):
         return {"value": _finite(value)}
-    bounds = (*value.bounds, None)
+    return {"count": value.count, "sum": _finite(value.sum), **_parts(value)}
+
+
+def _parts(value: HistogramReading | ExponentialReading | SummaryReading) -> dict[str, Any]:
+    if isinstance(value, HistogramReading):
+        return {"buckets": list(zip((*value.bounds, None), value.counts, strict=True))}
+    if isinstance(value, SummaryReading):
+        return {"quantiles": [(at, _finite(found)) for at, found in value.quantiles.items()]}
     return {
-        "count": value.count,
-        "sum": _finite(value.sum),
-        "buckets": [list(pair) for pair in zip(bounds, value.counts, strict=True)],
+        "schema": value.schema,
+        "zero": [value.zero_threshold, value.zero_count],
+        "positive": sorted(value.positive.items()),
+        "negative": sorted(value.negative.items()),
     }
 
 

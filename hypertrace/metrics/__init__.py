@@ -8,7 +8,15 @@ from .declarations import Declaration
 from .declared.kinds import Counter, Distribution, LastValue, Sum, Summary
 from .declared.registry import declare
 from .metrics import CountingOptions, Metrics
-from .reading import Exemplar, Family, HistogramReading, Point, Reading
+from .reading import (
+    Exemplar,
+    ExponentialReading,
+    Family,
+    HistogramReading,
+    Point,
+    Reading,
+    SummaryReading,
+)
 
 __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Counter",
@@ -17,6 +25,7 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Declaration",
     "Distribution",
     "Exemplar",
+    "ExponentialReading",
     "Family",
     "HistogramReading",
     "LastValue",
@@ -25,5 +34,6 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Reading",
     "Sum",
     "Summary",
+    "SummaryReading",
     "declare",
 ]

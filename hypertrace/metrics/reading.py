@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from operator import add, sub
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from . import exponential
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .declarations import Declaration, Kind
     from .series import Series
@@ -57,7 +59,109 @@ class HistogramReading:
         return HistogramReading(self.bounds, counts, total, self.exemplars)
 
 
-Value: TypeAlias = "int | float | HistogramReading"
+@dataclass(slots=True)
+class ExponentialReading:
+    """A native histogram at one moment: buckets that each are wider by the same factor.
+
+    Bucket `i` has the values above `base ** (i - 1)` and up to `base ** i`, where `base` is
+    `2 ** 2 ** -schema`, as Prometheus and OpenTelemetry have it.
+
+    Attributes:
+        schema: from 0 to 8.
+        zero_threshold: values up to it, on either side of 0, are in the zero bucket.
+        zero_count: how many values these are.
+        positive: how many values above 0 are in each bucket that is not empty.
+        negative: how many values below 0 are, by their absolute value.
+        sum: of all values.
+        exemplars: by index of the bucket of positive values, the last exemplar in it.
+    """
+
+    schema: int
+    zero_threshold: float
+    zero_count: int
+    positive: Mapping[int, int]
+    negative: Mapping[int, int]
+    sum: float
+    exemplars: Mapping[int, Exemplar]
+
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        return self.zero_count + sum(self.positive.values()) + sum(self.negative.values())
+
+    def plus(self, other: ExponentialReading) -> ExponentialReading:
+        """Return the values of both, which have the same schema."""
+        return ExponentialReading(
+            self.schema,
+            self.zero_threshold,
+            self.zero_count + other.zero_count,
+            exponential.plus(self.positive, other.positive),
+            exponential.plus(self.negative, other.negative),
+            self.sum + other.sum,
+            {**self.exemplars, **other.exemplars},
+        )
+
+    def since(self, previous: ExponentialReading) -> ExponentialReading:
+        """Return what came in after `previous`, an earlier reading of the same histogram."""
+        return ExponentialReading(
+            self.schema,
+            self.zero_threshold,
+            self.zero_count - previous.zero_count,
+            exponential.since(self.positive, previous.positive),
+            exponential.since(self.negative, previous.negative),
+            self.sum - previous.sum,
+            self.exemplars,
+        )
+
+
+@dataclass(slots=True)
+class SummaryReading:
+    """A summary at one moment: all values since the start, and quantiles of the latest ones.
+
+    Attributes:
+        count: how many values there are since the start.
+        sum: of all values since the start.
+        quantiles: each with the value at it, which is at most 1 % wrong, in the last `max_age`
+            seconds; not a number if there was no value in that time.
+        window: how many values of that time are in each bucket, by its key; see
+            `hypertrace.metrics.exponential.Scale`.
+    """
+
+    count: int
+    sum: float
+    quantiles: Mapping[float, float]
+    window: Mapping[int, int]
+
+    @classmethod
+    def of(
+        cls, count: int, total: float, wanted: Iterable[float], window: Mapping[int, int]
+    ) -> SummaryReading:
+        """Return a reading with the quantiles of a window.
+
+        Args:
+            count: how many values there are since the start.
+            total: their sum.
+            wanted: the quantiles, from 0 to 1.
+            window: the buckets of the latest values.
+        """
+        scale = exponential.scale_of(exponential.SUMMARY_DIVISIONS)
+        return cls(count, total, scale.quantiles(window, wanted), window)
+
+    def plus(self, other: SummaryReading) -> SummaryReading:
+        """Return the values of both, with the quantiles of this one."""
+        window = exponential.plus(self.window, other.window)
+        return SummaryReading.of(
+            self.count + other.count, self.sum + other.sum, self.quantiles, window
+        )
+
+    def since(self, previous: SummaryReading) -> SummaryReading:
+        """Return count and sum of what came in after `previous`, and the quantiles as now."""
+        return SummaryReading(
+            self.count - previous.count, self.sum - previous.sum, self.quantiles, self.window
+        )
+
+
+Value: TypeAlias = "int | float | HistogramReading | ExponentialReading | SummaryReading"
 
 
 class Point(NamedTuple):
@@ -82,7 +186,8 @@ class Family:
         declaration: what the metric is.
         label_names: of all its labels.
         series: an object for each series, the same one in every reading.
-        values: a number or a `HistogramReading` for each series.
+        values: for each series a number, or a `HistogramReading`, `ExponentialReading` or
+            `SummaryReading`.
     """
 
     declaration: Declaration
@@ -97,7 +202,7 @@ class Family:
 
     @property
     def kind(self) -> Kind:
-        """Of the metric: `counter`, `gauge`, `histogram` or `info`."""
+        """Of the metric: `counter`, `gauge`, `histogram`, `summary` or `info`."""
         return self.declaration.kind
 
     @property
@@ -121,7 +226,7 @@ class Family:
 
         Series whose values did not change are left out.
         """
-        if self.kind not in {"counter", "histogram"}:
+        if self.kind not in {"counter", "histogram", "summary"}:
             return self
         before = dict(zip(previous.series, previous.values, strict=True))
         changed: list[tuple[Series, Value]] = []
@@ -174,6 +279,10 @@ def _difference(value: Value, earlier: Value) -> Value | None:
     """Return what was added to a value; None if nothing was."""
     if isinstance(value, HistogramReading) and isinstance(earlier, HistogramReading):
         return None if value.counts == earlier.counts else value.since(earlier)
-    if isinstance(value, HistogramReading) or isinstance(earlier, HistogramReading):
-        return value
-    return value - earlier or None
+    if isinstance(value, ExponentialReading) and isinstance(earlier, ExponentialReading):
+        return None if value.count == earlier.count else value.since(earlier)
+    if isinstance(value, SummaryReading) and isinstance(earlier, SummaryReading):
+        return None if value == earlier else value.since(earlier)
+    if isinstance(value, int | float) and isinstance(earlier, int | float):
+        return value - earlier or None
+    return value

@@ -90,7 +90,6 @@ class PropsIndex(Generic[T]):
             self._numbers[values, types] = found
         return found
 
-
     def make(self, texts: Values, props: Props) -> T:  # noqa: ARG002 -- a subclass may look at them
         """Find or make what belongs to the texts of the values among some props."""
         return self._make(texts)
@@ -144,7 +143,9 @@ class SpansRecorder:
         self._ends = ends
         self.edge: Callable[[Upstream], Callable[[], object]] | None = edge
         self.start: Callable[[], object] = spans.started.increment
-        self.durations: list[float] | CellGroup | None = spans.results["ok"].buffer if simple else None
+        self.durations: list[float] | CellGroup | None = (
+            spans.results["ok"].buffer if simple else None
+        )
 
     def end(self, event: SpanEvent) -> None:
         """Record the end of a span."""

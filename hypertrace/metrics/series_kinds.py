@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .aggregations import Calls, Count
+from .exponential_series import DEFAULT_SCHEMA, Exponential, Quantiles
 from .measurements import Gauge, Number, ValueHistogram
 from .series import SeriesKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hypertrace.number_cells import Convert
 
     from .measurements import Mode
@@ -48,4 +51,34 @@ def histogram_series(
     """
     return SeriesKind(
         "histogram", lambda key: ValueHistogram(key, bounds), (*map(float, bounds),), convert
+    )
+
+
+def exponential_series(
+    schema: int = DEFAULT_SCHEMA, convert: Convert = None
+) -> SeriesKind[Exponential]:
+    """Return the kind of native histograms.
+
+    Args:
+        schema: each power of two has `2 ** schema` buckets; from 0 to 8.
+        convert: as of `gauge_series`.
+    """
+    return SeriesKind("exponential", lambda key: Exponential(key, schema), (schema,), convert)
+
+
+def summary_series(
+    quantiles: Sequence[float], max_age: float, convert: Convert = None
+) -> SeriesKind[Quantiles]:
+    """Return the kind of quantiles over a sliding window.
+
+    Args:
+        quantiles: to show, from 0 to 1.
+        max_age: seconds that a value stays in the window at most.
+        convert: as of `gauge_series`.
+    """
+    return SeriesKind(
+        "summary",
+        lambda key: Quantiles(key, quantiles, max_age),
+        (float(max_age), *map(float, quantiles)),
+        convert,
     )

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from .aggregations import Calls, Count, SpansReading
     from .declarations import Declaration
+    from .exponential_series import Exponential, Quantiles
     from .labels import Values
     from .measurements import Gauge, GaugesReading, Number, NumberReading, ValueHistogram
-    from .reading import HistogramReading
+    from .reading import ExponentialReading, HistogramReading, SummaryReading
     from .series import Series, SeriesKind
     from .shared.locks import Locks
     from .shared.snapshot import Snapshot
@@ -51,6 +52,12 @@ class View(Protocol):
 
     def histograms(self, series: Sequence[ValueHistogram]) -> list[HistogramReading]:
         """Return the values of each series."""
+
+    def exponentials(self, series: Sequence[Exponential]) -> list[ExponentialReading]:
+        """Return the values of each series."""
+
+    def summaries(self, series: Sequence[Quantiles]) -> list[SummaryReading]:
+        """Return the values of each series, and their quantiles at this moment."""
 
 
 class Storage(Protocol):
@@ -177,6 +184,12 @@ class _MemoryView:
         return [one.read() for one in series]
 
     def histograms(self, series: Sequence[ValueHistogram]) -> list[HistogramReading]:
+        return [one.value for one in series]
+
+    def exponentials(self, series: Sequence[Exponential]) -> list[ExponentialReading]:
+        return [one.value for one in series]
+
+    def summaries(self, series: Sequence[Quantiles]) -> list[SummaryReading]:
         return [one.value for one in series]
 
 

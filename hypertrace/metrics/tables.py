@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .declarations import DURATIONS, IN_PROGRESS
 from .measurements import MERGED
-from .reading import Family, HistogramReading
+from .reading import ExponentialReading, Family, HistogramReading, SummaryReading
 from .series import Series
 from .series_kinds import CALL_SERIES
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .aggregations import Calls, Count
+    from .exponential_series import Exponential, Quantiles
     from .measurements import Gauge, GaugesReading, Number, ValueHistogram
     from .reading import Value
     from .series import SeriesTable
@@ -118,11 +119,25 @@ def _histogram_family(table: SeriesTable[ValueHistogram], view: View) -> tuple[F
     return _family(table, series, readings, [reading.count for reading in readings])
 
 
+def _exponential_family(table: SeriesTable[Exponential], view: View) -> tuple[Family, Usage]:
+    series = table.all()
+    readings = view.exponentials(series)
+    return _family(table, series, readings, [reading.count for reading in readings])
+
+
+def _summary_family(table: SeriesTable[Quantiles], view: View) -> tuple[Family, Usage]:
+    series = table.all()
+    readings = view.summaries(series)
+    return _family(table, series, readings, [reading.count for reading in readings])
+
+
 _READ: dict[str, Callable[[SeriesTable[Any], View], tuple[Family, Usage]]] = {
     "count": _count_family,
     "number": _number_family,
     "gauge": _gauge_family,
     "histogram": _histogram_family,
+    "exponential": _exponential_family,
+    "summary": _summary_family,
 }
 """How a table is read, by the name of its kind."""
 
@@ -167,9 +182,13 @@ def _joined(one: Family, other: Family) -> Family:
 def _sum(one: Value, other: Value) -> Value:
     if isinstance(one, HistogramReading) and isinstance(other, HistogramReading):
         return one.plus(other) if one.bounds == other.bounds else one
-    if isinstance(one, HistogramReading) or isinstance(other, HistogramReading):
-        return one  # a name of two kinds
-    return one + other
+    if isinstance(one, ExponentialReading) and isinstance(other, ExponentialReading):
+        return one.plus(other) if one.schema == other.schema else one
+    if isinstance(one, SummaryReading) and isinstance(other, SummaryReading):
+        return one.plus(other)
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one + other
+    return one  # a name of two kinds
 
 
 def _family(

@@ -44,6 +44,7 @@ class Safety(NamedTuple):
 CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
 SHARED = "hypertrace/metrics/shared/"
+DECLARED = "hypertrace/metrics/declared/"
 PUSH = "hypertrace/exporters/"
 EXPORTER = "hypertrace_prometheus/"
 
@@ -62,6 +63,10 @@ def _exporter(*names: str) -> tuple[str, ...]:
 
 def _metrics(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/metrics/test_{name}.py" for name in names)
+
+
+def _declared(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/metrics/declared/test_{name}.py" for name in names)
 
 
 def _shared(*names: str) -> tuple[str, ...]:
@@ -2152,7 +2157,73 @@ SHARING = (
     ),
 )
 
+DECLARING = (
+    Safety(
+        "declared: tags named like secrets are refused",
+        DECLARED + "tags.py",
+        'if looks_secret(parsed(path, "tags").name) and not',
+        "if False and not",
+        _declared("kinds"),
+    ),
+    Safety(
+        "declared: a mapping of some values shows no secret",
+        DECLARED + "tags.py",
+        "and not callable(given.get(label))",
+        "and label not in given",
+        _declared("kinds"),
+    ),
+    Safety(
+        "declared: functions that raise are swallowed",
+        DECLARED + "guard.py",
+        "    except Exception as error:",
+        "    except ZeroDivisionError as error:",
+        _declared("values", "tags"),
+    ),
+    Safety(
+        "declared: functions cause no events",
+        DECLARED + "guard.py",
+        "return suppress_tracing(function, argument)",
+        "return function(argument)",
+        _declared("values"),
+    ),
+    Safety(
+        "declared: a value may raise anything",
+        DECLARED + "values.py",
+        "            except Exception:",
+        "            except (TypeError, ValueError, OverflowError):",
+        _declared("values"),
+    ),
+    Safety(
+        "declared: infinite values are invalid",
+        DECLARED + "values.py",
+        "if self._least <= number <= _LARGEST else",
+        "if self._least <= number else",
+        _declared("values"),
+    ),
+    Safety(
+        "declared: texts and truth values are no numbers",
+        DECLARED + "values.py",
+        "issubclass(kind, _TEXTS) or type_name(kind) in _BOOLS or",
+        "",
+        _declared("values"),
+    ),
+    Safety(
+        "declared: two metrics of one name exclude each other",
+        DECLARED + "registry.py",
+        "        elif other != metric:",
+        "        elif False:",
+        _declared("registry"),
+    ),
+    Safety(
+        "declared: the registry keeps no Metrics alive",
+        DECLARED + "registry.py",
+        "_listeners.append(ref(listener, _forget))",
+        "_listeners.append(lambda: listener)",
+        _declared("registry"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING),
 )

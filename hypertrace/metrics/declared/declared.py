@@ -14,16 +14,18 @@ from hypertrace._failures import swallow
 from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.series_kinds import (
     COUNT_SERIES,
+    exponential_series,
     gauge_series,
     histogram_series,
     number_series,
+    summary_series,
 )
 from hypertrace.metrics.tables import read_table
 
 from .feeds import Feed
 from .gauges import PullGauges
 from .instruments import Instrument
-from .kinds import Counter, Distribution, LastValue, Sum
+from .kinds import Counter, Distribution, LastValue, Sum, Summary
 from .registry import additions, difference, family_name
 from .values import checked_number
 
@@ -258,10 +260,14 @@ class Declared:
             return number_series(convert)
         if isinstance(metric, LastValue):
             return gauge_series(metric.workers, convert)
+        if isinstance(metric, Summary):
+            return summary_series(metric.quantiles, metric.max_age, convert)
+        if isinstance(metric, Distribution) and metric.native:
+            return exponential_series(convert=convert)
         if isinstance(metric, Distribution):
             bounds = self._bounds if metric.buckets is None else metric.buckets
             return histogram_series(bounds, convert)
-        raise TypeError(f"{metric!r} cannot be recorded yet")
+        raise TypeError(f"{metric!r} cannot be recorded")
 
     def _check_taken(self, metric: DeclaredMetric) -> None:
         if family_name(metric.name) == family_name(self._taken):

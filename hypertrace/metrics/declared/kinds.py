@@ -142,7 +142,7 @@ class DeclaredMetric(Declaration):
         try:
             self._check(name, given)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{kind} {name!r}: {error}") from None
+            raise _said_of(f"{kind} {name!r}", error) from None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class DeclaredMetric(Declaration):
         given["unit"] = unit = _unit_of(given["value"], checked_unit(given["unit"]))
         for option in ("keep", "drop"):
             if given[option] is not None:
-                _check_function(option, given[option], "of the event")
+                _check_function(option, given[option])
         _check_text("description", given["description"])
         _check_max_series(given["max_series"])
         labels = tuple(label for label, _ in tags)
@@ -201,7 +201,7 @@ class DeclaredMetric(Declaration):
                 "spans, or a function of the event; Counter counts events without one"
             )
         if callable(value):
-            _check_function("value", value, "of the event")
+            _check_function("value", value)
         elif not isinstance(value, str):
             raise TypeError(
                 f"value must be the name of a prop, 'duration', 'busy', or a function of the "
@@ -337,6 +337,12 @@ class Summary(DeclaredMetric):
         super()._check(name, given)
 
 
+def _said_of(subject: str, error: Exception) -> Exception:
+    # Not its own class: some that derive from these two take other arguments.
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"{subject}: {error}")
+
+
 def _as_it_is(value: object) -> object:
     return value
 
@@ -370,13 +376,13 @@ def _unit_of(value: object, unit: Unit) -> Unit:
     return unit
 
 
-def _check_function(option: str, function: object, takes: str) -> None:
+def _check_function(option: str, function: object) -> None:
     if not callable(function):
-        raise TypeError(f"{option} must be a function {takes} or None, not {function!r}")
+        raise TypeError(f"{option} must be a function of the event or None, not {function!r}")
     for check in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction):
         if check(function):
             raise TypeError(
-                f"{option} must be a plain function {takes}, which returns its result; "
+                f"{option} must be a plain function of the event, which returns its result; "
                 f"{function!r} is a coroutine or generator function"
             )
 
@@ -412,7 +418,7 @@ def _checked_numbers(option: str, values: object, example: str) -> list[float]:
         try:
             number = value if value == math.inf else checked_number(value)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{option}: {error}") from None
+            raise _said_of(option, error) from None
         numbers.append(number)
     return numbers
 
@@ -448,7 +454,7 @@ def _checked_max_age(max_age: object) -> float:
     try:
         seconds = checked_number(max_age)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"max_age is a number of seconds: {error}") from None
+        raise _said_of("max_age is a number of seconds", error) from None
     if seconds <= 0:
         raise ValueError(f"max_age must be more than 0 seconds, not {max_age!r}")
     return seconds

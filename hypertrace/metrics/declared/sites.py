@@ -53,17 +53,16 @@ class DeclaredSite:
         self._counting: list[_Place] = []
         self._timing: list[_Place] = []
         self._measuring: list[_Place] = []
-        others: list[Feed] = []
+        self._others: list[Feed] = []
         for feed in self._feeds:
             place = _Place(feed, event)
             if feed.needs_event or not place.has_texts:
-                others.append(feed)
+                self._others.append(feed)
             elif feed.is_timed:
                 self._timing.append(place)
             else:
                 (self._counting if feed.values is None else self._measuring).append(place)
-        self._ends_need_event = bool(others or self._measuring)
-        of_calls = [feed for feed in others if not feed.is_timed]
+        of_calls = [feed for feed in self._others if not feed.is_timed]
         self._with_events = _WithEvents(of_calls, event) if of_calls else None
 
     def calls(self) -> Callable[..., object]:
@@ -91,8 +90,10 @@ class DeclaredSite:
 
     def spans_with_props(self) -> Callable[[Props], SpansRecorder]:
         """Return what finds the recorder of spans by the props they start with."""
-        places = [] if self._ends_need_event else self._counting + self._timing
-        index = self._index(places, self._spans_recorder, lambda recorder: recorder.lasts)
+        if self._others or self._measuring:
+            index = self._index([], self._event_recorder, _lasts)
+        else:
+            index = self._index(self._counting + self._timing, self._spans_recorder, _lasts)
         return index.find
 
     def _index(
@@ -132,9 +133,14 @@ class DeclaredSite:
         return _CallsRecorder(index, self._with_events)
 
     def _spans_recorder(self, props: Props) -> DeclaredSpansRecorder:
+        return self._recorder(props, None if self._others else self._ends(props))
+
+    def _event_recorder(self, props: Props) -> DeclaredSpansRecorder:
+        return self._recorder(props, None)
+
+    def _recorder(self, props: Props, ends: _Ends | None) -> DeclaredSpansRecorder:
         functions = self._functions
         spans = functions.spans_at(self._site, functions.labeller.of_props(props))
-        ends = None if self._ends_need_event else self._ends(props)
         return DeclaredSpansRecorder(spans, functions, self._edge, self._feeds, ends)
 
     def _ends(self, props: Props) -> _Ends | None:
@@ -142,6 +148,8 @@ class DeclaredSite:
 
         None if that takes an event.
         """
+        if any(place.value(props) is not None for place in self._measuring):
+            return None
         _, caller, _ = self._site
         placed = Caller(caller.function_name, caller.filename, props=props)
         event = SpanEvent(None, _NO_OBJECT, None, placed, 0.0)  # of which only the end is looked at
@@ -184,21 +192,27 @@ class _Index(PropsIndex[T]):
 class _Place:
     """One metric at a call site."""
 
-    __slots__ = ("caller", "feed", "otherwise", "tags")
+    __slots__ = ("call_prop", "caller", "feed", "otherwise", "tags")
 
     def __init__(self, feed: Feed, event: TraceEvent) -> None:
         self.feed = feed
         self.tags = feed.tags.at(event)
         self.caller = event.caller
-        # The value of a call that has none.
-        self.otherwise: object = None
+        self.call_prop: str | None = None
+        self.otherwise: object = None  # the value of a call that has none
         if feed.values is not None:
+            self.call_prop = feed.values.call_prop
             self.otherwise = feed.values.of_objects(event.object, event.parent_object)
 
     @property
     def has_texts(self) -> bool:
         """Whether no function raised for a tag that all events have in common."""
         return self.tags.values(None) is not None
+
+    def value(self, props: Props) -> object:
+        """Return the value of an event whose call has some props; None without one."""
+        value = None if self.call_prop is None else props.get(self.call_prop)
+        return self.otherwise if value is None else value
 
     def series(self, props: Props) -> Any:
         """Return the series of a call; None if a function of a tag raised."""
@@ -238,9 +252,8 @@ class _Measure:
     def record(self, props: Props) -> None:
         """Record the number of one call."""
         place = self._place
-        feed, values = place.feed, place.feed.values
-        value = None if values is None or values.call_prop is None else props.get(values.call_prop)
-        number = values.number(place.otherwise if value is None else value)  # type: ignore[union-attr]
+        feed = place.feed
+        number = feed.values.number(place.value(props))  # type: ignore[union-attr]  # it has one
         if not feed.is_valid(number):
             return
         add = self._add
@@ -366,3 +379,7 @@ class DeclaredSpansRecorder(SpansRecorder):
         super().fold()
         for series in self._folded:
             series.fold()
+
+
+def _lasts(recorder: DeclaredSpansRecorder) -> bool:
+    return recorder.lasts

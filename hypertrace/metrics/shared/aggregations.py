@@ -55,6 +55,9 @@ class Places(Protocol):
     def values(self, at: int, bounds: tuple[float, ...]) -> Any:
         """Return what values are added to, at an index; None if there is no room."""
 
+    def page(self, at: int, size: int, slots: int) -> Any:
+        """Return the page of buckets at an index; None if there is no room."""
+
 
 class HasParts(Protocol):
     """A series that has parts, which get cells when they are needed."""

@@ -5,25 +5,28 @@ A further kind is one more entry of `KINDS`, and a method of `Places` and of `Vi
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hypertrace.metrics.declarations import Declaration
+from hypertrace.metrics.exponential_series import TOTAL_BOUNDS
 from hypertrace.metrics.series_kinds import (
     CALL_SERIES,
     COUNT_SERIES,
+    exponential_series,
     gauge_series,
     histogram_series,
     number_series,
+    summary_series,
 )
 
 from .aggregations import SharedCalls, SharedCount
+from .exponential import SharedExponential, SharedQuantiles
 from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
 from .measurements import SharedGauge, SharedNumber, SharedValueHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hypertrace.metrics.declarations import Kind
     from hypertrace.metrics.series import Key, Series, SeriesKind
 
     from .table import SharedTable
@@ -38,8 +41,8 @@ class SharedKind(NamedTuple):
     """Returns the codes of its cells, see `snapshot.merge`."""
     kind: Callable[..., SeriesKind[Any]]
     """Returns the kind, for tables that only other workers have."""
-    declaration: Callable[..., Declaration]
-    """Makes a declaration, for the same."""
+    metric: Kind
+    """The kind of the metrics that it holds the numbers of, for the same."""
 
 
 KINDS: dict[str, SharedKind] = {
@@ -47,31 +50,43 @@ KINDS: dict[str, SharedKind] = {
         lambda key, at, _: SharedCount(key, at),
         lambda: COUNT,
         lambda: COUNT_SERIES,
-        partial(Declaration, "counter"),
+        "counter",
     ),
     "calls": SharedKind(
         SharedCalls,
         lambda: COUNT,
         lambda: CALL_SERIES,
-        partial(Declaration, "counter"),
+        "counter",
     ),
     "number": SharedKind(
         lambda key, at, _: SharedNumber(key, at),
         lambda: NUMBER,
         number_series,
-        partial(Declaration, "counter"),
+        "counter",
     ),
     "gauge": SharedKind(
         lambda key, at, _: SharedGauge(key, at),
         lambda _: GAUGE,
         gauge_series,
-        partial(Declaration, "gauge"),
+        "gauge",
+    ),
+    "exponential": SharedKind(
+        SharedExponential,
+        lambda _: histogram_layout(TOTAL_BOUNDS),
+        exponential_series,
+        "histogram",
+    ),
+    "summary": SharedKind(
+        SharedQuantiles,
+        lambda *_: histogram_layout(TOTAL_BOUNDS),
+        lambda max_age, *quantiles: summary_series(quantiles, max_age),
+        "summary",
     ),
     "histogram": SharedKind(
         lambda key, at, table: SharedValueHistogram(key, at, table.kind.settings),
         lambda *bounds: histogram_layout(bounds),
         lambda *bounds: histogram_series(bounds),
-        partial(Declaration, "histogram"),
+        "histogram",
     ),
 }
 """By the name of the kind."""

@@ -18,6 +18,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hypertrace.bucket_cells import OneStepPage, size_of_page
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import LONGEST, duration
 from hypertrace.number_cells import OneStepGauge, OneStepHistogram, OneStepNumber
@@ -168,6 +169,11 @@ class Segment:
         """Return a histogram of any values, whose cells begin at an index."""
         size = OneStepHistogram.SIZE + len(bounds) + 1
         return OneStepHistogram(bounds, self, self._checked(index, size))
+
+    def page(self, index: int, size: int, slots: int) -> OneStepPage:
+        """Return a page of counts, whose cells begin at an index."""
+        self._checked(index, size_of_page(size, slots))
+        return OneStepPage(size, slots, self, index)
 
     def data(self) -> bytes:
         """Return head and cells of this process."""

@@ -184,11 +184,15 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
     counts = int.from_bytes(total, "little") & mask
     floats = array("d", bytes(total))
     histograms, sums = places(layout, ord("n")), places(layout, ord("f"))
+    slots, window = places(layout, ord("w")), memoryview(bytearray(total)).cast("Q")
+    now = time.time_ns() // 1_000
     for content in files:
         cells = content[:size]
         counts += int.from_bytes(cells, "little") & mask
         if histograms or sums:
             _add_floats(floats, cells.ljust(size, b"\0"), histograms, sums)
+        if slots:
+            _add_slots(window, cells.ljust(size, b"\0"), slots, now)
     integers = memoryview(bytearray(counts.to_bytes(size, sys.byteorder))).cast("Q")
     target = memoryview(total)
     target[:] = integers.cast("B")
@@ -198,9 +202,11 @@ def merge(total: bytearray, files: Iterable[bytes], layout: bytes) -> None:
         numbers[index + 1] = numbers[index + 2] = floats[index + 1]
     for index, _ in sums:
         numbers[index] = floats[index]
+    for index, length in slots:
+        counters[index : index + length] = window[index : index + length]
 
 
-_SIZES = {ord("n"): 3, ord("v"): len(GAUGE), ord("f"): 1}
+_SIZES = {ord("n"): 3, ord("v"): len(GAUGE), ord("f"): 1, ord("w"): 1}
 """How many cells there are without the buckets, by the code that they begin with."""
 
 
@@ -209,12 +215,13 @@ def places(layout: bytes, code: int) -> list[tuple[int, int]]:
 
     Args:
         layout: a code for each cell, see `merge`.
-        code: `n` for histograms, `v` for gauges, or `f` for sums.
+        code: `n` for histograms, `v` for gauges, `f` for sums, or `w` for slots.
     """
     places, index = [], layout.find(code)
+    follows = ord("x" if code == ord("w") else "b")
     while index >= 0:
         end = index + _SIZES[code]
-        while end < len(layout) and layout[end] == ord("b"):
+        while end < len(layout) and layout[end] == follows:
             end += 1
         places.append((index, end - index))
         index = layout.find(code, end)
@@ -235,6 +242,19 @@ def _add_floats(
             floats[index + 1] += numbers[index + 1 + (count & 1)]
     for index, _ in sums:
         floats[index] += numbers[index]
+
+
+def _add_slots(
+    window: memoryview[int], cells: bytes, slots: list[tuple[int, int]], now: int
+) -> None:
+    counts = memoryview(cells).cast("Q")
+    for index, length in slots:
+        stamp, held = counts[index], window[index]
+        if held < stamp <= now:
+            window[index : index + length] = counts[index : index + length]
+        elif stamp == held > 0:
+            for at in range(index + 1, index + length):
+                window[at] += counts[at]
 
 
 def _names(directory: str) -> list[str]:

@@ -11,13 +11,14 @@ from weakref import WeakSet
 
 from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
+from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.series import Series
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .garbage import LAYOUT, GarbageCounter
 from .journal import Journal, Place
 from .kinds import KINDS
-from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
+from .layouts import COUNT, GAUGE, NUMBER, histogram_layout, page_layout
 from .locks import Locks
 from .segment import HEAD_SIZE, Segment, make_segment
 from .snapshot import NOTHING, Snapshot, fold, take, write_dead
@@ -25,7 +26,6 @@ from .table import SharedTable
 from .view import Elsewhere, SharedView
 
 if TYPE_CHECKING:
-    from hypertrace.metrics.declarations import Declaration
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.series import SeriesKind
     from hypertrace.metrics.storage import View
@@ -125,6 +125,10 @@ class SharedStorage:
     ) -> SharedTable[S]:
         """Return the table of a new metric; see `hypertrace.metrics.storage.Storage`."""
         table = SharedTable(declaration, limit, names, kind, self)
+        for known in self.foreign_tables:  # another worker declared the metric earlier
+            if known.record == table.record:
+                known.declaration, known.kind = declaration, kind
+                table = known
         self._own.append(table)
         return table
 
@@ -173,6 +177,11 @@ class SharedStorage:
         """Return the histogram of any values at an index; None if there is no room."""
         segment = self._grown(at, histogram_layout(bounds))
         return None if segment is None else segment.values(at, bounds)
+
+    def page(self, at: int, size: int, slots: int) -> Any:
+        """Return the page of buckets at an index; None if there is no room."""
+        segment = self._grown(at, page_layout(size, slots))
+        return None if segment is None else segment.page(at, size, slots)
 
     def view(self, worker: int | str | None) -> View:
         """Return the numbers of this moment.
@@ -411,7 +420,7 @@ class SharedStorage:
                 return table
         _, kind, name, common, others, limit, description, unit, *settings = record
         shared = KINDS[kind]
-        declaration = shared.declaration(name, description=description, unit=unit)
+        declaration = Declaration(shared.metric, name, description=description, unit=unit)
         names = tuple(common), tuple(others)
         return SharedTable(declaration, limit, names, shared.kind(*settings), self)
 

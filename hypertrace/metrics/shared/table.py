@@ -118,6 +118,10 @@ class SharedTable(SeriesTable[C]):
         histogram = spans.results.get(result)
         return histogram if isinstance(histogram, SharedHistogram) else None
 
+    def place_part(self, key: Key, part: str) -> None:
+        """Give a part of a series cells, unless it has some or there is no room."""
+        self._place(key, part, ())
+
     def _new(self, key: Key, owner: TracedObject | None) -> C | None:  # noqa: ARG002
         if not self.is_full:
             self._wanted[key] = key
@@ -128,6 +132,8 @@ class SharedTable(SeriesTable[C]):
 
     def _place(self, key: Key, *part: object) -> bool:
         if self.number is None and not self.places.place(self.record):
+            return False
+        if self.number is None:  # another table of this process has the record
             return False
         return self.places.place([self.number, *key, *part])
 

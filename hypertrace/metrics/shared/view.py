@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from hypertrace.bucket_cells import size_of_page
 from hypertrace.metrics.aggregations import NO_SPANS, SpansReading
 from hypertrace.metrics.measurements import GaugeReading, GaugesReading, NumberReading
 from hypertrace.metrics.reading import HistogramReading
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from hypertrace.metrics.aggregations import Calls, Count, Histogram
+    from hypertrace.metrics.exponential_series import Exponential, Pages, Quantiles
     from hypertrace.metrics.measurements import Gauge, Number, ValueHistogram
+    from hypertrace.metrics.reading import ExponentialReading, SummaryReading
 
+    from .exponential import SharedExponential, SharedPaged, SharedQuantiles
     from .snapshot import Snapshot
 
 _CELL = 8
@@ -178,6 +182,41 @@ class SharedView:
             reading.counts = tuple(self._counts[at + 3 : at + 3 + buckets])
             reading.sum = self._numbers[at + 1] if any(reading.counts) else 0.0
         return reading.plus(histogram.value) if histogram in self._in_memory else reading
+
+    def exponentials(self, series: Sequence[Exponential]) -> list[ExponentialReading]:
+        """Return the values of each series."""
+        return [self._exponential(one) for one in series]  # type: ignore[arg-type]
+
+    def _exponential(self, histogram: SharedExponential) -> ExponentialReading:
+        _, total = self._total(histogram)
+        reading = histogram.reading(self._pages(histogram), total)
+        return reading.plus(histogram.value) if histogram in self._in_memory else reading
+
+    def summaries(self, series: Sequence[Quantiles]) -> list[SummaryReading]:
+        """Return the values of each series, and their quantiles at this moment."""
+        return [self._summary(one) for one in series]  # type: ignore[arg-type]
+
+    def _summary(self, summary: SharedQuantiles) -> SummaryReading:
+        reading = summary.reading(self._pages(summary), *self._total(summary))
+        return reading.plus(summary.value) if summary in self._in_memory else reading
+
+    def _pages(self, series: SharedPaged) -> Pages:
+        length, cells = size_of_page(series.scale.page_size, series.slots), self._counts
+        pages = series.page_at.copy().items()
+        found: Pages = [
+            (number, cells[at : at + length]) for number, at in pages if at + length <= len(cells)
+        ]
+        spare = series.spare.copy().items()
+        return [
+            *found,
+            *[(n, _cast(page.data)[0]) for n, page in spare if page in self._in_memory],
+        ]
+
+    def _total(self, series: SharedPaged) -> tuple[int, float]:
+        """Return the count of all values, and their sum."""
+        at, cells = series.at, self._counts
+        count = cells[at + 3] if 0 <= at < len(cells) - 3 else 0
+        return count, self._numbers[at + 1] if count else 0.0
 
     def spans(self, calls: Calls) -> SpansReading:
         """Return the spans of a series."""

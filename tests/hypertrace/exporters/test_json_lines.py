@@ -18,7 +18,7 @@ import pytest
 import hypertrace
 from hypertrace import Caller, TracedObject, TraceEvent, Tracer, set_trace_function
 from hypertrace.exporters.json_lines import JsonLinesExporter, encode
-from hypertrace.metrics import Metrics, Reading
+from hypertrace.metrics import ExponentialReading, Metrics, Reading, SummaryReading
 from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.reading import Family
 from hypertrace.metrics.series import Series
@@ -27,6 +27,8 @@ from .recording import NEVER, SOON, exporter_threads, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from hypertrace.metrics.declarations import Kind
 
 CALLER = Caller("connect", "app.py", "app", 1, 1)
 EVENT = TraceEvent("dial", TracedObject("Swarm", 1), None, CALLER)
@@ -128,10 +130,40 @@ def test_the_health_of_the_counting_is_in_each_line(
     assert build["labels"]["version"] == hypertrace.__version__
 
 
-def reading_of(value: Any, label: str = "x") -> Reading:
-    """Give a reading with one gauge."""
-    declaration = Declaration("gauge", "depth", description="", labels=("queue",))
+def reading_of(value: Any, label: str = "x", kind: Kind = "gauge") -> Reading:
+    """Give a reading with one series."""
+    declaration = Declaration(kind, "depth", description="", labels=("queue",))
     return Reading(1.5, [Family(declaration, ("queue",), [Series(((label,), ()))], [value])])
+
+
+def test_a_summary_has_quantiles() -> None:
+    """Each with its value, which is null where there was none."""
+    reading = reading_of(SummaryReading(3, 4.5, {0.5: 1.25, 0.9: math.nan}, {}), kind="summary")
+    assert points(encode(reading), "depth") == [
+        {
+            "kind": "summary",
+            "labels": {"queue": "x"},
+            "count": 3,
+            "sum": 4.5,
+            "quantiles": [[0.5, 1.25], [0.9, None]],
+        }
+    ]
+
+
+def test_a_native_histogram_has_the_buckets_that_are_not_empty() -> None:
+    """By their index, in order, with what its limits follow from."""
+    value = ExponentialReading(3, 0.001, 2, {9: 1, -4: 5}, {0: 2}, 4.5, {})
+    (point,) = points(encode(reading_of(value, kind="histogram")), "depth")
+    assert point == {
+        "kind": "histogram",
+        "labels": {"queue": "x"},
+        "count": 10,
+        "sum": 4.5,
+        "schema": 3,
+        "zero": [0.001, 2],
+        "positive": [[-4, 5], [9, 1]],
+        "negative": [[0, 2]],
+    }
 
 
 @pytest.mark.parametrize(("value", "shown"), [(math.nan, None), (math.inf, None), (-0.5, -0.5)])

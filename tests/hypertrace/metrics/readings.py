@@ -40,7 +40,7 @@ def rows(reading: Reading) -> Iterator[tuple[str, dict[str, Any], float]]:
                     yield f"{family.name}_bucket", labels | {"le": bound}, value
                 yield f"{family.name}_count", labels, point.value.count
                 yield f"{family.name}_sum", labels, point.value.sum
-            else:
+            elif isinstance(point.value, int | float):
                 yield family.name, labels, point.value
 
 

@@ -16,11 +16,13 @@ from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, Upst
 from hypertrace.metrics import (
     Declaration,
     Exemplar,
+    ExponentialReading,
     Family,
     HistogramReading,
     Metrics,
     Point,
     Reading,
+    SummaryReading,
     declarations,
 )
 from hypertrace.metrics.series import Series
@@ -256,6 +258,7 @@ def added(total: Totals, difference: Reading) -> None:
                     total[family.name, labels, bucket] += number
                 total[family.name, labels, "sum"] += round(value.sum * 1000)
             else:
+                assert isinstance(value, int | float)
                 assert value >= 0
                 total[family.name, labels] += int(value)
 
@@ -446,3 +449,72 @@ def test_an_event_that_metrics_get_is_in_the_next_reading() -> None:
     for number in range(1, 4):
         metrics(TraceEvent(None, TracedObject("A", 1), None, CALLER))
         assert values(metrics, CALLS) == {(): number}
+
+
+# --- native histograms and summaries ----------------------------------------------------
+
+
+def native(
+    zero: int, positive: dict[int, int], negative: dict[int, int], total: float
+) -> ExponentialReading:
+    return ExponentialReading(3, 1e-19, zero, positive, negative, total, {})
+
+
+def test_native_histograms_add_up() -> None:
+    """Buckets that one of them lacks are empty in it."""
+    one, other = native(1, {1: 2, 5: 1}, {}, 3.5), native(2, {5: 4}, {0: 1}, -1.0)
+    assert one.plus(other) == native(3, {1: 2, 5: 5}, {0: 1}, 2.5)
+    assert one.plus(other).count == 11
+
+
+def test_a_native_histogram_has_what_came_in_since() -> None:
+    """The buckets that did not change are left out."""
+    before, now = native(1, {1: 2, 5: 1}, {0: 1}, 3.5), native(1, {1: 2, 5: 4, 6: 1}, {0: 2}, 9.5)
+    assert now.since(before) == native(0, {5: 3, 6: 1}, {0: 1}, 6.0)
+
+
+def summary_of(window: dict[int, int], total: float) -> SummaryReading:
+    return SummaryReading.of(sum(window.values()), total, (0.5, 0.9), window)
+
+
+def test_summaries_add_up() -> None:
+    """Counts and sums are added, and the quantiles are those of all values."""
+    one, other = summary_of({2240: 9, 2300: 1}, 12.0), summary_of({2300: 9}, 30.0)
+    assert one.plus(other) == summary_of({2240: 9, 2300: 10}, 42.0)
+
+
+def test_a_summary_has_count_and_sum_of_what_came_in_since() -> None:
+    """The quantiles are as they are now."""
+    before, now = summary_of({2240: 9}, 9.0), summary_of({2240: 9, 2300: 3}, 19.0)
+    assert now.since(before) == SummaryReading(3, 10.0, now.quantiles, now.window)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "now", "difference"),
+    [
+        ("histogram", native(0, {1: 2}, {}, 3.5), native(0, {1: 2}, {}, 3.5), None),
+        (
+            "histogram",
+            native(0, {1: 2}, {}, 3.5),
+            native(0, {1: 3}, {}, 4.5),
+            native(0, {1: 1}, {}, 1.0),
+        ),
+        ("summary", summary_of({}, 0.0), summary_of({}, 0.0), None),
+        ("summary", summary_of({1: 1}, 2.0), summary_of({1: 1}, 2.0), None),
+        (
+            "summary",
+            SummaryReading.of(5, 2.0, (0.5,), {1: 1}),
+            SummaryReading.of(5, 2.0, (0.5,), {1: 2}),
+            SummaryReading.of(0, 0.0, (0.5,), {1: 2}),
+        ),
+    ],
+)
+def test_a_family_has_the_series_that_changed(
+    kind: Kind, before: Value, now: Value, difference: Value | None
+) -> None:
+    """Native histograms and summaries that are as they were are left out of a difference."""
+    series = [Series(((), ()))]
+    declaration = Declaration(kind, "x", description="Help.")
+    earlier, later = (Family(declaration, (), series, [value]) for value in (before, now))
+    changed = later.since(earlier)
+    assert list(changed.values) == ([] if difference is None else [difference])

@@ -14,6 +14,7 @@ from hypertrace import (
     SpanEvent,
     TracedObject,
     TraceEvent,
+    Tracer,
     set_trace_function,
     swallowed_errors,
 )
@@ -205,6 +206,20 @@ def test_a_conversion_that_overflows_is_invalid() -> None:
     assert is_invalid(gauge(unit=("days", "nanoseconds")).number(1e300))
     summary = Values(Summary("x", unit=("seconds", "milliseconds")))
     assert summary.number_of(event(duration=1.5)) == 1500
+
+
+def test_a_function_causes_no_events() -> None:
+    """What it traces is dropped, so that no event counts what the application did not do."""
+    events: list[TraceEvent] = []
+    set_trace_function(events.append)
+    tracer = Tracer("Cart")
+
+    def measure(event: TraceEvent) -> int:
+        tracer.trace("again")
+        return 1
+
+    assert gauge(measure).number_of(event()) == 1
+    assert events == []
 
 
 # --- keep and drop ----------------------------------------------------------------------

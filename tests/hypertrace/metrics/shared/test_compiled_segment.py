@@ -39,7 +39,7 @@ SIZE = 3 + len(BOUNDS) + 1
 """Cells of a histogram."""
 FORKS = {"of Python": "fork = os.fork", "of C": "fork = ctypes.PyDLL(None).fork"}
 START = """
-import ctypes, errno, os, shutil, signal, sys, threading, traceback
+import ctypes, errno, os, shutil, signal, struct, sys, threading, traceback
 from hypertrace._speedups import Segment, forks
 {fork}
 segment = Segment(sys.argv[1])
@@ -433,13 +433,17 @@ def test_a_forked_child_counts_from_zero_in_its_file(fork: str, tmp_path: Path) 
 segment.grow(3_000)
 cell, histogram = segment.cell(2_500), segment.histogram(0, (1.0,))
 gauge, name = segment.gauge(9), segment.name
-cell.increment(), histogram.add(2.0), gauge.set(3.0)
+page = segment.page(20, 3, 1)
+cell.increment(), histogram.add(2.0), gauge.set(3.0), page.add_in_slot(1, 0, 7)
 
 def check():
     assert forks() == 1
     assert not segment.is_lost and segment.is_linked and segment.error == 0
     assert segment.name.startswith(f"w-{os.getpid()}-"), segment.name
     assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), None)
+    assert page.data == bytes(32)
+    page.add_in_slot(2, 0, 7)
+    assert page.data == struct.pack("4Q", 7, 0, 0, 1)
     cell.increment(), cell.increment(), histogram.add(0.5)
     segment.grow(5_000)
     segment.cell(4_999).increment()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hypertrace.bucket_cells import OneStepPage
 from hypertrace.cells import MappedCell
 from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.shared import segment as module
@@ -36,7 +37,7 @@ from .segment_files import cells_in, file_of, is_locked, names_in, open_files, r
 CHUNK_CELLS = 16_384 // 8
 BOUNDS = (0.01, 0.1, 1.0)
 START = """
-import errno, fcntl, os, shutil, signal, sys, threading, traceback
+import errno, fcntl, os, shutil, signal, struct, sys, threading, traceback
 from hypertrace.metrics.shared.segment import Segment
 segment = Segment(sys.argv[1])
 segment.grow(1)
@@ -188,6 +189,9 @@ def test_cells_that_were_not_grown_are_refused(index: int, tmp_path: Path) -> No
     with pytest.raises(IndexError):
         segment.gauge(CHUNK_CELLS - 5)
     assert segment.gauge(CHUNK_CELLS - 6).value is None
+    with pytest.raises(IndexError):
+        segment.page(CHUNK_CELLS - 7, 3, 2)
+    assert segment.page(CHUNK_CELLS - 8, 3, 2).data == bytes(64)
 
 
 def test_a_float_is_set_and_added_to(tmp_path: Path) -> None:
@@ -230,6 +234,23 @@ def test_durations_are_counted_as_by_a_histogram_in_memory(tmp_path: Path) -> No
     assert sums[n & 1] == shared.value[1]
 
 
+@pytest.mark.parametrize("kind", [Segment, CompiledSegment])
+def test_a_page_is_in_its_cells(kind: Any, tmp_path: Path) -> None:
+    """Other processes read what is counted, with slots and without."""
+    if kind is None:
+        pytest.skip("segments are not compiled here")
+    segment = kind(str(tmp_path))
+    segment.grow(20)
+    page, ring = segment.page(2, 3, 0), segment.page(5, 2, 2)
+    page.add(2)
+    ring.add_in_slot(0, 0, 7)
+    ring.add_in_slot(1, 1, 8)
+    ring.add_in_slot(1, 0, 9)
+    assert cells_in(tmp_path / segment.name)[:12] == (0, 0, 0, 0, 1, 9, 0, 1, 8, 0, 1, 0)
+    ring.reset()
+    assert struct.unpack("6Q", ring.data) == (9, 0, 1, 8, 0, 1)
+
+
 def test_a_file_stays_locked_when_the_application_opens_and_closes_it(tmp_path: Path) -> None:
     """A POSIX lock would be gone, and the process would look dead."""
     segment = make_segment(str(tmp_path))
@@ -261,13 +282,16 @@ STEPS = {
     OneStepGauge._set: 4,
     OneStepGauge._add: 4,
     OneStepHistogram._add: 3,
+    OneStepPage.add: 1,
+    OneStepPage.add_in_slot: 1,
+    OneStepPage._empty: 3,
 }
 """What writes cells, and how many stores to them it has."""
 
 
 @pytest.mark.parametrize("method", STEPS, ids=lambda method: method.__qualname__)
 def test_a_cell_is_written_on_one_line_without_a_call(method: Any) -> None:
-    """Trace functions of `sys.settrace` run between lines; other threads at calls and jumps."""
+    """Trace functions of `sys.settrace` run between lines; other threads at calls and in loops."""
     lines, line = [], 0
     for each in dis.get_instructions(method):
         line = (
@@ -280,7 +304,7 @@ def test_a_cell_is_written_on_one_line_without_a_call(method: Any) -> None:
     assert len(stores) == STEPS[method]
     assert len(set(stores)) == 1
     names = {name for number, name in lines if number == stores[0]}
-    assert not [name for name in names if "CALL" in name or "JUMP" in name]
+    assert not [name for name in names if "CALL" in name or "BACKWARD" in name]
 
 
 def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
@@ -288,6 +312,7 @@ def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
     segment = Segment(str(tmp_path))
     segment.grow(20)
     cell, total, histogram = segment.cell(0), segment.sum(1), segment.histogram(2, (1.0,))
+    page = segment.page(10, 2, 1)
     pause = iter(int, 1)
 
     def trace(*_: object) -> Any:
@@ -301,6 +326,7 @@ def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
                 cell.increment()
                 total.add(0.5)
                 histogram.add(0.25)
+                page.add_in_slot(1, 0, 7)
         finally:
             sys.settrace(None)
 
@@ -314,6 +340,7 @@ def test_threads_lose_nothing_under_a_trace_function(tmp_path: Path) -> None:
     assert cell.value == 12_000
     assert total.value == 6_000
     assert histogram.value == ((12_000, 0), 3_000.0)
+    assert struct.unpack("3Q", page.data) == (7, 0, 12_000)
 
 
 # --- forks --------------------------------------------------------------------------------
@@ -325,13 +352,17 @@ def test_a_forked_child_counts_from_zero_in_its_file(tmp_path: Path) -> None:
 segment.grow(3_000)
 cell, histogram = segment.cell(2_500), segment.histogram(0, (1.0,))
 gauge, name = segment.gauge(9), segment.name
-cell.increment(), histogram.add(2.0), gauge.set(3.0)
+page = segment.page(20, 3, 1)
+cell.increment(), histogram.add(2.0), gauge.set(3.0), page.add_in_slot(1, 0, 7)
 segment.renew()
 
 def check():
     assert not segment.is_lost
     assert segment.name.startswith(f"w-{os.getpid()}-"), segment.name
     assert (cell.value, histogram.value, gauge.value) == (0, ((0, 0), 0.0), None)
+    assert page.data == bytes(32)
+    page.add_in_slot(2, 0, 7)
+    assert page.data == struct.pack("4Q", 7, 0, 0, 1)
     cell.increment(), cell.increment(), histogram.add(0.5)
     segment.grow(5_000)
     segment.cell(4_999).increment()

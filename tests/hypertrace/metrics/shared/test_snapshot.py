@@ -8,6 +8,7 @@ import random
 import struct
 import time
 from contextlib import suppress
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LAYOUT = b"cfgnssbbc"
-KINDS = ("c", "f", "g", "nssb", "nssbb", "nss" + 15 * "b")
+KINDS = ("c", "f", "g", "nssb", "nssbb", "nss" + 15 * "b", "wx", "wxxx")
+TO_COME = 1 << 62
+"""A stamp, in microseconds since the epoch."""
+STAMPS = (0, 5, 6, 6, 7, TO_COME)
 
 
 def _layout() -> bytes:
@@ -95,7 +99,11 @@ def _random_files(seed: int) -> tuple[bytes, bytes, list[bytes]]:
     files = []
     for _ in range(rng.randrange(6)):
         values = [
-            rng.randrange(1000) / 8 if code in b"sfg" else rng.randrange(10 ** rng.randrange(1, 15))
+            rng.choice(STAMPS)
+            if code in b"w"
+            else rng.randrange(1000) / 8
+            if code in b"sfg"
+            else rng.randrange(10 ** rng.randrange(1, 15))
             for code in layout
         ]
         cells = _cells(*values, layout=layout)
@@ -130,7 +138,7 @@ def test_files_of_any_length_are_merged(seed: int) -> None:
     merged = bytearray(start)
     merge(merged, files, layout)
     assert merged == expected
-    assert added(whole, layout) == expected
+    assert added(whole, layout) == added(files, layout) == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -153,6 +161,20 @@ def test_a_histogram_that_was_interrupted_is_merged_whole() -> None:
     assert python == total
 
 
+@pytest.mark.parametrize("merging", ["as chosen", "in Python"])
+def test_slots_of_the_latest_stamp_are_added(merging: str) -> None:
+    """Older ones are left out, and those without a stamp, and those of a time to come."""
+    slots = [(5, 1, 2), (7, 10, 0), (7, 20, 5), (6, 3, 3), (0, 9, 9), (TO_COME, 8, 8)]
+    for order in permutations(slots):
+        files = [struct.pack("3Q", *slot) for slot in order]
+        total = bytearray(24)
+        if merging == "in Python":
+            merge(total, files, b"wxx")
+        else:
+            total = added(files, b"wxx")
+        assert struct.unpack("3Q", total) == (7, 30, 5)
+
+
 def test_counts_do_not_overflow_into_their_neighbours() -> None:
     """Counts near the end of their range are added for themselves."""
     large = 1 << 62
@@ -165,6 +187,7 @@ def test_places_of_a_layout() -> None:
     """Histograms reach up to their last bucket; sums are one cell."""
     assert places(b"cnssbbfnssbnssf", ord("n")) == [(1, 5), (7, 4), (11, 3)]
     assert places(b"cnssbbfnssbnssf", ord("f")) == [(6, 1), (14, 1)]
+    assert places(b"wxxwxcwbw", ord("w")) == [(0, 3), (3, 2), (6, 1), (8, 1)]
     assert places(b"", ord("n")) == []
 
 
