@@ -238,7 +238,9 @@ def test_no_exception_ends_anything(metrics: Metrics, error: type[BaseException]
     assert swallowed_errors() == 1
 
 
-@pytest.mark.parametrize("value", ["3", math.nan, math.inf, True, 10**400, [1], object()], ids=range(7))
+@pytest.mark.parametrize(
+    "value", ["3", math.nan, math.inf, True, 10**400, [1], object()], ids=range(7)
+)
 def test_no_number_is_no_value(metrics: Metrics, value: Any) -> None:
     """It is counted as invalid; the value before is gone."""
     box = Box(1)

@@ -81,6 +81,34 @@ def test_a_distribution_counts_in_buckets(metrics: Metrics) -> None:
     assert latency.metric.buckets is None  # type: ignore[attr-defined]
 
 
+def test_a_native_distribution_needs_no_buckets(metrics: Metrics) -> None:
+    """Its buckets are exponential, for values of any size."""
+    sizes = metrics.distribution("payload_bytes", ["kind"], native=True, unit="bytes")
+    sizes.observe(1000, kind="json")
+    sizes.labels(kind="json").observe(-3)
+    sizes.observe("x", kind="json")  # type: ignore[arg-type]
+    (point,) = metrics.read().family("payload_bytes").points
+    reading: Any = point.value
+    assert (reading.count, reading.sum) == (2, 997)
+    assert invalid(metrics) == {"payload_bytes": 1}
+
+
+def test_a_summary_has_quantiles(metrics: Metrics) -> None:
+    """Of the values of a sliding window."""
+    sizes = metrics.summary("payload_bytes", ["kind"], quantiles=(0.5, 1), max_age=60, unit="bytes")
+    for size in range(1, 102):
+        sizes.observe(size, kind="json")
+    sizes.labels(kind="json").observe(None)  # type: ignore[arg-type]
+    (point,) = metrics.read().family("payload_bytes").points
+    reading: Any = point.value
+    assert (reading.count, reading.sum) == (101, 5151)
+    assert reading.quantiles == {0.5: pytest.approx(51, rel=0.01), 1: pytest.approx(101, rel=0.01)}
+    assert invalid(metrics) == {"payload_bytes": 1}
+    assert metrics.summary("payload_bytes", ["kind"], quantiles=(0.5, 1), max_age=60, unit="bytes")
+    with pytest.raises(ValueError, match=r"max_age was 60\.0, and is now 5\.0"):
+        metrics.summary("payload_bytes", ["kind"], quantiles=(0.5, 1), max_age=5, unit="bytes")
+
+
 def test_a_distribution_times_blocks_and_functions(metrics: Metrics) -> None:
     """The seconds of each are observed with the labels."""
     latency = metrics.distribution("latency_seconds", ["step"])
