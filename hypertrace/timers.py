@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import wrapt
 
 from . import _span, _stepping
 
@@ -68,7 +65,16 @@ def timed(function: _F, observe: Callable[[float], object]) -> _F:
     """
     if not callable(function):
         raise TypeError(f"cannot time {function!r}: it is not callable")
-    for is_kind, run in _RUN_IN_STEPS.items():
+    # Here, because they take longer to load than the rest.
+    import inspect
+
+    import wrapt
+
+    for is_kind, run in (
+        (inspect.isgeneratorfunction, _stepping.generator),
+        (inspect.iscoroutinefunction, _stepping.coroutine),
+        (inspect.isasyncgenfunction, _stepping.async_generator),
+    ):
         if is_kind(function) or is_kind(type(function).__call__):
             return wrapt.FunctionWrapper(function, _in_steps(run, observe))  # type: ignore[return-value]
     if type(function) is not FunctionType:
@@ -126,11 +132,3 @@ def _at_once(observe: Callable[[float], object]) -> Any:
 
 def _no_result_props(*_: object) -> None:
     """Look at no result."""
-
-
-_RUN_IN_STEPS: dict[Callable[[object], bool], Callable[..., Any]] = {
-    inspect.isgeneratorfunction: _stepping.generator,
-    inspect.iscoroutinefunction: _stepping.coroutine,
-    inspect.isasyncgenfunction: _stepping.async_generator,
-}
-"""Functions that run the result of a call in steps, by the kind of the called function."""

@@ -418,16 +418,16 @@ def test_a_forked_worker_reads_its_own(worker: Make, in_child: InChild) -> None:
     box = Box(1)
     metrics.gauge("size", read=box.size)
     assert len(threads()) == 1
-    told, done = os.pipe(), os.pipe()
+    ready, done = os.pipe(), os.pipe()
 
     def work() -> None:
         assert len(threads()) == 1
         box.content = 10
-        os.write(told[1], b"x")
+        os.write(ready[1], b"x")
         os.read(done[0], 1)
 
     def parent() -> None:
-        os.read(told[0], 1)
+        os.read(ready[0], 1)
         until(lambda: values(metrics, "size") == {(): 11})
         os.write(done[1], b"x")
 

@@ -104,7 +104,7 @@ def test_a_summary_has_quantiles(metrics: Metrics) -> None:
     assert (reading.count, reading.sum) == (101, 5151)
     assert reading.quantiles == {0.5: pytest.approx(51, rel=0.01), 1: pytest.approx(101, rel=0.01)}
     assert invalid(metrics) == {"payload_bytes": 1}
-    assert metrics.summary("payload_bytes", ["kind"], quantiles=(0.5, 1), max_age=60, unit="bytes")
+    assert metrics.instrument("payload_bytes") is sizes
     with pytest.raises(ValueError, match=r"max_age was 60\.0, and is now 5\.0"):
         metrics.summary("payload_bytes", ["kind"], quantiles=(0.5, 1), max_age=5, unit="bytes")
 
