@@ -202,7 +202,7 @@ class PullGauges:
             ValueError: another gauge of the same name has the same labels.
         """
         metric = instrument.metric
-        for other in [*self._gauges]:
+        for other in self._held():
             if texts is not None and (other.metric.name, other.texts) == (metric.name, texts):
                 tags = dict(zip(metric.labels, texts, strict=True))
                 raise ValueError(
@@ -214,7 +214,7 @@ class PullGauges:
         if gauge.is_stopped:  # the object is gone already
             gauge.stop()
         if self._is_shared:
-            _publisher.start_if_new()
+            _publisher.start()
         return gauge
 
     def refresh(self) -> None:
@@ -227,7 +227,7 @@ class PullGauges:
             return
         runs: list[_Run] = []
         waiting: deque[_Run] = deque()
-        for gauge in [*self._gauges]:
+        for gauge in self._held():
             run = gauge._run
             if run is None:
                 run = gauge._run = _Run(gauge)
@@ -239,6 +239,10 @@ class PullGauges:
         if runs:
             _finish(runs, waiting)
 
+    def _held(self) -> list[PullGauge]:
+        # A copy first: a finalizer may remove a gauge when a list is made of a dict.
+        return [*self._gauges.copy()]
+
     def publish(self) -> None:
         """Read all gauges, if other workers show them."""
         if self._is_shared:
@@ -246,7 +250,7 @@ class PullGauges:
 
     def forget_runs(self) -> None:
         """Forget the readings of threads that are gone, in a forked child."""
-        for gauge in [*self._gauges]:
+        for gauge in self._held():
             gauge._run = None
 
 
@@ -369,34 +373,34 @@ class _Publisher:
     """
 
     def __init__(self) -> None:
-        self._thread: PeriodicThread | None = None
-
-    def start_if_new(self) -> None:
-        """Start the thread, unless it runs."""
-        if self._thread is None:
-            self._thread = PeriodicThread(_publish, INTERVAL, THREAD_NAME)
-        self.start()
+        self._is_needed = False
+        self._thread = PeriodicThread(_publish, INTERVAL, THREAD_NAME)
 
     def start(self) -> None:
-        """Start the thread, if there was one."""
-        if self._thread is not None:
-            with suppress(RuntimeError):  # the system has no thread left, or the interpreter ends
-                self._thread.start()
+        """Start the thread, unless it runs."""
+        self._is_needed = True
+        with suppress(RuntimeError):  # the system has no thread left, or the interpreter ends
+            self._thread.start()
 
-    def end(self) -> None:
-        """End the thread before a fork."""
-        if self._thread is not None:
+    def before_fork(self) -> None:
+        """End the thread."""
+        if self._is_needed:
             self._thread.end()
             self._thread.join(_FORK_TIMEOUT)
 
-    def restart_in_child(self) -> None:
-        """Start a thread in a forked child, whose other threads are gone."""
+    def after_fork_in_parent(self) -> None:
+        """Start the thread again."""
+        if self._is_needed:
+            self.start()
+
+    def after_fork_in_child(self) -> None:
+        """Start another thread: those of the parent are gone."""
         _readers.clear()
         for gauges in [*_all]:
             gauges.forget_runs()
-        if self._thread is not None:
-            self._thread = None
-            self.start_if_new()
+        if self._is_needed:
+            self._thread = PeriodicThread(_publish, INTERVAL, THREAD_NAME)
+            self.start()
 
 
 def _publish() -> bool:
@@ -410,7 +414,7 @@ _readers: set[int] = set()
 """The threads that read gauges now."""
 _publisher = _Publisher()
 around_fork(
-    before=_publisher.end,
-    after_in_parent=_publisher.start,
-    after_in_child=_publisher.restart_in_child,
+    before=_publisher.before_fork,
+    after_in_parent=_publisher.after_fork_in_parent,
+    after_in_child=_publisher.after_fork_in_child,
 )

@@ -19,6 +19,7 @@ from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace.metrics import Metrics
 from hypertrace.metrics.declared import gauges
 from hypertrace.metrics.declared.gauges import THREAD_NAME
+from hypertrace.periodic import PeriodicThread
 from hypertrace_prometheus import PrometheusExporter
 
 from ....running import LONG, in_threads
@@ -76,9 +77,11 @@ def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def end_thread() -> None:
     """End the thread that reads gauges for other workers; the next gauge starts one."""
-    gauges._publisher.end()
+    publisher = gauges._publisher
+    publisher.before_fork()
     until(lambda: not threads())
-    gauges._publisher._thread = None
+    publisher._is_needed = False
+    publisher._thread = PeriodicThread(gauges._publish, gauges.INTERVAL, THREAD_NAME)
 
 
 def until(condition: Callable[[], object]) -> None:
