@@ -415,31 +415,26 @@ def test_workers_read_their_gauges_for_each_other(worker: Make) -> None:
 
 
 @pytest.mark.usefixtures("often")
-def test_a_forked_worker_reads_its_own(worker: Make, in_child: InChild) -> None:
+def test_a_forked_worker_reads_its_own(worker: Make) -> None:
     """Its thread starts again, as does that of the parent; when it is gone, so is its value."""
     metrics = worker()
     box = Box(1)
     metrics.gauge("size", read=box.size)
     assert len(threads()) == 1
     ready, done = os.pipe(), os.pipe()
-
-    def work() -> None:
-        assert len(threads()) == 1
+    child = os.fork()
+    if child == 0:
         box.content = 10
-        os.write(ready[1], b"x")
+        os.write(ready[1], bytes([len(threads())]))
         os.read(done[0], 1)
-
-    def parent() -> None:
-        os.read(ready[0], 1)
+        os._exit(0)
+    try:
+        assert os.read(ready[0], 1) == b"\x01"
+        assert len(threads()) == 1
         until(lambda: values(metrics, "size") == {(): 11})
+    finally:
         os.write(done[1], b"x")
-
-    watching = threading.Thread(target=parent)
-    watching.start()
-    in_child(work)
-    watching.join(LONG)
-    assert not watching.is_alive()
-    assert len(threads()) == 1
+        os.waitpid(child, 0)
     assert values(metrics, "size") == {(): 1}
 
 
