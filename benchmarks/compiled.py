@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import declared, peers
+from . import declared, instruments, peers
 from .bound import BOUND, BoundCounter
 from .creating import SLOTS, Maker
 from .ids_and_props import TWO_ALLOWED
@@ -53,3 +53,14 @@ def rows(effort: Effort) -> Iterator[Row]:
         (declared.WITH_DISTRIBUTION, declared.distribution, (1.5, 1.2)),
     ):
         yield from compared(f"compiled: {what}", measured(effort), {declared.WITHOUT: promise})
+    yield from _instruments(effort)
+
+
+def _instruments(effort: Effort) -> Iterator[Row]:
+    """Measure bound instruments beside bound children, each called with what it is kept for."""
+    ours, counter, values = instruments.Bound(), BoundCounter(), peers.BoundValues()
+    times = effort.nanoseconds({OURS: ours.count, BOUND: counter.connect})
+    yield from compared("compiled: an instrument's bound `inc()`", times, {BOUND: (0.2, 0.15)})
+    times = effort.nanoseconds({OURS: ours.observe, peers.BOUND_VALUES: values.observe})
+    promise = {peers.BOUND_VALUES: (0.2, 0.1)}
+    yield from compared("compiled: an instrument's bound `observe()`", times, promise)

@@ -24,6 +24,7 @@ from .bound import LABEL_VALUES
 LABELS = "prometheus_client, `labels(…).inc()`"
 OTEL = "OpenTelemetry, `counter.add`"
 BOUND_TIMER = "prometheus_client, bound `with child.time():`"
+BOUND_VALUES = "prometheus_client, bound `observe()`"
 LABELS_TIMER = "prometheus_client, `with labels(…).time():`"
 AUTOMETRICS = "autometrics, `@autometrics`"
 NODE = "the JavaScript original on Node.js"
@@ -140,6 +141,19 @@ class BoundTimer:
         """Time an empty block."""
         with self.child.time():
             pass
+
+
+class BoundValues:
+    """A child of a histogram, which observes values that are known."""
+
+    def __init__(self) -> None:
+        """Take the child."""
+        histogram = Histogram("bound", "Time", list(LABEL_VALUES), registry=CollectorRegistry())
+        self.child = histogram.labels(**LABEL_VALUES)
+
+    def observe(self) -> None:
+        """Observe a value."""
+        self.child.observe(0.25)
 
 
 class LabelledTimer:

@@ -350,7 +350,7 @@ gauge_put(PyObject *object, PyObject *const *args, Py_ssize_t nargs, int keep)
     volatile double *next = value_after(self->place, before + 1);
     *(volatile uint64_t *)(self->place + 5) = before + 1;
     IN_ORDER();
-    next[0] = keep ? *value_after(self->place, before) + value : value;
+    next[0] = keep && before != 0 ? *value_after(self->place, before) + value : value;
     next[1] = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
     IN_ORDER();
     *updates = before + 1;
@@ -384,6 +384,19 @@ gauge_read(PyObject *object, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("(Kdd)", (unsigned long long)updates, value, time);
 }
 
+/* Other processes find no value, or the last one. */
+static PyObject *
+gauge_clear(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Numbers *self = (Numbers *)object;
+    Py_BEGIN_CRITICAL_SECTION(owner(self));
+    *(volatile uint64_t *)self->place = 0;
+    IN_ORDER();
+    *(volatile uint64_t *)(self->place + 5) = 0;
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 gauge_value(PyObject *object, void *Py_UNUSED(closure))
 {
@@ -400,6 +413,7 @@ gauge_value(PyObject *object, void *Py_UNUSED(closure))
 static PyMethodDef gauge_methods[] = {
     {"set", FAST(gauge_set), METH_FASTCALL, "Set the value."},
     {"add", FAST(gauge_add), METH_FASTCALL, "Add an amount to the value, or one."},
+    {"clear", gauge_clear, METH_NOARGS, "Be without a value again."},
     {"read", gauge_read, METH_NOARGS, "How often it was set in this process, value and time."},
     RESET,
     {NULL, NULL, 0, NULL},

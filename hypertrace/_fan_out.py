@@ -43,24 +43,24 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
         raise ValueError("fan_out() needs at least one trace function")
     for function in functions:
         check_trace_function(function)
-    receivers = _receivers(functions)
-    span_bindable = [f for f in receivers if is_span_bindable(f)]
-    if len(span_bindable) == len(receivers):
+    found = receivers(functions)
+    span_bindable = [f for f in found if is_span_bindable(f)]
+    if len(span_bindable) == len(found):
         return _SpanBindableFanOut(span_bindable)
-    bindable = [f for f in receivers if is_bindable(f)]
-    if len(bindable) == len(receivers):
+    bindable = [f for f in found if is_bindable(f)]
+    if len(bindable) == len(found):
         return _BindableFanOut(bindable)
-    return _FanOut(receivers)
+    return _FanOut(found)
 
 
-def _receivers(functions: Iterable[TraceFunction]) -> list[TraceFunction]:
+def receivers(functions: Iterable[TraceFunction]) -> list[TraceFunction]:
     """Return the trace functions that receive the events, each once; expand inner fan-outs."""
-    receivers: dict[int, TraceFunction] = {}
+    found: dict[int, TraceFunction] = {}
     for function in map(receiver_of, functions):
         is_fan_out = issubclass(type(function), _FanOut)  # isinstance() could run code of a proxy
         for receiver in function.functions if is_fan_out else [function]:  # type: ignore[attr-defined]
-            receivers.setdefault(id(receiver), receiver)
-    return list(receivers.values())
+            found.setdefault(id(receiver), receiver)
+    return list(found.values())
 
 
 class _FanOut:

@@ -202,7 +202,13 @@ class OneStepGauge(_Cells):
         now = monotonic()
         memory, n = self._memory, self._index
         c, d = memory.counts, memory.numbers
-        c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = d[n + 1 + 2 * (c[n] & 1)] + amount; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
+        c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = (d[n + 1 + 2 * (c[n] & 1)] if c[n] else 0.0) + amount; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
+
+    def clear(self) -> None:
+        """Be without a value again, until it is set or added to."""
+        memory, n = self._memory, self._index
+        c = memory.counts
+        c[n] = 0; c[n + 5] = 0  # noqa: E702  # fmt: skip
 
     def read(self) -> tuple[int, float, float]:
         """Return how often it was set or added to in this process, its value, and when that was.
@@ -312,6 +318,11 @@ class LockedGauge(OneStepGauge):
         if number is not None:
             with _lock:
                 super().add(number)
+
+    def clear(self) -> None:
+        """Be without a value again."""
+        with _lock:
+            super().clear()
 
     def read(self) -> tuple[int, float, float]:
         """Return updates, value and time."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
-    from .periodic import PeriodicThread
+    from hypertrace.periodic import PeriodicThread
 
     class Exporting(Protocol):
         """What has a thread that ends and starts with the process: a push exporter."""

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from hypertrace import Cell, suppress_tracing
+from hypertrace.periodic import PeriodicThread
 from hypertrace.rate_limit import RateLimit
 
 from . import processes
 from .exporter import Exporter
-from .periodic import PeriodicThread
 from .processes import EXIT_TIMEOUT
 
 if TYPE_CHECKING:
     from hypertrace.metrics import CountingOptions, Metrics, Reading
+
+THREAD_NAME = "hypertrace-exporter"
 
 _LONGEST_INTERVAL = 86_400.0
 
@@ -149,7 +151,7 @@ class PushExporter(Exporter):
         self._is_leading = False
         # A fork does not wait for a thread that sends for long: for a moment there may be two.
         self._sending = threading.Lock()
-        self._thread = PeriodicThread(self._push, self.interval)
+        self._thread = PeriodicThread(self._push, self.interval, THREAD_NAME)
         self.begin()
 
     def _push(self) -> bool:
@@ -179,7 +181,7 @@ class PushExporter(Exporter):
     def _send_changes(self) -> None:
         if not self._leads():
             return
-        view = self.forwards_to.storage.view(None)
+        view = self.forwards_to.view()
         reading, previous = self.forwards_to.reading(view), self._previous
         # Finalizers of the application may run while this is made, and what they trace counts.
         encoded = self.encode(reading if previous is None else reading.since(previous))

@@ -14,6 +14,7 @@ from .aggregations import DEFAULT_BUCKETS, checked_bounds
 from .allowlist import label_names
 from .declarations import CALLS
 from .declared.declared import Declared
+from .declared.instruments import Instruments
 from .declared.registry import additions, listen
 from .declared.sites import DeclaredSite
 from .exemplars import opentelemetry_exemplar
@@ -62,7 +63,7 @@ class CountingOptions(TypedDict, total=False):
     workers: bool | str | os.PathLike[str]
 
 
-class Metrics:
+class Metrics(Instruments):
     """Counts every `trace()` and times every span; any number of exporters read it.
 
     Give it, or an exporter of it, to `hypertrace.set_trace_function`. Any thread may trace and
@@ -302,14 +303,28 @@ class Metrics:
         Raises:
             LookupError: there is no such worker.
         """
-        reading = self.reading(self._storage.view(worker))
+        reading = self.reading(self.view(worker))
         return reading if since is None else reading.since(since)
 
-    def reading(self, view: View) -> Reading:
-        """Return what a view of `storage` shows, for exporters that keep one.
+    def view(self, worker: int | str | None = None) -> View:
+        """Return the numbers of this moment, for exporters that keep them.
+
+        Pull gauges are read before, which may take 2 seconds if one of them hangs.
 
         Args:
-            view: one of `storage`.
+            worker: as of `read`.
+
+        Raises:
+            LookupError: there is no such worker.
+        """
+        self._declared.gauges.refresh()
+        return self._storage.view(worker)
+
+    def reading(self, view: View) -> Reading:
+        """Return what a view shows.
+
+        Args:
+            view: as `view()` returns it, or one that `storage` has saved.
         """
         now = time.time()
         families, usages = self._functions.read(view)

@@ -81,7 +81,7 @@ class ExporterCollector(Collector):
         return self._families(hidden=NAMES)
 
     def _families(self, hidden: AbstractSet[str] = frozenset()) -> Iterator[Metric]:
-        view = self._metrics.storage.view(None)
+        view = self._metrics.view()
         failures = self.failures.after(view)
         for family in self._metrics.reading(view).families:
             yield FamilyMetric(family.declaration, partial(_itself, family), self._texts)

@@ -72,6 +72,20 @@ def test_a_number_is_a_sum_of_amounts(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", GAUGES)
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_gauge_can_be_without_a_value_again(kind: Any, updates: int) -> None:
+    """Then it has none, and what is added later is added to nothing."""
+    cell = kind()
+    for _ in range(updates):
+        cell.add(5)
+    cell.clear()
+    assert cell.value is None
+    assert cell.read()[0] == 0
+    cell.add(2)
+    assert cell.value == 2.0
+
+
+@pytest.mark.parametrize("kind", GAUGES)
 def test_a_gauge_has_no_value_before_it_is_set(kind: Any) -> None:
     """It is set or added to, from nothing on; the time is that of the last update."""
     cell = kind()

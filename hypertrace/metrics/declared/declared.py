@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypertrace._dispatch import rebind
 from hypertrace._failures import swallow
@@ -19,21 +23,28 @@ from hypertrace.metrics.series_kinds import (
 from hypertrace.metrics.tables import read_table
 
 from .feeds import Feed
+from .gauges import PullGauges
+from .instruments import Instrument
 from .kinds import Counter, Distribution, LastValue, Sum, Summary
-from .registry import additions, family_name
+from .registry import additions, difference, family_name
+from .values import checked_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from hypertrace import TracedObject, TraceEvent
-    from hypertrace.metrics.labels import Labeller
+    from hypertrace.metrics.labels import Labeller, Values
     from hypertrace.metrics.names import Names
     from hypertrace.metrics.reading import Family
     from hypertrace.metrics.series import SeriesKind, SeriesTable
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 
+    from .gauges import PullGauge, Read
+    from .instruments import GaugeInstrument
     from .kinds import DeclaredMetric
+
+Asked = TypeVar("Asked", bound=Instrument[Any])
 
 _MOST_SITES = 1_000
 """Call sites of events without recorders for which the metrics are remembered."""
@@ -42,7 +53,11 @@ _MOST_KEYS = 10_000
 
 
 class Declared:
-    """The declared metrics of one `Metrics`. Any thread may use it; no thread that traces waits."""
+    """The declared metrics of one `Metrics`. Any thread may use it; no thread that traces waits.
+
+    Attributes:
+        gauges: those that are read from the application.
+    """
 
     def __init__(  # noqa: PLR0913 -- a setting each
         self,
@@ -71,6 +86,8 @@ class Declared:
         self._names = names
         self._count_invalid = count_invalid
         self._feeds: dict[str, Feed] = {}
+        self._instruments: dict[str, Instrument[Any]] = {}
+        self.gauges: PullGauges = PullGauges(is_shared=storage.is_shared)
         # Also those of metrics that are not declared any more.
         self._tables: dict[Hashable, SeriesTable[Any]] = {}
         self._sites: dict[Hashable, tuple[Feed, ...]] = {}
@@ -85,8 +102,68 @@ class Declared:
         """
         declared = {name: feed.metric for name, feed in self._feeds.items()}
         added = additions(declared, metrics)
-        self._names.check([*declared.values(), *added])
+        for metric in added:
+            if family_name(metric.name) in self._instruments:
+                raise ValueError(
+                    f"{metric.name} is an instrument already, that code counts in; give one of "
+                    "them another name"
+                )
+        self._check_names(added)
         return added
+
+    def instrument(self, metric: DeclaredMetric, kind: type[Asked]) -> Asked:
+        """Return what code counts in directly, the same one each time.
+
+        Args:
+            metric: what it counts.
+            kind: of the instrument.
+
+        Raises:
+            ValueError: another metric has the name.
+        """
+        name = family_name(metric.name)
+        with _lock:
+            known = self._instruments.get(name)
+            if known is not None:
+                if type(known) is kind and known.metric == metric:
+                    return known
+                raise ValueError(
+                    f"{metric.name} is there already, and differs: "
+                    f"{difference(known.metric, metric)}; give one of them another name"
+                )
+            self._check_names([metric])
+            if name in self._feeds:
+                raise ValueError(
+                    f"{metric.name} is declared already, and counts events: "
+                    f"{self._feeds[name].metric!r}; give one of them another name"
+                )
+            made = kind(metric, self._table_of(metric), self._labeller)
+            self._instruments[name] = made
+            return made
+
+    def read_gauge(
+        self, instrument: GaugeInstrument, read: Read, tags: Mapping[str, object] | Iterable[str]
+    ) -> PullGauge:
+        """Read a gauge from the application from now on.
+
+        Args:
+            instrument: has its series.
+            read: returns the values.
+            tags: values of its labels; or their names, if `read` returns a mapping.
+
+        Raises:
+            ValueError: a gauge with these tags is read already.
+        """
+        texts: Values | None = None if instrument.metric.labels else ()
+        if isinstance(tags, Mapping):
+            values = tags.values()
+            texts = tuple("" if value is None else instrument.text(value) for value in values)
+        return self.gauges.add(instrument, read, texts)
+
+    def find(self, name: str) -> Instrument[Any] | None:
+        """Return an instrument by the name of its metric, None if there is none."""
+        found = self._instruments.get(family_name(name))
+        return found if found is not None and found.metric.name == name else None
 
     def declare(self, metrics: Iterable[DeclaredMetric]) -> None:
         """Record some metrics from the next event of each call site on.
@@ -161,7 +238,9 @@ class Declared:
 
     def read(self, view: View) -> tuple[list[Family], list[Usage]]:
         """Return the families of a view, and how much room each metric takes."""
-        read = [read_table(feed.table, view) for feed in self._feeds.copy().values()]
+        sources: list[Feed | Instrument[Any]]
+        sources = [*self._feeds.copy().values(), *self._instruments.copy().values()]
+        read = [read_table(source.table, view) for source in sources]
         return [family for family, _ in read], [usage for _, usage in read]
 
     def _table_of(self, metric: DeclaredMetric) -> SeriesTable[Any]:
@@ -176,22 +255,44 @@ class Declared:
     def _kind_of(self, metric: DeclaredMetric) -> SeriesKind[Any]:
         if isinstance(metric, Counter):
             return COUNT_SERIES
+        # For instruments; values of events are converted before.
+        least = 0.0 if isinstance(metric, Sum) else -math.inf
+        convert = partial(_converted, self._count_invalid, metric.name, least)
         if isinstance(metric, Sum):
-            return number_series()
+            return number_series(convert)
         if isinstance(metric, LastValue):
-            return gauge_series(metric.workers)
+            return gauge_series(metric.workers, convert)
         if isinstance(metric, Summary):
-            return summary_series(metric.quantiles, metric.max_age)
+            return summary_series(metric.quantiles, metric.max_age, convert)
         if isinstance(metric, Distribution) and metric.native:
-            return exponential_series()
+            return exponential_series(convert=convert)
         if isinstance(metric, Distribution):
-            return histogram_series(self._bounds if metric.buckets is None else metric.buckets)
+            bounds = self._bounds if metric.buckets is None else metric.buckets
+            return histogram_series(bounds, convert)
         raise TypeError(f"{metric!r} cannot be recorded")
+
+    def _check_names(self, added: Iterable[DeclaredMetric]) -> None:
+        """Check that metrics can be shown beside all that are there."""
+        of_events = [feed.metric for feed in self._feeds.values()]
+        counted = [instrument.metric for instrument in self._instruments.values()]
+        self._names.check([*of_events, *counted, *added])
 
     def _renew(self) -> None:
         self._sites = {}
         self._keys = set()
         rebind()
+
+
+def _converted(
+    count_invalid: Callable[[str], object], name: str, least: float, value: object
+) -> float | None:
+    """Return the number that a value is; None if it is none, which is counted."""
+    with suppress(Exception):  # whatever a value of the application raises
+        number = checked_number(value)
+        if number >= least:
+            return number
+    count_invalid(name)
+    return None
 
 
 def _matches(feed: Feed, event: TraceEvent) -> bool:

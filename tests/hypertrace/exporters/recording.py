@@ -6,8 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from hypertrace.exporters.periodic import THREAD_NAME
-from hypertrace.exporters.push import PushExporter
+from hypertrace.exporters.push import THREAD_NAME, PushExporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

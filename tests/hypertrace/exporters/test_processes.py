@@ -15,7 +15,7 @@ import pytest
 
 import hypertrace
 from hypertrace.exporters import processes
-from hypertrace.exporters.periodic import PeriodicThread
+from hypertrace.periodic import PeriodicThread
 
 from .recording import SOON, Recording, exporter_threads, until
 

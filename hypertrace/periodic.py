@@ -9,12 +9,10 @@ from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace.forks import wait_for_system
+from .forks import wait_for_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-THREAD_NAME = "hypertrace-exporter"
 
 _LONGEST_BACK_OFF = 300.0
 """Seconds between two calls while they fail, unless the interval is longer."""
@@ -33,14 +31,16 @@ class PeriodicThread:
     is no lock that both could want.
     """
 
-    def __init__(self, run: Callable[[], bool], interval: float) -> None:
+    def __init__(self, run: Callable[[], bool], interval: float, name: str) -> None:
         """Prepare the thread; `start()` starts it.
 
         Args:
             run: what to call; returns whether it succeeded, and raises nothing.
             interval: seconds between two calls.
+            name: of the thread.
         """
         self._run = run
+        self._name = name
         self._interval = interval
         self._failed_in_a_row = 0
         self._schedule()
@@ -58,9 +58,7 @@ class PeriodicThread:
             return
         # With its own queue: the thread before this one ends by the None that is left in its.
         requests: _Requests = SimpleQueue()
-        thread = threading.Thread(
-            target=self._loop, args=(requests,), name=THREAD_NAME, daemon=True
-        )
+        thread = threading.Thread(target=self._loop, args=(requests,), name=self._name, daemon=True)
         before, self._requests = self._requests, requests
         thread.start()
         self._thread = thread

@@ -1,4 +1,4 @@
-"""Thread of push exporters: when it calls, how it ends, and what it does with requests."""
+"""Periodic thread: when it calls, how it ends, and what it does with requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace.exporters import periodic
-from hypertrace.exporters.periodic import PeriodicThread
+from hypertrace import periodic
+from hypertrace.exporters.push import THREAD_NAME
+from hypertrace.periodic import PeriodicThread
 
-from .recording import NEVER, SOON, Hanging, exporter_threads, until
+from .exporters.recording import NEVER, SOON, Hanging, exporter_threads, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def thread() -> Iterator[Callable[..., PeriodicThread]]:
     made: list[PeriodicThread] = []
 
     def start(run: Callable[[], bool], interval: float = NEVER) -> PeriodicThread:
-        made.append(PeriodicThread(run, interval))
+        made.append(PeriodicThread(run, interval, THREAD_NAME))
         made[-1].start()
         return made[-1]
 
@@ -86,7 +87,7 @@ def test_waiting_requests_are_bounded(thread: Callable[..., PeriodicThread]) -> 
 
 def delays(failures: list[int], interval: float) -> list[float]:
     """Give the longest times until the next call after some numbers of failures in a row."""
-    one = PeriodicThread(bool, interval)
+    one = PeriodicThread(bool, interval, THREAD_NAME)
     found = []
     for failed in failures:
         one._failed_in_a_row = failed
