@@ -23,6 +23,12 @@ handlers: dict[Recipient, None] = {}
 _setting: tuple[TraceFunction | None, bool] = None, False
 """The trace function, and whether it is strict."""
 
+_change: object = None
+"""Stands for the last change of the trace function or the handlers."""
+
+_delivered_change: object = None
+"""The change after which the target was made."""
+
 _active_targets: list[Target] = []
 """Targets that are not retired. There is more than one only while a trace function is replaced."""
 
@@ -74,14 +80,25 @@ def rebind() -> None:
 
 
 def update_target() -> None:
-    """Deliver from now on to the trace function and the handlers that there are now."""
-    is_current = False
-    while not is_current:
-        setting, attached = _setting, tuple(handlers.copy())
-        function, strict = setting
-        _replace_target(_new_target(function, attached), strict=strict)
-        # Else another thread, or a signal handler, has changed them meanwhile.
-        is_current = setting is _setting and attached == tuple(handlers.copy())
+    """Deliver from now on to the trace function and the handlers that there are now.
+
+    Other threads, signal handlers and finalizers may do the same meanwhile: this returns when a
+    target is in place that was made after the last change.
+    """
+    global target, _change, _delivered_change  # noqa: PLW0603 -- the slot
+    _change = object()
+    while _delivered_change is not _change:
+        change = _change
+        function, strict = _setting
+        new = _new_target(function, tuple(handlers.copy()))
+        if change is not _change:
+            continue  # what is new by now may be in place already
+        if new is not None:
+            _active_targets.append(new)
+        _failures.strict = strict
+        target = new
+        _delivered_change = change
+    _retire_others()
 
 
 def _set(function: TraceFunction | None, *, strict: bool) -> None:
@@ -98,12 +115,7 @@ def _new_target(function: TraceFunction | None, attached: tuple[Recipient, ...])
     return None if function is None else target_for(function)
 
 
-def _replace_target(new: Target | None, *, strict: bool) -> None:
-    global target  # noqa: PLW0603 -- the slot
-    if new is not None:
-        _active_targets.append(new)
-    _failures.strict = strict
-    target = new
+def _retire_others() -> None:
     # Also retires the targets of threads that set a trace function at the same time: only the
     # last one stays.
     for old in _active_targets.copy():

@@ -617,17 +617,18 @@ def test_a_handler_that_is_attached_by_another_thread_meanwhile_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever comes between the two steps of a change, the last state counts."""
-    replace = _dispatch._replace_target
     late: list[Handler] = []
     events: list[TraceEvent] = []
 
-    def interrupted(*args: Any, **kwargs: Any) -> None:
-        if not late:
-            late.append(None)  # type: ignore[arg-type]
-            late[0] = attach(events.append)
-        replace(*args, **kwargs)
+    class Interrupted:
+        """Stands for the module of failures, and attaches a handler while it is written to."""
 
-    monkeypatch.setattr(_dispatch, "_replace_target", interrupted)
+        def __setattr__(self, name: str, value: object) -> None:
+            if not late:
+                late.append(None)  # type: ignore[arg-type]
+                late[0] = attach(events.append)
+
+    monkeypatch.setattr(_dispatch, "_failures", Interrupted())
     set_trace_function(Metrics())
     Auth().login()
     assert len(events) == 1

@@ -1590,8 +1590,8 @@ PUSHING = (
     Safety(
         "handlers: a change that another thread makes meanwhile is not lost",
         CORE + "_dispatch.py",
-        "is_current = setting is _setting and attached == tuple(handlers.copy())",
-        "is_current = True",
+        "while _delivered_change is not _change:",
+        "for _ in range(1):",
         _core("handlers"),
     ),
     Safety(
