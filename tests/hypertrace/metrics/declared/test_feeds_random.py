@@ -100,7 +100,7 @@ class Clock:
 
 
 class Traced:
-    """Traces in every way, at call sites of its own."""
+    """Traces in every way."""
 
     def __init__(self, props: dict[str, Any] | None, parent: Tracer | None) -> None:
         self.tracer = Tracer(self, props, parent=parent)
