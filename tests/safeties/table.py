@@ -2276,6 +2276,55 @@ DECLARING = (
         "_listeners.append(lambda: listener)",
         _declared("registry"),
     ),
+    Safety(
+        "declared feeds: metrics take effect at the next event",
+        DECLARED + "declared.py",
+        "        rebind()\n",
+        "",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: objects with other tags share no recorders",
+        DECLARED + "declared.py",
+        "            self._keys.add(full)\n        return full",
+        "            self._keys.add(full)\n        return key",
+        _declared("declared", "feeds_random"),
+    ),
+    Safety(
+        "declared feeds: functions get the event of the object",
+        DECLARED + "feeds.py",
+        "        if self.needs_event:\n            return None",
+        "        if self.needs_event:\n            return ()",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: an overflow is not remembered",
+        DECLARED + "sites.py",
+        "return series is not None and not self.feed.table.is_overflow(series)",
+        "return series is not None",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: what a function raised is not remembered",
+        DECLARED + "sites.py",
+        "return series is not None and not self.feed.table.is_overflow(series)",
+        "return series is None or not self.feed.table.is_overflow(series)",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: a call site remembers a bounded number of combinations",
+        METRICS + "recorders.py",
+        "if len(self.known) + len(self._numbers) >= self._most:",
+        "if False:",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: recorders keep no object",
+        DECLARED + "sites.py",
+        "self._with_events = _WithEvents(of_calls, event) if of_calls else None",
+        "self._with_events = _WithEvents(of_calls, event)",
+        _declared("declared"),
+    ),
 )
 
 SAFETIES = (
