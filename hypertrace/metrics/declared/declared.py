@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from .kinds import Counter, Distribution, LastValue, Sum, Summary
 from .registry import additions, family_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Mapping
 
     from hypertrace import TracedObject, TraceEvent
     from hypertrace.metrics.labels import Labeller
@@ -82,14 +83,8 @@ class Declared:
             TypeError: one is no declared metric.
             ValueError: another metric has the name.
         """
-        added = additions({name: feed.metric for name, feed in self._feeds.items()}, metrics)
-        for metric in added:
-            if family_name(metric.name) == family_name(self._taken):
-                raise ValueError(
-                    f"{metric.name} is the name of the counter of calls, as counter_name says; "
-                    "give one of them another name"
-                )
-        return added
+        known = {name: feed.metric for name, feed in self._feeds.items()}
+        return checked(metrics, self._taken, known)
 
     def declare(self, metrics: Iterable[DeclaredMetric]) -> None:
         """Record some metrics from the next event of each call site on.
@@ -195,6 +190,34 @@ class Declared:
         self._sites = {}
         self._keys = set()
         rebind()
+
+
+def checked(
+    metrics: Iterable[DeclaredMetric], taken: str, known: Mapping[str, DeclaredMetric]
+) -> list[DeclaredMetric]:
+    """Return the metrics that are not known, each once.
+
+    Args:
+        metrics: to declare.
+        taken: name of the counter of calls.
+        known: those that are declared, by the names of their families.
+
+    Raises:
+        TypeError: they are no declared metrics.
+        ValueError: another metric has the name of one.
+    """
+    if not isinstance(metrics, Iterable):
+        raise TypeError(
+            f"declared must be a list of metrics, as [Counter('logins_total')], not {metrics!r}"
+        )
+    added = additions(known, metrics)
+    for metric in added:
+        if family_name(metric.name) == family_name(taken):
+            raise ValueError(
+                f"{metric.name} is the name of the counter of calls, as counter_name says; "
+                "give one of them another name"
+            )
+    return added
 
 
 def _matches(feed: Feed, event: TraceEvent) -> bool:
