@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from hypertrace.metrics import CountingOptions, Metrics
-    from hypertrace.metrics.shared.locks import Locks
 
     from .http.asgi import ASGIApp
     from .http.tls import File
@@ -40,9 +39,6 @@ class PrometheusExporter(Exporter):
         registry: the registry its metrics are on.
         wsgi_app: the metrics as a WSGI application, to be mounted in another server.
     """
-
-    _is_worker = True
-    """Whether this process is one of the application's."""
 
     def __init__(  # noqa: PLR0913 -- a setting each
         self,
@@ -85,7 +81,8 @@ class PrometheusExporter(Exporter):
                 their counts, those of process and garbage collector are of each worker, with the
                 label `worker`.
             counting: what is counted, and how: arguments of `hypertrace.metrics.Metrics`, among
-                them `allowed_props`, `object_ids`, `max_series`, `buckets` and `upstream`.
+                them `allowed_props`, `object_ids`, `max_series`, `buckets`, `native_histograms` and
+                `upstream`.
 
         Raises:
             ValueError: a wrong argument of `Metrics`, or one together with `metrics`; a registry
@@ -124,7 +121,7 @@ class PrometheusExporter(Exporter):
         try:
             workers = None
             if collect_defaults and self.forwards_to.storage.is_shared:
-                workers = WorkersMetrics(shows_itself=self._is_worker)
+                workers = WorkersMetrics(shows_itself=not self.forwards_to.storage.is_observer)
             others = present_defaults(self.registry) if workers else frozenset[str]()
             self._register(ExporterCollector(self.forwards_to, workers, others))
             if collect_defaults:
@@ -183,18 +180,15 @@ class PrometheusExporter(Exporter):
         from .shared_server import SharedServer
 
         check_address(host, port)
+        storage = self.forwards_to.storage
         return SharedServer(
-            partial(routes, self.registry, path=self._path),
+            partial(routes, self.registry, path=self._path, problem=lambda: storage.problem),
             host=host,
             port=port,
             security=Security(**security),
-            locks=self._locks(),
+            locks=storage.locks,
             strict_port=strict_port,
         )
-
-    def _locks(self) -> Locks | None:
-        """Return the locks by which processes agree on one that serves, None to serve alone."""
-        return self.forwards_to.storage.locks
 
     def _register(self, collector: Collector) -> None:
         self._collectors.append(collector)  # first: an interrupt must leave none that stays

@@ -32,6 +32,8 @@ h1 { margin: 0; font-size: 2rem; letter-spacing: -.02em; }
 h2 { margin: 2.25rem 0 .6rem; font-size: 1.05rem; }
 p { margin: .4rem 0; }
 .dim { color: var(--dim); }
+.problem { margin: 1.5rem 0 0; padding: .85rem 1rem; border-left: .25rem solid var(--accent);
+  background: var(--card); overflow-wrap: anywhere; }
 nav { display: grid; gap: .75rem; margin-top: 1.75rem;
   grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
 nav a, pre { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
@@ -61,7 +63,7 @@ _PAGE = Template("""\
 <h1>hypertrace</h1>
 <p class="dim">Which class, which method, from which file, how often: counted in the
 program that runs here, for Prometheus to collect.</p>
-<nav>
+$problem<nav>
 <a href="$path"><b>$path</b> the counts as they are now</a>
 <a href="/-/healthy"><b>/-/healthy</b> says ok while this server runs</a>
 </nav>
@@ -85,16 +87,21 @@ _POLICY = (
 )
 
 
-def index_page(target: str, path: str = METRICS_PATH) -> Response:
+def index_page(target: str, path: str = METRICS_PATH, problem: str = "") -> Response:
     """Return the page for a server that Prometheus reaches at `target` (`host:port`).
 
     Args:
         target: `host:port`.
         path: where the metrics are.
+        problem: what operators should know; empty text for nothing.
     """
     setting = "" if path == METRICS_PATH else f"\n    metrics_path: {path}"
     page = _PAGE.substitute(
-        style=_STYLE, target=escape(target), path=escape(path), metrics_path=escape(setting)
+        style=_STYLE,
+        target=escape(target),
+        path=escape(path),
+        metrics_path=escape(setting),
+        problem=problem and f'<p class="problem" role="alert">{escape(problem)}.</p>\n',
     )
     return Response(
         HTTPStatus.OK,

@@ -168,9 +168,7 @@ class PushExporter(Exporter):
 
     def _leads(self) -> bool:
         """Whether this process is the one that sends, from where the last one has stopped."""
-        if self._locks is None:
-            return True
-        if not self._locks.try_lead():
+        if self._locks is not None and not self._locks.try_lead():
             self._is_leading = False
         elif not self._is_leading:
             self._is_leading = True

@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("hypertrace.metrics")
 
 
-def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_ids: bool) -> Storage:
+def make_storage(
+    *,
+    workers: bool | str | os.PathLike[str],
+    name: str,
+    object_ids: bool,
+    native_histograms: bool = False,
+) -> Storage:
     """Return the storage of a new `Metrics`; that in memory where counts cannot be shared.
 
     Args:
         workers: as in `Metrics`.
         name: as in `Metrics`.
         object_ids: series go with their objects, which files cannot follow.
+        native_histograms: durations have exponential buckets, for which files have no room.
 
     Raises:
         ValueError: sharing is asked for, and excluded by another argument; or as
@@ -40,31 +47,38 @@ def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_id
             f"object_ids=True excludes workers={choice!r}: the series of an object are dropped "
             "with it, and other processes could not follow; pass workers=False, or no object_ids"
         )
-    if choice is False or object_ids:
+    if native_histograms and choice not in {False, "auto"}:
+        raise ValueError(
+            f"native_histograms=True excludes workers={choice!r}: exponential buckets are in the "
+            "memory of a process; pass workers=False, or no native_histograms"
+        )
+    if choice is False or object_ids or native_histograms:
         return MemoryStorage()
     if not CAN_SHARE:
-        _report("without a GIL, counts in files are exact only with the compiled core")
-        return MemoryStorage()
+        return _unshared("without a GIL, counts in files are exact only with the compiled core")
     try:
         from .shared.storage import open_storage
     except ImportError as error:  # of `fcntl`, which Windows does not have
-        _report(f"this system has no file locks ({error})")
-        return MemoryStorage()
+        return _unshared(f"this system has no file locks ({error})")
     try:
         return open_storage(choice, name=name)
     except OSError as error:
-        _report(str(error))
-        return MemoryStorage()
+        return _unshared(str(error))
+
+
+def _unshared(reason: str) -> MemoryStorage:
+    """Return a storage in memory that says why it does not share."""
+    problem = (
+        "Counts are in the memory of this process and not shared with other workers of the "
+        f"application: {reason}. To share them, let HYPERTRACE_WORKERS name a directory that all "
+        "workers can write to; to count in memory without this line, set it to 0"
+    )
+    _report(problem)
+    return MemoryStorage(problem)
 
 
 @lru_cache(maxsize=64)
-def _report(reason: str) -> None:
+def _report(problem: str) -> None:
     """Log once for each reason why counts are not shared."""
     with suppress(Exception):  # a broken log handler must not end the application
-        suppress_tracing(
-            _logger.warning,
-            "Counts are in the memory of this process and not shared with other workers of the "
-            "application: %s. To share them, let HYPERTRACE_WORKERS name a directory that all "
-            "workers can write to; to count in memory without this line, set it to 0",
-            reason,
-        )
+        suppress_tracing(_logger.warning, "%s", problem)

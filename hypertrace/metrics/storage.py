@@ -65,10 +65,14 @@ class Storage(Protocol):
 
     is_shared: bool
     """Whether other workers can read the numbers."""
+    is_observer: bool
+    """Whether this process exports what workers share, and is none of them."""
+    problem: str
+    """Why some counts are not shared that were to be, and what to do; empty if all are."""
 
     @property
     def locks(self) -> Locks | None:
-        """Of the run directory; None in memory."""
+        """By which workers agree on one that exports for all; None for one that exports alone."""
 
     @property
     def foreign_tables(self) -> Sequence[SeriesTable[Any]]:
@@ -110,11 +114,17 @@ class MemoryStorage:
     """Keeps numbers in the memory of this process. A forked child starts from zero."""
 
     is_shared = False
+    is_observer = False
     locks = None
     foreign_tables: Sequence[SeriesTable[Any]] = ()
 
-    def __init__(self) -> None:
-        """Start without tables."""
+    def __init__(self, problem: str = "") -> None:
+        """Start without tables.
+
+        Args:
+            problem: as in `Storage`.
+        """
+        self.problem: str = problem
         self._tables: WeakSet[SeriesTable[Any]] = WeakSet()
         _all.add(self)
 

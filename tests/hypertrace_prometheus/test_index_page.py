@@ -81,3 +81,10 @@ def test_the_policy_allows_the_style_of_the_page_and_nothing_else() -> None:
 def test_the_host_is_escaped() -> None:
     """A host name with the characters of HTML comes out as text."""
     assert '"<b>&:1"' in outline("<b>&:1").text["pre"]
+
+
+def test_the_page_warns_of_a_problem() -> None:
+    """What operators should know is shown as text, and without it there is no warning."""
+    assert b'role="alert"' not in index_page("localhost:4343").body
+    page = index_page("localhost:4343", problem="no room in <b>counts</b>").body
+    assert b'role="alert">no room in &lt;b&gt;counts&lt;/b&gt;.</p>' in page

@@ -27,3 +27,12 @@ def test_all_of_them_are_for_reading(registry: CollectorRegistry) -> None:
     """Any method but GET and HEAD gets status 405."""
     views = routes(registry, "localhost:4343")
     assert {views[path](Request("POST", path)).status for path in PATHS} == {405}
+
+
+def test_the_page_shows_the_problem_of_this_moment(registry: CollectorRegistry) -> None:
+    """The page asks each time whether there is a problem."""
+    problems = ["first", ""]
+    view = routes(registry, "localhost:4343", problem=lambda: problems[0])["/"]
+    assert b"first" in view(Request("GET", "/")).body
+    problems.pop(0)
+    assert b'role="alert"' not in view(Request("GET", "/")).body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -10,12 +11,16 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hypertrace.cli.main import main
 from hypertrace.metrics.shared import directory
+from hypertrace_prometheus import PrometheusExporter
+
+from .wire import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,10 +41,26 @@ sys.stdin.read()
 """
 
 
+LEADER = """
+import sys
+from hypertrace import Tracer, set_trace_function
+from hypertrace.exporters.json_lines import JsonLinesExporter
+from hypertrace.metrics import Metrics
+
+metrics = Metrics(workers=sys.argv[1])
+set_trace_function(metrics)
+exporter = JsonLinesExporter(sys.argv[2], metrics=metrics, interval=0.05)
+exporter.flush()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
 COMMAND = """
 import os, sys
 from hypertrace.cli.main import main
 from hypertrace.metrics.shared import directory
+from hypertrace_prometheus import PrometheusExporter
 
 directory._bases = lambda _: iter([os.environ["XDG_RUNTIME_DIR"]])
 sys.exit(main(["serve", "--port", "0", *sys.argv[1:]]))
@@ -84,7 +105,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def page(said: str) -> str:
-    found = re.search(r"http://127\.0\.0\.1:(\d+)(/\S+)", said)
+    found = re.search(r"http://127\.0\.0\.1:(\d+)(/\S*)", said)
     assert found, said
     with closing(http.client.HTTPConnection("127.0.0.1", int(found[1]))) as connection:
         connection.request("GET", found[2])
@@ -133,6 +154,65 @@ def test_a_directory_is_served_without_workers(
     assert command.wait(10) == 0
 
 
+def lines_of(file: Path, trace_id: str) -> list[int]:
+    """Return what each line of a file says came in under a trace id."""
+    points = [json.loads(line)["metrics"] for line in file.read_text().splitlines()]
+    return [
+        sum(p["value"] for p in each if p["labels"].get("id") == trace_id and "value" in p)
+        for each in points
+    ]
+
+
+def has_come_in(file: Path, count: int) -> bool:
+    return sum(lines_of(file, "order")) == count
+
+
+def test_lines_of_json_are_written_beside(
+    start: Callable[..., subprocess.Popen[str]], runtime: Path
+) -> None:
+    """The command writes what workers count, whichever of them serves; once, over restarts."""
+    counts, file = str(runtime / "counts"), runtime / "lines.jsonl"
+    options = counts, "--json-lines", str(file), "--interval", "0.05"
+    # A worker that leads, and pushes itself.
+    leader = start("-c", LEADER, counts, str(runtime / "others.jsonl"))
+    line(leader)
+    for run in range(1, 3):
+        program(start, "order", HYPERTRACE_WORKERS=counts)
+        command = start("-c", COMMAND, *options)
+        line(command)
+        until(partial(has_come_in, file, run))
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(10) == 0
+    program(start, "order", HYPERTRACE_WORKERS=counts)
+    command = start("-c", COMMAND, *options[:-1], "3600")
+    line(command)
+    command.send_signal(signal.SIGTERM)  # what is left is written at the end
+    assert command.wait(10) == 0
+    assert sum(lines_of(file, "order")) == 3
+    until(partial(has_come_in, runtime / "others.jsonl", 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--json-lines", "/nowhere/lines"], "No such file or directory: /nowhere/lines"),
+        (["--json-lines", "lines", "--interval", "0"], "interval must be above 0"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_reported(
+    runtime: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    error: str,
+) -> None:
+    """A wrong file or interval ends the command with one line."""
+    monkeypatch.setenv("HYPERTRACE_WORKERS", "auto")  # put back after the test
+    monkeypatch.chdir(runtime)
+    assert main(["serve", str(runtime / "counts"), "--port", "0", *options]) == 1
+    assert error in capsys.readouterr().err
+
+
 def test_several_programs_are_listed(
     start: Callable[..., subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,3 +258,13 @@ def test_a_busy_port_is_reported(
     assert error.count("\n") == 1
     assert f"port {port} of 127.0.0.1 is in use" in error
     assert "--port" in error
+
+
+def test_the_page_says_why_counts_are_not_shared() -> None:
+    """Where sharing was asked for and is not possible, the page at `/` says what to do."""
+    with PrometheusExporter(0, workers="/dev/null/counts") as exporter:
+        shown = page((exporter.url or "").removesuffix("metrics"))
+    assert "Counts are in the memory of this process" in shown
+    assert "/dev/null/counts" in shown
+    with PrometheusExporter(0, workers=False) as exporter:
+        assert 'role="alert"' not in page((exporter.url or "").removesuffix("metrics"))

@@ -245,10 +245,10 @@ APPLICATION = (
     ),
     Safety(
         "label values are escaped",
-        EXPORTER + "exposition/text.py",
+        EXPORTER + "exposition/label_texts.py",
         "value.translate(ESCAPES)",
         "value",
-        _exposition("text"),
+        _exposition("label_texts"),
     ),
     Safety(
         "label values are cut",
@@ -839,10 +839,10 @@ BOUNDED = (
 SCRAPES = (
     Safety(
         "scrapes at the same time render series without an error",
-        EXPORTER + "exposition/text.py",
+        EXPORTER + "exposition/label_texts.py",
         "for columns in list(self._columns.values()):",
         "for columns in self._columns.values():",
-        _exposition("text"),
+        _exposition("label_texts"),
     ),
     Safety(
         "a collector that raises costs its own metrics alone",
@@ -958,6 +958,41 @@ SCRAPES = (
         _exposition("sections"),
     ),
     Safety(
+        "a message has no sample that Prometheus refuses",
+        EXPORTER + "exposition/message_sections.py",
+        "        if not _LABEL_NAME.fullmatch(name):\n",
+        "        if False:\n",
+        _exposition("message_sections"),
+    ),
+    Safety(
+        "a sample that is in no message costs itself alone",
+        EXPORTER + "exposition/message_sections.py",
+        "except Exception as error:  # noqa: BLE001 -- one sample must not cost the others",
+        "except ZeroDivisionError as error:",
+        _exposition("message_sections"),
+    ),
+    Safety(
+        "a message has no unit that Prometheus refuses",
+        EXPORTER + "exposition/message_sections.py",
+        "unit if unit and is_named else",
+        "unit if unit else",
+        _exposition("message_sections"),
+    ),
+    Safety(
+        "histograms of a message are all native or none is",
+        EXPORTER + "exposition/messages.py",
+        "is_native = all(one.exponential for one in readings)",
+        "is_native = True",
+        _exposition("messages"),
+    ),
+    Safety(
+        "a message is made of plain texts",
+        EXPORTER + "exposition/message_sections.py",
+        "plain = str.__str__(text)",
+        "plain = text",
+        _exposition("message_sections"),
+    ),
+    Safety(
         "others do not give metrics of ours",
         EXPORTER + "exposition/render.py",
         "        elif title in ours:\n",
@@ -1002,8 +1037,8 @@ SCRAPES = (
     Safety(
         "names that a client makes up start no collection",
         EXPORTER + "endpoint.py",
-        "            openmetrics, _Page(",
-        "            (openmetrics, names), _Page(",
+        "flight.get(format_, _Page(",
+        "flight.get((format_, names), _Page(",
         _exporter("endpoint_sharing"),
     ),
     Safety(
@@ -1858,6 +1893,27 @@ SHARING = (
         _shared("segment"),
     ),
     Safety(
+        "workers: what observes them exports whichever of them leads",
+        SHARED + "storage.py",
+        "self._is_closed or self.is_observer",
+        "self._is_closed",
+        ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
+        "workers: what observes them does not go on from what they have sent",
+        SHARED + "storage.py",
+        '"observed" if self.is_observer else "sent"',
+        '"sent"',
+        ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
+        "workers: an exporter that exports alone goes on from what was sent",
+        "hypertrace/exporters/push.py",
+        "if self._locks is not None and not self._locks.try_lead():",
+        "if self._locks is None:\n            return True\n        if not self._locks.try_lead():",
+        ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
         "workers: a mapping that grew is in use before the old one is freed",
         SHARED + "segment.py",
         "        kept = self.numbers\n",
@@ -1917,8 +1973,7 @@ SHARING = (
     Safety(
         "workers: without a directory counts are in memory",
         METRICS + "sharing.py",
-        "    except OSError as error:\n        _report(str(error))\n"
-        "        return MemoryStorage()\n",
+        "    except OSError as error:\n        return _unshared(str(error))\n",
         "    finally:\n        pass\n",
         _shared("storage"),
     ),
@@ -2085,7 +2140,7 @@ SHARING = (
         SHARED + "view.py",
         "for worker in snapshot.living]\n        if own",
         "for worker in snapshot.workers]\n        if own",
-        (f"{MEASUREMENTS}::test_three_workers_of_which_one_is_killed",),
+        (f"{MEASUREMENTS}::test_gauges_of_a_worker_that_is_not_folded_yet_do_not_count",),
     ),
     Safety(
         "workers: what one counts in memory is not another's",
@@ -2327,7 +2382,82 @@ DECLARING = (
     ),
 )
 
+BUCKETS = (
+    Safety(
+        "buckets: a limit is not above its power",
+        METRICS + "exponential.py",
+        "return nearest if nearest <= number else math.nextafter(nearest, 0)",
+        "return nearest",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: values outside of the range are in the outermost buckets",
+        CORE + "bucket_cells.py",
+        "key = min(max(key, 0), 2 * octaves * divisions) if value else 0",
+        "key = max(key, 0) if value else 0",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: a slot of another time is emptied",
+        CORE + "bucket_cells.py",
+        "counts[first] = 0; counts[rest] = zeros; counts[first] = stamp",
+        "counts[first] = stamp",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a slot of another time is emptied",
+        CORE + "_buckets.c",
+        "    if (*held != stamp) {\n",
+        "    if (0) {\n",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+    ),
+    Safety(
+        "compiled: no page is written outside of its cells",
+        CORE + "_buckets.c",
+        "if (limits[i] >= 0 && (numbers[i] < 0 || numbers[i] >= limits[i]))",
+        "if (0)",
+        _core("bucket_cells"),
+    ),
+    Safety(
+        "buckets: a patched clock costs the window alone",
+        CORE + "bucket_cells.py",
+        "return int(number) if abs(number) < _NO_STAMP else 0",
+        "return int(number)",
+        _metrics("exponential_series"),
+    ),
+    Safety(
+        "buckets: a clock that was set back hides no worker",
+        SHARED + "snapshot.py",
+        "if held < stamp <= now:",
+        "if held < stamp:",
+        _shared("exponential", "snapshot"),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a clock that was set back hides no worker",
+        CORE + "_segments.c",
+        "if (stamp == 0 || stamp < held || stamp > now)",
+        "if (stamp == 0 || stamp < held)",
+        _shared("exponential"),
+    ),
+    Safety(
+        "buckets: slots of different times are not added",
+        SHARED + "snapshot.py",
+        "elif stamp == held > 0:",
+        "elif stamp > 0:",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "buckets: pages without room are shown",
+        SHARED + "exponential.py",
+        "            places.in_memory.add(page)\n",
+        "",
+        _shared("exponential"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS),
 )

@@ -76,6 +76,9 @@ class SharedStorage:
         directory: the run directory.
         in_memory: what there was no room for.
         layout: a code for each cell, see `snapshot.merge`.
+        is_observer: this process is none of the workers: it exports what they share whether or not
+            it leads, beside what they export themselves. To be set before exporters are made.
+        problem: the last warning about what is not shared; empty without one.
     """
 
     is_shared = True
@@ -104,12 +107,14 @@ class SharedStorage:
         self._locks = Locks(directory.path)
         self._fold_locks = self._locks
         self._is_closed = False
+        self.is_observer: bool = False
+        self.problem: str = ""
         _all.add(self)
 
     @property
     def locks(self) -> Locks | None:
-        """Of the run directory; None once this storage is closed."""
-        return None if self._is_closed else self._locks
+        """Of the run directory; None for an observer, and once this storage is closed."""
+        return None if self._is_closed or self.is_observer else self._locks
 
     def table(
         self,
@@ -228,7 +233,7 @@ class SharedStorage:
             OSError: it cannot be written.
         """
         if isinstance(view, SharedView) and not self._is_closed:
-            path = f"{self.directory.path}/sent-{mark}"
+            path = self._path_of(mark)
             with open(f"{path}.new", "wb") as file:
                 file.write(view.total)
             os.rename(f"{path}.new", path)
@@ -236,13 +241,17 @@ class SharedStorage:
     def saved(self, mark: str) -> View | None:
         """Return the view that was kept last, by whichever process; None if there is none."""
         try:
-            with open(f"{self.directory.path}/sent-{mark}", "rb") as file:
+            with open(self._path_of(mark), "rb") as file:
                 data = file.read()
             self._journal.read()  # else series of other workers would look new
         except OSError:
             return None
         total = data[: len(data) // _CELL * _CELL]
         return SharedView(total, [], bytearray(), self, Snapshot.nothing())
+
+    def _path_of(self, mark: str) -> str:
+        kind = "observed" if self.is_observer else "sent"
+        return f"{self.directory.path}/{kind}-{mark}"
 
     def snapshot(self) -> Snapshot:
         """Return the files of all workers; those that are gone are folded.
@@ -451,8 +460,9 @@ class SharedStorage:
         """Log once for each text."""
         if text not in self._warned:
             self._warned.add(text)
+            self.problem = text % (os.getpid(), error, self.directory.path)
             with suppress(Exception):  # a broken log handler must not cost a count
-                suppress_tracing(_logger.warning, text, os.getpid(), error, self.directory.path)
+                suppress_tracing(_logger.warning, "%s", self.problem)
 
 
 def _is_earlier(at: int, place: Place) -> bool:

@@ -57,6 +57,8 @@ def test_without_a_gil_pure_python_does_not_share(
         assert isinstance(Metrics(workers=str(tmp_path)).storage, MemoryStorage)
     (record,) = caplog.records
     assert "compiled core" in record.getMessage()
+    assert Metrics(workers=str(tmp_path)).storage.problem == record.getMessage()
+    assert Metrics(workers=False).storage.problem == ""
     assert list(tmp_path.iterdir()) == []
 
 

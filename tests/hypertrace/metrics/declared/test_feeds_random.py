@@ -101,7 +101,7 @@ class Clock:
 
 
 class Traced:
-    """Traces in every way."""
+    """Traces in every way, at separate call sites."""
 
     def __init__(self, props: dict[str, Any] | None, parent: Tracer | None) -> None:
         self.tracer = Tracer(self, props, parent=parent)
