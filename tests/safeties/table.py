@@ -2332,6 +2332,20 @@ DECLARING = (
         _declared("registry"),
     ),
     Safety(
+        "declared feeds, compiled: an odd duration has an event",
+        CORE + "_speedups.c",
+        "           seconds >= 0 && seconds <= LONGEST &&\n",
+        "",
+        _core("cell_groups"),
+    ),
+    Safety(
+        "declared feeds, compiled: a group takes nothing that could run code",
+        CORE + "_speedups.c",
+        "if (!Py_IS_TYPE(cell, state.cell_type))",
+        "if (0)",
+        _core("cell_groups"),
+    ),
+    Safety(
         "declared feeds: metrics take effect at the next event",
         DECLARED + "declared.py",
         "        rebind()\n",
