@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from threading import RLock
@@ -30,7 +30,7 @@ from .registry import additions, difference, family_name
 from .values import checked_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable
 
     from hypertrace import TracedObject, TraceEvent
     from hypertrace.metrics.labels import Labeller, Values
@@ -101,7 +101,7 @@ class Declared:
             ValueError: another metric has the name, or would be shown under it.
         """
         declared = {name: feed.metric for name, feed in self._feeds.items()}
-        added = additions(declared, metrics)
+        added = checked(metrics, self._names, declared)
         for metric in added:
             if family_name(metric.name) in self._instruments:
                 raise ValueError(
@@ -293,6 +293,29 @@ def _converted(
             return number
     count_invalid(name)
     return None
+
+
+def checked(
+    metrics: Iterable[DeclaredMetric], names: Names, known: Mapping[str, DeclaredMetric]
+) -> list[DeclaredMetric]:
+    """Return the metrics that are not known, each once.
+
+    Args:
+        metrics: to declare.
+        names: gives metrics the names under which they are shown.
+        known: those that are declared, by the names of their families.
+
+    Raises:
+        TypeError: they are no declared metrics.
+        ValueError: another metric has the name of one, or would be shown under it.
+    """
+    if not isinstance(metrics, Iterable):
+        raise TypeError(
+            f"declared must be a list of metrics, as [Counter('logins_total')], not {metrics!r}"
+        )
+    added = additions(known, metrics)
+    names.check([*known.values(), *added])
+    return added
 
 
 def _matches(feed: Feed, event: TraceEvent) -> bool:
