@@ -2174,7 +2174,7 @@ SHARING = (
     Safety(
         "numbers: what is not finite is not added",
         CORE + "number_cells.py",
-        "not -_LARGEST <= value <= _LARGEST:\n            number = self._accepted(value)\n"
+        "not -_LARGEST <= value <= _LARGEST:\n            number = accepted(value, self.convert)\n"
         "            if number is None:\n                return\n            value = number\n"
         "        memory",
         "False:\n            return\n        memory",
