@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from hypertrace import Tracer
+from hypertrace_prometheus.exposition.render import Format, expose
 
 from .measure import OURS, Row, compared
 from .ours import exporting
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .measure import Effort
 
 PLAIN = "prometheus_client, `generate_latest` on a plain `Counter`"
+MESSAGES = "hypertrace, as protobuf"
+TEXT = "hypertrace, as text"
 PROMISED = 100_000
 """Series that the promises are about."""
 
@@ -97,10 +100,19 @@ def rows(effort: Effort) -> Iterator[Row]:
 
 def _scrape(series: int, exporter: PrometheusExporter) -> Iterator[Row]:
     registry = plain_counter(series)
-    operations = {OURS: exporter.metrics, PLAIN: lambda: generate_latest(registry)}
-    promises = {PLAIN: (1 / 12, 1 / 20)} if series == PROMISED else {}
+    operations = {
+        OURS: exporter.metrics,
+        MESSAGES: lambda: expose(exporter.registry, Format.PROTOBUF).page(),
+        PLAIN: lambda: generate_latest(registry),
+    }
+    is_promised = series == PROMISED
     times = milliseconds(operations)
-    yield from compared(f"a scrape of {series:_} series".replace("_", " "), times, promises, "ms")
+    messages, what = times.pop(MESSAGES), f"a scrape of {series:_} series".replace("_", " ")
+    promises = {PLAIN: (1 / 12, 1 / 20)} if is_promised else {}
+    yield from compared(what, times, promises, "ms")
+    beside = {OURS: messages, TEXT: times[OURS]}
+    promises = {TEXT: (1.2, 1.0)} if is_promised else {}
+    yield from compared(f"{what} as protobuf", beside, promises, "ms")
     if series != PROMISED:
         return
     # The least of some: another process that gets the processor makes a gap, too.

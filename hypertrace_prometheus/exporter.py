@@ -81,7 +81,8 @@ class PrometheusExporter(Exporter):
                 their counts, those of process and garbage collector are of each worker, with the
                 label `worker`.
             counting: what is counted, and how: arguments of `hypertrace.metrics.Metrics`, among
-                them `allowed_props`, `object_ids`, `max_series`, `buckets` and `upstream`.
+                them `allowed_props`, `object_ids`, `max_series`, `buckets`, `native_histograms` and
+                `upstream`.
 
         Raises:
             ValueError: a wrong argument of `Metrics`, or one together with `metrics`; a registry

@@ -91,11 +91,14 @@ class Calls(Count):
         if self.spans is None:
             # All that get here before the assignment get the same: `setdefault` is one step, and
             # only after the assignment is the entry removed.
-            made = _being_made.setdefault(self, Spans(self.key, bounds))
+            made = _being_made.setdefault(self, self._new_spans(bounds))
             if self.spans is None:
                 self.spans = made
             _being_made.pop(self, None)
         return self.spans
+
+    def _new_spans(self, bounds: tuple[float, ...]) -> Spans:
+        return Spans(self.key, bounds)
 
 
 _being_made: dict[Calls, Spans] = {}
@@ -180,8 +183,11 @@ class Spans:
             histogram.reset()
 
     def _histogram(self, result: str) -> Histogram:
+        return Histogram(self._key_of(result), self._bounds)
+
+    def _key_of(self, result: str) -> Key:
         common, others = self._key
-        return Histogram((common, (*others, result)), self._bounds)
+        return common, (*others, result)
 
 
 class Histogram(Series):
@@ -199,7 +205,7 @@ class Histogram(Series):
         self.key = key
         self.bounds: tuple[float, ...] = bounds
         self.buffer: list[float] = []
-        self._counts = [0] * (len(bounds) + 1)
+        self._counts = self._no_counts()
         self._sum = 0.0
         self._exemplars: dict[int, Exemplar] = {}
 
@@ -225,7 +231,7 @@ class Histogram(Series):
         if not taken:
             return True
         durations, seconds = _ascending(taken)
-        counts = _added(before, durations, self.bounds)
+        counts = self._added(before, durations)
         total = self._sum + seconds
         head = slice(len(taken))
         # Nothing is called and no object is made from here on: no signal, finalizer, other thread
@@ -238,10 +244,17 @@ class Histogram(Series):
         self._sum = total
         return True
 
+    def _no_counts(self) -> list[int]:
+        return [0] * (len(self.bounds) + 1)
+
+    def _added(self, counts: list[int], durations: list[float]) -> list[int]:
+        """Return counts of buckets with some durations, in ascending order, added."""
+        return _added(counts, durations, self.bounds)
+
     def reset(self) -> None:
         """Start empty again, in a forked child that has one thread."""
         self.buffer.clear()
-        self._counts = [0] * (len(self.bounds) + 1)
+        self._counts = self._no_counts()
         self._sum = 0.0
         self._exemplars.clear()
 
@@ -251,7 +264,9 @@ class Histogram(Series):
         # If the second fold also loses the race, the winner started after our first attempt and
         # included everything buffered by then.
         _ = self.fold() or self.fold()
-        counts, total = self._counts, self._sum
+        return self._reading(self._counts, self._sum)
+
+    def _reading(self, counts: list[int], total: float) -> HistogramReading:
         return HistogramReading(self.bounds, tuple(counts), total, self._exemplars.copy())
 
 

@@ -10,6 +10,7 @@ from hypertrace.inspection import type_name
 
 from . import exemplars, labels
 from .declarations import CALLS, EDGES, EXCEPTIONS
+from .native_histograms import NATIVE_CALL_SERIES
 from .series_kinds import CALL_SERIES, COUNT_SERIES
 from .tables import calls_families, read_table
 
@@ -53,6 +54,7 @@ class FunctionSeries:
         bounds_of: BoundsOf,
         exemplar: ExemplarFunction | None,
         upstream: bool,
+        native_histograms: bool,
         storage: Storage,
     ) -> None:
         """Start without series.
@@ -65,6 +67,7 @@ class FunctionSeries:
             bounds_of: returns the bounds of the buckets for a class name and a trace id.
             exemplar: returns the exemplar of a span that ends.
             upstream: count which function calls which.
+            native_histograms: count durations in exponential buckets, too.
             storage: where the numbers are kept.
         """
         self.labeller = labeller
@@ -75,9 +78,8 @@ class FunctionSeries:
         names, props = labeller.site_names, labeller.prop_names
         self._trace_id = names.index(labels.TRACE_ID)
         counter = replace(CALLS, name=counter_name)
-        self.calls: SeriesTable[Calls] = storage.table(
-            counter, max_series, (names, props), CALL_SERIES
-        )
+        kind = NATIVE_CALL_SERIES if native_histograms else CALL_SERIES
+        self.calls: SeriesTable[Calls] = storage.table(counter, max_series, (names, props), kind)
         exception_names = names, (*props, *EXCEPTIONS.labels)
         self.exceptions: SeriesTable[Count] = storage.table(
             EXCEPTIONS, max_series, exception_names, COUNT_SERIES

@@ -54,6 +54,7 @@ class CountingOptions(TypedDict, total=False):
     buckets_for: Mapping[str, Sequence[float]] | None
     exemplar: ExemplarFunction | None
     upstream: bool
+    native_histograms: bool
     workers: bool | str | os.PathLike[str]
 
 
@@ -78,6 +79,7 @@ class Metrics(Instruments):
         buckets_for: Mapping[str, Sequence[float]] | None = None,
         exemplar: ExemplarFunction | None = opentelemetry_exemplar,
         upstream: bool = False,
+        native_histograms: bool = False,
         workers: bool | str | os.PathLike[str] = "auto",
         name: str = "",
     ) -> None:
@@ -105,6 +107,9 @@ class Metrics(Instruments):
                 `{"trace_id": "4bf9"}`, or None; by default those of OpenTelemetry's current span
                 if the application uses it.
             upstream: count in `function_edges_total` which function's span started inside which.
+            native_histograms: count durations in exponential buckets, too, for the native
+                histograms of Prometheus. Counts are then in the memory of this process: with
+                `workers="auto"` they are not shared, and another value of it is an error.
             workers: whether all processes of the application share their counts, in files that any
                 of them reads. `"auto"` shares among the processes that descend from one, as under
                 gunicorn or `multiprocessing`; True among all processes of this user that run this
@@ -128,7 +133,12 @@ class Metrics(Instruments):
         _check_exemplar(exemplar)
         declared = additions({}, declared)
         # Last, so that a wrong argument leaves no files.
-        self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
+        self._storage = make_storage(
+            workers=workers,
+            name=name,
+            object_ids=object_ids,
+            native_histograms=native_histograms,
+        )
         self._functions = FunctionSeries(
             labeller,
             counter_name=counter_name,
@@ -137,6 +147,7 @@ class Metrics(Instruments):
             bounds_of=bounds_of,
             exemplar=exemplar,
             upstream=upstream,
+            native_histograms=native_histograms,
             storage=self._storage,
         )
         self._health = Health(self._functions.labeller.text, self._storage)

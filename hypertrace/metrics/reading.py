@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass, field
+from math import ldexp
 from operator import add, sub
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -34,12 +37,14 @@ class HistogramReading:
         counts: how many values are in each bucket, the last one up to infinity; not cumulative.
         sum: of all values.
         exemplars: by index of the bucket, the last exemplar in it.
+        exponential: the same values in exponential buckets, if they are counted in these, too.
     """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum: float
     exemplars: Mapping[int, Exemplar]
+    exponential: ExponentialReading | None = None
 
     @property
     def count(self) -> int:
@@ -50,13 +55,17 @@ class HistogramReading:
         """Return the values of both, which have the same buckets."""
         counts = tuple(map(add, self.counts, other.counts))
         exemplars = {**self.exemplars, **other.exemplars}
-        return HistogramReading(self.bounds, counts, self.sum + other.sum, exemplars)
+        one, two = self.exponential, other.exponential
+        both = one.plus(two) if one and two and one.schema == two.schema else None
+        return HistogramReading(self.bounds, counts, self.sum + other.sum, exemplars, both)
 
     def since(self, previous: HistogramReading) -> HistogramReading:
         """Return what came in after `previous`, an earlier reading of the same histogram."""
         counts = tuple(map(sub, self.counts, previous.counts))
         total = self.sum - previous.sum
-        return HistogramReading(self.bounds, counts, total, self.exemplars)
+        now, before = self.exponential, previous.exponential
+        added = now.since(before) if now and before else now
+        return HistogramReading(self.bounds, counts, total, self.exemplars, added)
 
 
 @dataclass(slots=True)
@@ -88,6 +97,29 @@ class ExponentialReading:
     def count(self) -> int:
         """How many values there are."""
         return self.zero_count + sum(self.positive.values()) + sum(self.negative.values())
+
+    def classic(self) -> HistogramReading:
+        """Return the same values in buckets that end at powers of two, for what has no others.
+
+        There is a bound for each power of two between the smallest and the largest value.
+        """
+        counts = {-bound: count for bound, count in self._octaves(self.negative).items()}
+        if self.zero_count:
+            counts[self.zero_threshold] = self.zero_count
+        counts |= self._octaves(self.positive, up=1)
+        bounds = tuple(sorted(counts))
+        exemplars = {bisect_left(bounds, one.value): one for one in self.exemplars.values()}
+        numbers = (*(counts[bound] for bound in bounds), 0)
+        return HistogramReading(bounds, numbers, self.sum, exemplars, self)
+
+    def _octaves(self, buckets: Mapping[int, int], up: int = 0) -> dict[float, int]:
+        """Return counts by powers of two: the one below each bucket, or with `up` at its end."""
+        octaves: Counter[int] = Counter()
+        for index, count in buckets.items():
+            octaves[(index - 1 >> self.schema) + up] += count
+        if not octaves:
+            return {}
+        return {ldexp(1.0, o): octaves[o] for o in range(min(octaves), max(octaves) + 1)}
 
     def plus(self, other: ExponentialReading) -> ExponentialReading:
         """Return the values of both, which have the same schema."""

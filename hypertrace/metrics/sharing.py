@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("hypertrace.metrics")
 
 
-def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_ids: bool) -> Storage:
+def make_storage(
+    *,
+    workers: bool | str | os.PathLike[str],
+    name: str,
+    object_ids: bool,
+    native_histograms: bool = False,
+) -> Storage:
     """Return the storage of a new `Metrics`; that in memory where counts cannot be shared.
 
     Args:
         workers: as in `Metrics`.
         name: as in `Metrics`.
         object_ids: series go with their objects, which files cannot follow.
+        native_histograms: durations have exponential buckets, for which files have no room.
 
     Raises:
         ValueError: sharing is asked for, and excluded by another argument; or as
@@ -40,7 +47,12 @@ def make_storage(*, workers: bool | str | os.PathLike[str], name: str, object_id
             f"object_ids=True excludes workers={choice!r}: the series of an object are dropped "
             "with it, and other processes could not follow; pass workers=False, or no object_ids"
         )
-    if choice is False or object_ids:
+    if native_histograms and choice not in {False, "auto"}:
+        raise ValueError(
+            f"native_histograms=True excludes workers={choice!r}: exponential buckets are in the "
+            "memory of a process; pass workers=False, or no native_histograms"
+        )
+    if choice is False or object_ids or native_histograms:
         return MemoryStorage()
     if not CAN_SHARE:
         return _unshared("without a GIL, counts in files are exact only with the compiled core")

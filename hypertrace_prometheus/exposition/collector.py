@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from .failures import FAILED, Failures
 from .families import FamilyMetric
-from .text import TextCache
+from .label_texts import TextCache
 from .workers import NAMES
 
 if TYPE_CHECKING:

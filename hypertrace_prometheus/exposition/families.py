@@ -1,4 +1,4 @@
-"""Families of hypertrace's own metrics, as objects of `prometheus_client` and as text."""
+"""Families of hypertrace's own metrics, as objects of `prometheus_client`, as text, as messages."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.core import Metric
 from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
-from hypertrace.metrics import HistogramReading
+from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 
-from .text import lines
+from .messages import as_histogram, message
+from .text import go_number, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hypertrace.metrics import Declaration, Exemplar, Family
 
-    from .text import TextCache
+    from .label_texts import TextCache
 
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 """Ends of names that are not part of the name of the family in OpenMetrics."""
+
+_PARTS = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
+"""Ends of the names of the samples of a kind."""
 
 
 class FamilyMetric(Metric):
     """A family of `prometheus_client` that makes its samples only when they are read.
 
-    `lines()` returns their text without making them.
+    `lines()` returns their text without making them, and `message()` their message.
     """
 
     def __init__(
@@ -64,9 +67,7 @@ class FamilyMetric(Metric):
     def names(self) -> frozenset[str]:
         """Names that its samples may have."""
         name = self._declaration.name
-        if self._declaration.kind == "histogram":
-            return frozenset(f"{name}_{part}" for part in ("bucket", "count", "sum"))
-        return frozenset({name})
+        return frozenset(f"{name}{part}" for part in _PARTS.get(self._declaration.kind, ("",)))
 
     def title(self, *, openmetrics: bool) -> str:
         """Return the name in the head of the text."""
@@ -80,6 +81,11 @@ class FamilyMetric(Metric):
         """Return a line for each sample: Prometheus' text format 0.0.4, or OpenMetrics."""
         family = self._read()
         return lines(family, self._texts.of(family), openmetrics=openmetrics)
+
+    def message(self) -> bytes:
+        """Return all of it as a message, with its length before it; empty without series."""
+        family = self._read()
+        return message(family, self._texts.encoded(family))
 
     def text(self, *, openmetrics: bool) -> str:
         """Return all of it as one text."""
@@ -116,19 +122,28 @@ def _samples(family: Family) -> Iterator[Sample]:
     for point in family.points:
         pairs = zip(family.label_names, point.labels, strict=True)
         labels = {name: value for name, value in pairs if value}
-        if isinstance(point.value, HistogramReading):
-            yield from _of_histogram(family.name, labels, point.value)
+        if isinstance(point.value, HistogramReading | ExponentialReading):
+            yield from _of_histogram(family.name, labels, as_histogram(point.value))
+        elif isinstance(point.value, SummaryReading):
+            yield from _of_summary(family.name, labels, point.value)
         else:
             yield Sample(family.name, labels, point.value)
 
 
 def _of_histogram(name: str, labels: dict[str, str], value: HistogramReading) -> Iterator[Sample]:
-    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+    bounds = [*map(go_number, value.bounds), "+Inf"]
     for index, count in enumerate(accumulate(value.counts)):
         exemplar = value.exemplars.get(index)
         yield Sample(
             f"{name}_bucket", labels | {"le": bounds[index]}, count, None, _client(exemplar)
         )
+    yield Sample(f"{name}_count", labels, value.count)
+    yield Sample(f"{name}_sum", labels, value.sum)
+
+
+def _of_summary(name: str, labels: dict[str, str], value: SummaryReading) -> Iterator[Sample]:
+    for quantile, at in value.quantiles.items():
+        yield Sample(name, labels | {"quantile": go_number(quantile)}, at)
     yield Sample(f"{name}_count", labels, value.count)
     yield Sample(f"{name}_sum", labels, value.sum)
 

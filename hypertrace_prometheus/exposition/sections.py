@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from .text import ESCAPES
+from .label_texts import ESCAPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -7,103 +7,22 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from prometheus_client.utils import floatToGoString
+
+from .label_texts import render
+from .messages import as_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hypertrace.metrics import Exemplar, Family, HistogramReading
-    from hypertrace.metrics.labels import Values
-    from hypertrace.metrics.series import Series
+    from hypertrace.metrics import Exemplar, Family, HistogramReading, SummaryReading
 
-ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-"""Characters of a label value that are written in another way."""
+    from .label_texts import Columns
 
 
-class TextCache:
-    """The label texts of all families that one endpoint shows. Any thread may use it.
-
-    Kept are the texts of the series of the last scrape.
-    """
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._texts: dict[tuple[str, ...], LabelTexts] = {}
-
-    def of(self, family: Family) -> Columns:
-        """Return the label texts of the series of a family."""
-        names = family.label_names
-        texts = self._texts.get(names) or self._texts.setdefault(names, LabelTexts(names))
-        return texts.of(family)
-
-
-class LabelTexts:
-    """The label texts of the families that have the same labels, and so may share texts.
-
-    They are rendered when a series is shown first, and kept as columns, for as long as a family has
-    the same series: that makes a scrape of many series a fifth quicker than to look each one up.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        """Start without texts.
-
-        Args:
-            names: of the labels.
-        """
-        self._names = names
-        self._commons: dict[Values, str] = {}
-        self._columns: dict[str, Columns] = {}
-
-    def of(self, family: Family) -> Columns:
-        """Return the texts of a family's series, in their order."""
-        kept = self._columns.get(family.name)
-        if kept is None or kept.series != family.series:  # quick: the same objects are equal
-            kept = self._columns[family.name] = self._columns_of(family.series)
-        return kept
-
-    def _columns_of(self, series: Sequence[Series]) -> Columns:
-        known: dict[Series, str] = {}
-        for columns in list(self._columns.values()):
-            known.update(zip(columns.series, columns.rests, strict=True))
-        commons = {one.key[0]: "" for one in series}
-        for values in commons:
-            text = self._commons.get(values)
-            commons[values] = self._common_of(values) if text is None else text
-        self._commons = commons
-        return Columns(
-            series,
-            [commons[one.key[0]] for one in series],
-            [known[one] if one in known else self._rest_of(one) for one in series],
-        )
-
-    def _common_of(self, values: Values) -> str:
-        return render(self._names[: len(values)], values)
-
-    def _rest_of(self, series: Series) -> str:
-        common, others = series.key
-        text = render(self._names[len(common) :], others)
-        return f",{text}" if text and any(common) else text
-
-
-class Columns(NamedTuple):
-    """Label texts of series: each is a text of `commons` followed by one of `rests`."""
-
-    series: Sequence[Series]
-    commons: list[str]
-    """Of the labels that a series has in common with those of its call site: one text for all."""
-    rests: list[str]
-    """Of the other labels, with a comma before them."""
-
-
-def render(names: Sequence[str], values: Sequence[str]) -> str:
-    """Return labels as they stand between braces, sorted by name; those without value left out."""
-    pairs = sorted(zip(names, values, strict=True))
-    return ",".join(f'{name}="{value.translate(ESCAPES)}"' for name, value in pairs if value)
-
-
-def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
+def lines(family: Family, texts: Columns[str], *, openmetrics: bool) -> list[str]:
     """Return the lines of a family's samples, each with its line break.
 
     Args:
@@ -115,6 +34,8 @@ def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
         return []
     if family.kind == "histogram":
         return _histograms(family, texts, openmetrics=openmetrics)
+    if family.kind == "summary":
+        return _summaries(family, texts)
     name = family.name
     if not family.label_names:
         return [f"{name} {value}\n" for value in family.values]
@@ -124,16 +45,16 @@ def lines(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
     ]
 
 
-def _histograms(family: Family, texts: Columns, *, openmetrics: bool) -> list[str]:
+def _histograms(family: Family, texts: Columns[str], *, openmetrics: bool) -> list[str]:
     found: list[str] = []
     buckets: dict[tuple[float, ...], list[str]] = {}
-    values = cast("Sequence[HistogramReading]", family.values)
+    values = map(as_histogram, family.values)
     for common, rest, value in zip(texts.commons, texts.rests, values, strict=True):
         if value.bounds not in buckets:
             buckets[value.bounds] = [
-                f',le="{bound}"' for bound in [*map(floatToGoString, value.bounds), "+Inf"]
+                f'le="{bound}"' for bound in [*map(go_number, value.bounds), "+Inf"]
             ]
-        one = _histogram(family.name, f"{common}{rest}", value, buckets[value.bounds])
+        one = _histogram(family.name, common + rest, value, buckets[value.bounds])
         if openmetrics:
             for bucket, exemplar in value.exemplars.items():
                 one[bucket] = f"{one[bucket][:-1]}{_exemplar(exemplar)}\n"
@@ -143,14 +64,38 @@ def _histograms(family: Family, texts: Columns, *, openmetrics: bool) -> list[st
 
 def _histogram(name: str, labels: str, value: HistogramReading, buckets: list[str]) -> list[str]:
     counts = list(accumulate(value.counts))
+    before = f"{labels}," if labels else ""
     return [
         *[
-            f"{name}_bucket{{{labels}{bucket}}} {count}\n"
+            f"{name}_bucket{{{before}{bucket}}} {count}\n"
             for bucket, count in zip(buckets, counts, strict=True)
         ],
         f"{name}_count{{{labels}}} {counts[-1]}\n",
         f"{name}_sum{{{labels}}} {value.sum}\n",
     ]
+
+
+def _summaries(family: Family, texts: Columns[str]) -> list[str]:
+    found: list[str] = []
+    values = cast("Sequence[SummaryReading]", family.values)
+    for common, rest, value in zip(texts.commons, texts.rests, values, strict=True):
+        labels = f"{common}{rest}"
+        before = f"{labels}," if labels else ""
+        found += [
+            *[
+                f'{family.name}{{{before}quantile="{go_number(quantile)}"}} {go_number(at)}\n'
+                for quantile, at in value.quantiles.items()
+            ],
+            f"{family.name}_count{{{labels}}} {value.count}\n",
+            f"{family.name}_sum{{{labels}}} {value.sum}\n",
+        ]
+    return found
+
+
+def go_number(value: float) -> str:
+    """Return a number as Prometheus writes it."""
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
 
 
 def _exemplar(exemplar: Exemplar) -> str:

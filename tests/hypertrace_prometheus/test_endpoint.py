@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hypertrace_prometheus.endpoint import make_asgi_app, make_wsgi_app
 
+from .metrics_proto import families
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -31,6 +33,22 @@ PROMETHEUS_3 = (
     "application/openmetrics-text;version=0.0.1;q=0.4,"
     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
+
+
+PROTOBUF = (
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+)
+MESSAGES = PROTOBUF.replace(" ", "")
+PROMETHEUS_2_NATIVE = (
+    f"{MESSAGES},application/openmetrics-text;version=1.0.0;q=0.8,"
+    "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3_NATIVE = (
+    f"{MESSAGES};q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+"""As Prometheus 2.42 and 3.5 send it with the feature `native-histograms`."""
 
 
 class Reply:
@@ -163,6 +181,14 @@ def test_openmetrics_is_served_on_request(registry: CollectorRegistry, accept: s
         "text/plain;version=0.x.<script>",
         "application/openmetrics-text;version=abc",
         ";;,,==;version",
+        "application/vnd.google.protobuf",
+        "application/vnd.google.protobuf;encoding=delimited",
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
+        "application/vnd.google.protobuf;proto=other.Message;encoding=delimited",
+        f"{MESSAGES};q=0,text/plain;version=0.0.4;q=0.1",
+        f"{MESSAGES};q=0.2,text/plain;version=0.0.4;q=0.3",
+        f"text/plain;version=0.0.4,{MESSAGES}",
+        "text/plain;version=0.0.4,application/openmetrics-text;q=0.9",
         "é\x80",
     ],
 )
@@ -171,6 +197,59 @@ def test_any_other_wish_gets_the_text_format(registry: CollectorRegistry, accept
     reply = call(registry, accept=accept)
     assert reply.status == "200 OK"
     assert reply.headers["Content-Type"] == TEXT
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        PROTOBUF,
+        MESSAGES,
+        PROMETHEUS_2_NATIVE,
+        PROMETHEUS_3_NATIVE,
+        f"text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.75,{MESSAGES};q=0.9",
+        f"{MESSAGES} ; q = 1.000, application/openmetrics-text",
+        f"{MESSAGES};q=nan",
+        f"{MESSAGES};q=2",
+    ],
+)
+def test_messages_are_served_to_a_client_that_prefers_them(
+    registry: CollectorRegistry, accept: str
+) -> None:
+    """A client that prefers messages to text, as Prometheus does for native histograms, gets them.
+
+    A weight that is none is one of 1.
+    """
+    reply = call(registry, accept=accept)
+    assert reply.status == "200 OK"
+    assert reply.headers["Content-Type"] == PROTOBUF
+    assert {family.name for family in families(reply.body)} == {"jobs_total", "queue"}
+
+
+def test_messages_are_restricted_by_names(registry: CollectorRegistry) -> None:
+    """`name[]` leaves the families that have a sample of the name."""
+    reply = call(registry, query="name[]=queue&name[]=x", accept=PROTOBUF)
+    assert [family.name for family in families(reply.body)] == ["queue"]
+    assert call(registry, query="name[]=nothing", accept=PROTOBUF).body == b""
+
+
+def test_messages_are_compressed(large: CollectorRegistry) -> None:
+    """Large pages of messages are compressed as those of text are, and HEAD has their headers."""
+    plain = call(large, accept=PROTOBUF)
+    reply = call(large, accept=PROTOBUF, accept_encoding="gzip")
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(reply.body) == plain.body
+    head = call(large, method="HEAD", accept=PROTOBUF, accept_encoding="gzip")
+    assert (head.status, head.headers, head.body) == (reply.status, reply.headers, b"")
+    assert int(head.headers["Content-Length"]) == len(reply.body)
+
+
+def test_a_page_of_messages_is_never_taken_for_a_compressed_one() -> None:
+    """A message of 31 bytes begins with the byte that a compressed page begins with."""
+    registry = CollectorRegistry()
+    Gauge("x" * 7, "y" * 5, registry=registry).set(1)
+    reply = call(registry, accept=PROTOBUF, accept_encoding="gzip")
+    assert reply.body[0] == 31
+    assert "Content-Encoding" not in reply.headers
 
 
 def test_a_version_is_never_echoed(registry: CollectorRegistry) -> None:
@@ -254,6 +333,17 @@ def test_other_methods_are_refused(registry: CollectorRegistry, method: str) -> 
     assert b"jobs" not in reply.body
 
 
+def test_a_failing_collector_costs_its_own_messages(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When a collector raises, a client that wants messages gets those of the others."""
+    registry.register(type("Unhappy", (Failing,), {})())
+    reply = call(registry, accept=PROTOBUF)
+    assert {family.name for family in families(reply.body)} == {"jobs_total", "queue"}
+    (record,) = caplog.records
+    assert record.name == "hypertrace_prometheus"
+
+
 def test_a_failing_collector_costs_its_own_metrics(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,10 +374,13 @@ def test_a_page_that_cannot_be_made_is_logged_and_not_shown(
     assert "secret of the application" in caplog.text
 
 
-def test_the_asgi_application_answers_as_the_wsgi_one(large: CollectorRegistry) -> None:
+@pytest.mark.parametrize("accept", [PROMETHEUS_2, PROMETHEUS_3_NATIVE])
+def test_the_asgi_application_answers_as_the_wsgi_one(
+    large: CollectorRegistry, accept: str
+) -> None:
     """Both applications give the same status, headers and body for the same request."""
-    wsgi = call(large, query="name[]=jobs_total", accept=PROMETHEUS_2, accept_encoding="gzip")
-    headers = ((b"accept", PROMETHEUS_2.encode()), (b"accept-encoding", b"gzip"))
+    wsgi = call(large, query="name[]=jobs_total", accept=accept, accept_encoding="gzip")
+    headers = ((b"accept", accept.encode()), (b"accept-encoding", b"gzip"))
     scope = http_scope(query=b"name[]=jobs_total", headers=headers)
     start, body = drive(make_asgi_app(large), scope)
     assert start["type"] == "http.response.start"

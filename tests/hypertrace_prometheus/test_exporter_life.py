@@ -221,7 +221,7 @@ def test_a_collector_of_any_class_keeps_no_exporter_from_starting() -> None:
     registry.register(Odd())
     with PrometheusExporter(registry=registry) as exporter:
         assert "function_counter_total" in exporter.metrics()
-        assert "function_counter_total" in expose(registry, bounded=True).text().decode()
+        assert "function_counter_total" in expose(registry, bounded=True).page().decode()
 
 
 def test_an_exporter_without_references_is_freed() -> None:

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +18,16 @@ import pytest
 DEMO_PORT = 4343
 PROGRAMS = ("prometheus", "prometheus3")
 """Prometheus 2.42, as Debian has it, and 3.5."""
+FEATURES = ("exemplar-storage",)
 DEADLINE = 60.0  # seconds; the first scrape comes some 6 s after the start
 
 
 class Prometheus:
     """A running Prometheus, and the questions that tests ask it."""
 
-    def __init__(self, program: str, configuration: Path, port: int) -> None:
+    def __init__(
+        self, program: str, configuration: Path, port: int, features: Sequence[str]
+    ) -> None:
         """Start `program` on loopback `port`; its data and log go beside `configuration`."""
         self.url = f"http://127.0.0.1:{port}"
         self._log = configuration.with_suffix(".log")
@@ -35,7 +38,7 @@ class Prometheus:
                     f"--config.file={configuration}",
                     f"--storage.tsdb.path={configuration.with_suffix('.data')}",
                     f"--web.listen-address=127.0.0.1:{port}",
-                    "--enable-feature=exemplar-storage",
+                    f"--enable-feature={','.join(features)}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -118,10 +121,12 @@ class StartPrometheus(Protocol):
         instead_of: int = DEMO_PORT,
         jobs: str = "",
         program: str = "prometheus",
+        features: Sequence[str] = FEATURES,
     ) -> Prometheus:
         """Start a Prometheus that scrapes `port` where prometheus.yml says `instead_of`.
 
-        What `jobs` has are more items of its list `scrape_configs`. `program` is one of PROGRAMS.
+        What `jobs` has are more items of its list `scrape_configs`. `program` is one of PROGRAMS,
+        which has some `features` turned on.
         """
 
 
@@ -154,13 +159,14 @@ def start_prometheus(
         instead_of: int = DEMO_PORT,
         jobs: str = "",
         program: str = "prometheus",
+        features: Sequence[str] = FEATURES,
     ) -> Prometheus:
         path = component(program)
         configuration = tmp_path_factory.mktemp("prometheus") / "prometheus.yml"
         shipped = (root / "prometheus.yml").read_text()
         configuration.write_text(_for_tests(shipped, port, instead_of) + jobs)
         shutil.copytree(root / "grafana" / "rules", configuration.parent / "grafana" / "rules")
-        started.append(Prometheus(path, configuration, free_port()))
+        started.append(Prometheus(path, configuration, free_port(), features))
         return started[-1]
 
     yield start

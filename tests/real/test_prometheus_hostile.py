@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import pytest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar, Sample
@@ -94,10 +95,18 @@ def _text_of(exporter: PrometheusExporter) -> Iterator[int]:
             thread.join()
 
 
+FORMATS = {
+    "text": ("exemplar-storage",),
+    "messages": ("exemplar-storage", "native-histograms"),
+}
+"""What Prometheus asks for, by its features."""
+
+
+@pytest.mark.parametrize("features", FORMATS.values(), ids=FORMATS)
 def test_nothing_that_a_collector_gives_costs_the_page(
-    each_prometheus: Callable[..., Prometheus],
+    each_prometheus: Callable[..., Prometheus], features: tuple[str, ...]
 ) -> None:
-    """In both formats the page is read, with the samples that have a bad exemplar, and ours."""
+    """In each format the page is read, with the samples that have a bad exemplar, and ours."""
     exemplars = iter([{"trace_id": "a\0b"}])
     with PrometheusExporter(0, exemplar=lambda: next(exemplars, None)) as exporter:
         exporter.registry.register(Hostile())
@@ -107,7 +116,9 @@ def test_nothing_that_a_collector_gives_costs_the_page(
         assert swallowed_errors() == 1
         assert exporter.port
         with _text_of(exporter) as port:
-            prometheus = each_prometheus(exporter.port, jobs=JOB.format(port=port))
+            prometheus = each_prometheus(
+                exporter.port, jobs=JOB.format(port=port), features=features
+            )
             for job in ("hypertrace", "text"):
                 prometheus.wait_for_scrape(job)
             spans = prometheus.query("function_duration_seconds_count")

@@ -245,10 +245,10 @@ APPLICATION = (
     ),
     Safety(
         "label values are escaped",
-        EXPORTER + "exposition/text.py",
+        EXPORTER + "exposition/label_texts.py",
         "value.translate(ESCAPES)",
         "value",
-        _exposition("text"),
+        _exposition("label_texts"),
     ),
     Safety(
         "label values are cut",
@@ -839,10 +839,10 @@ BOUNDED = (
 SCRAPES = (
     Safety(
         "scrapes at the same time render series without an error",
-        EXPORTER + "exposition/text.py",
+        EXPORTER + "exposition/label_texts.py",
         "for columns in list(self._columns.values()):",
         "for columns in self._columns.values():",
-        _exposition("text"),
+        _exposition("label_texts"),
     ),
     Safety(
         "a collector that raises costs its own metrics alone",
@@ -958,6 +958,41 @@ SCRAPES = (
         _exposition("sections"),
     ),
     Safety(
+        "a message has no sample that Prometheus refuses",
+        EXPORTER + "exposition/message_sections.py",
+        "        if not _LABEL_NAME.fullmatch(name):\n",
+        "        if False:\n",
+        _exposition("message_sections"),
+    ),
+    Safety(
+        "a sample that is in no message costs itself alone",
+        EXPORTER + "exposition/message_sections.py",
+        "except Exception as error:  # noqa: BLE001 -- one sample must not cost the others",
+        "except ZeroDivisionError as error:",
+        _exposition("message_sections"),
+    ),
+    Safety(
+        "a message has no unit that Prometheus refuses",
+        EXPORTER + "exposition/message_sections.py",
+        "unit if unit and is_named else",
+        "unit if unit else",
+        _exposition("message_sections"),
+    ),
+    Safety(
+        "histograms of a message are all native or none is",
+        EXPORTER + "exposition/messages.py",
+        "is_native = all(one.exponential for one in readings)",
+        "is_native = True",
+        _exposition("messages"),
+    ),
+    Safety(
+        "a message is made of plain texts",
+        EXPORTER + "exposition/message_sections.py",
+        "plain = str.__str__(text)",
+        "plain = text",
+        _exposition("message_sections"),
+    ),
+    Safety(
         "others do not give metrics of ours",
         EXPORTER + "exposition/render.py",
         "        elif title in ours:\n",
@@ -1002,8 +1037,8 @@ SCRAPES = (
     Safety(
         "names that a client makes up start no collection",
         EXPORTER + "endpoint.py",
-        "            openmetrics, _Page(",
-        "            (openmetrics, names), _Page(",
+        "flight.get(format_, _Page(",
+        "flight.get((format_, names), _Page(",
         _exporter("endpoint_sharing"),
     ),
     Safety(

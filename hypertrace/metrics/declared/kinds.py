@@ -288,7 +288,7 @@ class Distribution(DeclaredMetric):
     Attributes:
         buckets: upper bounds of the buckets, in the unit that is shown, without infinity. None
             takes those of the `Metrics`, which are for seconds.
-        native: whether values are counted in exponential buckets, as native histograms.
+        native: whether values are counted in exponential buckets, as native histograms, instead.
     """
 
     kind: Kind = field(init=False, default="histogram")
@@ -305,6 +305,11 @@ class Distribution(DeclaredMetric):
             raise TypeError(f"native must be True or False, not {given['native']!r}")
         if given["buckets"] is not None:
             given["buckets"] = _checked_buckets(given["buckets"])
+            if given["native"]:
+                raise ValueError(
+                    "buckets excludes native=True: exponential buckets need no bounds; give one of "
+                    "the two"
+                )
         super()._check(name, given)
         if self.buckets is None and self.unit != "seconds" and not self.native:
             raise ValueError(

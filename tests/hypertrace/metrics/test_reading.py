@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from hypertrace.metrics import (
     SummaryReading,
     declarations,
 )
+from hypertrace.metrics.exponential import scale_of_schema
 from hypertrace.metrics.series import Series
 
 from ...running import in_threads
@@ -451,6 +453,35 @@ def test_an_event_that_metrics_get_is_in_the_next_reading() -> None:
         assert values(metrics, CALLS) == {(): number}
 
 
+def in_both(*values: float) -> HistogramReading:
+    """Give a reading of values from 0.5 to 4, in classic buckets and in powers of two."""
+    indices = Counter(math.ceil(math.log2(value)) for value in values)
+    exponential = ExponentialReading(0, 0.0, 0, dict(indices), {}, sum(values), {})
+    counts = (sum(value <= 1 for value in values), sum(value > 1 for value in values))
+    return HistogramReading((1.0,), counts, sum(values), {}, exponential)
+
+
+def test_exponential_buckets_add_up_like_the_classic_ones() -> None:
+    """The sum and the difference of two readings have both kinds of buckets."""
+    both = in_both(0.5, 2.0).plus(in_both(2.0, 4.0))
+    assert both == in_both(0.5, 2.0, 2.0, 4.0)
+    assert both.since(in_both(0.5, 2.0)) == in_both(2.0, 4.0)
+
+
+def test_what_not_all_have_is_not_in_the_sum() -> None:
+    """Without exponential buckets in one of two readings, the sum of them has none."""
+    plain = HistogramReading((1.0,), (1, 0), 0.5, {})
+    assert in_both(2.0).plus(plain).exponential is None
+    assert plain.plus(in_both(2.0)).count == 2
+    assert plain.plus(in_both(2.0)).exponential is None
+
+
+def test_a_difference_to_a_reading_without_exponential_buckets_has_all_of_them() -> None:
+    """Exponential buckets that are new are whole, as a family that is new."""
+    plain = HistogramReading((1.0,), (0, 0), 0.0, {})
+    assert in_both(2.0).since(plain) == in_both(2.0)
+
+
 # --- native histograms and summaries ----------------------------------------------------
 
 
@@ -518,3 +549,25 @@ def test_a_family_has_the_series_that_changed(
     earlier, later = (Family(declaration, (), series, [value]) for value in (before, now))
     changed = later.since(earlier)
     assert list(changed.values) == ([] if difference is None else [difference])
+
+
+def test_exponential_buckets_become_powers_of_two() -> None:
+    """Every value is in the classic bucket that it belongs to, from the smallest to the largest."""
+    values = (0.3, 0.5, 0.51, 1.0, 1.5, 7.0, 0.0, -0.6, -3.0)
+    scale = scale_of_schema(3)
+    keys = Counter(map(scale.key, values))
+    positive = {scale.index_of(key): count for key, count in keys.items() if key > 0}
+    negative = {scale.index_of(key): count for key, count in keys.items() if key < 0}
+    exemplar = Exemplar({"trace_id": "a"}, 7.0, 1.0)
+    reading = ExponentialReading(3, 0.001, 1, positive, negative, 7.21, {23: exemplar})
+    classic = reading.classic()
+    assert classic.bounds == (-2.0, -1.0, -0.5, 0.001, 0.5, 1.0, 2.0, 4.0, 8.0)
+    assert classic.counts == (1, 0, 1, 1, 2, 2, 1, 0, 1, 0)
+    assert (classic.sum, classic.exemplars) == (7.21, {8: exemplar})
+    assert classic.exponential is reading
+
+
+def test_no_exponential_buckets_become_no_buckets() -> None:
+    """Without values there is the bucket up to infinity alone."""
+    classic = ExponentialReading(3, 0.001, 0, {}, {}, 0.0, {}).classic()
+    assert (classic.bounds, classic.counts) == ((), (0,))

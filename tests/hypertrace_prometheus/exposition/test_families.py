@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from hypertrace.metrics import Declaration, Family
+from hypertrace.metrics import (
+    Declaration,
+    ExponentialReading,
+    Family,
+    HistogramReading,
+    SummaryReading,
+)
 from hypertrace.metrics.aggregations import Histogram
 from hypertrace.metrics.reading import Exemplar
 from hypertrace.metrics.series import Series
 from hypertrace_prometheus.exposition.families import FamilyMetric
-from hypertrace_prometheus.exposition.text import TextCache
+from hypertrace_prometheus.exposition.label_texts import TextCache
 
 from ..pages import parse_openmetrics
 
@@ -205,6 +212,7 @@ def test_an_exemplar_without_labels_can_be_read() -> None:
         ("x", "gauge", {"x"}),
         ("x_info", "info", {"x_info"}),
         ("x", "histogram", {"x_bucket", "x_count", "x_sum"}),
+        ("x", "summary", {"x", "x_count", "x_sum"}),
     ],
 )
 def test_a_family_knows_the_names_of_its_samples(name: str, kind: Kind, names: set[str]) -> None:
@@ -218,3 +226,52 @@ def test_a_histogram_knows_the_names_of_its_samples() -> None:
     shown = durations(timed(0.5))
     assert shown.names == {sample.name for sample in shown.samples}
     assert shown.names == {line.split("{")[0] for line in shown.lines(openmetrics=False)}
+
+
+# --- summaries and exponential buckets --------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [(), ("name",)])
+def test_a_summary_is_shown_with_its_quantiles(names: tuple[str, ...]) -> None:
+    """Text and samples have a series for each quantile, and count and sum."""
+    reading = SummaryReading(4, 10.5, {0.5: 2.0, 0.99: math.nan}, {})
+    labels = ("a",) * len(names)
+    shown = metric(family((labels, reading), names=names, name="x", kind="summary"))
+    ours = '{name="a"}' if names else "{}"
+    start = '{name="a",' if names else "{"
+    assert shown.lines(openmetrics=False) == [
+        f'x{start}quantile="0.5"}} 2.0\n',
+        f'x{start}quantile="0.99"}} NaN\n',
+        f"x_count{ours} 4\n",
+        f"x_sum{ours} 10.5\n",
+    ]
+    (parsed,) = parse_text(shown.text(openmetrics=False))
+    assert repr(parsed.samples) == repr(shown.samples)
+    (openmetrics,) = parse_openmetrics(shown.text(openmetrics=True) + "# EOF\n")
+    assert repr(openmetrics.samples) == repr(shown.samples)
+
+
+def test_exponential_buckets_are_shown_as_powers_of_two() -> None:
+    """Text has no exponential buckets: it has classic ones with the same values."""
+    reading = ExponentialReading(0, 0.5, 0, {0: 3, 2: 1}, {}, 6.0, {})
+    shown = metric(family((("a",), reading), name="x", kind="histogram"))
+    assert shown.lines(openmetrics=False) == [
+        'x_bucket{name="a",le="1.0"} 3\n',
+        'x_bucket{name="a",le="2.0"} 3\n',
+        'x_bucket{name="a",le="4.0"} 4\n',
+        'x_bucket{name="a",le="+Inf"} 4\n',
+        'x_count{name="a"} 4\n',
+        'x_sum{name="a"} 6.0\n',
+    ]
+    (parsed,) = parse_text(shown.text(openmetrics=False))
+    assert parsed.samples == shown.samples
+
+
+def test_a_histogram_without_labels_can_be_read() -> None:
+    """The bound is then the only label of a bucket."""
+    reading = HistogramReading((0.5,), (1, 2), 3.5, {})
+    shown = metric(family(((), reading), names=(), name="x", kind="histogram"))
+    for openmetrics, parse in ((False, parse_text), (True, parse_openmetrics)):
+        end = "# EOF\n" if openmetrics else ""
+        (parsed,) = parse(shown.text(openmetrics=openmetrics) + end)
+        assert [s.labels for s in parsed.samples] == [{"le": "0.5"}, {"le": "+Inf"}, {}, {}]

@@ -19,8 +19,11 @@ from hypertrace.metrics.series import Series
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.exposition.collector import ExporterCollector
 from hypertrace_prometheus.exposition.families import FamilyMetric
-from hypertrace_prometheus.exposition.render import expose, render
-from hypertrace_prometheus.exposition.text import TextCache
+from hypertrace_prometheus.exposition.label_texts import TextCache
+from hypertrace_prometheus.exposition.render import Format, expose, render
+
+from ..metrics_proto import families as decoded
+from ..metrics_proto import samples_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from hypertrace.events import Result
 
+FORMATS = (Format.TEXT, Format.OPENMETRICS)
 CALLER = Caller("f", "/srv/a.py", "a", 1, 1)
 AWKWARD = 'back\\slash "quoted"\nsecond line \\n {a="b",} # é \0 \u2028 \r end'
 
@@ -212,11 +216,11 @@ def watched(page: str) -> dict[str, float]:
 @pytest.mark.parametrize("bounded", [False, True])
 def test_a_page_says_which_collectors_it_lacks(registry: CollectorRegistry, bounded: bool) -> None:
     """A collector that fails is left out, and the same page counts it, before it or after."""
-    page = expose(registry, bounded=bounded).text().decode()
+    page = expose(registry, bounded=bounded).page().decode()
     assert failed(page) == {}
     for number in range(2):
         registry.register(Given(gauge(f"kept_{number}", {}, number), RuntimeError("closed")))
-    with_failures = expose(registry, bounded=bounded).text().decode()
+    with_failures = expose(registry, bounded=bounded).page().decode()
     assert failed(with_failures) == {"Given": 2}
     lines = with_failures.splitlines()
     assert {"kept_0 0.0", "kept_1 1.0", *page.splitlines()} <= set(lines)
@@ -227,7 +231,7 @@ def test_collectors_of_the_application_are_reported_before_they_fail(bounded: bo
     """The first page has them with 0, so that Prometheus sees the first failure as a rise."""
     with PrometheusExporter() as exporter:
         exporter.registry.register(Given(gauge("kept", {}, 1)))
-        assert watched(expose(exporter.registry, bounded=bounded).text().decode()) == {"Given": 0}
+        assert watched(expose(exporter.registry, bounded=bounded).page().decode()) == {"Given": 0}
 
 
 def test_what_cannot_be_written_is_left_out(registry: CollectorRegistry) -> None:
@@ -298,13 +302,13 @@ def test_where_all_collectors_fail_there_is_no_page() -> None:
 def test_names_leave_their_samples_alone(registry: CollectorRegistry, openmetrics: bool) -> None:
     """Restricted to some names, a page has their samples and no head without one."""
     names = {"function_duration_seconds_sum", "orders_total", "target_info", "hypertrace_series"}
-    exposition = expose(registry, openmetrics=openmetrics)
-    page = exposition.text(names).decode()
+    exposition = expose(registry, FORMATS[openmetrics])
+    page = exposition.page(names).decode()
     # Not splitlines(): one of the values has more kinds of line ends than the formats.
     lines = page.removesuffix("\n").split("\n")
     shown = {line.split("{")[0] for line in lines if not line.startswith("#")}
     assert shown == names
-    whole = exposition.text().decode().splitlines()
+    whole = exposition.page().decode().splitlines()
     assert set(page.splitlines()) <= set(whole)
     assert page.count("# TYPE ") == len(names)
 
@@ -315,12 +319,12 @@ def test_some_names_of_a_family_leave_the_order_of_its_lines(
     registry: CollectorRegistry, openmetrics: bool, family: str
 ) -> None:
     """Lines of one series stay together, as OpenMetrics asks for, ours and third-party ones."""
-    exposition = expose(registry, openmetrics=openmetrics)
+    exposition = expose(registry, FORMATS[openmetrics])
     names = {f"{family}_count", f"{family}_bucket", f"{family}_other"}
-    shown = exposition.text(names).decode().removesuffix("\n").split("\n")
+    shown = exposition.page(names).decode().removesuffix("\n").split("\n")
     heads = (f"# HELP {family} ", f"# TYPE {family} ")
     lines = (f"{family}_bucket{{", f"{family}_count")
-    whole = exposition.text().decode().split("\n")
+    whole = exposition.page().decode().split("\n")
     expected = [line for line in whole if line.startswith((*heads, *lines))]
     assert shown == [*expected, *(["# EOF"] if openmetrics else [])]
     assert len(shown) > 5
@@ -348,7 +352,7 @@ def test_a_name_is_no_other_that_begins_with_it(third_party: bool) -> None:
         family = Several(Declaration("counter", "x", description="X."), Family, TextCache())  # type: ignore[arg-type]
     registry = CollectorRegistry()
     registry.register(Given(family))
-    page = expose(registry).text({"x_ab", "x", "x_", "y"}).decode().splitlines()
+    page = expose(registry).page({"x_ab", "x", "x_", "y"}).decode().splitlines()
     assert [line.split("{")[0] for line in page if line[0] != "#"] == ["x_ab", "x_ab"]
 
 
@@ -359,12 +363,12 @@ def test_a_request_costs_the_families_it_asks_for() -> None:
     registry = CollectorRegistry()
     registry.register(Given(*(of_ours(n, values, partial(made.append, n)) for n in ("a", "b"))))
     exposition = expose(registry)
-    assert exposition.text({"c"}) == b""
+    assert exposition.page({"c"}) == b""
     assert made == []
-    assert b"\na{" in exposition.text({"a", "c"})
-    assert b"\na{" in exposition.text({"a"})
+    assert b"\na{" in exposition.page({"a", "c"})
+    assert b"\na{" in exposition.page({"a"})
     assert made == ["a"]
-    assert exposition.text().count(b"\n") == 2 * 202
+    assert exposition.page().count(b"\n") == 2 * 202
     assert made == ["a", "b"]
 
 
@@ -373,7 +377,71 @@ def test_names_that_nothing_has_cost_no_page() -> None:
     registry = CollectorRegistry()
     registry.register(Given(gauge("depth", {}, 1), gauge("width", {}, 2)))
     exposition = expose(registry)
-    pages = [exposition.text({"depth", f"x{number}"}) for number in range(3)]
+    pages = [exposition.page({"depth", f"x{number}"}) for number in range(3)]
     assert pages[0] == b"# HELP depth Help.\n# TYPE depth gauge\ndepth 1.0\n"
     assert all(page is pages[0] for page in pages)
-    assert exposition.text({"x"}) == b""
+    assert exposition.page({"x"}) == b""
+
+
+# --- messages ---------------------------------------------------------------------------
+
+
+def messages(registry: CollectorRegistry, names: frozenset[str] = frozenset()) -> bytes:
+    return expose(registry, Format.PROTOBUF).page(names)
+
+
+def test_messages_say_what_the_text_says(registry: CollectorRegistry) -> None:
+    """Every series of the text is in the messages with its value, and no other is.
+
+    Only when a metric was created is no series there.
+    """
+    # The parser adds `_total` where a counter is called otherwise.
+    text = {
+        (s.name.removesuffix("_total"), frozenset(s.labels.items())): s.value
+        for s in samples(parse_text(render(registry).decode()))
+        if not s.name.endswith("_created")
+    }
+    found = samples_of(messages(registry))
+    assert {(n.removesuffix("_total"), labels): v for (n, labels), v in found.items()} == text
+    assert {family.name for family in decoded(messages(registry))} >= {
+        "function_duration_seconds",
+        "orders_total",
+        "app_info",
+        "target_info",
+        "wait_seconds",
+    }
+
+
+def test_messages_leave_out_what_the_text_does(registry: CollectorRegistry) -> None:
+    """A collector that fails, repeats a series or gives a metric of ours costs what it gave."""
+    before = CollectorRegistry()
+    before.register(Given(gauge("function_in_progress", {"a": "b"}, 7)))
+    for collector in registry._collector_to_names:
+        before.register(collector)
+    for value in (1, 2):
+        before.register(Given(gauge("pool_size", {"pool": "a"}, value), RuntimeError("closed")))
+    page = samples_of(messages(before))
+    assert page["pool_size", frozenset({("pool", "a")})] == 1
+    assert 7.0 not in page.values()
+    counted = [v for (name, _), v in page.items() if name == "hypertrace_failed_collections_total"]
+    assert sum(counted) == 3
+
+
+def test_a_message_is_shown_whole(registry: CollectorRegistry) -> None:
+    """Whichever name of its samples is asked for, a message has all of them."""
+    (found,) = decoded(messages(registry, frozenset({"wait_seconds_sum"})))
+    assert (found.name, found.metric[0].histogram.sample_count) == ("wait_seconds", 1)
+
+
+def test_a_message_costs_the_families_that_are_asked_for() -> None:
+    """A family is read for a request that asks for it, and once for all at the time."""
+    made: list[str] = []
+    registry = CollectorRegistry()
+    registry.register(Given(*(of_ours(n, ["1"], partial(made.append, n)) for n in ("a", "b"))))
+    exposition = expose(registry, Format.PROTOBUF)
+    assert exposition.page({"c"}) == b""
+    assert made == []
+    assert exposition.page({"a"}) == exposition.page({"a", "c"})
+    assert made == ["a"]
+    assert [family.name for family in decoded(exposition.page())] == ["a", "b"]
+    assert made == ["a", "b"]

@@ -13,6 +13,7 @@ from hypertrace import Tracer, set_trace_function
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.http import server as module
 
+from ..metrics_proto import families
 from ..wire import PATHS, Start, ask, connect, exchange
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ def test_the_query_and_the_headers_reach_the_endpoint(server: MetricsServer) -> 
         b"Accept: application/openmetrics-text\r\n\r\n",
     )
     assert answer.endswith(b"\r\n\r\n# EOF\n")
+
+
+def test_messages_are_sent_as_they_are(server: MetricsServer) -> None:
+    """A client that asks for messages gets them, byte by byte."""
+    accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily"
+    answer = exchange(
+        server,
+        b"GET /metrics?name[]=jobs_total HTTP/1.1\r\nHost: localhost\r\n"
+        b"Accept: %b;encoding=delimited\r\n\r\n" % accept.encode(),
+    )
+    (jobs,) = families(answer.partition(b"\r\n\r\n")[2])
+    assert (jobs.name, jobs.metric[0].counter.value) == ("jobs_total", 3)
 
 
 def test_the_root_is_a_page_about_this_server(server: MetricsServer) -> None:

@@ -178,8 +178,10 @@ def metrics(draw: st.DrawFn) -> DeclaredMetric:
             "workers": draw(st.sampled_from(WORKERS)),
         }
     if kind == "Distribution":
-        options["native"] = draw(st.booleans())
-        options["buckets"] = sorted(draw(st.sets(FLOATS, min_size=1, max_size=4)))
+        if draw(st.booleans()):
+            options["native"] = True
+        else:
+            options["buckets"] = sorted(draw(st.sets(FLOATS, min_size=1, max_size=4)))
     if kind == "Summary":
         options["quantiles"] = draw(st.lists(st.floats(0, 1), min_size=1, max_size=3, unique=True))
         options["max_age"] = draw(st.integers(1) | st.floats(0.1, 1e9))
@@ -324,6 +326,12 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("Distribution", {"buckets": [float("nan")]}, ValueError, "buckets: nan is not finite"),
     ("Distribution", {"value": "size"}, ValueError, "buckets is missing: .*native=True"),
     ("Distribution", {"native": 1}, TypeError, "native must be True or False, not 1"),
+    (
+        "Distribution",
+        {"native": True, "buckets": (1, 2)},
+        ValueError,
+        "buckets excludes native=True: .*give one of the two",
+    ),
     ("Summary", {"quantiles": []}, ValueError, "quantiles is empty; leave it out"),
     ("Summary", {"quantiles": [99]}, ValueError, "from 0 to 1, not 99; for percent write 0.99"),
     ("Summary", {"quantiles": [-0.1]}, ValueError, "from 0 to 1, not -0.1"),

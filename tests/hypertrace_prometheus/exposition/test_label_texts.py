@@ -1,4 +1,4 @@
-"""Text of hypertrace's own families."""
+"""Label texts of hypertrace's own families."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hypertrace.metrics import Counter, Family
 from hypertrace.metrics.series import Series
-from hypertrace_prometheus.exposition import text as module
-from hypertrace_prometheus.exposition.text import TextCache, lines, render
+from hypertrace_prometheus.exposition import label_texts as module
+from hypertrace_prometheus.exposition.label_texts import TextCache, render
+from hypertrace_prometheus.exposition.text import lines
 
 from ...running import in_threads
 
