@@ -19,6 +19,7 @@ PROMISES = (
     "counting",
     "ids_and_props",
     "spans",
+    "declared",
     "decorated",
     "creating",
     "scraping",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import instruments, peers
+from . import declared, instruments, peers
 from .bound import BOUND, BoundCounter
 from .creating import SLOTS, Maker
 from .ids_and_props import TWO_ALLOWED
@@ -47,6 +47,11 @@ def rows(effort: Effort) -> Iterator[Row]:
 
         times = effort.nanoseconds({OURS: Maker().tracer, SLOTS: Maker().small})
         yield from compared("compiled: making a tracer, on", times, {SLOTS: (2.0, 1.5)})
+    for what, measured, promise in (
+        (declared.WITH_COUNTER, declared.counter, (1.3, 1.15)),
+        (declared.WITH_DISTRIBUTION, declared.distribution, (1.5, 1.2)),
+    ):
+        yield from compared(f"compiled: {what}", measured(effort), {declared.WITHOUT: promise})
     yield from _instruments(effort)
 
 

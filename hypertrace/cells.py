@@ -167,7 +167,8 @@ class PythonCellGroup:
     def append(self, seconds: float) -> None:
         """Add one to each cell, and a duration where durations go."""
         scaled = map(truediv, map(mul, repeat(seconds), self._times), self._per)
-        _run_all(map(call, self._appends, scaled))
+        # Pyright does not know that `call` passes more arguments on.
+        _run_all(map(call, self._appends, scaled))  # pyright: ignore[reportArgumentType]
         _run_all(map(call, self._increments))
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ calls and at the ends of loops only.
 from __future__ import annotations
 
 import math
+import sys
 from _thread import allocate_lock
 from bisect import bisect_left
 from time import monotonic
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
         counts: memoryview[int]
         numbers: memoryview[float]
+
+
+_LARGEST = sys.float_info.max
 
 
 class OwnMemory:
@@ -124,17 +128,17 @@ class OneStepNumber(_Cells):
         """
         super().__init__(memory or OwnMemory(self.SIZE), index)
 
-    def add(self, amount: float = 1) -> None:
+    def add(self, amount: float = 1.0) -> None:
         """Add an amount, which is finite and not below 0.
 
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = accepted(amount, self.convert, 0)
-        if number is not None:
-            self._add(number)
-
-    def _add(self, amount: float) -> None:
+        if type(amount) is not float or not 0 <= amount <= _LARGEST:
+            number = accepted(amount, self.convert, 0)
+            if number is None:
+                return
+            amount = number
         memory, n = self._memory, self._index
         c, d = memory.counts, memory.numbers
         d[n] += amount; c[n + 1] += 1  # noqa: E702  # fmt: skip
@@ -174,38 +178,37 @@ class OneStepGauge(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = accepted(value, self.convert)
-        if number is not None:
-            self._set(number, monotonic())
+        if type(value) is not float or not -_LARGEST <= value <= _LARGEST:
+            number = accepted(value, self.convert)
+            if number is None:
+                return
+            value = number
+        now = monotonic()
+        memory, n = self._memory, self._index
+        c, d = memory.counts, memory.numbers
+        c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = value; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
 
-    def add(self, amount: float = 1) -> None:
+    def add(self, amount: float = 1.0) -> None:
         """Add an amount, which is finite, to the value; to 0 if there is none.
 
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = accepted(amount, self.convert)
-        if number is not None:
-            self._add(number, monotonic())
-
-    def clear(self) -> None:
-        """Be without a value again, until it is set or added to."""
-        self._clear()
-
-    def _clear(self) -> None:
-        memory, n = self._memory, self._index
-        c = memory.counts
-        c[n] = 0; c[n + 5] = 0  # noqa: E702  # fmt: skip
-
-    def _set(self, value: float, now: float) -> None:
-        memory, n = self._memory, self._index
-        c, d = memory.counts, memory.numbers
-        c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = value; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
-
-    def _add(self, amount: float, now: float) -> None:
+        if type(amount) is not float or not -_LARGEST <= amount <= _LARGEST:
+            number = accepted(amount, self.convert)
+            if number is None:
+                return
+            amount = number
+        now = monotonic()
         memory, n = self._memory, self._index
         c, d = memory.counts, memory.numbers
         c[n + 5] = c[n] + 1; d[n + 1 + 2 * (c[n] + 1 & 1)] = (d[n + 1 + 2 * (c[n] & 1)] if c[n] else 0.0) + amount; d[n + 2 + 2 * (c[n] + 1 & 1)] = now; c[n] += 1  # noqa: E501, E702  # fmt: skip
+
+    def clear(self) -> None:
+        """Be without a value again, until it is set or added to."""
+        memory, n = self._memory, self._index
+        c = memory.counts
+        c[n] = 0; c[n + 5] = 0  # noqa: E702  # fmt: skip
 
     def read(self) -> tuple[int, float, float]:
         """Return how often it was set or added to in this process, its value, and when that was.
@@ -259,11 +262,11 @@ class OneStepHistogram(_Cells):
         Raises:
             ValueError: it is another value, and there is no `convert`.
         """
-        number = accepted(value, self.convert)
-        if number is not None:
-            self._add(number)
-
-    def _add(self, value: float) -> None:
+        if type(value) is not float or not -_LARGEST <= value <= _LARGEST:
+            number = accepted(value, self.convert)
+            if number is None:
+                return
+            value = number
         memory, n = self._memory, self._index
         bucket = n + 3 + bisect_left(self.bounds, value)
         c, d = memory.counts, memory.numbers
@@ -288,9 +291,13 @@ class LockedNumber(OneStepNumber):
 
     __slots__ = ()
 
-    def _add(self, amount: float) -> None:
-        with _lock:
-            super()._add(amount)
+    def add(self, amount: float = 1.0) -> None:
+        """Add an amount."""
+        # Converted before, so that the lock is not held while other code runs.
+        number = accepted(amount, self.convert, 0)
+        if number is not None:
+            with _lock:
+                super().add(number)
 
 
 class LockedGauge(OneStepGauge):
@@ -298,17 +305,24 @@ class LockedGauge(OneStepGauge):
 
     __slots__ = ()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Be without a value."""
         with _lock:
-            super()._clear()
+            super().clear()
 
-    def _set(self, value: float, now: float) -> None:
-        with _lock:
-            super()._set(value, now)
+    def set(self, value: float) -> None:
+        """Set the value."""
+        number = accepted(value, self.convert)
+        if number is not None:
+            with _lock:
+                super().set(number)
 
-    def _add(self, amount: float, now: float) -> None:
-        with _lock:
-            super()._add(amount, now)
+    def add(self, amount: float = 1.0) -> None:
+        """Add an amount."""
+        number = accepted(amount, self.convert)
+        if number is not None:
+            with _lock:
+                super().add(number)
 
     def read(self) -> tuple[int, float, float]:
         """Return updates, value and time."""
@@ -321,9 +335,12 @@ class LockedHistogram(OneStepHistogram):
 
     __slots__ = ()
 
-    def _add(self, value: float) -> None:
-        with _lock:
-            super()._add(value)
+    def add(self, value: float) -> None:
+        """Add a value."""
+        number = accepted(value, self.convert)
+        if number is not None:
+            with _lock:
+                super().add(number)
 
     @property
     def value(self) -> tuple[tuple[int, ...], float]:

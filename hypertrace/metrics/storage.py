@@ -85,7 +85,10 @@ class Storage(Protocol):
         names: tuple[Values, Values],
         kind: SeriesKind[S],
     ) -> SeriesTable[S]:
-        """Return the table of a new metric.
+        """Return the table of a metric.
+
+        At any time, also after others have counted. In shared storage, equal arguments give the
+        same table.
 
         Args:
             declaration: what the metric is.
@@ -122,7 +125,7 @@ class MemoryStorage:
             problem: as in `Storage`.
         """
         self.problem: str = problem
-        self._tables: list[SeriesTable[Any]] = []
+        self._tables: WeakSet[SeriesTable[Any]] = WeakSet()
         _all.add(self)
 
     def table(
@@ -134,7 +137,7 @@ class MemoryStorage:
     ) -> SeriesTable[S]:
         """Return the table of a new metric; see `Storage`."""
         table = SeriesTable(declaration, limit, names, kind)
-        self._tables.append(table)
+        self._tables.add(table)
         return table
 
     def view(self, worker: int | str | None) -> View:
@@ -161,7 +164,7 @@ class MemoryStorage:
 
     def reset(self) -> None:
         """Start from zero, in a forked child that has one thread."""
-        for table in self._tables:
+        for table in tuple(self._tables):
             for series in table.all():
                 series.reset()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .exponential_series import Exponential, Quantiles
     from .measurements import Gauge, GaugesReading, Number, ValueHistogram
     from .reading import Value
-    from .series import SeriesTable
+    from .series import SeriesKind, SeriesTable
     from .storage import View
 
 WORKER = "worker"
@@ -158,12 +158,16 @@ def with_others(
         read = calls_families(table, view)[0] if is_calls else [read_table(table, view)[0]]
         for family in read:
             own = found.get(family.name)
-            found[family.name] = family if own is None else _joined(own, family)
+            found[family.name] = family if own is None else _joined(own, family, table.kind)
     return list(found.values())
 
 
-def _joined(one: Family, other: Family) -> Family:
-    """Return a family with the series of two, whose labels may differ."""
+def _joined(one: Family, other: Family, kind: SeriesKind[Any]) -> Family:
+    """Return a family with the series of two, whose labels may differ.
+
+    Of equal labels, gauges become one as their mode says, if their values alone let them.
+    """
+    add = _JOINED.get(kind.settings[0], _first) if kind.name == "gauge" else _sum
     if not other.series:
         return one
     added = tuple(name for name in other.label_names if name not in one.label_names)
@@ -174,7 +178,7 @@ def _joined(one: Family, other: Family) -> Family:
             labels = dict(zip(family.label_names, point.labels, strict=True))
             key = tuple(labels.get(name, "") for name in names)
             earlier = values.get(key)
-            values[key] = point.value if earlier is None else _sum(earlier, point.value)
+            values[key] = point.value if earlier is None else add(earlier, point.value)
     series = [Series((key, ())) for key in values]
     return Family(one.declaration, names, series, list(values.values()))
 
@@ -189,6 +193,14 @@ def _sum(one: Value, other: Value) -> Value:
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one + other
     return one  # a name of two kinds
+
+
+def _first(one: Value, _: Value) -> Value:
+    return one
+
+
+_JOINED: dict[str, Callable[[Any, Any], Any]] = {"sum": _sum, "max": max, "min": min}
+"""How the gauges of two tables become one, by the mode; of other modes, the first one stands."""
 
 
 def _family(

@@ -1694,6 +1694,7 @@ PUSHING = (
 )
 
 SHARED_LOCKS = "hypertrace/metrics/shared/test_locks.py"
+MEASUREMENTS = "hypertrace/metrics/shared/test_measurements.py"
 
 PORT = (
     Safety(
@@ -2123,9 +2124,83 @@ SHARING = (
     Safety(
         "workers: a histogram that is being written is read whole",
         SHARED + "snapshot.py",
-        "            if one == other or _is_whole(other):\n",
-        "            if True:\n",
+        "                if one == other or is_whole(other):\n",
+        "                if True:\n",
         _shared("snapshot"),
+    ),
+    Safety(
+        "workers: a gauge that is being written is read whole",
+        SHARED + "snapshot.py",
+        "    return counts[5] <= counts[0] + 1\n",
+        "    return True\n",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "workers: the gauges of a worker that is gone do not count",
+        SHARED + "view.py",
+        "for worker in snapshot.living]\n        if own",
+        "for worker in snapshot.workers]\n        if own",
+        (f"{MEASUREMENTS}::test_three_workers_of_which_one_is_killed",),
+    ),
+    Safety(
+        "workers: what one counts in memory is not another's",
+        SHARED + "storage.py",
+        "self if is_own else Elsewhere(self.layout)",
+        "self",
+        (f"{MEASUREMENTS}::test_what_gets_room_later_is_shared",),
+    ),
+    Safety(
+        "workers: a table may be made after others have counted in it",
+        SHARED + "storage.py",
+        "if table is not made and table.record == made.record:",
+        "if False:",
+        (f"{MEASUREMENTS}::test_a_table_may_be_made_after_others_have_counted",),
+    ),
+    Safety(
+        "workers: updates of gauges past the limit are never fewer",
+        SHARED + "snapshot.py",
+        'if code in b"cbv" else',
+        'if code in b"cb" else',
+        (f"{MEASUREMENTS}::test_updates_of_workers_that_are_gone_stay_in_the_usage",),
+        is_pure=True,
+    ),
+    Safety(
+        "workers: a sum of amounts is one step",
+        CORE + "number_cells.py",
+        "        d[n] += amount; c[n + 1] += 1  # noqa: E702  # fmt: skip\n",
+        "        d[n] += amount\n        c[n + 1] += 1\n",
+        _shared("segment"),
+    ),
+    Safety(
+        "numbers: what is not finite is not added",
+        CORE + "number_cells.py",
+        "not -_LARGEST <= value <= _LARGEST:\n            number = self._accepted(value)\n"
+        "            if number is None:\n                return\n            value = number\n"
+        "        memory",
+        "False:\n            return\n        memory",
+        ("hypertrace/test_number_cells.py",),
+        is_pure=True,
+    ),
+    Safety(
+        "numbers, compiled: what is not finite is not added",
+        CORE + "_cells.c",
+        "if (isfinite(*number) && (!rises || *number >= 0))",
+        "if (!rises || *number >= 0)",
+        ("hypertrace/test_number_cells.py",),
+    ),
+    Safety(
+        "numbers, compiled: the valid pair of a gauge is not written",
+        CORE + "_cells.c",
+        "volatile double *next = value_after(self->place, before + 1);",
+        "volatile double *next = value_after(self->place, before);",
+        ("hypertrace/test_number_cells.py", f"{MEASUREMENTS}::test_the_cells_of_a_gauge"),
+    ),
+    Safety(
+        "numbers, compiled: a cell and what converts for it go together",
+        CORE + "_cells.c",
+        "    Py_VISIT(self->convert);\n",
+        "",
+        ("hypertrace/test_number_cells.py",),
     ),
     Safety(
         "workers: files are bounded without a scrape",

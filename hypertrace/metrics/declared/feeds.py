@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .kinds import DeclaredMetric
 
-    Scaled = tuple[Any, float, float]
+    Scaled = tuple[Callable[[float], object], float, float]
 
 _PLAIN = frozenset(map(id, (str, int, float, bool, type(None))))
 """Types by their ids; their values are recorded in the same way if they and the types are equal."""
@@ -115,16 +115,14 @@ class Feed:
         return None if texts is None else self.table.get((texts, ()), event.caller)
 
     def scaled(self, series: Any) -> Scaled | None:
-        """Return what a `CellGroup` appends the durations of spans to, for a series.
+        """Return what a `CellGroup` calls with the durations of spans, for a series.
 
-        None if it can do that in no single step.
+        None if the compiled core cannot do that without running Python code.
         """
-        scale = ratio(self.metric.converted_from, self.metric.unit)
-        buffer = getattr(series, "buffer", None)
-        if type(buffer) is list and not isinstance(buffer, tuple):
-            return (buffer, *scale)
         add = self.adder(series)
-        return (add, *scale) if type(add) is BuiltinMethodType or not COMPILED else None
+        if COMPILED and type(add) is not BuiltinMethodType:
+            return None
+        return (add, *ratio(self.metric.converted_from, self.metric.unit))
 
     def may_take(self, class_name: str) -> bool:
         """Whether the metric may be about events of objects with this class name."""

@@ -155,13 +155,12 @@ class DeclaredSite:
         event = SpanEvent(None, _NO_OBJECT, None, placed, 0.0)  # of which only the end is looked at
         cells: list[Cell] = []
         scaled: list[Scaled] = []
-        timed: list[Any] = []
-        last = True
+        lasts = True
         for place in self._counting:
             series = place.series_of_end(event)
             if series is not None:
                 cells.append(series.cell)
-            last = last and place.lasts(series)
+            lasts = lasts and place.lasts(series)
         for place in self._timing:
             if place.feed.metric.value != "duration":
                 continue  # `busy`, which such spans do not have
@@ -171,9 +170,8 @@ class DeclaredSite:
                 if target is None:
                     return None
                 scaled.append(target)
-                timed.append(series)
-            last = last and place.lasts(series)
-        return _Ends(tuple(cells), tuple(scaled), timed, last)
+            lasts = lasts and place.lasts(series)
+        return _Ends(tuple(cells), tuple(scaled), lasts)
 
 
 class _Index(PropsIndex[T]):
@@ -325,9 +323,7 @@ class _Ends(NamedTuple):
 
     cells: tuple[Cell, ...]
     scaled: tuple[Scaled, ...]
-    timed: list[Any]
-    """The series that durations are added to."""
-    last: bool
+    lasts: bool
     """Whether it may be remembered."""
 
 
@@ -338,7 +334,7 @@ class DeclaredSpansRecorder(SpansRecorder):
         lasts: whether it may be remembered for the props that spans start with.
     """
 
-    __slots__ = ("_feeds", "_folded", "lasts")
+    __slots__ = ("_feeds", "lasts")
 
     def __init__(
         self,
@@ -359,8 +355,7 @@ class DeclaredSpansRecorder(SpansRecorder):
         """
         super().__init__(spans, functions, edge, simple=functions.is_simple)
         self._feeds = feeds
-        self._folded = [] if ends is None else [one for one in ends.timed if hasattr(one, "fold")]
-        self.lasts: bool = spans is not functions.overflow_spans and (ends is None or ends.last)
+        self.lasts: bool = spans is not functions.overflow_spans and (ends is None or ends.lasts)
         own = self.durations
         self.durations = None
         if own is not None and ends is not None:
@@ -373,12 +368,6 @@ class DeclaredSpansRecorder(SpansRecorder):
         finally:
             for feed in self._feeds:
                 feed.record(event)
-
-    def fold(self) -> None:
-        """Make room in `durations`."""
-        super().fold()
-        for series in self._folded:
-            series.fold()
 
 
 def _lasts(recorder: DeclaredSpansRecorder) -> bool:

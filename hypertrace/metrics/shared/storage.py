@@ -123,14 +123,20 @@ class SharedStorage:
         names: tuple[Values, Values],
         kind: SeriesKind[S],
     ) -> SharedTable[S]:
-        """Return the table of a new metric; see `hypertrace.metrics.storage.Storage`."""
-        table = SharedTable(declaration, limit, names, kind, self)
-        for known in self.foreign_tables:  # another worker declared the metric earlier
-            if known.record == table.record:
-                known.declaration, known.kind = declaration, kind
-                table = known
-        self._own.append(table)
-        return table
+        """Return the table of a metric; see `hypertrace.metrics.storage.Storage`.
+
+        One that was known already, of other workers or by another call, is the same table.
+        """
+        made = SharedTable(declaration, limit, names, kind, self)
+        # First: a thread that reads the journal from here on takes it.
+        self._own.append(made)
+        for table in self._tables.copy().values():
+            if table is not made and table.record == made.record:
+                table.take_over(declaration, kind)
+                self._own.remove(made)
+                self._own.append(table)
+                return table
+        return made
 
     @property
     def foreign_tables(self) -> list[SharedTable[Any]]:

@@ -76,6 +76,18 @@ class SharedTable(SeriesTable[C]):
             *self.kind.settings,
         ]
 
+    def take_over(self, declaration: Declaration, kind: SeriesKind[C]) -> None:
+        """Be of this process from here on, with what the journal does not say.
+
+        Args:
+            declaration: equal to the one before as far as the journal has it.
+            kind: as well.
+        """
+        self.declaration, self.kind = declaration, kind
+        for series in self.all():
+            if getattr(series, "cell", None) is not None:  # it is opened
+                kind.prepared(series)
+
     def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> C:
         """Return the series of some label values; see `SeriesTable`."""
         series = super().get(key, caller, owner)
@@ -131,9 +143,9 @@ class SharedTable(SeriesTable[C]):
         return self._held.get(key)
 
     def _place(self, key: Key, *part: object) -> bool:
-        if self.number is None and not self.places.place(self.record):
-            return False
-        if self.number is None:  # another table of this process has the record
+        if self.number is None:
+            self.places.place(self.record)
+        if self.number is None:  # there is no room, or another thread made the table meanwhile
             return False
         return self.places.place([self.number, *key, *part])
 

@@ -97,6 +97,9 @@ class Counts:
     timed: float
     in_buckets: float
     in_progress: float
+    declared: float
+    sized: float
+    distributed: float
 
     @classmethod
     def of(cls, page: str) -> Counts:
@@ -112,12 +115,15 @@ class Counts:
             timed=sums["function_duration_seconds_count ('timed', None)"],
             in_buckets=sums["function_duration_seconds_bucket ('timed', '+Inf')"],
             in_progress=sums["function_in_progress"],
+            declared=sums["work_total ('traced', None)"],
+            sized=sums["work_size_total"],
+            distributed=sums["work_seconds_count"],
         )
 
     @classmethod
     def exactly(cls, calls: int) -> Counts:
         """Give the sums after so many calls that have all ended."""
-        return cls(calls, calls, calls, 0)
+        return cls(calls, calls, calls, 0, calls, calls, calls)
 
 
 class Tally:

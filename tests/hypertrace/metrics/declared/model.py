@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from hypertrace import SpanEvent
-from hypertrace.metrics import Counter, Distribution, LastValue, Sum
+from hypertrace.metrics import Counter, Distribution, HistogramReading, LastValue, Sum, Summary
 from hypertrace.metrics.labels import import_path
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def points_of(metrics: Metrics, name: str) -> Points:
     points: Points = {}
     for point in metrics.read().family(name).points:
         value: Any = point.value
-        if hasattr(value, "counts"):
+        if isinstance(value, HistogramReading):
             value = (value.counts, rounded(value.sum))
+        elif not isinstance(value, int | float):
+            value = (value.count, rounded(value.sum))
         points[point.labels] = value
     return points
 
@@ -150,6 +152,10 @@ def _aggregated(metric: DeclaredMetric, numbers: list[float]) -> Any:
         return numbers[-1] if metric.mode == "set" else sum(numbers)
     if isinstance(metric, Distribution):
         buckets = metric.buckets or ()
+        if metric.native:
+            return len(numbers), rounded(sum(numbers))
         counts = Tally(bisect_left(buckets, number) for number in numbers)
         return tuple(counts[i] for i in range(len(buckets) + 1)), rounded(sum(numbers))
+    if isinstance(metric, Summary):
+        return len(numbers), rounded(sum(numbers))
     return sum(numbers)

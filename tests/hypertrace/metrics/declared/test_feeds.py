@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, set_trace_function
-from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum
+from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, Summary
 
 from .model import points_of
 
@@ -86,6 +86,10 @@ KINDS: dict[str, tuple[Any, dict[str, Any], Any]] = {
     "added gauge": (LastValue, {"value": "size", "mode": "add"}, 6.0),
     "distribution": (Distribution, {"value": "size", "buckets": BUCKETS}, ((0, 3, 0), 6.0)),
     "durations": (Distribution, {"buckets": BUCKETS}, ((3, 0, 0), 1.5)),
+    "native": (Distribution, {"value": "size", "native": True}, (3, 6.0)),
+    "native durations": (Distribution, {"native": True}, (3, 1.5)),
+    "summary": (Summary, {"value": "size"}, (3, 6.0)),
+    "summary of durations": (Summary, {}, (3, 1.5)),
 }
 """The kind, its options, and its point after three events of half a second."""
 TAGS: dict[str, tuple[Any, Callable[[str, str], tuple[str, ...]]]] = {
@@ -141,7 +145,7 @@ def recorded(metric: Any, event: str) -> dict[tuple[str, ...], Any]:
 
 def expected(kind: str, event: str) -> Any:
     """Return the point; None if the events are no measurements."""
-    is_timed = kind in {"durations", "sum of durations"}
+    is_timed = kind.endswith("durations")
     return None if is_timed and event in {"trace", "unbound"} else KINDS[kind][2]
 
 

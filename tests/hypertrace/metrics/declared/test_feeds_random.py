@@ -20,7 +20,7 @@ from hypertrace import (
     Tracer,
     set_trace_function,
 )
-from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum
+from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, Summary
 
 from .model import invalid_of, modelled, points_of
 
@@ -65,7 +65,7 @@ def declaration(draw: random.Random, name: str) -> Any:
         options["tag_values"] = {"country": draw.choice([upper, {"de": "Germany", 7: "seven"}])}
     options["keep"] = draw.choice([None, None, None, has_size, is_object_one])
     options["drop"] = draw.choice([None, None, None, has_size])
-    kind = draw.choice([Counter, Counter, Sum, LastValue, Distribution])
+    kind = draw.choice([Counter, Counter, Sum, LastValue, Distribution, Summary])
     if kind is Counter:
         return Counter(f"{name}_total", **options)
     options["value"] = draw.choice(
@@ -80,6 +80,10 @@ def declaration(draw: random.Random, name: str) -> Any:
         return Sum(f"{name}_total", **options)
     if kind is LastValue:
         return LastValue(name, mode=draw.choice(["set", "add"]), **options)
+    if kind is Summary:
+        return Summary(name, **options)
+    if draw.random() < 0.3:
+        return Distribution(name, native=True, **options)
     return Distribution(name, buckets=BUCKETS, **options)
 
 
@@ -96,7 +100,7 @@ class Clock:
 
 
 class Traced:
-    """Traces in every way, at call sites of its own."""
+    """Traces in every way."""
 
     def __init__(self, props: dict[str, Any] | None, parent: Tracer | None) -> None:
         self.tracer = Tracer(self, props, parent=parent)

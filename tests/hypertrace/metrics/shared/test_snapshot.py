@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LAYOUT = b"cfgnssbbc"
-KINDS = ("c", "f", "g", "nssb", "nssbb", "nss" + 15 * "b", "wx", "wxxx")
+KINDS = (*"cfg", "fc", "vggggg", "nssb", "nssbb", "nss" + 15 * "b", "wx", "wxxx")
 TO_COME = 1 << 62
 """A stamp, in microseconds since the epoch."""
 STAMPS = (0, 5, 6, 6, 7, TO_COME)
@@ -189,6 +189,7 @@ def test_places_of_a_layout() -> None:
     assert places(b"cnssbbfnssbnssf", ord("f")) == [(6, 1), (14, 1)]
     assert places(b"wxxwxcwbw", ord("w")) == [(0, 3), (3, 2), (6, 1), (8, 1)]
     assert places(b"", ord("n")) == []
+    assert places(b"gvgggggvgggggc", ord("v")) == [(1, 6), (7, 6)]
 
 
 # --- taking and folding -------------------------------------------------------------------
@@ -371,6 +372,47 @@ def test_a_histogram_that_changes_all_the_time_is_read_whole(
     monkeypatch.setattr(os, "pread", changed)
     found = take(files.path, _layout)
     assert _values(found.workers[0].cells)[3:8] == (20, 40.0, 38.0, 1, 19)
+
+
+GAUGE = b"vggggg"
+
+
+def _gauge(updates: int, first: float, second: float, begun: int) -> bytes:
+    """Return a gauge whose times are its values."""
+    return struct.pack("Q4dQ", updates, first, first, second, second, begun)
+
+
+def test_a_gauge_that_changes_all_the_time_is_read_whole(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is taken in which the pair that is valid was not touched until it was read."""
+    files.add("w-1-a", _gauge(4, 4.0, 3.0, 4), is_alive=True)
+    pread = os.pread
+    readings = iter(
+        [
+            _gauge(4, 4.0, 3.0, 4),
+            *(_gauge(n, 0.5, 0.5, n + 2) for n in range(5, 20)),
+            _gauge(20, 20.0, 0.5, 21),  # the other pair is being written
+        ]
+    )
+
+    def changed(file: int, size: int, offset: int) -> bytes:
+        data = pread(file, size, offset)
+        if data.startswith(b"HTDEAD"):
+            return data
+        cells = next(readings)
+        return (data[:HEAD_SIZE] + cells) if offset == 0 else cells[offset - HEAD_SIZE :][:size]
+
+    monkeypatch.setattr(os, "pread", changed)
+    found = take(files.path, lambda: GAUGE)
+    assert found.workers[0].cells == _gauge(20, 20.0, 0.5, 21)
+
+
+def test_a_gauge_that_was_stopped_in_the_middle_is_taken_as_it_is(files: Files) -> None:
+    """Its valid pair is not the one that was being written."""
+    stopped = _gauge(4, 4.0, 0.5, 5)
+    files.add("w-1-a", stopped, is_alive=True)
+    assert take(files.path, lambda: GAUGE).workers[0].cells == stopped
 
 
 def test_sums_are_written_only_where_there_are_none(files: Files) -> None:

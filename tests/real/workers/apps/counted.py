@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 
 from hypertrace import Tracer, set_trace_function
+from hypertrace.metrics import Counter, Distribution, Sum
 from hypertrace_prometheus import PrometheusExporter
 
 exporter = PrometheusExporter(
-    port=int(os.environ["EXPORTER_PORT"]) if "EXPORTER_PORT" in os.environ else None
+    port=int(os.environ["EXPORTER_PORT"]) if "EXPORTER_PORT" in os.environ else None,
+    declared=[
+        Counter("work_total", of="Work.do", tags=["id"]),
+        Sum("work_size_total", of="Work.do", value="size"),
+        Distribution("work_seconds", of="Work.do", tags=["result"]),
+    ],
 )
 set_trace_function(exporter)
 
@@ -31,7 +37,7 @@ class Work:
     def do(self) -> None:
         """Do it once."""
         tally("<")
-        self.tracer.trace("traced")
+        self.tracer.trace("traced", size=1)
         with self.tracer.span("timed"):
             pass
         tally(">")
