@@ -322,7 +322,7 @@ class Instruments:
 
         With `read`, the function is called whenever the metrics are read, by any exporter, in a
         separate thread and in `hypertrace.suppress_tracing`. If it raises, or has not returned
-        within 2 seconds, the gauge has no value, which is counted in
+        within 1.5 seconds, the gauge has no value, which is counted in
         `hypertrace_swallowed_errors_total` and logged. The object of a bound method is not kept:
         once it is gone, so is the gauge. Several gauges of one name may have different tags.
 
