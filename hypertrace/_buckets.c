@@ -1,4 +1,4 @@
-/* Buckets: exponential ones, in pages, which are in memory of their own or in a segment.
+/* Buckets: exponential ones, in pages, each in separate memory or in a segment.
 
    Python code of the same names in hypertrace.bucket_cells is the specification. Counting in a page
    calls no Python, so it is one step for threads, signals and finalizers. */

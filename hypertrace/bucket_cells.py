@@ -41,7 +41,7 @@ class OneStepPage:
         Args:
             size: how many counts there are, of each slot.
             slots: how many slots there are; 0 for counts alone.
-            memory: has the cells; None for memory of its own.
+            memory: has the cells; None makes some that no other process sees.
             index: of the first cell.
         """
         self._size = size

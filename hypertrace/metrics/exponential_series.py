@@ -8,8 +8,8 @@ before it is in the sum; a reader in between finds it in one of them.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from hypertrace.bucket_cells import Buckets, Shape, stamps_at
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .exponential import Scale
     from .series import Key
 
-    Pages = Sequence[tuple[int, Sequence[int]]]
+    Pages = Sequence[tuple[int, memoryview[int]]]
     """Numbers of pages and all cells of each; a page may be there in several parts."""
 
 DEFAULT_SCHEMA = 3
@@ -102,19 +102,25 @@ class Paged(Series):
         Args:
             pages: the counts of the buckets of each.
         """
-        size = self.scale.page_size
-        found: Counter[int] = Counter()
+        size, order = self.scale.page_size, sys.byteorder
+        # As one large number, which is some ten times quicker. No count can overflow.
+        sums: dict[int, int] = {}
         for number, counts in pages:
+            sums[number] = sums.get(number, 0) + int.from_bytes(counts, order)
+        found = {}
+        for number in sorted(sums):
             first = number * size
+            counts = memoryview(sums[number].to_bytes(8 * size, order)).cast("Q")
             found.update({first + at: count for at, count in enumerate(counts) if count})
-        return dict(found)
+        return found
 
 
 class Exponential(Paged):
     """A native histogram: exponential buckets of all values since the start.
 
-    Values over three decades take about 4 KiB in memory, in pages of 256 bytes; whatever the values
-    are, there are at most 66 pages of them.
+    Values over three decades take 2.2 KiB in memory, and 7 KiB in pure Python; whatever the values
+    are, 21 and 100 KiB at most. In files there are 256 bytes in each worker for each four powers of
+    two that values are in.
     """
 
     __slots__ = ("_exemplars", "schema")
@@ -184,8 +190,9 @@ class Quantiles(Paged):
     five sixths of `max_age` are in it, and none that is older than `max_age`. A clock that jumps
     changes what is in the window, and never count and sum.
 
-    Values over three decades take about 20 KiB in memory, in pages of 1 728 bytes for each power of
-    two; whatever the values are, there are at most 257 pages of them.
+    Values over three decades take 20 KiB in memory, and 31 KiB in pure Python; whatever the values
+    are, 450 and 770 KiB at most. In files there are 1.7 KiB in each worker for each power of two
+    that values are in.
     """
 
     __slots__ = ("_clock", "_max_age", "quantiles")

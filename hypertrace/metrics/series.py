@@ -116,7 +116,7 @@ class SeriesTable(Generic[S]):
                 the class.
             kind: what the series hold.
         """
-        self.declaration = declaration
+        self.declaration: Declaration = declaration
         self.limit = limit
         self.names = names
         self.kind: SeriesKind[S] = kind
@@ -175,6 +175,18 @@ class SeriesTable(Generic[S]):
             caller: as in `get`.
         """
         return self.get(key, caller)
+
+    def take_over(self, declaration: Declaration, kind: SeriesKind[S]) -> None:
+        """Go on as the table of an equal metric, with the objects of this call.
+
+        Args:
+            declaration: what the metric is.
+            kind: of the same name and settings as before.
+        """
+        self.declaration, self.kind = declaration, kind
+        for series in self.all():
+            if getattr(series, "cell", None) is not None:  # else it gets one later
+                kind.prepared(series)
 
     def all(self) -> list[S]:
         """Return all series in the order in which they were made, the overflow last."""

@@ -2140,7 +2140,7 @@ SHARING = (
         SHARED + "view.py",
         "for worker in snapshot.living]\n        if own",
         "for worker in snapshot.workers]\n        if own",
-        (f"{MEASUREMENTS}::test_three_workers_of_which_one_is_killed",),
+        (f"{MEASUREMENTS}::test_gauges_of_a_worker_that_is_not_folded_yet_do_not_count",),
     ),
     Safety(
         "workers: what one counts in memory is not another's",
@@ -2331,6 +2331,130 @@ DECLARING = (
         "_listeners.append(lambda: listener)",
         _declared("registry"),
     ),
+    Safety(
+        "declared feeds: metrics take effect at the next event",
+        DECLARED + "declared.py",
+        "        rebind()\n",
+        "",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: objects with other tags share no recorders",
+        DECLARED + "declared.py",
+        "            self._keys.add(full)\n        return full",
+        "            self._keys.add(full)\n        return key",
+        _declared("declared", "feeds_random"),
+    ),
+    Safety(
+        "declared feeds: functions get the event of the object",
+        DECLARED + "feeds.py",
+        "        if self.needs_event:\n            return None",
+        "        if self.needs_event:\n            return ()",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: an overflow is not remembered",
+        DECLARED + "sites.py",
+        "return series is not None and not self.feed.table.is_overflow(series)",
+        "return series is not None",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: what a function raised is not remembered",
+        DECLARED + "sites.py",
+        "return series is not None and not self.feed.table.is_overflow(series)",
+        "return series is None or not self.feed.table.is_overflow(series)",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: a call site remembers a bounded number of combinations",
+        METRICS + "recorders.py",
+        "if len(self.known) + len(self._numbers) >= self._most:",
+        "if False:",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: recorders keep no object",
+        DECLARED + "sites.py",
+        "self._with_events = _WithEvents(of_calls, event) if of_calls else None",
+        "self._with_events = _WithEvents(of_calls, event)",
+        _declared("declared"),
+    ),
+)
+
+BUCKETS = (
+    Safety(
+        "buckets: a limit is not above its power",
+        METRICS + "exponential.py",
+        "return nearest if nearest <= number else math.nextafter(nearest, 0)",
+        "return nearest",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: values outside of the range are in the outermost buckets",
+        CORE + "bucket_cells.py",
+        "key = min(max(key, 0), 2 * octaves * divisions) if value else 0",
+        "key = max(key, 0) if value else 0",
+        _metrics("exponential"),
+    ),
+    Safety(
+        "buckets: a slot of another time is emptied",
+        CORE + "bucket_cells.py",
+        "counts[first] = 0; counts[rest] = zeros; counts[first] = stamp",
+        "counts[first] = stamp",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a slot of another time is emptied",
+        CORE + "_buckets.c",
+        "    if (*held != stamp) {\n",
+        "    if (0) {\n",
+        (*_core("bucket_cells"), *_metrics("exponential_series")),
+    ),
+    Safety(
+        "compiled: no page is written outside of its cells",
+        CORE + "_buckets.c",
+        "if (limits[i] >= 0 && (numbers[i] < 0 || numbers[i] >= limits[i]))",
+        "if (0)",
+        _core("bucket_cells"),
+    ),
+    Safety(
+        "buckets: a patched clock costs the window alone",
+        CORE + "bucket_cells.py",
+        "return int(number) if abs(number) < _NO_STAMP else 0",
+        "return int(number)",
+        _metrics("exponential_series"),
+    ),
+    Safety(
+        "buckets: a clock that was set back hides no worker",
+        SHARED + "snapshot.py",
+        "if held < stamp <= now:",
+        "if held < stamp:",
+        _shared("exponential", "snapshot"),
+        is_pure=True,
+    ),
+    Safety(
+        "compiled: a clock that was set back hides no worker",
+        CORE + "_segments.c",
+        "if (stamp == 0 || stamp < held || stamp > now)",
+        "if (stamp == 0 || stamp < held)",
+        _shared("exponential"),
+    ),
+    Safety(
+        "buckets: slots of different times are not added",
+        SHARED + "snapshot.py",
+        "elif stamp == held > 0:",
+        "elif stamp > 0:",
+        _shared("snapshot"),
+    ),
+    Safety(
+        "buckets: pages without room are shown",
+        SHARED + "exponential.py",
+        "            places.in_memory.add(page)\n",
+        "",
+        _shared("exponential"),
+    ),
 )
 
 INSTRUMENTS = (
@@ -2513,5 +2637,5 @@ INSTRUMENTS = (
 
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + INSTRUMENTS),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from threading import RLock
@@ -30,7 +30,7 @@ from .registry import additions, difference, family_name
 from .values import checked_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable
 
     from hypertrace import TracedObject, TraceEvent
     from hypertrace.metrics.labels import Labeller, Values
@@ -99,9 +99,9 @@ class Declared:
             TypeError: one is no declared metric.
             ValueError: another metric has the name.
         """
-        added = additions({name: feed.metric for name, feed in self._feeds.items()}, metrics)
+        known = {name: feed.metric for name, feed in self._feeds.items()}
+        added = checked(metrics, self._taken, known)
         for metric in added:
-            self._check_taken(metric)
             if family_name(metric.name) in self._instruments:
                 raise ValueError(
                     f"{metric.name} is an instrument already, that code counts in; give one of "
@@ -129,7 +129,7 @@ class Declared:
                     f"{metric.name} is there already, and differs: "
                     f"{difference(known.metric, metric)}; give one of them another name"
                 )
-            self._check_taken(metric)
+            checked([metric], self._taken, {})
             if name in self._feeds:
                 raise ValueError(
                     f"{metric.name} is declared already, and counts events: "
@@ -269,13 +269,6 @@ class Declared:
             return histogram_series(bounds, convert)
         raise TypeError(f"{metric!r} cannot be recorded")
 
-    def _check_taken(self, metric: DeclaredMetric) -> None:
-        if family_name(metric.name) == family_name(self._taken):
-            raise ValueError(
-                f"{metric.name} is the name of the counter of calls, as counter_name says; "
-                "give one of them another name"
-            )
-
     def _renew(self) -> None:
         self._sites = {}
         self._keys = set()
@@ -292,6 +285,34 @@ def _converted(
             return number
     count_invalid(name)
     return None
+
+
+def checked(
+    metrics: Iterable[DeclaredMetric], taken: str, known: Mapping[str, DeclaredMetric]
+) -> list[DeclaredMetric]:
+    """Return the metrics that are not known, each once.
+
+    Args:
+        metrics: to declare.
+        taken: name of the counter of calls.
+        known: those that are declared, by the names of their families.
+
+    Raises:
+        TypeError: they are no declared metrics.
+        ValueError: another metric has the name of one.
+    """
+    if not isinstance(metrics, Iterable):
+        raise TypeError(
+            f"declared must be a list of metrics, as [Counter('logins_total')], not {metrics!r}"
+        )
+    added = additions(known, metrics)
+    for metric in added:
+        if family_name(metric.name) == family_name(taken):
+            raise ValueError(
+                f"{metric.name} is the name of the counter of calls, as counter_name says; "
+                "give one of them another name"
+            )
+    return added
 
 
 def _matches(feed: Feed, event: TraceEvent) -> bool:

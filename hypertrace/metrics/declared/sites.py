@@ -27,6 +27,8 @@ MAX_KNOWN = 1_000
 """Combinations of values that a call site remembers: the props of several metrics may have many
 more than there are series."""
 
+_LARGE = 10**15
+"""Up to it, integers are floats without loss, and numbers are finite."""
 _NO_PROPS: Props = {}
 _NO_OBJECT = TracedObject("", 0)
 
@@ -241,28 +243,44 @@ class _Measure:
     The series is made at the first number.
     """
 
-    __slots__ = ("_add", "_place")
+    __slots__ = ("_add", "_add_as_it_is", "_place", "_prop")
 
     def __init__(self, place: _Place) -> None:
         self._place = place
+        self._prop = place.call_prop or ""
         self._add: Callable[[float], object] | None = None
+        self._add_as_it_is: Callable[[float], object] | None = None
 
     def record(self, props: Props) -> None:
         """Record the number of one call."""
+        add = self._add_as_it_is
+        if add is not None:
+            value = props.get(self._prop)
+            kind = type(value)
+            if (kind is int or kind is float) and 0 <= value <= _LARGE:  # type: ignore[operator]
+                add(value)  # type: ignore[arg-type]
+                return
         place = self._place
         feed = place.feed
         number = feed.values.number(place.value(props))  # type: ignore[union-attr]  # it has one
         if not feed.is_valid(number):
             return
-        add = self._add
-        if add is None:
-            series = place.series(props)
-            if series is None:
-                return
-            add = feed.adder(series)
-            if place.lasts(series):
-                self._add = add
-        add(number)  # type: ignore[arg-type]  # it is valid
+        add = self._add or self._found(props)
+        if add is not None:
+            add(number)  # type: ignore[arg-type]  # it is valid
+
+    def _found(self, props: Props) -> Callable[[float], object] | None:
+        """Return what adds a number to the series; None if a function of a tag raised."""
+        place = self._place
+        series = place.series(props)
+        if series is None:
+            return None
+        add = place.feed.adder(series)
+        if place.lasts(series):
+            self._add = add
+            if place.call_prop is not None and not place.feed.metric.converted_from:
+                self._add_as_it_is = add
+        return add
 
 
 class _WithEvents:

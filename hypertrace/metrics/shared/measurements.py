@@ -33,13 +33,12 @@ def _open(series: Series, room: Room, made: Any) -> None:
         room: of its table.
         made: its cell in the segment; None if there is no room.
     """
-    kind = room.kind
-    if made is None:
-        room.places.in_memory.add(series)
-        made = kind.make(series.key).cell
-    made.convert = kind.convert
+    cell = room.kind.make(series.key).cell if made is None else made
+    cell.convert = room.kind.convert
     # One step: of several threads that get here, all take the same.
-    if series.cell is None: series.cell = made  # type: ignore[attr-defined]  # noqa: E701  # fmt: skip
+    if series.cell is None: series.cell = cell  # type: ignore[attr-defined]  # noqa: E701  # fmt: skip
+    if made is None and series.cell is cell:  # type: ignore[attr-defined]
+        room.places.in_memory.add(series)
 
 
 class SharedNumber(Number):
@@ -107,7 +106,7 @@ class SharedValueHistogram(ValueHistogram):
         """Know the cells, and make no object for them."""
         self.key = key
         self.at = at
-        self.bounds = tuple(bounds)
+        self.bounds: tuple[float, ...] = tuple(bounds)
         self.cell = None  # type: ignore[assignment]  # until it is opened
 
     def open(self, room: Room) -> None:

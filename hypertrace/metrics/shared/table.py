@@ -76,18 +76,6 @@ class SharedTable(SeriesTable[C]):
             *self.kind.settings,
         ]
 
-    def take_over(self, declaration: Declaration, kind: SeriesKind[C]) -> None:
-        """Be of this process from here on, with what the journal does not say.
-
-        Args:
-            declaration: equal to the one before as far as the journal has it.
-            kind: as well.
-        """
-        self.declaration, self.kind = declaration, kind
-        for series in self.all():
-            if getattr(series, "cell", None) is not None:  # it is opened
-                kind.prepared(series)
-
     def get(self, key: Key, caller: Caller, owner: TracedObject | None = None) -> C:
         """Return the series of some label values; see `SeriesTable`."""
         series = super().get(key, caller, owner)

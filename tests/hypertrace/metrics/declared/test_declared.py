@@ -21,6 +21,7 @@ from hypertrace import (
     fan_out,
     set_trace_function,
     swallowed_errors,
+    traced,
 )
 from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, declare
 from hypertrace.metrics.declared.sites import MAX_KNOWN
@@ -29,6 +30,7 @@ from ....running import in_threads
 from .model import invalid_of, points_of
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 LOGINS = Counter("logins_total", tags=["country"])
@@ -108,6 +110,14 @@ def test_a_name_has_one_declaration() -> None:
         Metrics(declared=[Counter("calls_total")], counter_name="calls_total", workers=False)
     with pytest.raises(TypeError, match="takes Counter"):
         metrics.declare("logins_total")  # type: ignore[arg-type]
+
+
+def test_what_is_no_list_of_metrics_is_refused() -> None:
+    """The error says what is wanted."""
+    wrong: Any
+    for wrong in (LOGINS, 7, None):
+        with pytest.raises(TypeError, match=r"declared must be a list of metrics, as \[Counter"):
+            Metrics(declared=wrong)
 
 
 def test_what_is_not_declared_cannot_be_undeclared() -> None:
@@ -274,6 +284,44 @@ def test_a_function_that_fails_for_a_moment_is_called_again() -> None:
     assert points_of(metrics, "a_total") == {("x",): 2}
     assert points_of(metrics, "b_total") == {("x",): 2}
     assert swallowed_errors() > 0
+
+
+def test_generators_and_coroutines_measure_how_long_they_ran() -> None:
+    """`busy` is a measurement of functions that are suspended, and of no block."""
+    metrics = counted(
+        declared=[
+            Distribution("busy_seconds", value="busy", tags=["function"], buckets=[60]),
+            Distribution("took_seconds", tags=["function"], buckets=[60]),
+            Counter("ends_total", tags=["result"]),
+        ]
+    )
+
+    @traced
+    def numbers() -> Generator[int, None, None]:
+        yield from range(3)
+
+    assert list(numbers()) == [0, 1, 2]
+    next(unfinished := numbers())
+    unfinished.close()
+    work(Tracer("Cart"))
+    busy, took = points_of(metrics, "busy_seconds"), points_of(metrics, "took_seconds")
+    assert [counts for counts, _ in busy.values()] == [(2, 0)]
+    assert sorted(counts for counts, _ in took.values()) == [(1, 0), (2, 0)]
+    assert points_of(metrics, "ends_total") == {("ok",): 2, ("cancelled",): 1}
+
+
+def test_series_of_an_object_go_and_declared_ones_stay() -> None:
+    """With `object_ids` the built-in series go with the object; declared metrics have no such."""
+    metrics = counted(declared=[LOGINS, Distribution("took_seconds")], object_ids=True)
+    for _ in range(3):
+        tracer = Tracer("Cart")
+        pay(tracer, country="de")
+        work(tracer, country="de")
+        del tracer
+    gc.collect()
+    assert list(metrics.read().family("function_counter_total").points) == []
+    assert points_of(metrics, "logins_total") == {("de",): 6}
+    assert sum(points_of(metrics, "took_seconds")[()][0]) == 3
 
 
 def test_values_that_are_no_numbers_are_counted() -> None:

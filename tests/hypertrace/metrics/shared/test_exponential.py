@@ -279,7 +279,7 @@ def test_a_worker_of_the_time_to_come_hides_no_other(make: Callable[..., Worker]
 
     def count_ahead() -> None:
         worker.table.expect(KEY, CALLER)._clock = lambda: time.time() + 86_400
-        worker.add(1.0)
+        worker.add(2.0)
 
     in_child(count_ahead)
     for _ in range(2):

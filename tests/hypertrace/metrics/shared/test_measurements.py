@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import Caller
-from hypertrace.metrics import Declaration
+from hypertrace.metrics import Declaration, HistogramReading
 from hypertrace.metrics.measurements import MERGED
 from hypertrace.metrics.series_kinds import gauge_series, histogram_series, number_series
 from hypertrace.metrics.shared import directory
@@ -27,7 +27,7 @@ from .segment_files import running
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace.metrics.reading import Family, HistogramReading
+    from hypertrace.metrics.reading import Family
     from hypertrace.metrics.storage import View
 
 BOUNDS = (-1.0, 0.0, 10.0)
@@ -48,10 +48,10 @@ class Worker:
         kinds: list[tuple[Any, Any]] = [
             (Declaration("counter", "bytes", description=description), number_series()),
             (Declaration("histogram", "sizes", description=description), histogram_series(BOUNDS)),
-            *(
-                (Declaration("gauge", mode, description=description), gauge_series(mode))
+            *[
+                (Declaration("gauge", mode, description=description), gauge_series(mode))  # type: ignore[arg-type]
                 for mode in MODES
-            ),  # type: ignore[arg-type]
+            ],
         ]
         self.tables = {
             declaration.name: storage.table(declaration, limit, NAMES, kind)
@@ -78,9 +78,9 @@ class Worker:
 def values_of(family: Family) -> dict[Any, Any]:
     """Return values by the labels from the queue on; of a histogram, its counts and its sum."""
     return {
-        labels[1] if len(labels) == 2 else labels[1:]: value
-        if isinstance(value, int | float)
-        else (value.counts, value.sum)
+        labels[1] if len(labels) == 2 else labels[1:]: (value.counts, value.sum)
+        if isinstance(value, HistogramReading)
+        else value
         for labels, value in family.points
     }
 
@@ -199,6 +199,21 @@ def test_three_workers_of_which_one_is_killed(
     assert found["sizes"] == {"a": ((1, 0, 3, 0), 14.0)}
     assert [found[mode] for mode in MODES] == [{}] * len(MODES)
     assert Path(children.folder, "dead").exists()
+
+
+def test_gauges_of_a_worker_that_is_not_folded_yet_do_not_count(
+    make: Callable[..., Worker], children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is there as long as another process folds, and its sums are in it."""
+    reader = make()
+    child = children.start(7.0)
+    children.start(5.0)
+    reader.read()
+    children.kill(child)
+    monkeypatch.setattr(SharedStorage, "fold", lambda _: False)
+    found = reader.read()
+    assert (found["bytes"], found["sum"], found["latest"]) == ({"a": 12.0}, {"a": 5.0}, {"a": 5.0})
+    assert list(found["each"].values()) == [5.0]
 
 
 def test_each_worker_can_be_read_alone(make: Callable[..., Worker], children: Children) -> None:

@@ -1,0 +1,94 @@
+"""Program: traces in threads, finalizers and a signal handler at once; prints what was counted.
+
+`python exact_program.py ROUNDS memory|shared` prints one JSON object: what each metric has counted,
+by the value of a prop, what it should have, and how many errors and events were swallowed.
+"""
+
+import gc
+import json
+import signal
+import sys
+import threading
+
+from hypertrace import Tracer, dropped_events, set_trace_function, swallowed_errors
+from hypertrace.metrics import Counter, Distribution, Metrics, Sum
+
+ROUNDS = int(sys.argv[1])
+
+metrics = Metrics(
+    declared=[
+        Counter("a_total", tags=["k"]),
+        Sum("s_total", value="n", tags=["k"]),
+        Distribution("d_seconds", tags=["k"]),
+    ],
+    allowed_props=["k"],
+    workers=sys.argv[2] == "shared",
+)
+set_trace_function(metrics)
+
+
+class Node:
+    """Is in a cycle, and traces when the collector finds it."""
+
+    def __init__(self) -> None:
+        self.tracer = Tracer(self)
+        self.me = self
+
+    def __del__(self) -> None:
+        self.tracer.trace(k="finalizer", n=1)
+        with self.tracer.span(k="finalizer"):
+            pass
+
+
+handled = Tracer("Handler")
+signals = [0]
+
+
+def handle(*_: object) -> None:
+    """Trace in the middle of whatever runs."""
+    handled.trace(k="signal", n=1)
+    signals[0] += 1
+
+
+def work(name: str) -> None:
+    """Trace, and make nodes."""
+    tracer = Tracer("Worker")
+    for n in range(ROUNDS):
+        Node()
+        tracer.trace(k=name, n=2)
+        with tracer.span(k=name):
+            pass
+        if n % 500 == 0:
+            metrics.read()
+
+
+def counted(name: str) -> dict[str, float]:
+    """Return the numbers of a metric by the prop; of a distribution, how many there are."""
+    points = metrics.read().family(name).points
+    return {point.labels[0]: getattr(point.value, "count", point.value) for point in points}
+
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+gc.set_threshold(3)
+threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
+for thread in threads:
+    thread.start()
+work("main")
+for thread in threads:
+    thread.join()
+signal.setitimer(signal.ITIMER_REAL, 0)
+gc.set_threshold(700)
+gc.collect()
+
+each = dict.fromkeys(("one", "two", "main"), ROUNDS)
+twice = {name: 2 * rounds for name, rounds in each.items()}
+found = {name: counted(name) for name in ("a_total", "s_total", "d_seconds")}
+expected = {
+    "a_total": twice | {"finalizer": 6 * ROUNDS, "signal": signals[0]},
+    "s_total": twice | {"finalizer": 3 * ROUNDS, "signal": signals[0]},
+    "d_seconds": each | {"finalizer": 3 * ROUNDS},
+}
+metrics.close()
+lost = swallowed_errors() + dropped_events()
+print(json.dumps({"found": found, "expected": expected, "signals": signals[0], "lost": lost}))
