@@ -294,7 +294,7 @@ def test_series_are_bounded(metrics: Metrics, caplog: pytest.LogCaptureFixture) 
     (record,) = caplog.records
     assert "c_total holds 3 series, its limit" in record.getMessage()
     assert "test_instruments.py:" in record.getMessage()
-    assert len(counter._known) <= 3
+    assert len(counter._index.known) <= 3
     usage = values(metrics, "hypertrace_overflowed_updates_total", "metric")
     assert usage["c_total",] == 7
 
