@@ -2174,7 +2174,7 @@ SHARING = (
     Safety(
         "numbers: what is not finite is not added",
         CORE + "number_cells.py",
-        "not -_LARGEST <= value <= _LARGEST:\n            number = self._accepted(value)\n"
+        "not -_LARGEST <= value <= _LARGEST:\n            number = accepted(value, self.convert)\n"
         "            if number is None:\n                return\n            value = number\n"
         "        memory",
         "False:\n            return\n        memory",
@@ -2330,6 +2330,20 @@ DECLARING = (
         "_listeners.append(ref(listener, _forget))",
         "_listeners.append(lambda: listener)",
         _declared("registry"),
+    ),
+    Safety(
+        "declared feeds, compiled: an odd duration has an event",
+        CORE + "_speedups.c",
+        "           seconds >= 0 && seconds <= LONGEST &&\n",
+        "",
+        _core("cell_groups"),
+    ),
+    Safety(
+        "declared feeds, compiled: a group takes nothing that could run code",
+        CORE + "_speedups.c",
+        "if (!Py_IS_TYPE(cell, state.cell_type))",
+        "if (0)",
+        _core("cell_groups"),
     ),
     Safety(
         "declared feeds: metrics take effect at the next event",

@@ -1,7 +1,8 @@
 """Program: traces in threads, finalizers and a signal handler at once; prints what was counted.
 
-`python exact_program.py ROUNDS memory|shared` prints one JSON object: what each metric has counted,
-by the value of a prop, what it should have, and how many errors and events were swallowed.
+`python exact_program.py ROUNDS [DIRECTORY]` prints one JSON object: what each metric counted, by
+the value of a prop, what it should have, and how many errors and events were swallowed. Numbers are
+in files of the directory, or in memory.
 """
 
 import gc
@@ -22,7 +23,7 @@ metrics = Metrics(
         Distribution("d_seconds", tags=["k"]),
     ],
     allowed_props=["k"],
-    workers=sys.argv[2] == "shared",
+    workers=sys.argv[2] if len(sys.argv) > 2 else False,
 )
 set_trace_function(metrics)
 
@@ -62,10 +63,13 @@ def work(name: str) -> None:
             metrics.read()
 
 
-def counted(name: str) -> dict[str, float]:
+def counted(name: str) -> dict[str, object]:
     """Return the numbers of a metric by the prop; of a distribution, how many there are."""
-    points = metrics.read().family(name).points
-    return {point.labels[0]: getattr(point.value, "count", point.value) for point in points}
+    found: dict[str, object] = {}
+    for point in metrics.read().family(name).points:
+        value: object = point.value
+        found[point.labels[0]] = getattr(value, "count", value)
+    return found
 
 
 signal.signal(signal.SIGALRM, handle)
@@ -91,4 +95,6 @@ expected = {
 }
 metrics.close()
 lost = swallowed_errors() + dropped_events()
-print(json.dumps({"found": found, "expected": expected, "signals": signals[0], "lost": lost}))
+sys.stdout.write(
+    json.dumps({"found": found, "expected": expected, "signals": signals[0], "lost": lost})
+)
