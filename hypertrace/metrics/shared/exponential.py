@@ -24,6 +24,8 @@ from .layouts import page_layout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hypertrace.bucket_cells import Buckets
+    from hypertrace.metrics.exponential import Scale
     from hypertrace.metrics.series import Key, SeriesKind
 
     from .aggregations import Places
@@ -53,6 +55,9 @@ class SharedPaged(Paged):
     __slots__ = ()
 
     at: int
+    buckets: Buckets
+    cell: HistogramCell
+    key: Key
     page_at: dict[int, int]
     room: Room
     slots: int
@@ -111,6 +116,9 @@ class SharedExponential(SharedPaged, Exponential):
 
     __slots__ = _ADDED
 
+    scale: Scale
+    schema: int
+
     def __init__(self, key: Key, at: int, room: Room) -> None:
         """Know the cells, and make no object for them."""
         (self.schema,) = room.kind.settings
@@ -123,6 +131,9 @@ class SharedQuantiles(SharedPaged, Quantiles):
     """A summary in cells; see `SharedPaged`."""
 
     __slots__ = _ADDED
+
+    quantiles: Sequence[float]
+    scale: Scale
 
     def __init__(self, key: Key, at: int, room: Room) -> None:
         """Know the cells, and make no object for them."""
