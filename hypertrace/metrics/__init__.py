@@ -5,6 +5,8 @@ Imports the standard library and the core alone.
 
 from .aggregations import DEFAULT_BUCKETS
 from .declarations import Declaration
+from .declared.gauges import PullGauge
+from .declared.instruments import CounterInstrument, GaugeInstrument, ValuesInstrument
 from .declared.kinds import Counter, Distribution, LastValue, Sum, Summary
 from .declared.registry import declare
 from .metrics import CountingOptions, Metrics
@@ -20,6 +22,7 @@ from .reading import (
 
 __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Counter",
+    "CounterInstrument",
     "CountingOptions",
     "DEFAULT_BUCKETS",
     "Declaration",
@@ -27,13 +30,16 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Exemplar",
     "ExponentialReading",
     "Family",
+    "GaugeInstrument",
     "HistogramReading",
     "LastValue",
     "Metrics",
     "Point",
+    "PullGauge",
     "Reading",
     "Sum",
     "Summary",
     "SummaryReading",
+    "ValuesInstrument",
     "declare",
 ]

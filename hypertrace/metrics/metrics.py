@@ -314,7 +314,7 @@ class Metrics(Instruments):
     def view(self, worker: int | str | None = None) -> View:
         """Return the numbers of this moment, for exporters that keep them.
 
-        Pull gauges are read before, which may take 2 seconds if one of them hangs.
+        Pull gauges are read before, which may take 1.5 seconds if one of them hangs.
 
         Args:
             worker: as of `read`.

@@ -63,7 +63,7 @@ def test_counters_rise(metrics: Metrics, client: Stats) -> None:
     assert values(metrics, "shop_orders_paid_total") == {(): 3.5}
 
 
-def test_decrements_are_a_counter_of_their_own(metrics: Metrics, client: Stats) -> None:
+def test_decrements_have_a_separate_counter(metrics: Metrics, client: Stats) -> None:
     """Since counters only rise; a negative increment is one, and the other way round."""
     client.incr("users")
     client.decr("users", 3)

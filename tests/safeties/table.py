@@ -2614,17 +2614,10 @@ INSTRUMENTS = (
         _declared("instruments"),
     ),
     Safety(
-        "instruments: values that are no texts are not looked up",
-        DECLARED + "instruments.py",
-        "        if not are_texts(values):\n            return self._found(values, labels)\n",
-        "",
-        _declared("instruments"),
-    ),
-    Safety(
         "instruments: what is kept is bounded by the series",
         DECLARED + "instruments.py",
-        " and not self.table.is_overflow(series):",
-        ":",
+        "        return bound is not self._overflowing\n",
+        "        return True\n",
         _declared("instruments"),
     ),
     Safety(

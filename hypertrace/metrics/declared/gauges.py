@@ -37,8 +37,9 @@ Read: TypeAlias = "Callable[[], Number | Mapping[Any, Number]]"
 """Returns the value, None if there is none now. Of a gauge whose tags have no values, it returns a
 mapping from values of the tag to numbers; the keys are tuples if there are several tags."""
 
-PATIENCE = 2.0
-"""Seconds after which a gauge is taken to hang. All gauges together may take as long."""
+PATIENCE = 1.5
+"""Seconds after which a gauge is taken to hang. All gauges together may take as long, which is less
+than an exporter has for its last reading at exit."""
 INTERVAL = 5.0
 """Seconds after which a worker reads its gauges for the others."""
 THREAD_NAME = "hypertrace-gauges"

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from hypertrace import suppress_tracing
-from hypertrace.inspection import are_texts
+from hypertrace.metrics.labels import Labeller
+from hypertrace.metrics.recorders import PropsIndex
 from hypertrace.timers import Timer
 
 from .kinds import MAX_AGE, QUANTILES, Distribution, LastValue, Sum, Summary
@@ -18,7 +19,7 @@ from .lines import line_of_application
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from hypertrace.metrics.labels import Labeller
+    from hypertrace.metrics.labels import Values
     from hypertrace.metrics.series import SeriesTable
 
     from .declared import Declared
@@ -60,9 +61,12 @@ class Instrument(Generic[B]):
         """
         self.metric: DeclaredMetric = metric
         self.table: SeriesTable[Any] = table
-        self._names = metric.labels
         self.text: Callable[[object], str] = labeller.text
-        self._known: dict[tuple[object, ...], B] = {}
+        own = {name: name for name in metric.labels}
+        labels = Labeller(own, labeller.max_length, object_ids=False)
+        self._index: PropsIndex[B] = PropsIndex(labels, self._made, self._is_lasting)
+        self._names = frozenset(metric.labels)
+        self._overflowing: B | None = None
         self._unknown: set[str] = set()
 
     def labels(self, /, **labels: object) -> B:
@@ -74,25 +78,20 @@ class Instrument(Generic[B]):
         return self._find(labels)
 
     def _find(self, labels: Mapping[str, object]) -> B:
-        values = tuple(map(labels.get, self._names))
-        # Looking other types up would run their code, which may say that they equal a text.
-        if not are_texts(values):
-            return self._found(values, labels)
-        if len(labels) + values.count(None) != len(values):
+        if not labels.keys() <= self._names:
             self._report(labels)
-        found = self._known.get(values)
-        return self._found(values, labels) if found is None else found
+        return self._index.find(labels)
 
-    def _found(self, values: tuple[object, ...], labels: Mapping[str, object]) -> B:
-        if len(labels) + sum(value is None for value in values) != len(values):
-            self._report(labels)
-        texts = tuple("" if value is None else self.text(value) for value in values)
+    def _made(self, texts: Values) -> B:
         series = self.table.get((texts, ()), line_of_application())
-        found = self._bound(series)
-        # So what is kept is bounded by the series there are.
-        if are_texts(values) and texts == values and not self.table.is_overflow(series):
-            return self._known.setdefault(texts, found)
-        return found
+        if not self.table.is_overflow(series):
+            return self._bound(series)
+        if self._overflowing is None:
+            self._overflowing = self._bound(series)
+        return self._overflowing
+
+    def _is_lasting(self, bound: B) -> bool:
+        return bound is not self._overflowing
 
     def _report(self, labels: Mapping[str, object]) -> None:
         """Log each label once that the metric does not have."""
@@ -106,7 +105,7 @@ class Instrument(Generic[B]):
                     "%s has no label %r, which is ignored; it has %s",
                     self.metric.name,
                     name,
-                    ", ".join(map(repr, self._names)) or "none",
+                    ", ".join(map(repr, self.metric.labels)) or "none",
                 )
 
 
@@ -322,7 +321,7 @@ class Instruments:
 
         With `read`, the function is called whenever the metrics are read, by any exporter, in a
         separate thread and in `hypertrace.suppress_tracing`. If it raises, or has not returned
-        within 2 seconds, the gauge has no value, which is counted in
+        within 1.5 seconds, the gauge has no value, which is counted in
         `hypertrace_swallowed_errors_total` and logged. The object of a bound method is not kept:
         once it is gone, so is the gauge. Several gauges of one name may have different tags.
 

@@ -7,6 +7,8 @@ import logging
 import math
 import os
 import queue
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -452,6 +454,30 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(
         assert values(metrics, "hanging") == {(): 1}
 
     in_child(work)
+
+
+AT_EXIT = """
+import sys, threading
+from hypertrace.exporters.json_lines import JsonLinesExporter
+from hypertrace.metrics import Metrics
+
+metrics = Metrics(workers=False)
+exporter = JsonLinesExporter(sys.stdout.write, metrics=metrics, interval=1000)
+metrics.counter("orders_total").inc(3)
+size = metrics.gauge("size", read=lambda: 42)
+if "hang" in sys.argv:
+    never = threading.Event()
+    metrics.gauge("hanging", read=never.wait)
+"""
+
+
+@pytest.mark.parametrize("how", ["", "hang"])
+def test_gauges_are_in_the_last_reading_at_exit(how: str) -> None:
+    """Also where the interpreter starts no thread any more; one that hangs costs no count."""
+    program = [sys.executable, "-c", AT_EXIT, how]
+    run = subprocess.run(program, capture_output=True, text=True, check=True, timeout=LONG)
+    assert '"orders_total"' in run.stdout
+    assert '"size"' in run.stdout
 
 
 def test_gauges_do_not_keep_the_metrics() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
+import signal
 import weakref
 from decimal import Decimal
 from fractions import Fraction
@@ -292,7 +294,7 @@ def test_series_are_bounded(metrics: Metrics, caplog: pytest.LogCaptureFixture) 
     (record,) = caplog.records
     assert "c_total holds 3 series, its limit" in record.getMessage()
     assert "test_instruments.py:" in record.getMessage()
-    assert len(counter._known) <= 3
+    assert len(counter._index.known) <= 3
     usage = values(metrics, "hypertrace_overflowed_updates_total", "metric")
     assert usage["c_total",] == 7
 
@@ -329,6 +331,64 @@ def test_no_amount_is_lost_among_threads(metrics: Metrics) -> None:
     assert values(metrics, "d_seconds_count") == {(): 4_000}
     assert values(metrics, "d_seconds_sum") == {(): 1_000}
     assert values(metrics, "g") == {(): 2_000}
+
+
+def test_no_amount_is_lost_to_signals(metrics: Metrics) -> None:
+    """A handler that runs in the middle of a call counts, too, also in series that are new."""
+    counter, gauge = metrics.counter("c_total", ["tag"]), metrics.gauge("g")
+    sizes = metrics.distribution("d_seconds")
+    handled = 0
+
+    def handle(*_: object) -> None:
+        nonlocal handled
+        handled += 1
+        counter.inc(0.5, tag="handled")
+        counter.inc(tag=str(handled % 100))
+        gauge.inc()
+        sizes.observe(1)
+        signal.setitimer(signal.ITIMER_REAL, 1e-4)  # not before: handlers would nest without end
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4)
+    try:
+        while handled < 300:
+            counter.inc(0.5, tag="called")
+            counter.inc(tag=str(handled % 100))
+            gauge.dec()
+            sizes.observe(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    found = values(metrics, "c_total", "tag")
+    called = 2 * found.pop(("called",))
+    assert found.pop(("handled",)) == handled / 2
+    assert sum(found.values()) == called + handled
+    assert values(metrics, "g") == {(): handled - called}
+    assert values(metrics, "d_seconds_count") == {(): handled + called}
+
+
+def test_no_amount_is_lost_to_finalizers(metrics: Metrics) -> None:
+    """The garbage collector may run one while a series is made."""
+    counter = metrics.counter("c_total", ["tag"])
+
+    class Cycle:
+        def __init__(self, number: int) -> None:
+            self.itself = self
+            self.tag = str(number % 50)
+
+        def __del__(self) -> None:
+            counter.inc(tag=self.tag)
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        for number in range(2_000):
+            Cycle(number)
+            counter.inc(tag=str(number % 70))
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert sum(values(metrics, "c_total").values()) == 4_000
 
 
 def test_a_forked_child_counts_for_itself_in_memory(in_child: InChild) -> None:
@@ -371,6 +431,26 @@ def test_forked_workers_add_up(worker: Make, in_child: InChild) -> None:
     assert values(metrics, "c_total", "tag") == {("a",): 7, ("b",): 1}
     assert values(metrics, "d_seconds_sum") == {(): 3}
     assert values(metrics, "g") == {(): 5}
+
+
+def test_a_worker_that_is_killed_leaves_its_counts(worker: Make) -> None:
+    """Those of counters and distributions, to the last one; its gauges go with it."""
+    metrics = worker()
+    counter, sizes = metrics.counter("c_total"), metrics.distribution("d_seconds")
+    gauge = metrics.gauge("g")
+    child = os.fork()
+    if child == 0:
+        inc, observe = counter.labels().inc, sizes.labels().observe
+        for _ in range(1_000):
+            inc(0.5)
+            observe(2)
+            gauge.inc()
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    counter.inc()
+    assert values(metrics, "c_total") == {(): 501}
+    assert values(metrics, "d_seconds_sum") == {(): 2_000}
+    assert values(metrics, "g") == {}
 
 
 @pytest.mark.parametrize(
