@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .metrics.declared.instruments import Instrument
+    from .metrics.declared.kinds import DeclaredMetric
     from .protocols import TraceFunction
 
     Tags = Mapping[str, object] | None
@@ -310,17 +311,20 @@ class _Names:
         key = (prefix + stat, "_values", *labels.values())
         found = self._found.get(key)
         if found is None and self._has_room(stat):
-            found = self._shown(key, gauge.metric.name, labels)
+            found = self._shown(key, gauge.metric, labels)
         if found is not None:
             found.add(gauge.text(value))
 
-    def _shown(self, key: tuple[str, ...], name: str, labels: dict[str, str]) -> _Distinct | None:
+    def _shown(
+        self, key: tuple[str, ...], metric: DeclaredMetric, labels: dict[str, str]
+    ) -> _Distinct | None:
         """Return values that a gauge shows."""
         metrics, made = self._metrics(), _Distinct()
         found = self._found.setdefault(key, made)
         if found is made and metrics is not None:
             try:
-                metrics.gauge(name, labels or (), read=made.count)
+                about = metric.description
+                metrics.gauge(metric.name, labels or (), read=made.count, description=about)
             except ValueError as error:  # code reads something else there
                 self._ignore(f"{key[0]!r} cannot be counted: {error}")
         return found  # type: ignore[no-any-return]
@@ -348,7 +352,7 @@ class _Names:
                 if type(known) is kind:
                     return known
                 try:
-                    return _declared(metrics, name, end, labels)
+                    return _declare(metrics, kind, name, labels, f"{stat}, by Stats.")
                 except (TypeError, ValueError) as error:
                     reason = reason or error
         self._ignore(f"{stat!r} cannot be counted: {reason}")
@@ -382,10 +386,14 @@ class _Names:
                 suppress_tracing(_logger.warning, "%s", message)
 
 
-def _declared(metrics: Metrics, name: str, end: str, labels: list[str]) -> Instrument[Any]:
-    if end == "_seconds":
-        return metrics.distribution(name, labels)
-    return metrics.counter(name, labels) if end.endswith("_total") else metrics.gauge(name, labels)
+def _declare(
+    metrics: Metrics, kind: type, name: str, labels: list[str], description: str
+) -> Instrument[Any]:
+    if kind is CounterInstrument:
+        return metrics.counter(name, labels, description=description)
+    if kind is ValuesInstrument:
+        return metrics.distribution(name, labels, description=description)
+    return metrics.gauge(name, labels, description=description)
 
 
 def _names_in(metrics: Metrics) -> _Names:

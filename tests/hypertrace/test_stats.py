@@ -61,6 +61,8 @@ def test_counters_rise(metrics: Metrics, client: Stats) -> None:
     client.incr("orders.paid", 2, rate=0.001)
     client.incr("orders.paid", count=0.5)
     assert values(metrics, "shop_orders_paid_total") == {(): 3.5}
+    description = metrics.read().family("shop_orders_paid_total").description
+    assert description == "shop.orders.paid, by Stats."
 
 
 def test_decrements_have_a_separate_counter(metrics: Metrics, client: Stats) -> None:
@@ -234,6 +236,7 @@ NAMES = [
     ("gauge", "queue.depth", "queue_depth"),
     ("gauge", "queue.count", "queue_count_value"),
     ("gauge", "disk.total", "disk_total_value"),
+    ("gauge", "task.seconds", "task_seconds"),
     ("gauge", "python.threads", "stats_python_threads"),
     ("timing", "task.send_email", "task_send_email_seconds_count"),
     ("timing", "task.seconds", "task_seconds_count"),
