@@ -131,12 +131,12 @@ class Declared:
                     f"{metric.name} is there already, and differs: "
                     f"{difference(known.metric, metric)}; give one of them another name"
                 )
-            self._check_names([metric])
             if name in self._feeds:
                 raise ValueError(
                     f"{metric.name} is declared already, and counts events: "
                     f"{self._feeds[name].metric!r}; give one of them another name"
                 )
+            self._check_names([metric])
             made = kind(metric, self._table_of(metric), self._labeller)
             self._instruments[name] = made
             return made
