@@ -340,7 +340,7 @@ class FinishedSpan(Span):
             outer = _current.get()
             if outer is not None and outer._token is ENDED:
                 outer = outer._nearest_open()
-        if binding.durations is None or result != "ok":
+        if binding.durations is None or result != "ok" or duration > LONGEST:
             self._end(duration, None, outer)
             return
         binding.durations.append(duration)

@@ -9,8 +9,7 @@ from hypertrace.inspection import type_name
 
 from . import exemplars, labels
 from .declarations import CALLS, DURATIONS, EDGES, EXCEPTIONS, IN_PROGRESS
-from .native_histograms import NATIVE_CALL_SERIES
-from .series_kinds import CALL_SERIES, COUNT_SERIES
+from .series_kinds import CALL_SERIES, COUNT_SERIES, NATIVE_CALL_SERIES
 from .tables import calls_families, read_table
 
 if TYPE_CHECKING:

@@ -149,12 +149,7 @@ class Metrics(Instruments):
         _check_exemplar(exemplar)
         declared = checked(declared, self._names, {})
         # Last, so that a wrong argument leaves no files.
-        self._storage = make_storage(
-            workers=workers,
-            name=name,
-            object_ids=object_ids,
-            native_histograms=native_histograms,
-        )
+        self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
         self._functions = FunctionSeries(
             labeller,
             shown_names=self._names,

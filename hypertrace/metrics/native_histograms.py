@@ -9,7 +9,6 @@ from .aggregations import Calls, Histogram, Spans
 from .exponential import SMALLEST, scale_of_schema
 from .exponential_series import DEFAULT_SCHEMA
 from .reading import ExponentialReading
-from .series import SeriesKind
 
 if TYPE_CHECKING:
     from .reading import HistogramReading
@@ -92,6 +91,3 @@ def _reading(counts: dict[int, int], total: float) -> ExponentialReading:
     positive = {_SCALE.index_of(key): count for key, count in counts.items() if key}
     zeros = counts.get(0, 0)
     return ExponentialReading(DEFAULT_SCHEMA, SMALLEST, zeros, positive, {}, total, {})
-
-
-NATIVE_CALL_SERIES: SeriesKind[Calls] = SeriesKind("calls", NativeCalls)

@@ -38,6 +38,8 @@ class HistogramReading:
         sum: of all values.
         exemplars: by index of the bucket, the last exemplar in it.
         exponential: the same values in exponential buckets, if they are counted in these, too.
+            Where processes share their counts, the two may differ by the values that were just
+            being added, and by the last one of a worker that was killed.
     """
 
     bounds: tuple[float, ...]
@@ -313,7 +315,9 @@ class Reading:
 def _difference(value: Value, earlier: Value) -> Value | None:
     """Return what was added to a value; None if nothing was."""
     if isinstance(value, HistogramReading) and isinstance(earlier, HistogramReading):
-        return None if value.counts == earlier.counts else value.since(earlier)
+        # A value that was just being added may be in one kind of buckets alone.
+        is_same = value.counts == earlier.counts and _exponential(value) == _exponential(earlier)
+        return None if is_same else value.since(earlier)
     if isinstance(value, ExponentialReading) and isinstance(earlier, ExponentialReading):
         return None if value.count == earlier.count else value.since(earlier)
     if isinstance(value, SummaryReading) and isinstance(earlier, SummaryReading):
@@ -321,3 +325,7 @@ def _difference(value: Value, earlier: Value) -> Value | None:
     if isinstance(value, int | float) and isinstance(earlier, int | float):
         return value - earlier or None
     return value
+
+
+def _exponential(value: HistogramReading) -> int:
+    return 0 if value.exponential is None else value.exponential.count

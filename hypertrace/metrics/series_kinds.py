@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .aggregations import Calls, Count
 from .exponential_series import DEFAULT_SCHEMA, Exponential, Quantiles
 from .measurements import Gauge, Number, ValueHistogram
+from .native_histograms import NativeCalls
 from .series import SeriesKind
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 COUNT_SERIES: SeriesKind[Count] = SeriesKind("count", Count)
 CALL_SERIES: SeriesKind[Calls] = SeriesKind("calls", Calls)
+NATIVE_CALL_SERIES: SeriesKind[Calls] = SeriesKind("native_calls", NativeCalls)
 
 
 def number_series(convert: Convert = None) -> SeriesKind[Number]:

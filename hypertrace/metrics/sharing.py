@@ -26,7 +26,6 @@ def make_storage(
     workers: bool | str | os.PathLike[str],
     name: str,
     object_ids: bool,
-    native_histograms: bool = False,
 ) -> Storage:
     """Return the storage of a new `Metrics`; that in memory where counts cannot be shared.
 
@@ -34,7 +33,6 @@ def make_storage(
         workers: as in `Metrics`.
         name: as in `Metrics`.
         object_ids: series go with their objects, which files cannot follow.
-        native_histograms: durations have exponential buckets, for which files have no room.
 
     Raises:
         ValueError: sharing is asked for, and excluded by another argument; or as
@@ -47,12 +45,7 @@ def make_storage(
             f"object_ids=True excludes workers={choice!r}: the series of an object are dropped "
             "with it, and other processes could not follow; pass workers=False, or no object_ids"
         )
-    if native_histograms and choice not in {False, "auto"}:
-        raise ValueError(
-            f"native_histograms=True excludes workers={choice!r}: exponential buckets are in the "
-            "memory of a process; pass workers=False, or no native_histograms"
-        )
-    if choice is False or object_ids or native_histograms:
+    if choice is False or object_ids:
         return MemoryStorage()
     if not CAN_SHARE:
         return _unshared("without a GIL, counts in files are exact only with the compiled core")

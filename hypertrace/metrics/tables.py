@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from .measurements import MERGED
 from .reading import ExponentialReading, Family, HistogramReading, SummaryReading
 from .series import Series
-from .series_kinds import CALL_SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,8 +153,7 @@ def with_others(
     """
     found = {family.name: family for family in families}
     for table in tables:
-        is_calls = table.kind == CALL_SERIES
-        read = calls_families(table, view)[0] if is_calls else [read_table(table, view)[0]]
+        read = calls_families(table, view)[0] if table.parts else [read_table(table, view)[0]]
         for family in read:
             own = found.get(family.name)
             found[family.name] = family if own is None else _joined(own, family, table.kind)

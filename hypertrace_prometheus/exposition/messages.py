@@ -261,7 +261,14 @@ def _histograms(family: Family, labels: Columns[bytes]) -> Iterator[bytes]:
 
 
 def _histogram(value: HistogramReading, *, native: bool) -> bytes:
+    exponential = value.exponential if native else None
     counts = list(accumulate(value.counts))
+    total, count = value.sum, counts[-1]
+    if exponential is not None:
+        # Prometheus refuses a page whose count is not that of the exponential buckets. Classic ones
+        # may differ by what was just being added: then none may have more.
+        total, count = exponential.sum, exponential.count
+        counts = [min(each, count) for each in counts]
     # Prometheus knows the last bucket from the count of all values.
     pieces = [
         _start_of_bucket(count) + bound
@@ -271,9 +278,9 @@ def _histogram(value: HistogramReading, *, native: bool) -> bytes:
         bound = value.bounds[bucket] if bucket < len(value.bounds) else float("inf")
         content = (BucketTags.COUNT, varint(counts[bucket]), BucketTags.BOUND, packed_double(bound))
         pieces[bucket : bucket + 1] = [encoded_bucket(b"".join(content), _exemplar(exemplar))]
-    if native and value.exponential is not None:
-        pieces.append(_exponential(value.exponential, value.exemplars))
-    return _count_and_sum(counts[-1], value.sum) + b"".join(pieces)
+    if exponential is not None:
+        pieces.append(_exponential(exponential, value.exemplars))
+    return _count_and_sum(count, total) + b"".join(pieces)
 
 
 @lru_cache(maxsize=4096)

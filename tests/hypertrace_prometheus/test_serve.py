@@ -20,6 +20,8 @@ from hypertrace.cli.main import main
 from hypertrace.metrics.shared import directory
 from hypertrace_prometheus import PrometheusExporter
 
+from .metrics_proto import families
+from .test_endpoint import PROTOBUF
 from .wire import until
 
 if TYPE_CHECKING:
@@ -36,6 +38,20 @@ from hypertrace.metrics import Metrics
 metrics = Metrics()
 set_trace_function(metrics)
 Tracer("Cart").trace(sys.argv[1])
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+NATIVE = """
+import sys
+from hypertrace import Tracer, set_trace_function
+from hypertrace_prometheus import PrometheusExporter
+
+set_trace_function(PrometheusExporter(None, native_histograms=True))
+tracer = Tracer("Cart")
+for duration in (0.3, 0.3, 5.0):
+    tracer.record(duration)
 print(flush=True)
 sys.stdin.read()
 """
@@ -104,12 +120,16 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def page(said: str) -> str:
+def content(said: str, **headers: str) -> bytes:
     found = re.search(r"http://127\.0\.0\.1:(\d+)(/\S*)", said)
     assert found, said
     with closing(http.client.HTTPConnection("127.0.0.1", int(found[1]))) as connection:
-        connection.request("GET", found[2])
-        return connection.getresponse().read().decode()
+        connection.request("GET", found[2], headers=headers)
+        return connection.getresponse().read()
+
+
+def page(said: str) -> str:
+    return content(said).decode()
 
 
 def program(start: Callable[..., subprocess.Popen[str]], trace_id: str, **variables: str) -> int:
@@ -152,6 +172,28 @@ def test_a_directory_is_served_without_workers(
     assert 'id="late"' in page(said)
     command.send_signal(signal.SIGINT)
     assert command.wait(10) == 0
+
+
+def test_native_histograms_are_served(
+    start: Callable[..., subprocess.Popen[str]], runtime: Path
+) -> None:
+    """Exponential buckets of all workers are served to Prometheus, also once these are gone."""
+    counts = str(runtime / "counts")
+    command = start("-c", COMMAND, counts)
+    said = line(command)
+    for number in (1, 2):
+        worker = start("-c", NATIVE, HYPERTRACE_WORKERS=counts)
+        line(worker)
+        for _ in range(2):
+            found = families(content(said, Accept=PROTOBUF))
+            (family,) = [one for one in found if one.name == "function_duration_seconds"]
+            (metric,) = family.metric
+            histogram = metric.histogram
+            assert (histogram.schema, histogram.sample_count) == (3, 3 * number)
+            assert list(histogram.positive_delta) == [2 * number, -number]
+            assert histogram.bucket[-1].cumulative_count == 3 * number
+            worker.kill()
+            worker.wait()
 
 
 def lines_of(file: Path, trace_id: str) -> list[int]:

@@ -1014,6 +1014,20 @@ SCRAPES = (
         _exposition("message_sections"),
     ),
     Safety(
+        "the count of a message is that of its exponential buckets",
+        EXPORTER + "exposition/messages.py",
+        "total, count = exponential.sum, exponential.count",
+        "pass",
+        _exposition("messages"),
+    ),
+    Safety(
+        "no classic bucket of a message has more than there are values",
+        EXPORTER + "exposition/messages.py",
+        "[min(each, count) for each in counts]",
+        "counts",
+        _exposition("messages"),
+    ),
+    Safety(
         "histograms of a message are all native or none is",
         EXPORTER + "exposition/messages.py",
         "is_native = all(one.exponential for one in readings)",
@@ -2531,6 +2545,41 @@ DECLARING = (
 )
 
 BUCKETS = (
+    Safety(
+        "native histograms: a page is made before anything is counted",
+        SHARED + "native_histograms.py",
+        "((self.exponential.add, 1.0, 1.0), (mapped, 1.0, 1.0))",
+        "((mapped, 1.0, 1.0), (self.exponential.add, 1.0, 1.0))",
+        _shared("native_histograms"),
+    ),
+    Safety(
+        "native histograms: a difference has what exponential buckets alone have",
+        METRICS + "reading.py",
+        " and _exponential(value) == _exponential(earlier)",
+        "",
+        _shared("native_histograms"),
+    ),
+    Safety(
+        "native histograms: durations without room for cells have both kinds of buckets",
+        SHARED + "aggregations.py",
+        "self._counts = self._no_counts()\n                self._sum",
+        "self._counts = [0] * (len(self.bounds) + 1)\n                self._sum",
+        _shared("native_histograms"),
+    ),
+    Safety(
+        "native histograms: declared metrics are counted beside",
+        DECLARED + "sites.py",
+        "own.append if isinstance(own, CellGroup) else own",
+        "own",
+        _shared("native_histograms"),
+    ),
+    Safety(
+        "a known duration past the longest one is counted as 0",
+        CORE + "_span.py",
+        'result != "ok" or duration > LONGEST',
+        'result != "ok"',
+        _metrics("native_histograms"),
+    ),
     Safety(
         "buckets: a limit is not above its power",
         METRICS + "exponential.py",

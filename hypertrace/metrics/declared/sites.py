@@ -377,7 +377,8 @@ class DeclaredSpansRecorder(SpansRecorder):
         own = self.durations
         self.durations = None
         if own is not None and ends is not None:
-            self.durations = CellGroup(ends.cells, ((own, 1.0, 1.0), *ends.scaled))
+            into = own.append if isinstance(own, CellGroup) else own
+            self.durations = CellGroup(ends.cells, ((into, 1.0, 1.0), *ends.scaled))
 
     def end(self, event: SpanEvent) -> None:
         """Record the end of a span."""

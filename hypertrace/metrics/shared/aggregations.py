@@ -16,6 +16,7 @@ from . import layouts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hypertrace.metrics.reading import ExponentialReading
     from hypertrace.metrics.series import Key
 
     from .journal import Record
@@ -76,6 +77,9 @@ class Room(Protocol):
     """What places the series of one metric: a `SharedTable`."""
 
     places: Places
+
+    def place_part(self, key: Key, part: str) -> None:
+        """Give a part of a series cells, unless it has some or there is no room."""
 
     def place_spans(self, calls: SharedCalls) -> SharedSpans | None:
         """Return the spans of a series, which get cells if they have none."""
@@ -170,11 +174,17 @@ class SharedCalls(Calls):
         """Hold the spans, or a histogram of theirs, that the journal has."""
         if part == SPANS:
             if self.spans is None:
-                self.spans = SharedSpans(self, at, self._room)
+                self.spans = self._spans_at(at)
         elif self.spans is not None:
-            common, others = self.key
-            histogram = SharedHistogram((common, (*others, part)), tuple(settings), at)
+            histogram = self._histogram_at(at, part, tuple(settings))
             self.spans.results.setdefault(part, histogram)
+
+    def _spans_at(self, at: int) -> SharedSpans:
+        return SharedSpans(self, at, self._room)
+
+    def _histogram_at(self, at: int, result: str, bounds: tuple[float, ...]) -> SharedHistogram:
+        common, others = self.key
+        return SharedHistogram((common, (*others, result)), bounds, at)
 
 
 class SharedSpans(Spans):
@@ -260,10 +270,14 @@ class SharedHistogram(Histogram):
         if self.buffer is None:
             mapped = room.places.histogram(self.at, self.bounds)
             if mapped is None:
-                self._counts = [0] * (len(self.bounds) + 1)
+                self._counts = self._no_counts()
                 self._sum = 0.0
                 room.places.in_memory.add(self)
-            self.buffer = [] if mapped is None else mapped
+            self.buffer = [] if mapped is None else self._buffer_of(mapped, room)
+
+    def _buffer_of(self, mapped: Any, room: Room) -> Any:  # noqa: ARG002
+        """Return what durations are appended to, if there are cells."""
+        return mapped
 
     @property
     def is_in_memory(self) -> bool:
@@ -294,10 +308,19 @@ class SharedHistogram(Histogram):
             return self.reading(*nothing)
         return self.reading(*self.buffer.value)  # type: ignore[attr-defined]
 
-    def reading(self, counts: tuple[int, ...], total: float) -> HistogramReading:
-        """Return numbers that were read from files, with the exemplars of this process."""
-        if self.is_in_memory:
-            own = super().value
-            counts = tuple(map(sum, zip(counts, own.counts, strict=True)))
-            total += own.sum
-        return HistogramReading(self.bounds, counts, total, self._exemplars.copy())
+    def reading(
+        self,
+        counts: tuple[int, ...],
+        total: float,
+        exponential: ExponentialReading | None = None,
+    ) -> HistogramReading:
+        """Return numbers that were read from files, with what this process has in memory.
+
+        Args:
+            counts: of the buckets.
+            total: the sum.
+            exponential: the same durations in exponential buckets.
+        """
+        exemplars = self._exemplars.copy()
+        read = HistogramReading(self.bounds, counts, total, exemplars, exponential)
+        return read.plus(super().value) if self.is_in_memory else read

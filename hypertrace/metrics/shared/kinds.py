@@ -11,6 +11,7 @@ from hypertrace.metrics.exponential_series import TOTAL_BOUNDS
 from hypertrace.metrics.series_kinds import (
     CALL_SERIES,
     COUNT_SERIES,
+    NATIVE_CALL_SERIES,
     exponential_series,
     gauge_series,
     histogram_series,
@@ -22,6 +23,7 @@ from .aggregations import SharedCalls, SharedCount
 from .exponential import SharedExponential, SharedQuantiles
 from .layouts import COUNT, GAUGE, NUMBER, histogram_layout
 from .measurements import SharedGauge, SharedNumber, SharedValueHistogram
+from .native_histograms import SharedNativeCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +58,12 @@ KINDS: dict[str, SharedKind] = {
         SharedCalls,
         lambda: COUNT,
         lambda: CALL_SERIES,
+        "counter",
+    ),
+    "native_calls": SharedKind(
+        SharedNativeCalls,
+        lambda: COUNT,
+        lambda: NATIVE_CALL_SERIES,
         "counter",
     ),
     "number": SharedKind(

@@ -14,7 +14,7 @@ from hypertrace import suppress_tracing
 from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.declarations import DURATIONS, IN_PROGRESS, Declaration
 from hypertrace.metrics.series import Series
-from hypertrace.metrics.series_kinds import CALL_SERIES
+from hypertrace.metrics.series_kinds import CALL_SERIES, NATIVE_CALL_SERIES
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .garbage import LAYOUT, GarbageCounter
@@ -428,7 +428,7 @@ class SharedStorage:
                 return table
         _, kind, name, common, others, limit, description, unit, *rest = record
         shared = KINDS[kind]
-        is_calls = kind == CALL_SERIES.name
+        is_calls = kind in {CALL_SERIES.name, NATIVE_CALL_SERIES.name}
         declaration = Declaration(shared.metric, name, description=description, unit=unit)
         names = tuple(common), tuple(others)
         made = shared.kind(*[] if is_calls else rest)

@@ -11,6 +11,7 @@ from hypertrace.metrics.reading import HistogramReading
 
 from .aggregations import SharedHistogram, SharedSpans
 from .layouts import GAUGE
+from .native_histograms import SharedNativeHistogram
 from .snapshot import added
 
 if TYPE_CHECKING:
@@ -251,10 +252,14 @@ class SharedView:
         if not isinstance(histogram, SharedHistogram):
             return histogram.value
         at, buckets = histogram.at, len(histogram.bounds) + 1
+        exponential = None
+        if isinstance(histogram, SharedNativeHistogram):
+            exponential = self._exponential(histogram.exponential)
         if at + 3 + buckets > len(self._counts):
-            return histogram.reading((0,) * buckets, 0.0)
+            return histogram.reading((0,) * buckets, 0.0, exponential)
         counts = tuple(self._counts[at + 3 : at + 3 + buckets])
-        return histogram.reading(counts, self._numbers[at + 1] if any(counts) else 0.0)
+        total = self._numbers[at + 1] if any(counts) else 0.0
+        return histogram.reading(counts, total, exponential)
 
 
 def _cast(cells: bytes) -> tuple[memoryview[int], memoryview[float]]:

@@ -7,7 +7,6 @@ import os
 import random
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +17,6 @@ from hypertrace.metrics.exponential import SMALLEST, scale_of_schema
 from hypertrace.metrics.native_histograms import NativeHistogram
 
 from ...running import in_threads
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOUNDS = (0.1, 1.0, 10.0)
 SCALE = scale_of_schema(3)
@@ -166,7 +162,7 @@ def test_without_the_option_there_are_classic_buckets_alone() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_starts_from_zero() -> None:
     """Both kinds of buckets of a child have what it timed itself."""
-    metrics = Metrics(native_histograms=True)
+    metrics = Metrics(native_histograms=True, workers=False)
     set_trace_function(metrics)
     shop = Shop()
     shop.sell()
@@ -181,13 +177,18 @@ def test_a_forked_child_starts_from_zero() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_counts_are_not_shared() -> None:
-    """Exponential buckets are in memory: by default the counts are not shared with workers."""
-    assert not Metrics(native_histograms=True).storage.is_shared
+@pytest.mark.parametrize("seconds", [1e15, 2e15, 1e300])
+def test_durations_that_cannot_be_are_zero_in_both(seconds: float) -> None:
+    """A duration that is recorded past the longest one is 0 in both kinds of buckets."""
+    metrics = Metrics(native_histograms=True)
+    set_trace_function(metrics)
+    Tracer("X").record(seconds)
+    value = durations(metrics)["ok"]
+    is_zero = seconds > 1e15
+    assert (value.counts[0], exponential(value).zero_count) == (is_zero, is_zero)
 
 
-def test_sharing_them_is_an_error(tmp_path: Path) -> None:
-    """A `Metrics` that is asked for shared counts, too, is refused, with the way out."""
-    with pytest.raises(ValueError, match="native_histograms=True excludes workers=") as caught:
-        Metrics(native_histograms=True, workers=tmp_path)
-    assert "pass workers=False" in str(caught.value)
+def test_counts_are_shared() -> None:
+    """As without exponential buckets, the counts are shared with workers where that is possible."""
+    is_shared = Metrics(native_histograms=True).storage.is_shared
+    assert is_shared == Metrics().storage.is_shared

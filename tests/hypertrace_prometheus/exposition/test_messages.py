@@ -7,6 +7,7 @@ import struct
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -221,6 +222,19 @@ def test_a_native_histogram_has_exemplars() -> None:
     found = histogram(HistogramReading((0.1, 1.0), (2, 300, 1), 42.5, EXEMPLARS, native))
     assert [labels_of(one)["trace_id"] for one in found.exemplars] == ["a", "b"]
     assert all(one.HasField("timestamp") for one in found.exemplars)
+
+
+@pytest.mark.parametrize(
+    ("classic", "cumulative"), [((2, 1, 0), [2, 3]), ((2, 3, 0), [2, 4]), ((4, 1, 1), [4, 4])]
+)
+def test_the_count_is_that_of_the_exponential_buckets(
+    classic: tuple[int, ...], cumulative: list[int]
+) -> None:
+    """Where other processes are just counting, no classic bucket has more than there are values."""
+    native = ExponentialReading(3, 0.5, 1, {-3: 3}, {}, 42.5, {})
+    found = histogram(HistogramReading((0.1, 1.0), classic, 40.0, {}, native))
+    assert (found.sample_count, found.sample_sum) == (4, 42.5)
+    assert [bucket.cumulative_count for bucket in found.bucket] == cumulative
 
 
 def test_exponential_buckets_alone_have_classic_ones_for_others() -> None:
