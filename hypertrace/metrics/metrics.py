@@ -123,8 +123,7 @@ class Metrics(Instruments):
                 if the application uses it.
             upstream: count in `function_edges_total` which function's span started inside which.
             native_histograms: count durations in exponential buckets, too, for the native
-                histograms of Prometheus. Counts are then in the memory of this process: with
-                `workers="auto"` they are not shared, and another value of it is an error.
+                histograms of Prometheus.
             workers: whether all processes of the application share their counts, in files that any
                 of them reads. `"auto"` shares among the processes that descend from one, as under
                 gunicorn or `multiprocessing`; True among all processes of this user that run this
