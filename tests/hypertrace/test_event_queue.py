@@ -470,5 +470,6 @@ def test_a_handler_may_fork() -> None:
     tracer = Tracer("a")
     for _ in range(3):
         tracer.trace()
+    wait_for(lambda: len(statuses) == 3)
     handler.detach()
     assert statuses == [0, 0, 0]

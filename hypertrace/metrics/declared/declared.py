@@ -77,14 +77,15 @@ class Declared:
             max_series: of each metric that says nothing else.
             bounds: of the buckets of distributions that have none.
             names: gives metrics the names under which they are shown.
-            count_invalid: is called with the name of a metric for each value that is no number.
+            count_invalid: is called for each value that is no number, with the name under which its
+                metric is shown.
         """
         self._storage = storage
         self._labeller = labeller
         self._max_series = max_series
         self._bounds = bounds
         self._names = names
-        self._count_invalid = count_invalid
+        self._count_invalid = lambda name: count_invalid(names.of(name))
         self._feeds: dict[str, Feed] = {}
         self._instruments: dict[str, Instrument[Any]] = {}
         self.gauges: PullGauges = PullGauges(is_shared=storage.is_shared)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hypertrace import Tracer, set_trace_function
-from hypertrace.metrics import Metrics
+from hypertrace.metrics import LastValue, Metrics, Sum
 from hypertrace.metrics.declarations import (
     BUILT_IN,
     CALLS,
@@ -53,6 +53,24 @@ def test_a_declared_metric_gets_prefix_or_name() -> None:
     names = Names(prefix="shop_", names={"logins_total": "sign_ins_total"})
     assert names.of("orders_total") == "shop_orders_total"
     assert names.of("logins_total") == "sign_ins_total"
+
+
+def test_invalid_values_are_counted_under_the_shown_name() -> None:
+    """Those of events and of instruments, as all health is: a query finds both by one name."""
+    metrics = Metrics(
+        declared=[Sum("sent_total", value="size"), LastValue("depth", value="size")],
+        prefix="shop_",
+        names={"depth": "queue_depth"},
+    )
+    set_trace_function(metrics)
+    metrics.counter("paid_total").inc(-1)
+    Tracer(object()).trace(size="much")
+    family = metrics.read().family("hypertrace_invalid_values_total")
+    assert {tuple(point) for point in family.points} == {
+        (("shop_sent_total",), 1),
+        (("queue_depth",), 1),
+        (("shop_paid_total",), 1),
+    }
 
 
 def test_what_is_counted_is_under_the_shown_names() -> None:

@@ -89,6 +89,23 @@ def get(url: str) -> Answer:
         return Answer(answer.read().decode(), int(worker) if worker else None)
 
 
+SUMS = (
+    "work_size_total",
+    "work_seconds_count",
+    "work_sizes_count",
+    "work_sizes_sum",
+    "work_bytes_count",
+    "work_bytes_sum",
+    "direct_total",
+    "direct_seconds_count",
+    "direct_seconds_sum",
+    "direct_sizes_count",
+    "direct_bytes_count",
+    "direct_bytes_sum",
+)
+"""Samples of declared metrics and of instruments to which each call of `Work.do` adds 1."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """Sums over the series of a page of metrics, those of `Work.do` in the applications."""
@@ -98,8 +115,7 @@ class Counts:
     in_buckets: float
     in_progress: float
     declared: float
-    sized: float
-    distributed: float
+    others: tuple[float, ...]
 
     @classmethod
     def of(cls, page: str) -> Counts:
@@ -116,14 +132,22 @@ class Counts:
             in_buckets=sums["function_duration_seconds_bucket ('timed', '+Inf')"],
             in_progress=sums["function_in_progress"],
             declared=sums["work_total ('traced', None)"],
-            sized=sums["work_size_total"],
-            distributed=sums["work_seconds_count"],
+            others=tuple(sums[name] for name in SUMS),
         )
 
     @classmethod
     def exactly(cls, calls: int) -> Counts:
         """Give the sums after so many calls that have all ended."""
-        return cls(calls, calls, calls, 0, calls, calls, calls)
+        return cls(calls, calls, calls, 0, calls, (calls,) * len(SUMS))
+
+
+def gauges_of(page: str) -> dict[str, list[float]]:
+    """Read the gauges of `Work` from a page, each with all its values in order."""
+    return {
+        family.name: sorted(sample.value for sample in family.samples)
+        for family in text_string_to_metric_families(page)
+        if family.name.endswith(("_calls", "_pulled", "_added"))
+    }
 
 
 class Tally:

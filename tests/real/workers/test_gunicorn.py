@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .programs import Counts, several
+from .programs import Counts, gauges_of, get, several
 
 if TYPE_CHECKING:
     from .conftest import Serve
@@ -54,6 +54,38 @@ def test_every_worker_shows_the_sum(serve: Serve, options: list[str]) -> None:
     site = serve(*GUNICORN, *options, APPLICATION)
     killed = _replace_one(site)
     assert killed not in site.check(several)
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["default", "preload"])
+def test_gauges_are_those_of_living_workers(serve: Serve, options: list[str]) -> None:
+    """Gauges that are set, added to or read show the living by their modes, on every page."""
+    site = serve(*GUNICORN, "--workers=4", *options, APPLICATION)
+    killed = min(before := site.work(enough=lambda workers: len(workers) == 4))
+    site.kill(killed)
+    site.work(enough=lambda workers: workers >= before - {killed} and workers - before)
+    last = get(f"{site.url}/work").worker
+    calls = {pid: n for pid, n in site.program.tally.workers.items() if pid != killed}
+    numbers = sorted(calls.values())
+    assert len(numbers) == 4
+    by_mode = {
+        "sum": [sum(numbers)],
+        "max": [numbers[-1]],
+        "min": [numbers[0]],
+        "mean": [sum(numbers) / 4],
+        "latest": [calls[last or 0]],
+        "each": numbers,
+    }
+    expected = {f"{mode}_calls": values for mode, values in by_mode.items()}
+    expected |= {"work_added": by_mode["sum"], "direct_added": by_mode["sum"]}
+    del by_mode["latest"]
+    expected |= {f"{mode}_pulled": values for mode, values in by_mode.items()}
+
+    def all_pages() -> bool:
+        pages = site.pages(lambda workers: len(workers) == 4)
+        assert [gauges_of(page.text) for page in pages] == [expected] * len(pages)
+        return True
+
+    site.program.wait(all_pages)  # workers read their pull gauges for others every 5 seconds
 
 
 def test_what_the_master_counted_is_counted_once(serve: Serve) -> None:

@@ -43,12 +43,25 @@ class Node:
 
 handled = Tracer("Handler")
 signals = [0]
+is_over = False
+running: list[None] = []
+"""One entry for each call of the handler that runs now."""
+
+
+def next_signal() -> None:
+    """Ask for one signal: a slow handler would get periodic ones inside each other without end."""
+    signal.setitimer(signal.ITIMER_REAL, 0 if is_over else 0.0005)
 
 
 def handle(*_: object) -> None:
-    """Trace in the middle of whatever runs."""
+    """Trace in the middle of whatever runs, also of the handler itself."""
+    running.append(None)
+    if len(running) < 4:
+        next_signal()
     handled.trace(k="signal", n=1)
     signals[0] += 1
+    running.pop()
+    next_signal()
 
 
 def work(name: str) -> None:
@@ -73,7 +86,7 @@ def counted(name: str) -> dict[str, object]:
 
 
 signal.signal(signal.SIGALRM, handle)
-signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+next_signal()
 gc.set_threshold(3)
 threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
 for thread in threads:
@@ -81,7 +94,8 @@ for thread in threads:
 work("main")
 for thread in threads:
     thread.join()
-signal.setitimer(signal.ITIMER_REAL, 0)
+is_over = True
+next_signal()
 gc.set_threshold(700)
 gc.collect()
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hypertrace.metrics import (
@@ -189,6 +189,7 @@ def metrics(draw: st.DrawFn) -> DeclaredMetric:
     return KINDS[kind](f"x_{draw(NAMES)}{end}", **options)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is slow
 @given(metrics())
 def test_what_is_shown_makes_an_equal_declaration(metric: DeclaredMetric) -> None:
     """`repr` can be pasted, whatever the options are."""

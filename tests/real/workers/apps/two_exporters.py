@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 
 from answers import FOLDER, wait_for
-from counted import Work, exporter
+from counted import Work, exporter, work
 
 from hypertrace import set_trace_function
 from hypertrace_prometheus import PrometheusExporter
 
 other = PrometheusExporter()
-work = Work()
+other_work = Work(other.forwards_to)
 
 
 def do(first: int, second: int) -> None:
     """Count so many calls with the one exporter, and so many with the other."""
-    for exporter_of_them, calls in ((exporter, first), (other, second)):
+    for exporter_of_them, its_work, calls in (
+        (exporter, work, first),
+        (other, other_work, second),
+    ):
         set_trace_function(exporter_of_them)
         for _ in range(calls):
-            work.do()
+            its_work.do()
 
 
 def answer(name: str) -> None:
