@@ -2452,6 +2452,13 @@ DECLARING = (
         _declared("values"),
     ),
     Safety(
+        "declared: the class of a value causes no events",
+        DECLARED + "values.py",
+        "return suppress_tracing(_other_as_float, value)",
+        "return _other_as_float(value)",
+        _declared("values"),
+    ),
+    Safety(
         "declared: infinite values are invalid",
         DECLARED + "values.py",
         "if self._least <= number <= _LARGEST else",

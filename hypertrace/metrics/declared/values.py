@@ -33,8 +33,8 @@ _LARGEST = sys.float_info.max
 _TEXTS = (str, bytes, bytearray)
 _BOOLS = frozenset({"bool", "bool_"})
 """Names of the classes of truth values, of Python and of numpy."""
-_PLAIN = frozenset({float, int})
-_LITERALS = frozenset({str, bytes, bool, type(None)})
+_LITERALS = frozenset(map(id, (str, bytes, bool, type(None))))
+"""Types by their ids: a metaclass may hash and compare as it likes."""
 
 
 class Values:
@@ -119,15 +119,21 @@ def checked_number(value: object) -> float:
 
 def _shown(value: object) -> str:
     # The `__repr__` of an application may do anything.
-    return repr(value) if type(value) in _LITERALS else f"a {type_name(value)}"
+    return repr(value) if id(type(value)) in _LITERALS else f"a {type_name(value)}"
 
 
 def _as_float(value: Any) -> float:
     """Return any number as a float; raises for all else, also whatever its `__float__` does."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind is float or kind is int:
         return float(value)
+    return suppress_tracing(_other_as_float, value)
+
+
+def _other_as_float(value: Any) -> float:
+    # A metaclass may run any code when it is asked for an attribute.
+    kind = type(value)
     is_number = hasattr(kind, "__float__") or hasattr(kind, "__index__")
     if issubclass(kind, _TEXTS) or type_name(kind) in _BOOLS or not is_number:
         raise TypeError(f"{type_name(kind)} is no number")
-    return suppress_tracing(float, value)
+    return float(value)

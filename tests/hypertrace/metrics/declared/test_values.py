@@ -222,6 +222,26 @@ def test_a_function_causes_no_events() -> None:
     assert events == []
 
 
+def test_the_class_of_a_value_causes_no_events() -> None:
+    """A metaclass may trace wherever a class is hashed, compared, or asked for an attribute."""
+    events: list[TraceEvent] = []
+    set_trace_function(events.append)
+    tracer = Tracer("Cart")
+
+    class Tracing(type):
+        def trace(cls, *_: object) -> int:
+            tracer.trace("again")
+            raise AttributeError
+
+        __hash__ = __eq__ = __getattr__ = trace  # type: ignore[assignment]
+
+    value = Tracing("Value", (), {})()
+    assert is_invalid(gauge().number(value))
+    with pytest.raises(TypeError, match="a Value is no number"):
+        checked_number(value)
+    assert events == []
+
+
 # --- keep and drop ----------------------------------------------------------------------
 
 
