@@ -90,6 +90,13 @@ class PullGauge:
         self._log_limit = RateLimit()
         self._run: _Run | None = None
 
+    def __repr__(self) -> str:
+        """Show the name, and the labels or their values."""
+        stopped = ", stopped" if self._is_removed else ""
+        names = self.metric.labels
+        labels = [*names] if self.texts is None else dict(zip(names, self.texts, strict=True))
+        return f"<PullGauge {self.metric.name!r}, labels {labels}{stopped}>"
+
     @property
     def is_stopped(self) -> bool:
         """Whether the gauge is gone."""
