@@ -2170,6 +2170,20 @@ SHARING = (
         _shared("segment"),
     ),
     Safety(
+        "workers: the journal calls no function of json that an application traces",
+        SHARED + "journal.py",
+        "    return _encode(record).encode()\n",
+        '    return json.dumps(record, separators=(",", ":")).encode()\n',
+        _shared("storage"),
+    ),
+    Safety(
+        "health: a dropped event that the making of its series causes is counted once",
+        METRICS + "health.py",
+        "        if making.errors:\n            making.errors += 1\n            return\n",
+        "",
+        _shared("storage"),
+    ),
+    Safety(
         "workers: a thread that maps less takes nothing back",
         SHARED + "segment.py",
         "        if more > self.cells:\n            if is_lost:",
