@@ -42,7 +42,7 @@ def fan_out(*functions: TraceFunction) -> TraceFunction:
     if not functions:
         raise ValueError("fan_out() needs at least one trace function")
     for function in functions:
-        check_trace_function(function)
+        check_trace_function(function, "fan_out")
     found = receivers(functions)
     span_bindable = [f for f in found if is_span_bindable(f)]
     if len(span_bindable) == len(found):

@@ -33,7 +33,7 @@ def check_trace_function(function: TraceFunction, given_to: str = "set_trace_fun
 
 def _check_callable(function: object, given_to: str) -> None:
     if not callable(function):
-        raise TypeError(f"a trace function must be callable with one event, not {function!r}")
+        raise TypeError(f"{given_to} takes a function of one event, not {function!r}")
     if issubclass(type(function), type):
         name = class_name_of(function)
         raise TypeError(

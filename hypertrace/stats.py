@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from hashlib import blake2b
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from ._dispatch import get_trace_function
@@ -45,6 +45,8 @@ _MOST_VALUES = 1_024
 """Values of one set that are held. Of more, a part is, from which their number is estimated."""
 _HASHES = 1 << 64
 _MILLISECONDS = 1000.0
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 _logger = logging.getLogger("hypertrace.stats")
 
@@ -222,7 +224,7 @@ class StatTimer(Timer):
         self._is_sent = False
         self.ms: float | None = None
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: _F) -> _F:
         """Return the function, with each call timed."""
         return Timer(self._send)(function)
 

@@ -7,7 +7,7 @@ from .aggregations import DEFAULT_BUCKETS
 from .declarations import Declaration
 from .declared.gauges import PullGauge
 from .declared.instruments import CounterInstrument, GaugeInstrument, ValuesInstrument
-from .declared.kinds import Counter, Distribution, LastValue, Sum, Summary
+from .declared.kinds import Counter, DeclaredMetric, Distribution, LastValue, Sum, Summary
 from .declared.registry import declare
 from .metrics import CountingOptions, Metrics
 from .reading import (
@@ -26,6 +26,7 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "CountingOptions",
     "DEFAULT_BUCKETS",
     "Declaration",
+    "DeclaredMetric",
     "Distribution",
     "Exemplar",
     "ExponentialReading",

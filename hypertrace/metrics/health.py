@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
+from threading import local
 from typing import TYPE_CHECKING
 
 import hypertrace
@@ -115,6 +116,13 @@ def _workers(view: View) -> list[Family]:
     return [Family(WORKERS, WORKERS.labels, _STATES, values)]
 
 
+class _Making(local):
+    """The making of a series in one thread."""
+
+    errors = 0
+    """How many errors it is to count; 0 while it is not made."""
+
+
 class _Errors:
     """The errors of one kind, counted in a storage that all workers share, or by the process."""
 
@@ -124,6 +132,7 @@ class _Errors:
         self._is_shared = storage.is_shared
         if self._is_shared:
             self._cell: Cell | None = None
+            self._making = _Making()
             tally.follow(self._count)
 
     def read(self, view: View) -> Family:
@@ -138,5 +147,24 @@ class _Errors:
     def _count(self) -> None:
         # The series is made when the first error comes: a process that only reads is no worker.
         if self._cell is None:
-            self._cell = self._table.get(_PROCESS.key, _NOWHERE).cell
-        self._cell.increment()
+            self._make_cell()
+        else:
+            self._cell.increment()
+
+    def _make_cell(self) -> None:
+        """Count the first error, and those that making the series causes in this thread.
+
+        To make it calls the standard library, whose functions an application may trace: their
+        events are dropped, which is counted here.
+        """
+        making = self._making
+        if making.errors:
+            making.errors += 1
+            return
+        making.errors = 1
+        try:
+            cell = self._cell = self._table.get(_PROCESS.key, _NOWHERE).cell
+        finally:
+            errors, making.errors = making.errors, 0
+        for _ in range(errors):
+            cell.increment()

@@ -248,8 +248,8 @@ class SeriesTable(Generic[S]):
         suppress_tracing(
             _logger.warning,
             "%s holds %d series, its limit; further ones are counted in {%s=%r}. The label with "
-            "the most values is %s (%d values in the last %d series), traced last at %s:%d: allow "
-            "fewer props or ids there, or raise max_series",
+            "the most values is %s (%d values in the last %d series), traced last at %s:%d: "
+            "give it fewer values there, leave it out, or raise max_series",
             self.declaration.name,
             len(self),
             self.label_names[0],

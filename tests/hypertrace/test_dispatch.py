@@ -55,9 +55,9 @@ def test_the_slot_holds_what_was_set() -> None:
 def test_only_callables_are_trace_functions(function: Any) -> None:
     """An object that is not callable raises at once, and the slot does not change."""
     set_trace_function(print)
-    with pytest.raises(TypeError, match="must be callable with one event"):
+    with pytest.raises(TypeError, match="set_trace_function takes a function of one event"):
         set_trace_function(function)
-    with pytest.raises(TypeError, match="must be callable with one event"):
+    with pytest.raises(TypeError, match="fan_out takes a function of one event"):
         fan_out(print, function)
     assert get_trace_function() is print
 

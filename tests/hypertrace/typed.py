@@ -25,9 +25,28 @@ from hypertrace import (
     swallowed_errors,
     traced,
 )
+from hypertrace.metrics import Metrics
+from hypertrace.stats import Stats
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+# --- timers -----------------------------------------------------------------------------------
+
+
+@Metrics(workers=False).distribution("fetch_seconds").time()
+def fetched(a: int) -> str:
+    return f"{a}"
+
+
+@Stats().timer("fetch")
+def timed(a: int) -> str:
+    return f"{a}"
+
+
+assert_type(fetched(1), str)
+assert_type(timed(1), str)
 
 
 # --- @traced ----------------------------------------------------------------------------------

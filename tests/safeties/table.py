@@ -2184,6 +2184,20 @@ SHARING = (
         _shared("segment"),
     ),
     Safety(
+        "workers: the journal calls no function of json that an application traces",
+        SHARED + "journal.py",
+        "    return _encode(record).encode()\n",
+        '    return json.dumps(record, separators=(",", ":")).encode()\n',
+        _shared("storage"),
+    ),
+    Safety(
+        "health: a dropped event that the making of its series causes is counted once",
+        METRICS + "health.py",
+        "        if making.errors:\n            making.errors += 1\n            return\n",
+        "",
+        _shared("storage"),
+    ),
+    Safety(
         "workers: a thread that maps less takes nothing back",
         SHARED + "segment.py",
         "        if more > self.cells:\n            if is_lost:",
@@ -2765,6 +2779,13 @@ INSTRUMENTS = (
         DECLARED + "gauges.py",
         "name=READER_NAME, daemon=True).start()\n    except RuntimeError:",
         "name=READER_NAME, daemon=True).start()\n    except ZeroDivisionError:",
+        _declared("gauges"),
+    ),
+    Safety(
+        "pull gauges: what may hang is not read where no thread can start",
+        DECLARED + "gauges.py",
+        "        if self._gauge._has_returned:\n",
+        "        if True:\n",
         _declared("gauges"),
     ),
     Safety(

@@ -89,6 +89,14 @@ class PullGauge:
         self._holder = holder
         self._log_limit = RateLimit()
         self._run: _Run | None = None
+        self._has_returned = False
+
+    def __repr__(self) -> str:
+        """Show the name, and the labels or their values."""
+        stopped = ", stopped" if self._is_removed else ""
+        names = self.metric.labels
+        labels = [*names] if self.texts is None else dict(zip(names, self.texts, strict=True))
+        return f"<PullGauge {self.metric.name!r}, labels {labels}{stopped}>"
 
     @property
     def is_stopped(self) -> bool:
@@ -222,7 +230,8 @@ class PullGauges:
         """Read all gauges, within `PATIENCE` seconds.
 
         Each is read in a separate thread. One that raises or hangs has no value, and is counted in
-        `hypertrace_swallowed_errors_total`.
+        `hypertrace_swallowed_errors_total`. Where no thread can start, as when the interpreter
+        ends, those are read that were read before: one that hangs would cost the whole reading.
         """
         if threading.get_ident() in _readers:  # a gauge reads the metrics
             return
@@ -278,6 +287,7 @@ class _Run:
         _readers.add(self._thread)
         try:
             numbers = self._gauge.read()
+            self._gauge._has_returned = True
             if not self._is_given_up:
                 self._gauge.show(numbers)
         except BaseException as error:  # noqa: BLE001 -- such as SystemExit
@@ -285,6 +295,14 @@ class _Run:
                 self._gauge.fail(error)
         finally:
             _readers.discard(self._thread)
+            self._gauge._run = None
+            self.done.set()
+
+    def work_alone(self) -> None:
+        """Read in this thread, of which the reading needs the time; not what may never return."""
+        if self._gauge._has_returned:
+            self.work()
+        else:
             self._gauge._run = None
             self.done.set()
 
@@ -323,15 +341,15 @@ def _finish(runs: list[_Run], waiting: deque[_Run]) -> None:
 
 
 def _start(waiting: deque[_Run]) -> None:
-    def work() -> None:
+    def work(read: Callable[[_Run], object]) -> None:
         with suppress(IndexError):  # none is left
             while True:
-                waiting.popleft().work()
+                read(waiting.popleft())
 
     try:
-        threading.Thread(target=work, name=READER_NAME, daemon=True).start()
+        threading.Thread(target=work, args=(_Run.work,), name=READER_NAME, daemon=True).start()
     except RuntimeError:  # the system has no thread left, or the interpreter ends
-        work()
+        work(_Run.work_alone)
 
 
 def _stack(thread: int) -> str:

@@ -69,6 +69,10 @@ class Instrument(Generic[B]):
         self._overflowing: B | None = None
         self._unknown: set[str] = set()
 
+    def __repr__(self) -> str:
+        """Show the name and the labels."""
+        return f"<{type(self).__name__} {self.metric.name!r}, labels {[*self.metric.labels]}>"
+
     def labels(self, /, **labels: object) -> B:
         """Return what counts with these labels: to be kept where much is counted.
 
@@ -349,6 +353,8 @@ class Instruments:
                 message shows how it differs; or a gauge with these tags is read already.
         """
         names = list(tags) if isinstance(tags, Mapping) else tags
+        if callable(tags):
+            raise TypeError(f"a function that gives the value of a gauge is read=, not {tags!r}")
         if isinstance(tags, Mapping) and read is None:
             raise TypeError(
                 f"tags of a gauge that code sets are names, as {names!r}, and get their values "
@@ -437,6 +443,8 @@ def _options(
             f"tags of an instrument are names, as {[*tags]!r}, and get their values where code "
             f"counts; not {tags!r}"
         )
+    if isinstance(tags, str):
+        raise TypeError(f"tags of an instrument are names, as {[tags]!r}, not {tags!r}")
     return {
         "tags": tags,
         "value": given_by_code,

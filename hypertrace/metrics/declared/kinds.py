@@ -40,6 +40,18 @@ MAX_AGE = 600.0
 _TOTAL = "_total"
 _ORDER = ("of", "id", "tags", "tag_values", "value", "unit", "keep", "drop", "description")
 """Options in the order in which they are shown; the others follow."""
+_ELSEWHERE = {
+    "labels": "tags",
+    "labelnames": "tags",
+    "documentation": "description",
+    "help": "description",
+    "measurement": "value",
+    "event": "of",
+    "reporter_options": "buckets",
+    "percentiles": "quantiles",
+    "multiprocess_mode": "workers",
+}
+"""What other libraries call an option, and we."""
 
 
 class Options(TypedDict, total=False):
@@ -135,8 +147,9 @@ class DeclaredMetric(Declaration):
         kind = type(self).__name__
         known = {one.name: one.default for one in fields(self) if one.init and one.name != "name"}
         for option in options.keys() - known.keys():
-            close = get_close_matches(option, known, 1)
-            hint = f"did you mean {close[0]!r}? It takes" if close else "it takes"
+            close = [_ELSEWHERE.get(option), *get_close_matches(option, known, 1)]
+            meant = next((name for name in close if name in known), None)
+            hint = f"did you mean {meant!r}? It takes" if meant else "it takes"
             raise TypeError(f"{kind} takes no {option!r}; {hint} {', '.join(known)}")
         given = known | options
         try:
@@ -215,7 +228,13 @@ class DeclaredMetric(Declaration):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Counter(DeclaredMetric):
-    """How many events there were; the attributes are those of `DeclaredMetric`, without a value."""
+    """How many events there were.
+
+        Counter("logins_total", of="Auth.login", tags=["result", "provider"])
+
+    Takes the options of `DeclaredMetric`, without `value` and a conversion of units. What code
+    counts without events is `Metrics.counter()`.
+    """
 
     kind: Kind = field(init=False, default="counter")
 
@@ -240,7 +259,13 @@ class Counter(DeclaredMetric):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Sum(DeclaredMetric):
-    """Values of events added up, zero or more each; see `DeclaredMetric`."""
+    """Values of events added up, zero or more each.
+
+        Sum("sent_bytes_total", of="Auth.*", value="size", unit="bytes")
+
+    Takes the options of `DeclaredMetric`; `value` is needed. What code adds up without events is
+    `Metrics.counter()`, too.
+    """
 
     kind: Kind = field(init=False, default="counter")
 
@@ -251,7 +276,12 @@ class Sum(DeclaredMetric):
 
 @dataclass(frozen=True, init=False, repr=False)
 class LastValue(DeclaredMetric):
-    """A number that rises and falls: the last value, or values added; see `DeclaredMetric`.
+    """A number that rises and falls: the value of the last event, or values added. A gauge.
+
+        LastValue("queue_depth", of="Queue.*", value="depth", workers="max")
+
+    Takes the options of `DeclaredMetric`; `value` is needed. What code sets or shows without events
+    is `Metrics.gauge()`.
 
     Attributes:
         mode: `"set"`: each value replaces the one before; `"add"`: it is added to it.
@@ -282,7 +312,12 @@ class LastValue(DeclaredMetric):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Distribution(DeclaredMetric):
-    """Values counted in buckets, durations of spans by default; see `DeclaredMetric`.
+    """Values counted in buckets, durations of spans by default. A histogram.
+
+        Distribution("checkout_seconds", of="Shop.checkout", buckets=(0.1, 0.5, 2.5))
+
+    Takes the options of `DeclaredMetric`. What code observes without events is
+    `Metrics.distribution()`.
 
     Attributes:
         buckets: upper bounds of the buckets, in the unit that is shown, without infinity. None
@@ -319,7 +354,11 @@ class Distribution(DeclaredMetric):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Summary(DeclaredMetric):
-    """Quantiles of the values of a sliding window, durations by default; see `DeclaredMetric`.
+    """Quantiles of the values of a sliding window, durations of spans by default.
+
+        Summary("payload_bytes", of="Api.*", value="size", unit="bytes", quantiles=(0.5, 0.99))
+
+    Takes the options of `DeclaredMetric`. What code observes without events is `Metrics.summary()`.
 
     Attributes:
         quantiles: those that are shown, from 0 to 1, ascending.

@@ -104,7 +104,7 @@ def parsed(path: str, what: str) -> Path:
         if not name:
             raise ValueError(f"{what} has {path!r}, which names no prop; write {head}.NAME")
         return Path(head, name)  # type: ignore[arg-type]  # one of SCOPES
-    close = get_close_matches(head, SCOPES, 1, 0.75)
+    close = get_close_matches(head, SCOPES, 1, 0.66)
     if dot and close:
         raise ValueError(
             f"{what} has {path!r}; did you mean '{close[0]}.{name}'? A path begins with "

@@ -85,8 +85,10 @@ def additions(
     added: dict[str, DeclaredMetric] = {}
     for metric in metrics:
         if not isinstance(metric, DeclaredMetric):
+            hint = "; write declare(*metrics)" if isinstance(metric, list | tuple) else ""
             raise TypeError(
-                f"declare takes Counter, Sum, LastValue, Distribution and Summary, not {metric!r}"
+                "declare takes Counter, Sum, LastValue, Distribution and Summary, not "
+                f"{metric!r}{hint}"
             )
         name = family_name(metric.name)
         other = known.get(name) or added.get(name)

@@ -74,9 +74,9 @@ def checked_tag_values(tag_values: object, tags: Tags) -> TagValues:
     for label in given:
         if label not in labels:
             close = get_close_matches(label, labels, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"did you mean {close[0]!r}? It" if close else "it"
             raise ValueError(
-                f"tag_values has {label!r}, which is no label of the metric{hint} It has "
+                f"tag_values has {label!r}, which is no label of the metric; {hint} has "
                 f"{', '.join(map(repr, labels)) or 'none'}"
             )
     for label, path in tags:

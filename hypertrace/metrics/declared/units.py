@@ -35,6 +35,26 @@ _FAMILIES = (
 )
 """Units that convert into each other, each as a multiple of the smallest one."""
 _KNOWN = {name: family for family in _FAMILIES for name in family}
+_SHORT = {
+    "ns": "nanoseconds",
+    "us": "microseconds",
+    "ms": "milliseconds",
+    "s": "seconds",
+    "min": "minutes",
+    "h": "hours",
+    "d": "days",
+    "B": "bytes",
+    "kB": "kilobytes",
+    "KB": "kilobytes",
+    "MB": "megabytes",
+    "GB": "gigabytes",
+    "TB": "terabytes",
+    "KiB": "kibibytes",
+    "MiB": "mebibytes",
+    "GiB": "gibibytes",
+    "TiB": "tebibytes",
+}
+"""What is not taken, as Prometheus wants whole names."""
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -102,19 +122,24 @@ def _checked_name(unit: str) -> str:
             f"unit {unit!r} is no unit that Prometheus takes: it takes letters, digits and '_', "
             "and no digit first"
         )
-    close = [] if unit in _KNOWN else get_close_matches(unit, _KNOWN, 1, 0.85)
+    close = None if unit in _KNOWN else _close(unit, 0.85)
     if close:
-        raise ValueError(f"unit {unit!r}: did you mean {close[0]!r}?")
+        raise ValueError(f"unit {unit!r}: did you mean {close!r}?")
     return str.__str__(unit)
+
+
+def _close(unit: str, likeness: float) -> str | None:
+    """Return the unit that a misspelt or short name means, None if it may be another one."""
+    return _SHORT.get(unit) or next(iter(get_close_matches(unit, _KNOWN, 1, likeness)), None)
 
 
 def _known(unit: object) -> str:
     if not isinstance(unit, str):
         raise TypeError(f"unit: a pair must be two names of units (str), not {unit!r}")
     if unit not in _KNOWN:
-        close = get_close_matches(unit, _KNOWN, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        close = _close(unit, 0.6)
+        hint = f"did you mean {close!r}? Those" if close else "those"
         raise ValueError(
-            f"unit {unit!r} cannot be converted: {hint}those that can are {', '.join(_KNOWN)}"
+            f"unit {unit!r} cannot be converted: {hint} that can are {', '.join(_KNOWN)}"
         )
     return str.__str__(unit)

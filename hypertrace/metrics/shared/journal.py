@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = "list[Any]"
 
+# Not `json.dumps` and `json.loads`, which an application may trace.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+
 FILE = "names"
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -107,7 +111,7 @@ class Journal:
                 break
             for text in _texts(data[:end]):
                 found = found or text == until
-                place = self._apply(place, json.loads(text))
+                place = self._apply(place, _decode(text.decode()))
             place = place._replace(offset=place.offset + end)
             if place.offset > self.place.offset:
                 self.place = place
@@ -152,7 +156,7 @@ class Journal:
 
 
 def _text(record: Record) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode()
+    return _encode(record).encode()
 
 
 def _line(text: bytes) -> bytes:

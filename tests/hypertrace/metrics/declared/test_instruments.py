@@ -135,6 +135,18 @@ def test_asking_again_gives_the_same_object(metrics: Metrics) -> None:
         assert first.labels(a="x") is first.labels(a="x")
 
 
+def test_instruments_show_what_they_are(metrics: Metrics) -> None:
+    """The name, the labels, and whether a gauge that is read is gone."""
+    counter = metrics.counter("orders_total", ["country"])
+    assert repr(counter) == "<CounterInstrument 'orders_total', labels ['country']>"
+    gauge = metrics.gauge("depth", {"queue": "mail"}, read=int)
+    assert repr(gauge) == "<PullGauge 'depth', labels {'queue': 'mail'}>"
+    gauge.stop()
+    assert repr(gauge) == "<PullGauge 'depth', labels {'queue': 'mail'}, stopped>"
+    mapping = metrics.gauge("threads", ["state"], read=dict)
+    assert repr(mapping) == "<PullGauge 'threads', labels ['state']>"
+
+
 def test_a_metric_that_differs_is_an_error_that_shows_how(metrics: Metrics) -> None:
     """Also one of another kind, or one that counts events."""
     metrics.counter("orders_total", ["country"])
@@ -161,7 +173,8 @@ def test_a_metric_that_differs_is_an_error_that_shows_how(metrics: Metrics) -> N
         (lambda m: m.counter("function_counter_total"), ValueError, "function_counter_total"),
         (lambda m: m.counter("x_total", ["password"]), ValueError, "secret"),
         (lambda m: m.counter("x_total", ["le"]), ValueError, "belongs to Prometheus"),
-        (lambda m: m.counter("x_total", "country"), TypeError, "must be names"),
+        (lambda m: m.counter("x_total", "country"), TypeError, r"names, as \['country'\], not"),
+        (lambda m: m.gauge("x", len), TypeError, "is read=, not"),
         (lambda m: m.counter("x_total", {"a": "b"}), TypeError, "get their values"),
         (lambda m: m.gauge("x", {"a": "b"}), TypeError, "with read="),
         (lambda m: m.counter("x_total", max_series=0), ValueError, "1 or more"),

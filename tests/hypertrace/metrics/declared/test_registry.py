@@ -75,6 +75,9 @@ def test_what_is_no_declared_metric_is_refused() -> None:
     for wrong in ("one_total", Counter, None):
         with pytest.raises(TypeError, match=r"declare takes Counter, Sum, .*, not"):
             declare(wrong)
+    wrong = [ONE]
+    with pytest.raises(TypeError, match=r"write declare\(\*metrics\)"):
+        declare(wrong)
 
 
 def test_one_that_has_another_metric_of_the_name_keeps_it() -> None:

@@ -776,6 +776,24 @@ assert os.listdir(metrics.storage.directory.path)
 # --- other settings -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", ["json:dumps", "json.encoder:JSONEncoder.iterencode"])
+def test_the_application_may_trace_what_the_journal_calls(metrics: Metrics, path: str) -> None:
+    """Its events count or are dropped; no error comes of it, and nothing is lost."""
+    traced = hypertrace.instrument(path)
+    try:
+        swarm = Swarm()
+        for peer in "abc":
+            swarm.meet(peer)
+    finally:
+        traced.undo()
+    assert hypertrace.swallowed_errors() == 0
+    functions = values_in(metrics.read(), CALLS, "caller_functionname")
+    assert functions[("meet",)] == 3
+    dropped = values_in(metrics.read(), DROPPED)
+    assert sum(dropped.values()) == hypertrace.dropped_events()
+    assert bool(hypertrace.dropped_events()) is (path != "json:dumps")
+
+
 def test_errors_of_tracing_are_counted_by_all(metrics: Metrics, make: Any) -> None:
     """Dropped events of a child are in the sums; those before a fork are not its own."""
     hypertrace.tallies.dropped.increment()
