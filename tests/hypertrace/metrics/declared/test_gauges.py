@@ -472,7 +472,7 @@ from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace.metrics import Metrics
 
 metrics = Metrics(workers=False)
-exporter = JsonLinesExporter(sys.stdout.write, metrics=metrics, interval=1000)
+exporter = JsonLinesExporter(print, metrics=metrics, interval=1000)
 metrics.counter("orders_total").inc(3)
 size = metrics.gauge("size", read=lambda: 42)
 exporter.flush()
