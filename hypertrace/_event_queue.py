@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
-from _thread import allocate_lock, get_native_id, start_new_thread
+from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Thread, current_thread
+from threading import Thread
 from time import monotonic
 
 from ._failures import logger
@@ -95,7 +95,7 @@ class EventQueue:
 
     def is_current(self) -> bool:
         """Whether this is called in the thread itself."""
-        return self._consumer is not None and self._consumer.thread is current_thread()
+        return self._consumer is not None and self._consumer.is_current()
 
     def pause(self) -> None:
         """Let the thread end after the event that it is at."""
@@ -150,39 +150,49 @@ class _Consumer:
     """A thread, and another one that starts it.
 
     `Thread.start()` waits for locks, which the code that a signal handler or a finalizer has
-    interrupted may hold.
+    interrupted may hold. Where it starts no thread any more, as in a program that has just ended,
+    the other one does the work.
     """
 
     def __init__(self, run: Callable[[], object], fail: Callable[[], object]) -> None:
         """Start the thread, or call `fail` if there can be no more threads."""
-        self.thread = Thread(target=run, name=THREAD_NAME, daemon=True)
-        self._fail = fail
-        self._is_started = _Mark()
-        self._starter_id = 0
+        self._thread = Thread(target=self._work, name=THREAD_NAME, daemon=True)
+        self._run = run
+        self._is_done = _Mark()
+        self._ident = 0
+        self._native_ids: list[int] = []
         try:
             start_new_thread(self._start, ())
         except RuntimeError:  # the system has no thread left, or the interpreter ends
-            self._is_started.reach()
+            self._is_done.reach()
             fail()
+
+    def is_current(self) -> bool:
+        """Whether this is called in the thread that works."""
+        return self._ident == get_ident()
 
     def join(self, timeout: float) -> None:
         """Wait until both threads have ended."""
-        deadline = monotonic() + timeout
-        if not self._is_started.wait(timeout) or self.thread.native_id is None:
-            return
-        self.thread.join(max(0.0, deadline - monotonic()))
-        if not self.thread.is_alive():
-            wait_for_system(self.thread.native_id)
-            wait_for_system(self._starter_id)
+        if self._is_done.wait(timeout):
+            for native_id in self._native_ids:
+                wait_for_system(native_id)
 
     def _start(self) -> None:
-        self._starter_id = get_native_id()
+        self._native_ids.append(get_native_id())
         try:
-            self.thread.start()
+            self._thread.start()
         except RuntimeError:  # as above
-            self._fail()
+            self._work()
+
+    def _work(self) -> None:
+        self._ident = get_ident()
+        if (native_id := get_native_id()) not in self._native_ids:
+            self._native_ids.append(native_id)
+        try:
+            self._run()
         finally:
-            self._is_started.reach()
+            self._ident = 0
+            self._is_done.reach()
 
 
 class _Mark:
