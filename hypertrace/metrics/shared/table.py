@@ -97,6 +97,7 @@ class SharedTable(SeriesTable[C]):
         if held is None:
             # The objects of this process, whose texts other objects have, too.
             made = self._make(self._wanted.get(key, key))
+            made.at = at  # type: ignore[attr-defined]  # first: a signal handler may open it at once
             # Of several threads that get here, all take the same.
             if key == self.overflow_key:
                 held = self._overflow = self._made_overflow.setdefault(key, made)

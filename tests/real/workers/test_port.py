@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -79,7 +80,9 @@ def test_a_port_of_another_program(
     site.work(enough=several)
     site.check(several)
     site.program.wait(lambda: str(port) in site.program.log)
-    assert str(other.process.pid) in site.program.log
+    (owner,) = re.findall(rf":{port}: the port is in use by (.*?)\. ", site.program.log)
+    # Finding it has 0.2 seconds, which is too little where the machine is busy.
+    assert owner == "another program" or f"(pid {other.process.pid})" in owner
     os.kill(other.process.pid, signal.SIGKILL)
     other.process.wait()
     site.program.wait(lambda: page_of(port))

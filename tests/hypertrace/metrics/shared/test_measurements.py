@@ -389,6 +389,25 @@ def check(found: dict[str, Any]) -> None:
 # --- limits, room, exporters, other settings ----------------------------------------------
 
 
+def test_a_signal_while_a_series_is_added_counts_for_all(make: Callable[..., Worker]) -> None:
+    """A handler that counts in a series at the moment when it is held counts in the file, too."""
+    worker, other = make(), make()
+
+    class Interrupted(dict[Any, Any]):
+        """Series, each of which a handler uses as soon as it is there."""
+
+        def setdefault(self, key: Any, default: Any = None) -> Any:
+            found = super().setdefault(key, default)
+            worker.get("bytes").add(1)
+            return found
+
+    table = worker.tables["bytes"]
+    table._held = Interrupted()
+    worker.get("bytes").add(2)
+    assert worker.read()["bytes"] == other.read()["bytes"] == {"a": 3}
+    assert not worker.storage.in_memory
+
+
 def test_the_limit_holds_for_all_workers(make: Callable[..., Worker]) -> None:
     """What is past it is in the overflow, and the usage says how often that was."""
     one, other = make(limit=2), make(limit=2)
