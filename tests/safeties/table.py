@@ -2621,6 +2621,13 @@ INSTRUMENTS = (
         _declared("instruments"),
     ),
     Safety(
+        "instruments: a name of a label raises nothing",
+        DECLARED + "instruments.py",
+        "        except Exception:  # noqa: BLE001 -- names of a",
+        "        except TypeError:  # noqa: BLE001 -- names of a",
+        _declared("instruments"),
+    ),
+    Safety(
         "instruments: what is kept is bounded by the series",
         DECLARED + "instruments.py",
         "        return bound is not self._overflowing\n",
