@@ -2494,6 +2494,13 @@ DECLARING = (
         _declared("declared"),
     ),
     Safety(
+        "declared feeds: who declares what is being declared waits until it is in force",
+        DECLARED + "declared.py",
+        "                self._feeds.update(feeds)\n                self._renew()\n",
+        "                self._feeds.update(feeds)\n        if feeds:\n            self._renew()\n",
+        _declared("declared"),
+    ),
+    Safety(
         "declared feeds: objects with other tags share no recorders",
         DECLARED + "declared.py",
         "            self._keys.add(full)\n        return full",

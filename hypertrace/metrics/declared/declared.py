@@ -173,13 +173,15 @@ class Declared:
             ValueError: another metric has the name. Then none of them is declared.
         """
         with _lock:
-            added = self.check(metrics)
-            for metric in added:
-                table = self._table_of(metric)
-                feed = Feed(metric, table, self._labeller, self._count_invalid)
-                self._feeds[family_name(metric.name)] = feed
-        if added:
-            self._renew()
+            feeds = {
+                family_name(metric.name): Feed(
+                    metric, self._table_of(metric), self._labeller, self._count_invalid
+                )
+                for metric in self.check(metrics)
+            }
+            if feeds:
+                self._feeds.update(feeds)
+                self._renew()
 
     def undeclare(self, name: str) -> None:
         """Record a metric no more, and leave it out of readings.
@@ -193,7 +195,7 @@ class Declared:
                 names = ", ".join(feed.metric.name for feed in self._feeds.values())
                 raise LookupError(f"no metric {name!r} is declared; there are {names or 'none'}")
             del self._feeds[family_name(name)]
-        self._renew()
+            self._renew()
 
     def feeds_of(self, event: TraceEvent) -> tuple[Feed, ...]:
         """Return what records the events of an event's call site; empty for most."""
@@ -278,6 +280,7 @@ class Declared:
         self._names.check([*of_events, *counted, *added])
 
     def _renew(self) -> None:
+        # In the lock: another thread that declares the same returns when it is in force.
         self._sites = {}
         self._keys = set()
         rebind()
