@@ -2489,15 +2489,15 @@ DECLARING = (
     Safety(
         "declared feeds: metrics take effect at the next event",
         DECLARED + "declared.py",
-        "        rebind()\n",
+        "            rebind()\n",
         "",
         _declared("declared"),
     ),
     Safety(
         "declared feeds: who declares what is being declared waits until it is in force",
         DECLARED + "declared.py",
-        "                self._feeds.update(feeds)\n                self._renew()\n",
-        "                self._feeds.update(feeds)\n        if feeds:\n            self._renew()\n",
+        "                self._feeds.update(feeds)\n            self._renew()\n",
+        "                self._feeds.update(feeds)\n        self._renew()\n",
         _declared("declared"),
     ),
     Safety(

@@ -92,6 +92,7 @@ class Declared:
         self._tables: dict[Hashable, SeriesTable[Any]] = {}
         self._sites: dict[Hashable, tuple[Feed, ...]] = {}
         self._keys: set[Hashable] = set()
+        self._is_stale = False
 
     def check(self, metrics: Iterable[DeclaredMetric]) -> list[DeclaredMetric]:
         """Return those of some metrics that are not declared yet.
@@ -180,8 +181,9 @@ class Declared:
                 for metric in self.check(metrics)
             }
             if feeds:
+                self._is_stale = True
                 self._feeds.update(feeds)
-                self._renew()
+            self._renew()
 
     def undeclare(self, name: str) -> None:
         """Record a metric no more, and leave it out of readings.
@@ -194,6 +196,7 @@ class Declared:
             if feed is None or feed.metric.name != name:
                 names = ", ".join(feed.metric.name for feed in self._feeds.values())
                 raise LookupError(f"no metric {name!r} is declared; there are {names or 'none'}")
+            self._is_stale = True
             del self._feeds[family_name(name)]
             self._renew()
 
@@ -280,10 +283,13 @@ class Declared:
         self._names.check([*of_events, *counted, *added])
 
     def _renew(self) -> None:
-        # In the lock: another thread that declares the same returns when it is in force.
-        self._sites = {}
-        self._keys = set()
-        rebind()
+        # In the lock: another thread that declares the same returns when it is in force. So does
+        # this one, if it declares again what was interrupted before.
+        if self._is_stale:
+            self._sites = {}
+            self._keys = set()
+            rebind()
+            self._is_stale = False
 
 
 def _converted(

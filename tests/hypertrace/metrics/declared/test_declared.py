@@ -456,3 +456,20 @@ def test_a_metric_is_in_force_for_each_thread_that_has_declared_it(
     metrics.declare(LOGINS)
     thread.join()
     assert points_of(metrics, "logins_total") == {("",): 1}
+
+
+def test_what_was_interrupted_can_be_declared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the exception of a signal handler."""
+    metrics, tracer = counted(), Tracer("Cart")
+    pay(tracer)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "rebind", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            metrics.declare(LOGINS)
+    metrics.declare(LOGINS)
+    pay(tracer)
+    assert points_of(metrics, "logins_total") == {("",): 1}
