@@ -543,6 +543,13 @@ COUNTING = (
         _core("targets", "threads"),
     ),
     Safety(
+        "targets: an interrupted rebind is made up for by the next",
+        CORE + "_targets.py",
+        "        self._replaced.append(cache)\n        self._empty_replaced()\n",
+        "        cache.empty()\n",
+        _core("targets"),
+    ),
+    Safety(
         "recorders of a trace function that was replaced are dropped",
         CORE + "_targets.py",
         "        self._retired = True\n        self._cache.empty()\n",
