@@ -1,9 +1,10 @@
-"""Declared metrics: what they add to a `trace()` and a span that have them, and to the others."""
+"""Declared metrics and handlers: what they add to events that have them, and to the others."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypertrace import attach
 from hypertrace.metrics import Counter, Distribution, Sum
 
 from .measure import OURS, compared
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 WITHOUT = "the same without it"
 WITH_COUNTER = "`trace(prop=value)`, with a declared counter"
 WITH_DISTRIBUTION = "a span, with a declared distribution"
-WITH_OTHERS = "`trace(prop=value)`, 50 metrics of others"
+WITH_OTHERS = "`trace(prop=value)`, 50 metrics and a handler of others"
 
 
 class Watched(Swarm):
@@ -62,11 +63,11 @@ def distribution(effort: Effort) -> dict[str, float]:
 
 
 def others(effort: Effort) -> dict[str, float]:
-    """Return what a `trace()` with a prop costs beside many metrics about other events."""
+    """Return what a `trace()` with a prop costs beside metrics and a handler of other events."""
     with _declared():
         without = effort.nanoseconds({WITHOUT: Swarm(App()).connect_with_prop})
     many = [Counter(f"other_{n}_total", of=f"Other{n}.*", tags=["topic"]) for n in range(50)]
-    with _declared(*many):
+    with _declared(*many), attach(list[object]().append, of="Other0.*"):
         return without | effort.nanoseconds({OURS: Swarm(App()).connect_with_prop})
 
 

@@ -11,6 +11,7 @@ from ._plain import plain
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .events import TraceEvent
 
@@ -102,9 +103,11 @@ def _most_characters(pattern: str) -> float:
     return float("inf") if "*" in units else len(units)
 
 
-def _text_of_id(id: object) -> str:
+def _text_of_id(id: Any) -> str:
     if id is None:
         return ""
     if type(id) is str:
         return id
-    return str.__str__(id) if issubclass(type(id), str) else str(suppress_tracing(plain, id))
+    if issubclass(type(id), str):
+        return str.__str__(id)
+    return str(suppress_tracing(plain, id))

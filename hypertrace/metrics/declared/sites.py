@@ -375,7 +375,7 @@ class DeclaredSpansRecorder(SpansRecorder):
         self._feeds = feeds
         self.lasts: bool = spans is not functions.overflow_spans and (ends is None or ends.lasts)
         own = self.durations
-        self.durations = None
+        self.durations: list[float] | CellGroup | None = None
         if own is not None and ends is not None:
             self.durations = CellGroup(ends.cells, ((own, 1.0, 1.0), *ends.scaled))
 
