@@ -239,6 +239,25 @@ def test_call_sites_are_bound_again(binding: Binding) -> None:
     assert use() == 0
 
 
+def test_an_interrupted_change_is_made_up_for_by_a_rebind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No recorder of the trace function before stays in use."""
+    before, after = Binding(), Binding()
+    set_trace_function(before)
+    swarm = Swarm()
+    swarm.connect()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_targets.RecorderTarget, "retire", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            set_trace_function(after)
+    _dispatch.rebind()
+    swarm.connect()
+    assert (before.counts, after.counts) == ({"connect": 1}, {"connect": 1})
+
+
 def test_an_interrupted_rebind_is_made_up_for_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by the exception of a signal handler: no recorder from before stays in use."""
     binding = Binding()
