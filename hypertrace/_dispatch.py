@@ -77,6 +77,7 @@ def rebind() -> None:
     current = target
     if current is not None:
         current.rebind()
+        _retire_others()  # what an interrupted change has left
 
 
 def update_target() -> None:

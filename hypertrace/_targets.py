@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from ._bindings import PropsBindings, SpanBinding
@@ -209,7 +210,7 @@ class RecorderTarget:
     another parent.
     """
 
-    __slots__ = ("_cache", "_receiver", "_retired", "_spans", "function")
+    __slots__ = ("_cache", "_receiver", "_replaced", "_retired", "_spans", "function")
 
     keeps_props = False
 
@@ -218,6 +219,7 @@ class RecorderTarget:
         self._receiver = receiver
         self._spans: SpanBinder | None = receiver if is_span_bindable(receiver) else None
         self._cache = _Cache()
+        self._replaced: list[_Cache] = []  # those that are not emptied yet
         self._retired = False
 
     def deliver(
@@ -320,13 +322,23 @@ class RecorderTarget:
     def rebind(self) -> None:
         """Drop all recorders: each call site is bound again at its next event."""
         fresh = _Cache()
-        cache, self._cache = self._cache, fresh  # one step: no cache is left in use and not emptied
-        cache.empty()
+        # One step up to the end of `append`: no cache is left in use and not emptied.
+        cache, self._cache = self._cache, fresh
+        self._replaced.append(cache)
+        self._empty_replaced()
 
     def retire(self) -> None:
         """Drop all recorders: each tracer finds its table empty and uses the next target."""
         self._retired = True
         self._cache.empty()
+        self._empty_replaced()
+
+    def _empty_replaced(self) -> None:
+        # Also what a signal handler that raised has left.
+        for cache in self._replaced.copy():
+            cache.empty()
+            with suppress(ValueError):  # another thread was faster
+                self._replaced.remove(cache)
 
 
 def _guarding(

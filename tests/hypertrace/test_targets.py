@@ -239,6 +239,45 @@ def test_call_sites_are_bound_again(binding: Binding) -> None:
     assert use() == 0
 
 
+def test_an_interrupted_change_is_made_up_for_by_a_rebind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No recorder of the trace function before stays in use."""
+    before, after = Binding(), Binding()
+    set_trace_function(before)
+    swarm = Swarm()
+    swarm.connect()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_targets.RecorderTarget, "retire", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            set_trace_function(after)
+    _dispatch.rebind()
+    swarm.connect()
+    assert (before.counts, after.counts) == ({"connect": 1}, {"connect": 1})
+
+
+def test_an_interrupted_rebind_is_made_up_for_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the exception of a signal handler: no recorder from before stays in use."""
+    binding = Binding()
+    set_trace_function(binding)
+    swarm = Swarm()
+    swarm.connect()
+    asked = len(binding.asked)
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_targets._Cache, "empty", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _dispatch.rebind()
+    _dispatch.rebind()
+    swarm.connect()
+    assert len(binding.asked) > asked
+
+
 def test_a_call_site_that_is_just_bound_is_bound_again(binding: Binding) -> None:
     """A recorder that was made before `rebind`, and stored after it, is not used again."""
     swarm = Swarm()

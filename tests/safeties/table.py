@@ -543,6 +543,13 @@ COUNTING = (
         _core("targets", "threads"),
     ),
     Safety(
+        "targets: an interrupted rebind is made up for by the next",
+        CORE + "_targets.py",
+        "        self._replaced.append(cache)\n        self._empty_replaced()\n",
+        "        cache.empty()\n",
+        _core("targets"),
+    ),
+    Safety(
         "recorders of a trace function that was replaced are dropped",
         CORE + "_targets.py",
         "        self._retired = True\n        self._cache.empty()\n",
@@ -2517,8 +2524,15 @@ DECLARING = (
     Safety(
         "declared feeds: metrics take effect at the next event",
         DECLARED + "declared.py",
-        "        rebind()\n",
+        "            rebind()\n",
         "",
+        _declared("declared"),
+    ),
+    Safety(
+        "declared feeds: who declares what is being declared waits until it is in force",
+        DECLARED + "declared.py",
+        "                self._feeds.update(feeds)\n            self._renew()\n",
+        "                self._feeds.update(feeds)\n        self._renew()\n",
         _declared("declared"),
     ),
     Safety(
@@ -2681,6 +2695,13 @@ INSTRUMENTS = (
         DECLARED + "instruments.py",
         "            self._unknown.add(name)\n",
         "",
+        _declared("instruments"),
+    ),
+    Safety(
+        "instruments: a name of a label raises nothing",
+        DECLARED + "instruments.py",
+        "        except Exception:  # noqa: BLE001 -- names of a",
+        "        except TypeError:  # noqa: BLE001 -- names of a",
         _declared("instruments"),
     ),
     Safety(

@@ -93,6 +93,7 @@ class Declared:
         self._tables: dict[Hashable, SeriesTable[Any]] = {}
         self._sites: dict[Hashable, tuple[Feed, ...]] = {}
         self._keys: set[Hashable] = set()
+        self._is_stale = False
 
     def check(self, metrics: Iterable[DeclaredMetric]) -> list[DeclaredMetric]:
         """Return those of some metrics that are not declared yet.
@@ -174,12 +175,15 @@ class Declared:
             ValueError: another metric has the name. Then none of them is declared.
         """
         with _lock:
-            added = self.check(metrics)
-            for metric in added:
-                table = self._table_of(metric)
-                feed = Feed(metric, table, self._labeller, self._count_invalid)
-                self._feeds[family_name(metric.name)] = feed
-        if added:
+            feeds = {
+                family_name(metric.name): Feed(
+                    metric, self._table_of(metric), self._labeller, self._count_invalid
+                )
+                for metric in self.check(metrics)
+            }
+            if feeds:
+                self._is_stale = True
+                self._feeds.update(feeds)
             self._renew()
 
     def undeclare(self, name: str) -> None:
@@ -193,8 +197,9 @@ class Declared:
             if feed is None or feed.metric.name != name:
                 names = ", ".join(feed.metric.name for feed in self._feeds.values())
                 raise LookupError(f"no metric {name!r} is declared; there are {names or 'none'}")
+            self._is_stale = True
             del self._feeds[family_name(name)]
-        self._renew()
+            self._renew()
 
     def feeds_of(self, event: TraceEvent) -> tuple[Feed, ...]:
         """Return what records the events of an event's call site; empty for most."""
@@ -279,9 +284,13 @@ class Declared:
         self._names.check([*of_events, *counted, *added])
 
     def _renew(self) -> None:
-        self._sites = {}
-        self._keys = set()
-        rebind()
+        # In the lock: another thread that declares the same returns when it is in force. So does
+        # this one, if it declares again what was interrupted before.
+        if self._is_stale:
+            self._sites = {}
+            self._keys = set()
+            rebind()
+            self._is_stale = False
 
 
 def _converted(

@@ -82,9 +82,12 @@ class Instrument(Generic[B]):
         return self._find(labels)
 
     def _find(self, labels: Mapping[str, object]) -> B:
-        if not labels.keys() <= self._names:
-            self._report(labels)
-        return self._index.find(labels)
+        try:
+            if not labels.keys() <= self._names:
+                self._report(labels)
+            return self._index.find(labels)
+        except Exception:  # noqa: BLE001 -- names of a subclass of `str` may raise anything
+            return self._index.find({str.__str__(name): text for name, text in labels.items()})
 
     def _made(self, texts: Values) -> B:
         series = self.table.get((texts, ()), line_of_application())

@@ -23,7 +23,9 @@ from hypertrace import (
     swallowed_errors,
     traced,
 )
+from hypertrace._dispatch import rebind
 from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, declare
+from hypertrace.metrics.declared import declared as module
 from hypertrace.metrics.declared.sites import MAX_KNOWN
 
 from ....running import in_threads
@@ -425,3 +427,49 @@ def events(tracer: Tracer, rounds: int) -> None:
         pay(tracer, country="de")
         pay(tracer, n=3)
         work(tracer, country="de")
+
+
+def test_a_metric_is_in_force_for_each_thread_that_has_declared_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also for one that finds it declared by another, which is not done with it."""
+    metrics, tracer = counted(), Tracer("Cart")
+    pay(tracer)
+
+    def second() -> None:
+        metrics.declare(LOGINS)
+        pay(tracer)
+
+    thread = threading.Thread(target=second)
+
+    def is_waiting() -> bool:
+        frame = sys._current_frames().get(thread.ident or 0)
+        return frame is not None and frame.f_code.co_filename == module.__file__
+
+    def rebind_while_another_declares() -> None:
+        thread.start()
+        while thread.is_alive() and not is_waiting():
+            pass
+        rebind()
+
+    monkeypatch.setattr(module, "rebind", rebind_while_another_declares)
+    metrics.declare(LOGINS)
+    thread.join()
+    assert points_of(metrics, "logins_total") == {("",): 1}
+
+
+def test_what_was_interrupted_can_be_declared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the exception of a signal handler."""
+    metrics, tracer = counted(), Tracer("Cart")
+    pay(tracer)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "rebind", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            metrics.declare(LOGINS)
+    metrics.declare(LOGINS)
+    pay(tracer)
+    assert points_of(metrics, "logins_total") == {("",): 1}

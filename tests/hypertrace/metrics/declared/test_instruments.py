@@ -19,7 +19,7 @@ from hypertrace.metrics import Counter, Metrics
 from hypertrace.number_cells import GaugeCell, HistogramCell, NumberCell
 from hypertrace_prometheus import PrometheusExporter
 
-from ....hostile_values import GivesNoStr, HostileStr, Liar, OfHostileMeta
+from ....hostile_values import GivesNoStr, HostileStr, Liar, OfHostileMeta, fail
 from ....running import in_threads
 from ..readings import OVERFLOW, rows, samples, values, values_in
 
@@ -231,6 +231,21 @@ def test_values_of_any_type_become_text(metrics: Metrics) -> None:
     for hostile in (HostileStr("h"), GivesNoStr(), OfHostileMeta(), object):
         counter.inc(tag=hostile)
     assert sum(values(metrics, "x_total").values()) == 16
+
+
+def test_names_of_labels_raise_nothing(metrics: Metrics) -> None:
+    """Also those of a subclass of `str`, which `**labels` may have."""
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+        __eq__ = fail
+
+    counter = metrics.counter("x_total", ["tag"])
+    labels = {Name("tag"): "a"}
+    counter.inc(2, **labels)
+    counter.labels(**labels).inc()
+    assert values(metrics, "x_total", "tag") == {("a",): 3}
 
 
 NO_NUMBERS = {
