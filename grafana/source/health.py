@@ -180,7 +180,17 @@ def _losses() -> list[Panel]:
             "scrape is broken or hangs: the logger `hypertrace_prometheus` says where.",
             steepest(series(queries.FAILED), COLLECTOR),
             unit="count:failures/s",
-            size=_HALF,
+            size=_THIRD,
+        ),
+        graph(
+            "Dropped handler events",
+            "Events in a second that handlers with a queue lost, by process: the queue was full, "
+            "or the handler was detached by its error. Make the function faster, or the "
+            "queue longer.",
+            steepest(series(queries.UNQUEUED), INSTANCE),
+            unit="count:events/s",
+            size=_THIRD,
+            at_least=1,
         ),
         bars(
             "Silent tracers by class",
@@ -189,7 +199,7 @@ def _losses() -> list[Panel]:
             "made.",
             Query(top(total(series(queries.SILENT), CLASS)), legend(CLASS)),
             unit=NUMBER,
-            size=_HALF,
+            size=_THIRD,
         ),
     ]
 

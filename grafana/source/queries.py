@@ -18,6 +18,7 @@ OVERFLOWED = declarations.OVERFLOWED.name
 SWALLOWED = declarations.SWALLOWED.name
 INVALID = declarations.INVALID.name
 DROPPED = declarations.DROPPED.name
+UNQUEUED = declarations.UNQUEUED.name
 SILENT = declarations.SILENT.name
 FAILED = _FAILED.name
 WORKERS = declarations.WORKERS.name
