@@ -1,4 +1,4 @@
-"""StatsD exporter: sends what came in to a StatsD daemon, a Datadog agent or what reads the same."""
+"""StatsD exporter: sends what came in to a StatsD daemon, or to what reads its lines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StatsdExporter(PushExporter):
         address: where it sends to.
     """
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # its prefix is not that of Metrics
         self,
         address: str | None = None,
         *,
@@ -48,7 +48,7 @@ class StatsdExporter(PushExporter):
         prefix: str = "",
         tags: Tags = "none",
         interval: float = 10.0,
-        **counting: Unpack[CountingOptions],
+        **counting: Unpack[CountingOptions],  # pyright: ignore[reportGeneralTypeIssues]
     ) -> None:
         """Start to send.
 
@@ -58,7 +58,7 @@ class StatsdExporter(PushExporter):
                 `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, or `STATSD_HOST` and `STATSD_PORT`, in
                 this order; without them it is this machine.
             metrics: what to read; None makes one.
-            prefix: of all names, as `shop.production`.
+            prefix: of all names, as `shop.production`; instead of that of `Metrics`.
             tags: where labels go: `none` makes them parts of the name, `dogstatsd` is
                 `|#name:value`, `graphite` is `;name=value` behind the name.
             interval: seconds between two readings.
@@ -73,7 +73,7 @@ class StatsdExporter(PushExporter):
         self._transport = transport_of(self.address)
         self._encoder = Encoder(prefix, tags)
         self._omitted = Cell()
-        super().__init__(metrics, counting, interval=interval)
+        super().__init__(metrics, counting, interval=interval)  # type: ignore[arg-type]  # as above
 
     @property
     def omitted(self) -> int:

@@ -58,7 +58,7 @@ class Packet(NamedTuple):
 class Encoder:
     """Makes lines of readings. Immutable."""
 
-    def __init__(self, prefix: str, tags: Tags) -> None:
+    def __init__(self, prefix: str, tags: str) -> None:
         """Know how names are written.
 
         Args:
@@ -94,16 +94,16 @@ class Encoder:
             if family.kind == "info" and self._tags == "none":
                 continue
             ends = _Ends(self._tags, family.label_names, reading.labels)
+            writer = _Writer(self._prefix, family, ends, arrived, weighs=self._tags == "dogstatsd")
             for series, value in zip(family.series, family.values, strict=True):
-                writer = _Writer(self._prefix, family, series, ends, arrived)
-                lines += writer.lines(value, weighs=self._tags == "dogstatsd")
+                lines += writer.lines(series, value)
         return lines
 
 
 class _Ends:
     """What follows the name and the value in the lines of one family, by its labels."""
 
-    def __init__(self, tags: Tags, names: Sequence[str], common: Mapping[str, str]) -> None:
+    def __init__(self, tags: str, names: Sequence[str], common: Mapping[str, str]) -> None:
         self._tags = tags
         self._names = [tag_text(name) for name in names]
         first = [names.index(name) for name in _FIRST if name in names]
@@ -127,25 +127,28 @@ class _Ends:
 
 
 class _Writer:
-    """Writes the lines of one series."""
-
-    __slots__ = ("_arrived", "_before", "_end", "_family", "_head", "_series")
+    """Writes the lines of one family."""
 
     def __init__(
         self,
         prefix: str,
         family: Family,
-        series: Series,
         ends: _Ends,
         arrived: Mapping[object, float],
+        *,
+        weighs: bool,
     ) -> None:
         self._head = prefix + family.name
-        self._before, self._end = ends.of(series.labels)
         self._family = family
-        self._series = series
+        self._name = family.name
+        self._ends = ends
         self._arrived = arrived
+        self._weighs = weighs
 
-    def lines(self, value: Value, *, weighs: bool) -> Iterator[Line]:
+    def lines(self, series: Series, value: Value) -> Iterable[Line]:
+        """Return the lines of one series."""
+        self._series = series
+        self._before, self._end = self._ends.of(series.labels)
         if isinstance(value, int | float):
             if self._family.kind == "counter":
                 return self._counter("", value)
@@ -155,10 +158,10 @@ class _Writer:
         if isinstance(value, ExponentialReading):
             value = value.classic()
         if self._family.unit == "seconds":
-            self._head = f"{self._head.removesuffix('_seconds')}_milliseconds"
-            return self._samples(value, "ms", 1_000, 1 if weighs else SAMPLES)
-        if weighs:
-            return self._samples(value, "h", 1, 1)
+            head = f"{self._head.removesuffix('_seconds')}_milliseconds"
+            return self._samples(head, value, "ms", 1_000)
+        if self._weighs:
+            return self._samples(self._head, value, "h", 1)
         return self._totals(value)
 
     def _text(self, part: str, value: float, kind: str) -> str:
@@ -168,21 +171,23 @@ class _Writer:
         """Return what of an amount the receiver does not have."""
         if not self._arrived:
             return amount
-        return amount - self._arrived.get((self._family.name, self._series, part), 0)
+        return amount - self._arrived.get((self._name, self._series, part), 0)
 
     def _amount(self, part: str | float, amount: float) -> Amount:
-        return (self._family.name, self._series, part), amount
+        return (self._name, self._series, part), amount
 
-    def _counter(self, part: str, amount: float) -> Iterator[Line]:
+    def _counter(self, part: str, amount: float) -> Sequence[Line]:
         amount = self._new(part, amount)
-        if amount and isfinite(amount):
-            yield Line(self._text(part, amount, "c").encode(), (self._amount(part, amount),))
+        if not (amount and isfinite(amount)):
+            return ()
+        return (Line(self._text(part, amount, "c").encode(), (self._amount(part, amount),)),)
 
-    def _gauge(self, part: str, value: float) -> Iterator[Line]:
-        if isfinite(value):
-            text = self._text(part, value, "g")
-            # A sign means a difference to what the receiver has.
-            yield Line((f"{self._text(part, 0, 'g')}\n{text}" if value < 0 else text).encode())
+    def _gauge(self, part: str, value: float) -> Sequence[Line]:
+        if not isfinite(value):
+            return ()
+        text = self._text(part, value, "g")
+        # A sign means a difference to what the receiver has.
+        return (Line((f"{self._text(part, 0, 'g')}\n{text}" if value < 0 else text).encode()),)
 
     def _totals(self, value: HistogramReading | SummaryReading) -> Iterator[Line]:
         yield from self._counter(".count", value.count)
@@ -194,16 +199,16 @@ class _Writer:
             yield from self._gauge(f".p{_number(round(at * 100, 6)).replace('.', '_')}", found)
 
     def _samples(
-        self, value: HistogramReading, kind: str, factor: int, most: int
+        self, head: str, value: HistogramReading, kind: str, factor: int
     ) -> Iterator[Line]:
-        keys = (*value.bounds, "more")
+        keys: tuple[str | float, ...] = (*value.bounds, "more")
         counts = [int(self._new(*pair)) for pair in zip(keys, value.counts, strict=True)]
         found = estimates(value.bounds, counts, self._new("sum", value.sum))
-        total = sum(counts)
+        per_value = (1 if self._weighs else SAMPLES) / max(1, sum(counts))
         for key, count, each in zip(keys, counts, found, strict=True):
             if count > 0:
-                text = f"{self._head}{self._before}:{_number(round(each * factor, 6))}|{kind}"
-                for weight in _weights(count, most * count / total):
+                text = f"{head}{self._before}:{_number(round(each * factor, 6))}|{kind}"
+                for weight in _weights(count, count * per_value):
                     yield Line(
                         f"{text}{_rate(weight)}{self._end}".encode(),
                         (self._amount(key, weight), self._amount("sum", weight * each)),
@@ -255,13 +260,13 @@ def _packet(lines: Sequence[Line]) -> Packet:
     return Packet(b"\n".join([line.text for line in lines]), lines)
 
 
-@lru_cache(4096)
+@lru_cache(16_384)
 def path_text(value: str) -> str:
     """Return a label's value as a part of a path."""
     return _NO_PART.sub("_", value) or _EMPTY
 
 
-@lru_cache(4096)
+@lru_cache(16_384)
 def tag_text(text: str) -> str:
     """Return a label's name or value as it stands in a tag."""
     return _NO_TAG.sub("_", text)

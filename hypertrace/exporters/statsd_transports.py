@@ -25,14 +25,11 @@ _BURST, _PAUSE = 32, 0.005
 
 
 class Transport(Protocol):
-    """Sends packets; opens what it needs each time, so that no process shares a socket.
-
-    Attributes:
-        limit: bytes of a packet.
-    """
+    """Sends packets; opens what it needs each time, so that no process shares a socket."""
 
     @property
-    def limit(self) -> int: ...
+    def limit(self) -> int:
+        """Bytes of a packet."""
 
     def deliver(self, packets: Sequence[bytes]) -> Iterator[int]:
         """Send, and yield how many of the packets the receiver has.
