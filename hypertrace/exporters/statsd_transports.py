@@ -20,8 +20,9 @@ _CONFIRMED = 1.0
 """Seconds that a TCP receiver has to read all of it, and to close the connection."""
 _REFUSED = 0.02
 """Seconds in which a host says that no receiver has the port: a round trip in one network."""
-_BURST, _PAUSE = 32, 0.005
-"""Packets after which a UDP receiver gets time to read, in seconds: its buffer has some 90."""
+_BURST, _PAUSE, _PAUSES = 10, 0.02, 1.0
+"""Packets after which a UDP receiver gets time to read, and seconds: its buffer has room for some
+90. All pauses take a second at the most, so that the last reading gets out when a program ends."""
 
 
 class Transport(Protocol):
@@ -54,6 +55,7 @@ class Udp:
             self.host, self.port, type=socket.SOCK_DGRAM
         ):
             sent = 0
+            pause = min(_PAUSE, _PAUSES * _BURST / max(1, len(packets)))
             try:
                 with socket.socket(family, kind, protocol) as receiver:
                     receiver.settimeout(TIMEOUT)
@@ -62,7 +64,7 @@ class Udp:
                         receiver.send(packet)
                         sent += 1
                         if not sent % _BURST:
-                            time.sleep(_PAUSE)
+                            time.sleep(pause)
                     _check_not_refused(receiver)
             except ConnectionError as refused:
                 # For all of them: how many came before the answer depends on the way.
