@@ -71,7 +71,7 @@ class Daemon:
 
     def read(self) -> None:
         """Read what the daemon has received by now."""
-        before = self.readings
+        before = self._read_lines()
         until(lambda: self._read_lines() > before + 1)
 
     def _read_lines(self) -> int:
@@ -208,8 +208,8 @@ def test_sums_gauges_and_summaries_arrive(daemon: Daemon, scheme: str, tags: Tag
     )
     with exporter:
         for balance in (4.5, -2.5, -7):
-            props = {"price": 0.25, "balance": balance}
-            exporter(TraceEvent(None, CART, None, CALLER, props))
+            caller = Caller("pay", "app.py", "app", 1, 1, {"price": 0.25, "balance": balance})
+            exporter(TraceEvent(None, CART, None, caller))
             assert exporter.flush(DEADLINE)
     daemon.read()
     counters = daemon.counters
