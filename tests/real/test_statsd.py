@@ -157,7 +157,7 @@ def expected_name(prefix: str, metric: str, tags: Tags, topic: str, *result: str
 @pytest.mark.parametrize("tags", ["none", "dogstatsd", "graphite"])
 @pytest.mark.parametrize("scheme", ["udp", "tcp"])
 def test_the_daemon_counts_what_the_program_did(daemon: Daemon, scheme: str, tags: Tags) -> None:
-    """Each counter is exactly right, and so are the numbers of durations and, nearly, their mean."""
+    """Each counter is exactly right, and so are the number and the mean of durations."""
     prefix, chance = f"{scheme}_{tags}", random.Random(1)
     exporter = StatsdExporter(daemon.address(scheme), prefix=prefix, tags=tags, interval=3600)
     topics = [f"topic{number}" for number in range(60)]

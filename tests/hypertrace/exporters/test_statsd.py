@@ -272,7 +272,7 @@ def test_the_environment_says_where_to(
 )
 def test_wrong_arguments_start_nothing(address: str, settings: Any) -> None:
     """They are errors of the constructor."""
-    with pytest.raises(ValueError, match="address must|tags must|prefix ' '"):
+    with pytest.raises(ValueError, match=r"address must|tags must|prefix ' '"):
         StatsdExporter(address, **settings)
     assert exporter_threads() == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,13 +240,13 @@ def test_no_value_of_a_label_breaks_a_line(tags: Tags, value: str, common: str) 
 
 @given(st.lists(st.binary(min_size=1, max_size=60).filter(lambda text: b"\n" not in text)))
 def test_packets_are_filled_and_have_whole_lines(texts: list[bytes]) -> None:
-    """No packet is longer than allowed, but one of a single line; none has room for the next line."""
+    """A packet is only longer if it is a single line, and has no room for the next line."""
     packets = list(pack([Line(text) for text in texts], 50))
     assert [line.text for packet in packets for line in packet.lines] == texts
     for packet in packets:
         assert packet.text == b"\n".join(line.text for line in packet.lines)
         assert len(packet.text) <= 50 or len(packet.lines) == 1
-    for packet, following in zip(packets, packets[1:], strict=False):
+    for packet, following in pairwise(packets):
         assert len(packet.text) + 1 + len(following.lines[0].text) > 50
 
 

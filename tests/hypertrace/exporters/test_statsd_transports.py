@@ -88,4 +88,3 @@ def test_the_environment_says_where(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert address_from_environment() == address
-    assert transport_of(address)
