@@ -19,6 +19,7 @@ INSTALL = {
     "redis-server": "apt-get install -y --no-install-recommends redis-server",
     "prometheus3": "bash .ci/components",
     "statsd": "bash .ci/components",
+    "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
 }
 OWN = {
     "prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prometheus"),

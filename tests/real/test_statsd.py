@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import socket
 import subprocess
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -245,3 +249,91 @@ def test_no_value_injects_a_line(daemon: Daemon, scheme: str, tags: Tags) -> Non
     calls = beginning(daemon.counters, f"{prefix}.function_counter_total")
     assert sum(calls.values()) == len(HOSTILE)
     assert daemon.counters["statsd.bad_lines_seen"] == 0
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., None]]:
+    """Give a function that starts a program, which ends with the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, *command: object) -> None:
+        with (folder / f"log{len(processes)}").open("wb") as log:
+            processes.append(subprocess.Popen([*map(str, command)], stdout=log, stderr=log))
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("tags", ["dogstatsd", "graphite"])
+def test_labels_come_out_of_victoria_metrics(
+    tags: Tags,
+    component: Callable[[str], str],
+    free_port: Callable[[], int],
+    started: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """The way of docs/statsd.md: through the daemon and Graphite's protocol, with every label."""
+    http, graphite, port = free_port(), free_port(), free_port()
+    started(
+        tmp_path,
+        component("victoria-metrics"),
+        f"-storageDataPath={tmp_path / 'data'}",
+        f"-httpListenAddr=127.0.0.1:{http}",
+        f"-graphiteListenAddr=127.0.0.1:{graphite}",
+        "-search.latencyOffset=0s",
+    )
+    settings = {
+        "port": port,
+        "address": "127.0.0.1",
+        "mgmt_port": free_port(),
+        "flushInterval": 1000,
+        "backends": ["./backends/graphite"],
+        "graphiteHost": "127.0.0.1",
+        "graphitePort": graphite,
+    }
+    (tmp_path / "config.js").write_text(json.dumps(settings))
+
+    def ask(promql: str) -> dict[str, tuple[dict[str, str], float]]:
+        query = urllib.parse.urlencode({"query": promql})
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{http}/api/v1/query?{query}", timeout=10
+            ) as answer:
+                found = json.load(answer)["data"]["result"]
+        except (urllib.error.URLError, ConnectionError):
+            return {}  # not ready yet
+        return {each["metric"]["id"]: (each["metric"], float(each["value"][1])) for each in found}
+
+    until(lambda: _is_open(http) and _is_open(graphite))
+    started(tmp_path, component("statsd"), tmp_path / "config.js")
+    exporter = StatsdExporter(f"127.0.0.1:{port}", prefix="shop", tags=tags, interval=3600)
+    calls = {"dial": 30, "hang up": 7}
+    with exporter:
+        for trace_id, number in calls.items():
+            for _ in range(number):
+                exporter(SpanEvent(trace_id, CART, None, CALLER, 0.02, "ok", None))
+        until(lambda: exporter.flush(DEADLINE))
+        name = "stats_counts.shop.function_counter_total"
+        totals = f'sum_over_time({{__name__="{name}"}}[1m])'
+        expected = {trace_id.replace(" ", "_"): number for trace_id, number in calls.items()}
+        until(lambda: {each: value for each, (_, value) in ask(totals).items()} == expected)
+    (labels, _) = ask(f'{{__name__="{name}"}}')["dial"]
+    assert labels == {
+        "__name__": name,
+        "object_classname": "Cart",
+        "caller_functionname": "pay",
+        "caller_filename": "app.py",
+        "id": "dial",
+    }
+    times = "stats.timers.shop.function_duration_milliseconds.mean"
+    assert ask(f'{{__name__="{times}",result="ok"}}')["dial"][1] == pytest.approx(20)
+
+
+def _is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
