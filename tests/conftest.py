@@ -18,8 +18,13 @@ INSTALL = {
     "promtool": "apt-get install -y --no-install-recommends prometheus",
     "redis-server": "apt-get install -y --no-install-recommends redis-server",
     "prometheus3": "bash .ci/components",
+    "statsd": "bash .ci/components",
+    "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
 }
-OWN = {"prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prometheus")}
+OWN = {
+    "prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prometheus"),
+    "statsd": ("HYPERTRACE_STATSD", ".ci/.statsd/node_modules/.bin/statsd"),
+}
 """Programs that are not on the PATH: a variable that has their place, and the place without it."""
 
 

@@ -6,7 +6,10 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["hypertrace.metrics", "hypertrace.exporters.json_lines"])
+@pytest.mark.parametrize(
+    "module",
+    ["hypertrace.metrics", "hypertrace.exporters.json_lines", "hypertrace.exporters.statsd"],
+)
 def test_no_third_party_module_is_loaded(module: str) -> None:
     """The counts need the standard library and hypertrace alone."""
     program = (

@@ -1,0 +1,179 @@
+"""Transports of StatsD: UDP, TCP and Unix datagrams, and which address means which."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PORT = 8125
+TIMEOUT = 1.5
+"""Seconds to connect, and to wait for room to send."""
+_CONFIRMED = 1.0
+"""Seconds that a TCP receiver has to read all of it, and to close the connection."""
+_REFUSED = 0.02
+"""Seconds in which a host says that no receiver has the port: a round trip in one network."""
+_BURST, _PAUSE, _PAUSES = 10, 0.02, 1.0
+"""Packets after which a UDP receiver gets time to read, and seconds: its buffer has room for some
+90. All pauses take a second at the most, so that the last reading gets out when a program ends."""
+
+
+class Transport(Protocol):
+    """Sends packets; opens what it needs each time, so that no process shares a socket."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes of a packet."""
+
+    def deliver(self, packets: Sequence[bytes]) -> Iterator[int]:
+        """Send, and yield how many of the packets the receiver has.
+
+        Raises:
+            OSError: the others were not sent.
+        """
+
+
+@dataclass(frozen=True)
+class Udp:
+    """Datagrams to a host. The address is looked up each time."""
+
+    host: str
+    port: int
+    limit: int = 1432
+
+    def deliver(self, packets: Sequence[bytes]) -> Iterator[int]:
+        """Send to the first of the host's addresses that does not refuse it."""
+        error: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self.host, self.port, type=socket.SOCK_DGRAM
+        ):
+            sent = 0
+            pause = min(_PAUSE, _PAUSES * _BURST / max(1, len(packets)))
+            try:
+                with socket.socket(family, kind, protocol) as receiver:
+                    receiver.settimeout(TIMEOUT)
+                    receiver.connect(address)
+                    for packet in packets:
+                        receiver.send(packet)
+                        sent += 1
+                        if not sent % _BURST:
+                            time.sleep(pause)
+                    _check_not_refused(receiver)
+            except ConnectionError as refused:
+                # For all of them: how many came before the answer depends on the way.
+                error = refused
+            except OSError as other:
+                error = other
+                if sent:
+                    break
+            else:
+                error = None
+                break
+        else:
+            sent = 0
+        yield sent
+        if error is not None:
+            raise error
+
+
+def _check_not_refused(receiver: socket.socket) -> None:
+    """Raise if the host has said that no receiver has the port; silence means nothing."""
+    receiver.settimeout(_REFUSED)
+    with suppress(TimeoutError):
+        receiver.recv(1)
+
+
+@dataclass(frozen=True)
+class Tcp:
+    """One connection for each reading."""
+
+    host: str
+    port: int
+    limit: int = 65_536
+
+    def deliver(self, packets: Sequence[bytes]) -> Iterator[int]:
+        """Send all, and wait until the receiver has read it."""
+        if packets:
+            with socket.create_connection((self.host, self.port), TIMEOUT) as receiver:
+                for packet in packets:
+                    receiver.sendall(packet + b"\n")
+                receiver.shutdown(socket.SHUT_WR)
+                receiver.settimeout(_CONFIRMED)
+                # One that reads slowly has it in its buffer: sent again, it would count twice.
+                with suppress(TimeoutError):
+                    while receiver.recv(4096):
+                        pass
+        yield len(packets)
+
+
+@dataclass(frozen=True)
+class Unix:
+    """Datagrams to a socket in the file system."""
+
+    path: str
+    limit: int = 8192
+
+    def deliver(self, packets: Sequence[bytes]) -> Iterator[int]:
+        """Send one after the other, and wait where the receiver's buffer is full."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.settimeout(TIMEOUT)
+            receiver.connect(self.path)
+            for number, packet in enumerate(packets, 1):
+                receiver.send(packet)
+                yield number
+
+
+def address_from_environment() -> str:
+    """Return the address that the environment has: Datadog's variables, then those of StatsD."""
+    if url := os.environ.get("DD_DOGSTATSD_URL"):
+        return url
+    for host, port in (("DD_AGENT_HOST", "DD_DOGSTATSD_PORT"), ("STATSD_HOST", "STATSD_PORT")):
+        if found := os.environ.get(host):
+            found = f"[{found}]" if ":" in found else found
+            return f"udp://{found}:{os.environ.get(port) or PORT}"
+    return f"udp://127.0.0.1:{PORT}"
+
+
+def transport_of(address: object) -> Transport:
+    """Return what sends to an address.
+
+    Args:
+        address: `udp://host:port`, `tcp://host:port`, `unix:///path`, or `host:port` for UDP.
+
+    Raises:
+        TypeError: it is no `str`.
+        ValueError: it is none of these, or this system has no Unix sockets.
+    """
+    if not isinstance(address, str):
+        raise TypeError(f"address must be a str, not {address!r}")
+    try:
+        parts = urlsplit(address if "://" in address else f"udp://{address}")
+        host, port = parts.hostname, PORT if parts.port is None else parts.port
+    except ValueError as error:  # of the port, or of brackets
+        raise _not_an_address(address) from error
+    rest = parts.query or parts.fragment or parts.username or parts.password
+    if parts.scheme == "unix" and parts.path and not (parts.netloc or rest):
+        if not hasattr(socket, "AF_UNIX"):
+            raise ValueError(f"address {address!r}: this system has no Unix sockets; use UDP")
+        return Unix(parts.path)
+    if not host or not port or parts.path not in ("", "/") or rest:
+        raise _not_an_address(address)
+    if parts.scheme == "udp":
+        return Udp(host, port)
+    if parts.scheme == "tcp":
+        return Tcp(host, port)
+    raise _not_an_address(address)
+
+
+def _not_an_address(address: str) -> ValueError:
+    return ValueError(
+        "address must be 'udp://host:port', 'tcp://host:port', 'unix:///path' or 'host:port', "
+        f"not {address!r}"
+    )

@@ -1,0 +1,265 @@
+"""Lines of StatsD: what they say, that no label value breaks them, and how they fill packets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypertrace.exporters.statsd_lines import Encoder, Line, estimates, pack
+from hypertrace.metrics import ExponentialReading, HistogramReading, Reading, SummaryReading
+from hypertrace.metrics.declarations import Declaration
+from hypertrace.metrics.reading import Family
+from hypertrace.metrics.series import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.metrics.declarations import Kind
+
+EVERY_TAGS: tuple[Tags, ...] = ("none", "dogstatsd", "graphite")
+LINE = re.compile(
+    r"[\w.-]+(;[\w./-]+=[\w./-]+)*:-?[0-9.]+\|(c|g|ms|h)(\|@0\.[0-9]+)?(\|#[\w:,./-]+)?"
+)
+
+
+def reading_of(
+    value: Any,
+    kind: Kind = "counter",
+    *,
+    unit: str = "",
+    names: tuple[str, ...] = ("queue",),
+    values: tuple[str, ...] = ("mail",),
+    common: Mapping[str, str] | None = None,
+) -> Reading:
+    """Give a reading with one series."""
+    name = "wait_seconds" if unit == "seconds" else "depth"
+    declaration = Declaration(kind, name, description="", unit=unit, labels=names)
+    family = Family(declaration, names, [Series((values, ()))], [value])
+    return Reading(1.5, [family], common or {})
+
+
+def lines_of(
+    reading: Reading, tags: Tags = "none", prefix: str = "", arrived: Mapping[object, float] = {}
+) -> list[str]:
+    """Encode a reading."""
+    return [line.text.decode() for line in Encoder(prefix, tags).encode(reading, arrived)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(3, "3"), (2.5, "2.5"), (4.0, "4"), (1e-7, "0.0000001"), (-2, "-2")]
+)
+def test_a_counter_is_a_number_without_an_exponent(value: float, text: str) -> None:
+    """Receivers read `1e-07` as 1."""
+    assert lines_of(reading_of(value)) == [f"depth.mail:{text}|c"]
+
+
+@pytest.mark.parametrize("value", [0, 0.0, math.nan, math.inf])
+def test_a_counter_that_has_nothing_to_add_is_left_out(value: float) -> None:
+    """Nothing came in, or the amount is no number that a receiver could add."""
+    assert lines_of(reading_of(value)) == []
+
+
+def test_a_gauge_below_zero_is_set_in_two_steps_of_one_packet() -> None:
+    """A sign means a difference, so that the gauge is first set to zero; both stay together."""
+    (line,) = Encoder("", "none").encode(reading_of(-2.5, "gauge"), {})
+    assert line.text == b"depth.mail:0|g\ndepth.mail:-2.5|g"
+    assert lines_of(reading_of(0, "gauge")) == ["depth.mail:0|g"]
+    assert lines_of(reading_of(math.nan, "gauge")) == []
+
+
+def test_labels_are_parts_of_the_name_or_tags() -> None:
+    """Class, function and id come first in a name; a tag without a value is left out."""
+    names = ("object_classname", "topic", "caller_functionname", "caller_filename", "id")
+    reading = reading_of(
+        1,
+        names=names,
+        values=("Swarm", "", "connect", "src/app.py", "dial"),
+        common={"service": "shop", "topic": "x"},
+    )
+    (none, dogstatsd, graphite) = (lines_of(reading, tags, "a.b.")[0] for tags in EVERY_TAGS)
+    assert none == "a.b.depth.Swarm.connect.dial._.src_app_py:1|c"
+    assert dogstatsd == (
+        "a.b.depth:1|c|#service:shop,object_classname:Swarm,caller_functionname:connect,"
+        "caller_filename:src/app.py,id:dial"
+    )
+    assert graphite == (
+        "a.b.depth;service=shop;object_classname=Swarm;caller_functionname=connect;"
+        "caller_filename=src/app.py;id=dial:1|c"
+    )
+
+
+def test_an_info_needs_tags() -> None:
+    """What an info says is in its labels; a name that changes with each version helps no one."""
+    assert lines_of(reading_of(1, "info")) == []
+    assert lines_of(reading_of(1, "info"), "dogstatsd") == ["depth:1|g|#queue:mail"]
+
+
+def test_durations_are_timers_with_the_right_count_and_mean() -> None:
+    """In milliseconds; each value is at the same place of its bucket, so that they add up."""
+    value = HistogramReading((0.25, 0.75), (2, 1, 0), 0.75, {})
+    reading = reading_of(value, "histogram", unit="seconds")
+    assert lines_of(reading) == [
+        "wait_milliseconds.mail:125|ms",
+        "wait_milliseconds.mail:125|ms",
+        "wait_milliseconds.mail:500|ms",
+    ]
+    assert lines_of(reading, "dogstatsd") == [
+        "wait_milliseconds:125|ms|@0.5|#queue:mail",
+        "wait_milliseconds:500|ms|#queue:mail",
+    ]
+
+
+@pytest.mark.parametrize("weight", [*range(1, 200), 1_000_003, 10**9 + 7])
+def test_a_receiver_that_drops_fractions_counts_right(weight: int) -> None:
+    """A Datadog agent takes the whole number of 1 / rate, which is not 48 for 49 values."""
+    value = HistogramReading((), (weight,), 1.0 * weight, {})
+    (line,) = lines_of(reading_of(value, "histogram", unit="seconds"), "dogstatsd")
+    rate = re.search(r"@([0-9.]+)", line)
+    assert int(1 / float(rate[1] if rate else 1)) == weight
+
+
+@given(
+    counts=st.lists(st.integers(0, 10_000), min_size=4, max_size=4),
+    fraction=st.floats(0, 1),
+    above=st.floats(0, 100),
+)
+def test_the_values_of_buckets_add_up(counts: list[int], fraction: float, above: float) -> None:
+    """Whatever came in: each value is in its bucket, and all together have the sum."""
+    bounds = (0.1, 1.0, 5.0)
+    lows = (0.0, *bounds)
+    inner = zip(lows, bounds, counts, strict=False)
+    total = sum(count * (low + fraction * (high - low)) for low, high, count in inner)
+    total += counts[-1] * (bounds[-1] + above)
+    found = estimates(bounds, counts, total)
+    assert sum(c * v for c, v in zip(counts, found, strict=True)) == pytest.approx(total, abs=1e-9)
+    for low, high, value in zip(lows, (*bounds, math.inf), found, strict=True):
+        assert low - 1e-9 <= value <= high + 1e-9
+
+
+def test_buckets_below_zero_and_no_buckets_have_values() -> None:
+    """A first bucket that ends below zero stands at its bound; without bounds there is the mean."""
+    assert estimates((-1.0, 1.0), (2, 1, 0), -1.5)[0] == -1
+    assert estimates((), (4,), 6.0) == [1.5]
+    assert estimates((), (0,), 0.0) == [0]
+
+
+def test_other_histograms_are_totals_or_histograms_of_datadog() -> None:
+    """Plain StatsD has no type for them."""
+    value = HistogramReading((10.0,), (2, 1), 25.0, {})
+    assert lines_of(reading_of(value, "histogram")) == [
+        "depth.count.mail:3|c",
+        "depth.sum.mail:25|c",
+    ]
+    assert lines_of(reading_of(value, "histogram"), "dogstatsd") == [
+        "depth:5|h|@0.5|#queue:mail",
+        "depth:15|h|#queue:mail",
+    ]
+
+
+def test_a_native_histogram_is_sent_by_powers_of_two() -> None:
+    """Count and mean are right, too."""
+    value = ExponentialReading(0, 0.001, 0, {1: 2, 3: 1}, {}, 8.5, {})
+    (first, second) = lines_of(reading_of(value, "histogram", unit="seconds"), "dogstatsd")
+    values = [float(line.split("|")[0].partition(":")[2]) for line in (first, second)]
+    assert 2 * values[0] + values[1] == pytest.approx(8_500)
+
+
+def test_a_summary_has_totals_and_quantiles() -> None:
+    """Quantiles are gauges; one of which there was no value is left out."""
+    value = SummaryReading(3, 4.5, {0.5: 1.25, 0.999: 2.5, 0.9: math.nan}, {})
+    assert lines_of(reading_of(value, "summary"), "graphite") == [
+        "depth.count;queue=mail:3|c",
+        "depth.sum;queue=mail:4.5|c",
+        "depth.p50;queue=mail:1.25|g",
+        "depth.p99_9;queue=mail:2.5|g",
+    ]
+
+
+@pytest.mark.parametrize("tags", EVERY_TAGS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        HistogramReading((0.5,), (41, 2), 13.5, {}),
+        ExponentialReading(2, 0.1, 1, {-3: 7, 4: 50}, {}, 99.5, {}),
+        SummaryReading(3, 4.5, {}, {}),
+    ],
+)
+@pytest.mark.parametrize("unit", ["seconds", ""])
+def test_what_has_arrived_is_not_sent_again(value: Any, unit: str, tags: Tags) -> None:
+    """After an attempt that ended after any line, the rest has what is left, and nothing twice."""
+    kind: Kind = "counter" if value == 3 else "histogram"
+    kind = "summary" if isinstance(value, SummaryReading) else kind
+    reading, encoder = reading_of(value, kind, unit=unit), Encoder("", tags)
+    lines = encoder.encode(reading, {})
+    for arrived_lines in range(len(lines) + 1):
+        sums: Counter[object] = Counter()
+        for line in lines[:arrived_lines]:
+            for part, amount in line.amounts:
+                sums[part] += amount  # type: ignore[assignment]
+        rest = encoder.encode(reading, sums)
+        assert arrived_lines < len(lines) or not rest
+        for line in rest:
+            for part, amount in line.amounts:
+                sums[part] += amount  # type: ignore[assignment]
+        whole: Counter[object] = Counter()
+        for line in lines:
+            for part, amount in line.amounts:
+                whole[part] += amount  # type: ignore[assignment]
+        assert sums == pytest.approx(whole)
+
+
+HOSTILE = st.text(
+    alphabet=st.one_of(st.characters(), st.sampled_from("\n\r\0:|@#,;=~ .\u010a\u2028\x85"))
+)
+
+
+@pytest.mark.parametrize("tags", EVERY_TAGS)
+@given(value=HOSTILE, common=HOSTILE)
+def test_no_value_of_a_label_breaks_a_line(tags: Tags, value: str, common: str) -> None:
+    """Whatever is in it, the line is one line of ASCII with one name and one value."""
+    reading = reading_of(
+        -1, "gauge", names=("queue", "to"), values=(value, "x"), common={f"a{common}": common}
+    )
+    (line,) = Encoder("shop", tags).encode(reading, {})
+    first, second = line.text.split(b"\n")
+    assert first.replace(b":0|g", b":-1|g", 1) == second
+    text = second.decode("ascii")
+    assert LINE.fullmatch(text)
+    if tags == "none":
+        assert text.count(".") == 3  # the prefix, the metric, and two labels
+
+
+@given(st.lists(st.binary(min_size=1, max_size=60).filter(lambda text: b"\n" not in text)))
+def test_packets_are_filled_and_have_whole_lines(texts: list[bytes]) -> None:
+    """A packet is only longer if it is a single line, and has no room for the next line."""
+    packets = list(pack([Line(text) for text in texts], 50))
+    assert [line.text for packet in packets for line in packet.lines] == texts
+    for packet in packets:
+        assert packet.text == b"\n".join(line.text for line in packet.lines)
+        assert len(packet.text) <= 50 or len(packet.lines) == 1
+    for packet, following in pairwise(packets):
+        assert len(packet.text) + 1 + len(following.lines[0].text) > 50
+
+
+@pytest.mark.parametrize("prefix", ["a b", ".a", "a..b", "a:b", "å", "a\n"])
+def test_a_prefix_that_is_no_name_is_refused(prefix: str) -> None:
+    """The message names it."""
+    with pytest.raises(ValueError, match="is no beginning of a name"):
+        Encoder(prefix, "none")
+
+
+def test_other_arguments_that_are_wrong_are_refused() -> None:
+    """The message names the ones that there are."""
+    with pytest.raises(ValueError, match="must be 'none', 'dogstatsd' or 'graphite', not 'x'"):
+        Encoder("", "x")
+    with pytest.raises(TypeError, match="prefix must be a str, not None"):
+        Encoder(None, "none")  # type: ignore[arg-type]

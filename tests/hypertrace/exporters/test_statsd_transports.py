@@ -1,0 +1,90 @@
+"""Transports of StatsD: which address means which, and what the environment says."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from hypertrace.exporters.statsd_transports import (
+    Tcp,
+    Udp,
+    Unix,
+    address_from_environment,
+    transport_of,
+)
+
+VARIABLES = (
+    *("DD_DOGSTATSD_URL", "DD_AGENT_HOST", "DD_DOGSTATSD_PORT"),
+    *("STATSD_HOST", "STATSD_PORT"),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "transport"),
+    [
+        ("udp://statsd.internal:9125", Udp("statsd.internal", 9125)),
+        ("statsd.internal:9125", Udp("statsd.internal", 9125)),
+        ("127.0.0.1", Udp("127.0.0.1", 8125)),
+        ("udp://[::1]:9125/", Udp("::1", 9125)),
+        ("tcp://10.0.0.1:9125", Tcp("10.0.0.1", 9125)),
+        ("tcp://10.0.0.1", Tcp("10.0.0.1", 8125)),
+    ],
+)
+def test_an_address_says_how_to_send(address: str, transport: object) -> None:
+    """A host with a port means UDP; the port may be left out."""
+    assert transport_of(address) == transport
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
+def test_a_path_is_a_unix_socket() -> None:
+    """Its packets are longer."""
+    assert transport_of("unix:///var/run/dsd.socket") == Unix("/var/run/dsd.socket")
+    assert Unix("/x").limit == 8192
+    assert Udp("x", 1).limit == 1432
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "udp://", "udp://:8125", "host:port", "host:0", "host:99999", "http://host:1"),
+        *("unix://relative", "unix:///a?b", "udp://host/path", "udp://user@host:1", "udp://[::1"),
+    ],
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    """The message has the address, and what there is."""
+    with pytest.raises(ValueError, match="address must be 'udp://host:port'") as raised:
+        transport_of(address)
+    assert str(raised.value).endswith(repr(address))
+
+
+@pytest.mark.parametrize("address", [None, 8125, ("host", 8125), b"host:1"])
+def test_an_address_is_a_text(address: Any) -> None:
+    """Pairs and bytes are refused."""
+    with pytest.raises(TypeError, match="address must be a str"):
+        transport_of(address)
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ({}, "udp://127.0.0.1:8125"),
+        ({"STATSD_HOST": "s"}, "udp://s:8125"),
+        ({"STATSD_HOST": "s", "STATSD_PORT": "9"}, "udp://s:9"),
+        ({"STATSD_PORT": "9"}, "udp://127.0.0.1:8125"),
+        ({"STATSD_HOST": "s", "DD_AGENT_HOST": "::1"}, "udp://[::1]:8125"),
+        ({"DD_AGENT_HOST": "d", "DD_DOGSTATSD_PORT": "9"}, "udp://d:9"),
+        ({"DD_AGENT_HOST": "d", "DD_DOGSTATSD_URL": "unix:///x"}, "unix:///x"),
+        ({"DD_DOGSTATSD_URL": "", "STATSD_HOST": ""}, "udp://127.0.0.1:8125"),
+    ],
+)
+def test_the_environment_says_where(
+    environment: dict[str, str], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Datadog's URL, then its host, then that of StatsD; empty ones are none."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert address_from_environment() == address
