@@ -1,0 +1,334 @@
+"""InfluxDB 1.6 and VictoriaMetrics: what they answer equals what the program did."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hypertrace import Tracer, set_trace_function
+from hypertrace.exporters.influx import InfluxExporter
+from hypertrace.exporters.influx.lines import tag_value
+from hypertrace.metrics import Counter, LastValue, Metrics, Sum, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NEVER = 3_600.0
+DEADLINE = 30.0
+
+CONFIGURATION = """
+reporting-enabled = false
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+  dir = "{folder}/meta"
+[data]
+  dir = "{folder}/data"
+  wal-dir = "{folder}/wal"
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "127.0.0.1:{http}"
+  log-enabled = false
+[[udp]]
+  enabled = true
+  bind-address = "127.0.0.1:{udp}"
+  database = "udp"
+  batch-timeout = "10ms"
+"""
+
+
+class Server:
+    """A running database."""
+
+    def __init__(self, command: list[str], folder: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def ask(self, path: str, method: str = "GET", **parameters: str) -> Any:
+        """Give the answer to a request, as JSON if there is any."""
+        query = urllib.parse.urlencode(parameters)
+        request = urllib.request.Request(f"{self.url}{path}?{query}", method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body = answer.read()
+        return json.loads(body) if body.startswith((b"{", b"[")) else body
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + DEADLINE
+        last: object = None
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except (OSError, KeyError, IndexError) as error:
+                last = error
+            time.sleep(0.02)
+        raise AssertionError(f"not in time: {last!r}\n{self._log.read_text()[-5_000:]}")
+
+
+class InfluxDB(Server):
+    """InfluxDB 1.6."""
+
+    udp: int
+
+    def query(self, database: str, text: str) -> list[dict[str, Any]]:
+        """Give the rows of the first statement, each with its tags and the columns."""
+        answer = self.ask("/query", "POST", db=database, q=text, epoch="ns")
+        (result,) = answer["results"]
+        assert "error" not in result, result
+        return [
+            {**series.get("tags", {}), **dict(zip(series["columns"], row, strict=True))}
+            for series in result.get("series", [])
+            for row in series["values"]
+        ]
+
+    def sum(self, database: str, measurement: str, field: str = "val") -> Any:
+        """Give the sum of a field over all time."""
+        rows = self.query(database, f'SELECT SUM("{field}") FROM "{measurement}"')
+        return rows[0]["sum"] if rows else 0
+
+
+@pytest.fixture(scope="module")
+def influxdb(
+    component: Callable[[str], str],
+    free_port: Callable[[], int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[InfluxDB]:
+    """Give a running InfluxDB."""
+    program, folder = component("influxd"), tmp_path_factory.mktemp("influxdb")
+    ports = {"rpc": free_port(), "http": free_port(), "udp": free_port()}
+    configuration = folder / "influxdb.conf"
+    configuration.write_text(CONFIGURATION.format(folder=folder, **ports))
+    server = InfluxDB([program, "-config", str(configuration)], folder, ports["http"])
+    server.udp = ports["udp"]
+    try:
+        server.wait(lambda: server.ask("/ping") == b"")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def victoria(
+    component: Callable[[str], str],
+    free_port: Callable[[], int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    """Give a running VictoriaMetrics."""
+    program, folder = component("victoria-metrics"), tmp_path_factory.mktemp("victoria")
+    port = free_port()
+    command = [
+        program,
+        f"-storageDataPath={folder}/data",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-search.latencyOffset=0s",
+    ]
+    server = Server(command, folder, port)
+    try:
+        server.wait(lambda: server.ask("/health") == b"OK")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database(influxdb: InfluxDB, request: pytest.FixtureRequest) -> str:
+    """Give the name of an empty database."""
+    name: str = request.node.name
+    influxdb.query("", f'CREATE DATABASE "{name}"')
+    return name
+
+
+class Shop:
+    """What the program does, and how often."""
+
+    DECLARED = (
+        Counter("orders_total", of="Shop.*", tags=["channel"]),
+        Sum("paid_total", of="Shop.*", value="amount"),
+        LastValue("last_amount", of="Shop.*", value="amount"),
+        Summary("amounts", of="Shop.*", value="amount"),
+    )
+
+    def __init__(self) -> None:
+        self.tracer = Tracer(self)
+
+    def order(self, channel: str, amount: float) -> None:
+        with self.tracer.span("order", {"channel": channel, "amount": amount}):
+            pass
+
+
+def test_influxdb_over_http_answers_what_the_program_did(
+    influxdb: InfluxDB, database: str
+) -> None:
+    """Sums of counters, counts of durations and summaries, and gauges are equal."""
+    metrics = Metrics(declared=Shop.DECLARED, labels={"service": "the shop"})
+    set_trace_function(metrics)
+    with InfluxExporter(
+        influxdb.url, database=database, metrics=metrics, interval=NEVER
+    ) as exporter:
+        shop = Shop()
+        for number in range(5):
+            for _ in range(100):
+                shop.order("web", 0.5)
+                shop.order("phone, fax = old", 2)
+            assert exporter.flush(), number
+    assert (exporter.dropped, exporter.failures) == (0, 0)
+    assert influxdb.sum(database, "function_counter_total") == 1000
+    assert influxdb.sum(database, "paid_total") == 1250
+    rows = influxdb.query(database, 'SELECT SUM("val") FROM "orders_total" GROUP BY *')
+    assert {(row["channel"], row["service"], row["sum"]) for row in rows} == {
+        ("web", "the shop", 500),
+        ("phone, fax = old", "the shop", 500),
+    }
+    for measurement in ("function_duration_seconds", "amounts"):
+        assert influxdb.sum(database, measurement, "count") == 1000
+    assert influxdb.sum(database, "function_duration_seconds", "le_10") == 1000
+    assert influxdb.sum(database, "amounts", "sum") == 1250
+    (last,) = influxdb.query(database, 'SELECT LAST("val") FROM "last_amount"')
+    assert last["last"] == 2
+    (quantile,) = influxdb.query(database, 'SELECT LAST("p99") FROM "amounts"')
+    assert quantile["last"] == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ["ns", "us", "ms", "s"])
+def test_no_reading_replaces_another(influxdb: InfluxDB, database: str, precision: str) -> None:
+    """Readings within one second are points of their own at each precision."""
+    metrics = Metrics()
+    set_trace_function(metrics)
+    with InfluxExporter(
+        influxdb.url, database=database, metrics=metrics, precision=precision, interval=NEVER
+    ) as exporter:
+        for _ in range(20):
+            Tracer("shop").trace()
+            assert exporter.flush()
+    assert influxdb.sum(database, "function_counter_total") == 20
+    (first, *_) = influxdb.query(database, 'SELECT * FROM "function_counter_total"')
+    assert abs(first["time"] / 1e9 - time.time()) < 120
+
+
+def test_influxdb_over_udp_answers_what_the_program_did(influxdb: InfluxDB) -> None:
+    """A reading of 1 000 series arrives whole, in packets."""
+    metrics = Metrics(max_series=2_000)
+    set_trace_function(metrics)
+    with InfluxExporter(
+        f"udp://127.0.0.1:{influxdb.udp}", metrics=metrics, interval=NEVER
+    ) as exporter:
+        for number in range(1_000):
+            for _ in range(3):
+                Tracer("shop").trace(str(number))
+        assert exporter.flush()
+    influxdb.wait(lambda: influxdb.sum("udp", "function_counter_total") >= 3_000)
+    assert influxdb.sum("udp", "function_counter_total") == 3_000
+
+
+@pytest.mark.parametrize("place", [{"database": "shop"}, {"bucket": "shop", "org": "us & them"}])
+def test_victoriametrics_answers_what_the_program_did(
+    victoria: Server, place: dict[str, Any]
+) -> None:
+    """Both interfaces; the fields become metrics of their own."""
+    name = f"{'_'.join(place)}_"
+    metrics = Metrics(declared=Shop.DECLARED, prefix=name)
+    set_trace_function(metrics)
+    with InfluxExporter(victoria.url, metrics=metrics, interval=NEVER, **place) as exporter:
+        shop = Shop()
+        for _ in range(3):
+            for _ in range(50):
+                shop.order("phone, fax = old", 2.5)
+            assert exporter.flush()
+
+    def value(query: str) -> float:
+        answer = victoria.ask("/api/v1/query", query=query, time=str(time.time() + 1), nocache="1")
+        return sum(float(result["value"][1]) for result in answer["data"]["result"])
+
+    orders = f'sum_over_time({name}orders_total_val{{channel="phone, fax = old"}}[1h])'
+    victoria.wait(lambda: value(orders) == 150)
+    durations = f"sum(sum_over_time({name}function_duration_seconds_count[1h]))"
+    victoria.wait(lambda: value(durations) == 150)
+    victoria.wait(lambda: value(f"sum_over_time({name}paid_total_val[1h])") == 375)
+
+
+def test_what_the_server_refuses_is_dropped_and_the_rest_goes_on(
+    influxdb: InfluxDB, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A field of another type is refused by the real server, with its reason; others are stored."""
+    request = urllib.request.Request(
+        f"{influxdb.url}/write?db={database}", b'function_counter_total val="text"', method="POST"
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    metrics = Metrics(declared=[Counter("orders_total", of="*")])
+    set_trace_function(metrics)
+    with InfluxExporter(
+        influxdb.url, database=database, metrics=metrics, interval=NEVER
+    ) as exporter:
+        Tracer("shop").trace()
+        assert exporter.flush()
+        assert exporter.dropped == 1
+        Tracer("shop").trace()
+        assert exporter.flush()
+    assert "field type conflict" in caplog.text
+    assert influxdb.sum(database, "orders_total") == 2
+
+
+HOSTILE = st.text(
+    st.one_of(st.sampled_from('\\\n\r\t ,="#\x00\x7f\u2028'), st.characters(codec="utf-8")),
+    min_size=1,
+    max_size=12,
+)
+
+
+def test_any_value_of_a_label_comes_back(influxdb: InfluxDB, database: str) -> None:
+    """What the server has as tags is what went in, with the documented replacements."""
+
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    @given(st.sets(HOSTILE, min_size=1, max_size=40))
+    def round_trip(values: set[str]) -> None:
+        influxdb.query("", f'DROP DATABASE "{database}"')
+        influxdb.query("", f'CREATE DATABASE "{database}"')
+        metrics = Metrics(declared=[Counter("orders_total", of="*", tags=["channel"])])
+        set_trace_function(metrics)
+        with InfluxExporter(
+            influxdb.url, database=database, metrics=metrics, interval=NEVER
+        ) as exporter:
+            for value in values:
+                Tracer("shop").trace(None, {"channel": value})
+            assert exporter.flush()
+        expected: dict[str, int] = {}
+        for point in metrics.read().family("orders_total").points:
+            shown = unescaped(tag_value(point.labels[0]))
+            expected[shown] = expected.get(shown, 0) + point.value  # type: ignore[operator]
+        assert exporter.dropped == exporter.failures == 0
+        rows = influxdb.query(database, 'SELECT COUNT("val") FROM "orders_total" GROUP BY "channel"')
+        assert {row["channel"] for row in rows} == set(expected)
+        names = influxdb.query(database, "SHOW MEASUREMENTS")
+        assert {row["name"] for row in names} <= {f.name for f in metrics.read().families}
+
+    round_trip()
+
+
+def unescaped(text: str) -> str:
+    """Give a tag's value as it is shown: no backslash stands before these unless it escapes."""
+    return text.replace("\\,", ",").replace("\\=", "=").replace("\\ ", " ")
