@@ -179,9 +179,7 @@ class Shop:
             pass
 
 
-def test_influxdb_over_http_answers_what_the_program_did(
-    influxdb: InfluxDB, database: str
-) -> None:
+def test_influxdb_over_http_answers_what_the_program_did(influxdb: InfluxDB, database: str) -> None:
     """Sums of counters, counts of durations and summaries, and gauges are equal."""
     metrics = Metrics(declared=Shop.DECLARED, labels={"service": "the shop"})
     set_trace_function(metrics)
@@ -321,7 +319,9 @@ def test_any_value_of_a_label_comes_back(influxdb: InfluxDB, database: str) -> N
             shown = unescaped(tag_value(point.labels[0]))
             expected[shown] = expected.get(shown, 0) + point.value  # type: ignore[operator]
         assert exporter.dropped == exporter.failures == 0
-        rows = influxdb.query(database, 'SELECT COUNT("val") FROM "orders_total" GROUP BY "channel"')
+        rows = influxdb.query(
+            database, 'SELECT COUNT("val") FROM "orders_total" GROUP BY "channel"'
+        )
         assert {row["channel"] for row in rows} == set(expected)
         names = influxdb.query(database, "SHOW MEASUREMENTS")
         assert {row["name"] for row in names} <= {f.name for f in metrics.read().families}

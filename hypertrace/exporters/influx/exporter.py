@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from hypertrace.exporters.push import PushExporter
 from hypertrace.rate_limit import RateLimit
@@ -201,7 +201,7 @@ class _Target:
             if not hasattr(socket, "AF_UNIX"):
                 raise ValueError(f"url: this system has no Unix sockets for {url!r}")
         else:
-            self.path = parts.path.rstrip("/")
+            self.path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=")
             if not self._host:
                 raise ValueError(f"url has no host: {url!r}")
             if not self.is_http and (self._port is None or self.path):

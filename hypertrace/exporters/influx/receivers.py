@@ -102,12 +102,13 @@ class HttpReceiver:
         response = connection.getresponse()
         answer = response.read(_SHOWN * 4).decode("utf-8", "replace")
         if response.status // 100 == 2:  # noqa: PLR2004 -- success
-            response.read()  # to the end, so that the connection can be used again
+            if not response.isclosed():  # there is more: the next request connects again
+                connection.close()
             return
         message = f"{response.status} {response.reason}: {' '.join(answer.split())[:_SHOWN]}"
         if response.status // 100 == 4 and response.status not in _TEMPORARY:  # noqa: PLR2004
             match = _DROPPED.search(answer)
-            connection.close()  # perhaps before all was read; the next request connects again
+            connection.close()  # as above
             raise RefusedError(message, int(match[1]) if match else None)
         if response.status // 100 == 3:  # noqa: PLR2004 -- a redirect
             message += " (redirects are not followed: give the address that the server means)"
