@@ -20,7 +20,8 @@ from hypertrace.metrics import LastValue, Metrics
 from ..recording import NEVER, SOON, Hanging, exporter_threads, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from email.message import Message
     from pathlib import Path
 
 TOKEN = "4bf92f3577b34da6"
@@ -30,7 +31,7 @@ class Request(NamedTuple):
     """What a server got."""
 
     path: str
-    headers: Mapping[str, str]
+    headers: Message
     body: str
 
 
