@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hypertrace import Tracer, set_trace_function
@@ -230,6 +231,7 @@ def test_no_reading_replaces_another(influxdb: InfluxDB, database: str, precisio
 
 def test_influxdb_over_udp_answers_what_the_program_did(influxdb: InfluxDB) -> None:
     """A reading of 1 000 series arrives whole, in packets."""
+    influxdb.query("", 'CREATE DATABASE "udp"')
     metrics = Metrics(max_series=2_000)
     set_trace_function(metrics)
     with InfluxExporter(
@@ -259,6 +261,7 @@ def test_victoriametrics_answers_what_the_program_did(
             assert exporter.flush()
 
     def value(query: str) -> float:
+        victoria.ask("/internal/force_flush")
         answer = victoria.ask("/api/v1/query", query=query, time=str(time.time() + 1), nocache="1")
         return sum(float(result["value"][1]) for result in answer["data"]["result"])
 
@@ -355,6 +358,40 @@ def test_any_value_of_a_label_comes_back(influxdb: InfluxDB, database: str) -> N
         assert {row["channel"] for row in rows} == expected
         names = influxdb.query(database, "SHOW MEASUREMENTS")
         assert {row["name"] for row in names} <= {f.name for f in metrics.read().families}
+
+    round_trip()
+
+
+def test_any_value_of_a_label_comes_back_from_victoriametrics(victoria: Server) -> None:
+    """With the same replacements; it reads escapes in another way than InfluxDB."""
+    numbers = itertools.count()
+
+    @settings(max_examples=10, deadline=None, database=None)
+    @given(st.sets(HOSTILE, min_size=1, max_size=40))
+    @example({"\\", "\\,x=1 ", "a\\\\", "\n", '"', "a\\b", "\\\\a"})
+    def round_trip(values: set[str]) -> None:
+        name = f"hostile_{next(numbers)}_"
+        declared = Counter("orders_total", of="*", tags=["channel"])
+        metrics = Metrics(declared=[declared], prefix=name)
+        set_trace_function(metrics)
+        with InfluxExporter(
+            victoria.url, database="hostile", metrics=metrics, interval=NEVER
+        ) as exporter:
+            for value in values:
+                Tracer("shop").trace(None, {"channel": value})
+            assert exporter.flush()
+        points = metrics.read().family(f"{name}orders_total").points
+        expected = {unescaped(tag_value(point.labels[0])) for point in points}
+
+        def labels() -> list[dict[str, str]]:
+            victoria.ask("/internal/force_flush")
+            answer = victoria.ask("/api/v1/series", **{"match[]": f"{name}orders_total_val"})
+            found: list[dict[str, str]] = answer["data"]
+            return found
+
+        victoria.wait(lambda: len(labels()) >= len(expected))
+        assert {one["channel"] for one in labels()} == expected
+        assert {frozenset(one) for one in labels()} == {frozenset({"__name__", "db", "channel"})}
 
     round_trip()
 
