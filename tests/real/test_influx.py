@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypertrace import Tracer, set_trace_function
 from hypertrace.exporters.influx import InfluxExporter
 from hypertrace.exporters.influx.lines import tag_value
+from hypertrace.exporters.influx.receivers import HttpReceiver
 from hypertrace.metrics import Counter, LastValue, Metrics, Sum, Summary
 
 if TYPE_CHECKING:
@@ -55,10 +56,15 @@ class Server:
 
     def __init__(self, command: list[str], folder: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self._command = command
         self._log = folder / "log"
-        with self._log.open("wb") as log:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also again."""
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def stop(self) -> None:
@@ -89,6 +95,16 @@ class Server:
                 last = error
             time.sleep(0.02)
         raise AssertionError(f"not in time: {last!r}\n{self._log.read_text()[-5_000:]}")
+
+
+class VictoriaMetrics(Server):
+    """VictoriaMetrics."""
+
+    def value(self, query: str) -> float:
+        """Give the sum of the series that a query finds now."""
+        self.ask("/internal/force_flush")
+        answer = self.ask("/api/v1/query", query=query, time=str(time.time() + 1), nocache="1")
+        return sum(float(result["value"][1]) for result in answer["data"]["result"])
 
 
 class InfluxDB(Server):
@@ -138,7 +154,7 @@ def victoria(
     component: Callable[[str], str],
     free_port: Callable[[], int],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Server]:
+) -> Iterator[VictoriaMetrics]:
     """Give a running VictoriaMetrics."""
     program, folder = component("victoria-metrics"), tmp_path_factory.mktemp("victoria")
     port = free_port()
@@ -147,8 +163,9 @@ def victoria(
         f"-storageDataPath={folder}/data",
         f"-httpListenAddr=127.0.0.1:{port}",
         "-search.latencyOffset=0s",
+        "-dedup.minScrapeInterval=1ms",  # as docs/influxdb.md has it
     ]
-    server = Server(command, folder, port)
+    server = VictoriaMetrics(command, folder, port)
     try:
         server.wait(lambda: server.ask("/health") == b"OK")
         yield server
@@ -213,6 +230,60 @@ def test_influxdb_over_http_answers_what_the_program_did(influxdb: InfluxDB, dat
     assert quantile["last"] == pytest.approx(2, rel=0.01)
 
 
+def test_a_server_that_goes_away_and_comes_back(influxdb: InfluxDB, database: str) -> None:
+    """What the program did meanwhile is there afterwards."""
+    metrics = Metrics()
+    set_trace_function(metrics)
+    with InfluxExporter(
+        influxdb.url, database=database, metrics=metrics, interval=NEVER
+    ) as exporter:
+        Tracer("shop").trace()
+        assert exporter.flush()
+        influxdb.stop()
+        try:
+            for _ in range(10):
+                Tracer("shop").trace()
+                exporter.flush(0.1)
+            assert exporter.failures
+        finally:
+            influxdb.start()
+        influxdb.wait(lambda: exporter.flush(0.1))
+        assert influxdb.sum(database, "function_counter_total") == 11
+
+
+def fail_after_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the answer to the next request be lost."""
+    post, to_lose = HttpReceiver._post, [TimeoutError("the answer is lost")]
+
+    def lossy(*arguments: Any) -> None:
+        post(*arguments)
+        if to_lose:
+            raise to_lose.pop()
+
+    monkeypatch.setattr(HttpReceiver, "_post", lossy)
+
+
+def test_an_answer_that_is_lost_makes_nothing_count_twice(
+    influxdb: InfluxDB,
+    database: str,
+    victoria: VictoriaMetrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The points of the next attempt replace those that were stored all the same."""
+    for url in (influxdb.url, victoria.url):
+        metrics = Metrics(prefix="lost_answer_")
+        set_trace_function(metrics)
+        fail_after_the_next_request(monkeypatch)
+        with InfluxExporter(url, database=database, metrics=metrics, interval=NEVER) as exporter:
+            for _ in range(3):
+                Tracer("shop").trace()
+                exporter.flush(0.1)
+            assert exporter.failures == 1
+    assert influxdb.sum(database, "lost_answer_function_counter_total") == 3
+    query = "sum_over_time(lost_answer_function_counter_total_val[1h])"
+    victoria.wait(lambda: victoria.value(query) == 3)
+
+
 @pytest.mark.parametrize("precision", ["ns", "us", "ms", "s"])
 def test_no_reading_replaces_another(influxdb: InfluxDB, database: str, precision: str) -> None:
     """Readings within one second are points of their own at each precision."""
@@ -247,7 +318,7 @@ def test_influxdb_over_udp_answers_what_the_program_did(influxdb: InfluxDB) -> N
 
 @pytest.mark.parametrize("place", [{"database": "shop"}, {"bucket": "shop", "org": "us & them"}])
 def test_victoriametrics_answers_what_the_program_did(
-    victoria: Server, place: dict[str, Any]
+    victoria: VictoriaMetrics, place: dict[str, Any]
 ) -> None:
     """Both interfaces; the fields become metrics of their own."""
     name = f"{'_'.join(place)}_"
@@ -260,16 +331,11 @@ def test_victoriametrics_answers_what_the_program_did(
                 shop.order("phone, fax = old", 2.5)
             assert exporter.flush()
 
-    def value(query: str) -> float:
-        victoria.ask("/internal/force_flush")
-        answer = victoria.ask("/api/v1/query", query=query, time=str(time.time() + 1), nocache="1")
-        return sum(float(result["value"][1]) for result in answer["data"]["result"])
-
     orders = f'sum_over_time({name}orders_total_val{{channel="phone, fax = old"}}[1h])'
-    victoria.wait(lambda: value(orders) == 150)
+    victoria.wait(lambda: victoria.value(orders) == 150)
     durations = f"sum(sum_over_time({name}function_duration_seconds_count[1h]))"
-    victoria.wait(lambda: value(durations) == 150)
-    victoria.wait(lambda: value(f"sum_over_time({name}paid_total_val[1h])") == 375)
+    victoria.wait(lambda: victoria.value(durations) == 150)
+    victoria.wait(lambda: victoria.value(f"sum_over_time({name}paid_total_val[1h])") == 375)
 
 
 def test_what_the_server_refuses_is_dropped_and_the_rest_goes_on(
@@ -308,6 +374,7 @@ def test_the_queries_of_the_page_have_answers(
     with InfluxExporter(influxdb.url, database=database, metrics=metrics, interval=NEVER):
         for _ in range(4):
             Shop().order("web", 1)
+    rows: list[set[Any]] = []
     for query in queries:
         filled = query.replace("$timeFilter", "time > now() - 1h")
         rows = [set(row.values()) for row in influxdb.query(database, filled)]
@@ -362,7 +429,7 @@ def test_any_value_of_a_label_comes_back(influxdb: InfluxDB, database: str) -> N
     round_trip()
 
 
-def test_any_value_of_a_label_comes_back_from_victoriametrics(victoria: Server) -> None:
+def test_any_value_of_a_label_comes_back_from_victoriametrics(victoria: VictoriaMetrics) -> None:
     """With the same replacements; it reads escapes in another way than InfluxDB."""
     numbers = itertools.count()
 
