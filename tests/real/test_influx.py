@@ -286,7 +286,7 @@ def test_an_answer_that_is_lost_makes_nothing_count_twice(
 
 @pytest.mark.parametrize("precision", ["ns", "us", "ms", "s"])
 def test_no_reading_replaces_another(influxdb: InfluxDB, database: str, precision: str) -> None:
-    """Readings within one second are points of their own at each precision."""
+    """Readings within one second are separate points at each precision."""
     metrics = Metrics()
     set_trace_function(metrics)
     with InfluxExporter(
@@ -320,7 +320,7 @@ def test_influxdb_over_udp_answers_what_the_program_did(influxdb: InfluxDB) -> N
 def test_victoriametrics_answers_what_the_program_did(
     victoria: VictoriaMetrics, place: dict[str, Any]
 ) -> None:
-    """Both interfaces; the fields become metrics of their own."""
+    """Both interfaces; each field becomes a metric."""
     name = f"{'_'.join(place)}_"
     metrics = Metrics(declared=Shop.DECLARED, prefix=name)
     set_trace_function(metrics)
