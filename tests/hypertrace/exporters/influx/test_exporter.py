@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import trustme
 from line_protocol_parser import parse_line
 
 from hypertrace import Tracer, set_trace_function
@@ -43,7 +45,7 @@ class Server:
         points: by series and time; later ones replace earlier ones.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.answers: deque[tuple[int, str]] = deque()
         self.points: dict[tuple[str, int], dict[str, Any]] = {}
@@ -76,6 +78,9 @@ class Server:
         self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
+        if tls is not None:
+            self.url = self.url.replace("http", "https")
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
     def store(self, body: str) -> None:
@@ -224,6 +229,32 @@ def test_proxies_of_the_environment_are_not_used(
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert export(server.url).flush()
+
+
+def test_certificates_are_checked(
+    export: Callable[..., InfluxExporter],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An unknown authority is refused before anything is sent; SSL_CERT_FILE names one."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "authority.crt")
+    server = Server(tls=context)
+    try:
+        exporter = export(server.url)
+        trace(2)
+        exporter.flush(0.2)
+        until(lambda: exporter.failures)
+        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+        assert not server.requests
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.crt"))
+        until(lambda: exporter.flush(0.2) or exporter.sent)
+        assert server.calls() == 2
+    finally:
+        server.stop()
 
 
 def test_a_redirect_is_not_followed(
