@@ -17,6 +17,8 @@ INSTALL = {
     "prometheus": "apt-get install -y --no-install-recommends prometheus",
     "promtool": "apt-get install -y --no-install-recommends prometheus",
     "redis-server": "apt-get install -y --no-install-recommends redis-server",
+    "influxd": "apt-get install -y --no-install-recommends influxdb",
+    "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
     "prometheus3": "bash .ci/components",
     "statsd": "bash .ci/components",
     "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",

@@ -46,6 +46,7 @@ METRICS = "hypertrace/metrics/"
 SHARED = "hypertrace/metrics/shared/"
 DECLARED = "hypertrace/metrics/declared/"
 PUSH = "hypertrace/exporters/"
+INFLUX = "hypertrace/exporters/influx/"
 EXPORTER = "hypertrace_prometheus/"
 
 
@@ -55,6 +56,10 @@ def _core(*names: str) -> tuple[str, ...]:
 
 def _push(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/exporters/test_{name}.py" for name in names)
+
+
+def _influx(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/exporters/influx/test_{name}.py" for name in names)
 
 
 def _exporter(*names: str) -> tuple[str, ...]:
@@ -1908,6 +1913,83 @@ PUSHING = (
         "with suppress(TimeoutError):\n                    while",
         "with suppress(OSError):\n                    while",
         _push("statsd"),
+    ),
+    Safety(
+        "influx: a label cannot end a line",
+        INFLUX + "lines.py",
+        '_CONTROL.sub(" ", text))',
+        "text)",
+        _influx("lines"),
+    ),
+    Safety(
+        "influx: a backslash does not escape what comes after a tag",
+        INFLUX + "lines.py",
+        '_AMBIGUOUS.sub("/", _CONTROL',
+        '("".join)(_CONTROL',
+        _influx("lines"),
+    ),
+    Safety(
+        "influx: no tag is in a line twice",
+        INFLUX + "lines.py",
+        "for key, value in others if key not in keys",
+        "for key, value in others",
+        _influx("lines"),
+    ),
+    Safety(
+        "influx: a gauge keeps its type",
+        INFLUX + "lines.py",
+        'float(value) if family.kind == "gauge" else value',
+        "value",
+        _influx("lines"),
+    ),
+    Safety(
+        "influx: what is sent again replaces what was stored",
+        INFLUX + "exporter.py",
+        "            self._unconfirmed = time\n",
+        "",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: no reading replaces another",
+        INFLUX + "exporter.py",
+        "while time in self._times:",
+        "while False:",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: what is refused does not stop what comes after",
+        INFLUX + "exporter.py",
+        "except RefusedError as refused:",
+        "except ZeroDivisionError as refused:",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: what a server cannot take now is not dropped",
+        INFLUX + "receivers.py",
+        "response.status not in _TEMPORARY",
+        "True",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: a line that is too long for a packet does not stop others",
+        INFLUX + "receivers.py",
+        "if error.errno == errno.EMSGSIZE:",
+        "if False:",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: a receiver that hangs is left",
+        INFLUX + "receivers.py",
+        "made.settimeout(timeout)",
+        "pass",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: a token is not in a message",
+        INFLUX + "secrets.py",
+        "if not _SENDABLE.fullmatch(secret):",
+        "if False:",
+        _influx("exporter"),
     ),
     Safety(
         "push: exporters of the same metrics count once",
