@@ -21,7 +21,6 @@ INSTALL = {
     "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
     "prometheus3": "bash .ci/components",
     "statsd": "bash .ci/components",
-    "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
 }
 OWN = {
     "prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prometheus"),
