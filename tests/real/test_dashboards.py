@@ -69,6 +69,7 @@ EMPTY = {
     ("Class explorer", "Change by function", "C"): NO_HISTORY,
     ("Class explorer", "Calls by topic", "C"): "no call of this class has a topic",
     ("Exporter health", "Failed collections, by collector", "A"): ALL_COLLECT,
+    ("Exporter health", "Invalid values, by metric", "A"): "the demo declares no metric",
     **{("Alerts", name, ""): HEALTHY for name in SILENT},
 }
 """Queries that give nothing in a healthy demo, and why."""
