@@ -71,6 +71,10 @@ class Storage(Protocol):
     """Why some counts are not shared that were to be, and what to do; empty if all are."""
 
     @property
+    def is_worker(self) -> bool:
+        """Whether this process counts where other workers can read it."""
+
+    @property
     def locks(self) -> Locks | None:
         """By which workers agree on one that exports for all; None for one that exports alone."""
 
@@ -114,6 +118,7 @@ class MemoryStorage:
     """Keeps numbers in the memory of this process. A forked child starts from zero."""
 
     is_shared = False
+    is_worker = False
     is_observer = False
     locks = None
     foreign_tables: Sequence[SeriesTable[Any]] = ()

@@ -2955,6 +2955,13 @@ INSTRUMENTS = (
         _declared("gauges"),
     ),
     Safety(
+        "pull gauges: a process that only forks workers is none",
+        DECLARED + "gauges.py",
+        "and (storage.is_worker or not _publisher.has_forked)",
+        "",
+        _declared("gauges"),
+    ),
+    Safety(
         "pull gauges: what may hang is not read where no thread can start",
         DECLARED + "gauges.py",
         "        if self._gauge._has_returned:\n",

@@ -88,7 +88,7 @@ class Declared:
         self._count_invalid = lambda name: count_invalid(names.of(name))
         self._feeds: dict[str, Feed] = {}
         self._instruments: dict[str, Instrument[Any]] = {}
-        self.gauges: PullGauges = PullGauges(is_shared=storage.is_shared)
+        self.gauges: PullGauges = PullGauges(storage)
         # Also those of metrics that are not declared any more.
         self._tables: dict[Hashable, SeriesTable[Any]] = {}
         self._sites: dict[Hashable, tuple[Feed, ...]] = {}

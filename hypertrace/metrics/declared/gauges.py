@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.measurements import Gauge
+    from hypertrace.metrics.storage import Storage
 
     from .instruments import GaugeInstrument
     from .kinds import DeclaredMetric
@@ -194,13 +195,13 @@ class PullGauge:
 class PullGauges:
     """The pull gauges of one `Metrics`. Any thread may use it."""
 
-    def __init__(self, *, is_shared: bool) -> None:
+    def __init__(self, storage: Storage) -> None:
         """Start without gauges.
 
         Args:
-            is_shared: whether other workers show what this one reads.
+            storage: has the series, and shows those of this process to other workers.
         """
-        self._is_shared = is_shared
+        self._storage = storage
         self._gauges: dict[PullGauge, None] = {}
         _all.add(self)
 
@@ -222,7 +223,7 @@ class PullGauges:
         self._gauges[gauge] = None
         if gauge.is_stopped:  # the object is gone already
             gauge.stop()
-        if self._is_shared:
+        if self._storage.is_shared:
             _publisher.start()
         return gauge
 
@@ -254,8 +255,13 @@ class PullGauges:
         return [*self._gauges.copy()]
 
     def publish(self) -> None:
-        """Read all gauges, if other workers show them."""
-        if self._is_shared:
+        """Read all gauges, if other workers show them.
+
+        A process that has forked and counts nothing itself, as a server that has loaded the
+        application before it forks its workers, is none of the workers: its gauges are not theirs.
+        """
+        storage = self._storage
+        if storage.is_shared and (storage.is_worker or not _publisher.has_forked):
             self.refresh()
 
     def forget_runs(self) -> None:
@@ -393,6 +399,7 @@ class _Publisher:
 
     def __init__(self) -> None:
         self._is_needed = False
+        self.has_forked: bool = False
         self._thread = PeriodicThread(_publish, INTERVAL, THREAD_NAME)
 
     def start(self) -> None:
@@ -409,12 +416,14 @@ class _Publisher:
 
     def after_fork_in_parent(self) -> None:
         """Start the thread again."""
+        self.has_forked = True
         if self._is_needed:
             self.start()
 
     def after_fork_in_child(self) -> None:
         """Start another thread: those of the parent are gone."""
         _readers.clear()
+        self.has_forked = False
         for gauges in [*_all]:
             gauges.forget_runs()
         if self._is_needed:

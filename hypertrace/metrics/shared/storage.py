@@ -114,6 +114,11 @@ class SharedStorage:
         _all.add(self)
 
     @property
+    def is_worker(self) -> bool:
+        """Whether this process has a file, since it has counted."""
+        return self._segment is not None
+
+    @property
     def locks(self) -> Locks | None:
         """Of the run directory; None for an observer, and once this storage is closed."""
         return None if self._is_closed or self.is_observer else self._locks

@@ -84,6 +84,7 @@ def end_thread() -> None:
     until(lambda: not threads())
     publisher._is_needed = False
     publisher._thread = PeriodicThread(gauges._publish, gauges.INTERVAL, THREAD_NAME)
+    publisher.has_forked = False
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -448,6 +449,21 @@ def test_a_forked_worker_reads_its_own(worker: Make) -> None:
         os.write(done[1], b"x")
         os.waitpid(child, 0)
     assert values(metrics, "size") == {(): 1}
+
+
+def test_a_process_that_forks_and_counts_nothing_reads_none(
+    worker: Make, in_child: InChild
+) -> None:
+    """As a server that has loaded the application and forks workers; it does once it counts."""
+    metrics = worker()
+    box = Box(1)
+    metrics.gauge("size", read=box.size)
+    in_child(lambda: None)
+    gauges._publish()
+    assert not metrics.storage.is_worker
+    metrics.counter("orders_total").inc()
+    gauges._publish()
+    assert metrics.read(worker="self").family("size").values == [1]
 
 
 def test_a_forked_child_waits_for_no_thread_of_its_parent(
