@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import threading
+import time
 
 from hypertrace import Tracer, dropped_events, set_trace_function, swallowed_errors
 from hypertrace.metrics import Counter, Distribution, Metrics, Sum
@@ -48,20 +49,25 @@ running: list[None] = []
 """One entry for each call of the handler that runs now."""
 
 
-def next_signal() -> None:
+def next_signal(seconds: float = 0.0005) -> None:
     """Ask for one signal: a slow handler would get periodic ones inside each other without end."""
-    signal.setitimer(signal.ITIMER_REAL, 0 if is_over else 0.0005)
+    signal.setitimer(signal.ITIMER_REAL, 0 if is_over else seconds)
 
 
 def handle(*_: object) -> None:
-    """Trace in the middle of whatever runs, also of the handler itself."""
+    """Trace in the middle of whatever runs, also of the handler itself, but most of the time not.
+
+    The next signal comes when the program has run for longer than the handler.
+    """
+    begin = time.monotonic()
     running.append(None)
     if len(running) < 4:
         next_signal()
     handled.trace(k="signal", n=1)
     signals[0] += 1
     running.pop()
-    next_signal()
+    if not running:
+        next_signal(max(0.0005, 3 * (time.monotonic() - begin)))
 
 
 def work(name: str) -> None:
