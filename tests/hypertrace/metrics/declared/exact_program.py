@@ -99,7 +99,10 @@ for thread in threads:
     thread.start()
 work("main")
 for thread in threads:
-    thread.join()
+    # Not without limit: a signal may interrupt another thread, and CPython 3.11 calls the handler,
+    # and under coverage goes on at all, only once this one runs.
+    while thread.is_alive():
+        thread.join(0.01)
 is_over = True
 next_signal()
 gc.set_threshold(700)
