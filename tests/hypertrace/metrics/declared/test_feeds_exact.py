@@ -20,7 +20,7 @@ PROGRAM = Path(__file__).with_name("exact_program.py")
 def test_no_event_is_lost_or_counted_twice(shared: bool, pure: str, tmp_path: Path) -> None:
     """Each metric has counted each event of each thread, finalizer and signal."""
     environment = {**os.environ, "HYPERTRACE_PURE_PYTHON": pure}
-    program = [sys.executable, str(PROGRAM), "2000", *([str(tmp_path)] if shared else [])]
+    program = [sys.executable, str(PROGRAM), "500", *([str(tmp_path)] if shared else [])]
     printed = subprocess.run(
         program, env=environment, capture_output=True, check=True, text=True
     ).stdout
