@@ -297,4 +297,5 @@ def test_an_error_on_each_call_costs_little() -> None:
     finally:
         logging.getLogger("hypertrace").disabled = False
     assert swallowed_errors() == next(errors) == 18_000
-    assert min(ratios) <= 3
+    if sys.gettrace() is None:  # under coverage, each line costs more than what it does
+        assert min(ratios) <= 3
