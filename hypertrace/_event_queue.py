@@ -208,7 +208,7 @@ class _Mark:
     def wait(self, timeout: float) -> bool:
         is_reached = self._unreached.acquire(timeout=max(0.0, timeout))
         if is_reached:
-            self._unreached.release()  # for the next one who waits
+            self._unreached.release()  # for other threads that wait
         return is_reached
 
 

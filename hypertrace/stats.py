@@ -329,7 +329,7 @@ class _Names:
                 metrics.gauge(metric.name, labels or (), read=made.count, description=about)
             except ValueError as error:  # code reads something else there
                 self._ignore(f"{key[0]!r} cannot be counted: {error}")
-        return found  # type: ignore[no-any-return]
+        return found  # type: ignore[no-any-return]  # of this key
 
     def _instrument(self, prefix: str, stat: str, end: str, tags: Tags) -> Any:
         """Return what counts under a name, None if that is not possible."""

@@ -30,8 +30,8 @@ class StatsdExporter(PushExporter):
     In names and tags, each character that is no ASCII letter, digit, `_`, `-`, `.` or `/` becomes
     `_`, and without tags `.` and `/`, too.
 
-    Whatever is not sent is part of the next attempt; of what was sent before an attempt failed,
-    nothing is sent again. UDP and TCP cannot know everything: see docs/statsd.md.
+    Whatever is not sent is part of the next attempt, without what the receiver is known to have of
+    the one that failed. UDP and TCP do not say all that arrived: see docs/statsd.md.
 
     The thread, failures, forks and the end of the program are as in `PushExporter`. Each reading
     has its own socket, so that processes share none, and names of hosts are looked up again.
@@ -102,6 +102,6 @@ class StatsdExporter(PushExporter):
             for packet in encoded[:number]:
                 for line in packet.lines:
                     for part, amount in line.amounts:
-                        self._arrived[part] += amount  # type: ignore[assignment]
+                        self._arrived[part] += amount  # type: ignore[assignment]  # a float
             raise
         self._arrived.clear()

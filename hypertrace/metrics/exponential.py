@@ -79,11 +79,6 @@ class Scale:
         self._last = OCTAVES * divisions
         self._first = -self._last
 
-    @property
-    def last_key(self) -> int:
-        """Key of the last bucket; the first one has the same below zero."""
-        return self._last - self._first
-
     def key(self, value: float) -> int:
         """Return the key of the bucket that a finite value is in."""
         return key_of(value, self.limits, OCTAVES)

@@ -146,7 +146,8 @@ class Metrics(Instruments):
         self._labels = process_labels(labels, os.environ, labeller.text)
         bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
         _check_exemplar(exemplar)
-        declared = checked(declared, self._names, {})
+        declared = checked(declared, {})
+        self._names.check(declared)
         # Last, so that a wrong argument leaves no files.
         self._storage = make_storage(workers=workers, name=name, object_ids=object_ids)
         self._functions = FunctionSeries(

@@ -217,15 +217,15 @@ class Spy:
 
     def bind(self, event: TraceEvent) -> Callable[[], object]:
         self.bound.append(Cell().increment)
-        return self.bound[-1]  # type: ignore[no-any-return]
+        return self.bound[-1]  # type: ignore[no-any-return]  # as it was just bound
 
     def bind_props(self, event: TraceEvent) -> Callable[[Any], object]:
         self.bound.append(PropsRecorder((), {(): Cell().increment}, lambda *_: bool).record)
-        return self.bound[-1]  # type: ignore[no-any-return]
+        return self.bound[-1]  # type: ignore[no-any-return]  # as it was just bound
 
     def bind_span(self, event: TraceEvent) -> SpanRecorder:
         self.bound.append(Spans())
-        return self.bound[-1]  # type: ignore[no-any-return]
+        return self.bound[-1]  # type: ignore[no-any-return]  # as it was just bound
 
     def bind_span_props(self, event: TraceEvent) -> Callable[[Any], SpanRecorder]:
         return lambda _: self.bind_span(event)

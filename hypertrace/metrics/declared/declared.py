@@ -102,8 +102,7 @@ class Declared:
             TypeError: one is no declared metric.
             ValueError: another metric has the name, or would be shown under it.
         """
-        declared = {name: feed.metric for name, feed in self._feeds.items()}
-        added = checked(metrics, self._names, declared)
+        added = checked(metrics, {name: feed.metric for name, feed in self._feeds.items()})
         for metric in added:
             if family_name(metric.name) in self._instruments:
                 raise ValueError(
@@ -306,26 +305,23 @@ def _converted(
 
 
 def checked(
-    metrics: Iterable[DeclaredMetric], names: Names, known: Mapping[str, DeclaredMetric]
+    metrics: Iterable[DeclaredMetric], known: Mapping[str, DeclaredMetric]
 ) -> list[DeclaredMetric]:
     """Return the metrics that are not known, each once.
 
     Args:
         metrics: to declare.
-        names: gives metrics the names under which they are shown.
         known: those that are declared, by the names of their families.
 
     Raises:
         TypeError: they are no declared metrics.
-        ValueError: another metric has the name of one, or would be shown under it.
+        ValueError: another metric has the name of one.
     """
     if not isinstance(metrics, Iterable):
         raise TypeError(
             f"declared must be a list of metrics, as [Counter('logins_total')], not {metrics!r}"
         )
-    added = additions(known, metrics)
-    names.check([*known.values(), *added])
-    return added
+    return additions(known, metrics)
 
 
 def _matches(feed: Feed, event: TraceEvent) -> bool:

@@ -107,7 +107,7 @@ class Feed:
     def adder(self, series: Any) -> Callable[[float], object]:
         """Return what adds a number to a series."""
         name = self.metric.mode if isinstance(self.metric, LastValue) else "add"
-        return getattr(series, name)  # type: ignore[no-any-return]
+        return getattr(series, name)  # type: ignore[no-any-return]  # `add` or `set`
 
     def series_of(self, event: TraceEvent) -> Any:
         """Return the series of an event; None if a function of a tag raised."""

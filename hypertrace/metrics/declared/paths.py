@@ -46,13 +46,6 @@ class Path(NamedTuple):
     """Of the fact or the prop."""
 
     @property
-    def is_of_site(self) -> bool:
-        """Whether all events of a call site and a tracer have the same value."""
-        return self.scope in {"object", "parent"} or (
-            self.scope == "fact" and self.name in _OF_SITE
-        )
-
-    @property
     def is_of_end(self) -> bool:
         """Whether the value is how a span ended; a `trace()` has none."""
         return self.scope == "fact" and self.name in _OF_END

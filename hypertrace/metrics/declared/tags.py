@@ -142,7 +142,6 @@ class MetricTags:
 
     Attributes:
         label_names: of all tags, in their order.
-        uses_end: whether a tag is `result` or `exception`, so that spans differ by how they end.
         names_of_call_props: names of the props of a call that tags look at.
     """
 
@@ -157,7 +156,6 @@ class MetricTags:
         self.label_names: tuple[str, ...] = metric.labels
         self._tags = [_Tag(path, texts.get(label), labeller) for label, path in metric.tags]
         paths = [tag.path for tag in self._tags]
-        self.uses_end: bool = any(path.is_of_end for path in paths)
         # Each once, in their order.
         looked = dict.fromkeys(path.name for path in paths if path.looks_in_call)
         self.names_of_call_props: tuple[str, ...] = tuple(looked)
@@ -220,7 +218,7 @@ class SiteTags:
                 texts.append(tag.text(tag.path.of_event(event)))
             else:
                 looks = props and tag.path.looks_in_call
-                texts.append(self._of_call(tag, text, props) if looks else text)  # type: ignore[arg-type]
+                texts.append(self._of_call(tag, text, props) if looks else text)  # type: ignore[arg-type]  # there are props
         return _all_texts(texts)
 
     @staticmethod
