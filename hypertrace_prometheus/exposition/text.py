@@ -64,14 +64,14 @@ def _histograms(family: Family, texts: Columns[str], *, openmetrics: bool) -> li
 
 def _histogram(name: str, labels: str, value: HistogramReading, buckets: list[str]) -> list[str]:
     counts = list(accumulate(value.counts))
-    before = f"{labels}," if labels else ""
+    own, before = _braces(labels)
     return [
         *[
             f"{name}_bucket{{{before}{bucket}}} {count}\n"
             for bucket, count in zip(buckets, counts, strict=True)
         ],
-        f"{name}_count{{{labels}}} {counts[-1]}\n",
-        f"{name}_sum{{{labels}}} {value.sum}\n",
+        f"{name}_count{own} {counts[-1]}\n",
+        f"{name}_sum{own} {value.sum}\n",
     ]
 
 
@@ -79,17 +79,21 @@ def _summaries(family: Family, texts: Columns[str]) -> list[str]:
     found: list[str] = []
     values = cast("Sequence[SummaryReading]", family.values)
     for common, rest, value in zip(texts.commons, texts.rests, values, strict=True):
-        labels = f"{common}{rest}"
-        before = f"{labels}," if labels else ""
+        own, before = _braces(common + rest)
         found += [
             *[
                 f'{family.name}{{{before}quantile="{go_number(quantile)}"}} {go_number(at)}\n'
                 for quantile, at in value.quantiles.items()
             ],
-            f"{family.name}_count{{{labels}}} {value.count}\n",
-            f"{family.name}_sum{{{labels}}} {value.sum}\n",
+            f"{family.name}_count{own} {value.count}\n",
+            f"{family.name}_sum{own} {value.sum}\n",
         ]
     return found
+
+
+def _braces(labels: str) -> tuple[str, str]:
+    """Return labels in braces, none without labels, and as they stand before another label."""
+    return (f"{{{labels}}}", f"{labels},") if labels else ("", "")
 
 
 def go_number(value: float) -> str:

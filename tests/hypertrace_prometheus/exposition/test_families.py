@@ -237,7 +237,7 @@ def test_a_summary_is_shown_with_its_quantiles(names: tuple[str, ...]) -> None:
     reading = SummaryReading(4, 10.5, {0.5: 2.0, 0.99: math.nan}, {})
     labels = ("a",) * len(names)
     shown = metric(family((labels, reading), names=names, name="x", kind="summary"))
-    ours = '{name="a"}' if names else "{}"
+    ours = '{name="a"}' if names else ""
     start = '{name="a",' if names else "{"
     assert shown.lines(openmetrics=False) == [
         f'x{start}quantile="0.5"}} 2.0\n',
