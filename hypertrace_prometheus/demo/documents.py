@@ -113,7 +113,8 @@ class Parser:
         with self.tracer.span() as span:
             try:
                 tree = ast.parse(volume.source)
-            except (OSError, SyntaxError, ValueError) as error:
+            # SystemError: CPython 3.11 and 3.12 may raise it while two threads parse (gh-106905).
+            except (OSError, SyntaxError, SystemError, ValueError) as error:
                 span.set(outcome="unreadable")
                 self._ledger.add("parsing", "unreadable")
                 message = f"{volume.path}: {error}"
