@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .series import Key
 
-Mode: TypeAlias = Literal["sum", "max", "min", "mean", "latest", "each"]
+Workers: TypeAlias = Literal["sum", "max", "min", "mean", "latest", "each"]
 """How the gauges of several workers become one value, or that each has one."""
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hypertrace.number_cells import Convert
 
-    from .measurements import Mode
+    from .measurements import Workers
 
 COUNT_SERIES: SeriesKind[Count] = SeriesKind("count", Count)
 CALL_SERIES: SeriesKind[Calls] = SeriesKind("calls", Calls)
@@ -32,7 +32,7 @@ def number_series(convert: Convert = None) -> SeriesKind[Number]:
     return SeriesKind("number", Number, convert=convert)
 
 
-def gauge_series(mode: Mode, convert: Convert = None) -> SeriesKind[Gauge]:
+def gauge_series(mode: Workers, convert: Convert = None) -> SeriesKind[Gauge]:
     """Return the kind of gauges.
 
     Args:

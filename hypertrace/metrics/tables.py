@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .labels import WORKER
 from .measurements import MERGED
 from .reading import ExponentialReading, Family, HistogramReading, SummaryReading
 from .series import Series
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from .reading import Value
     from .series import SeriesKind, SeriesTable
     from .storage import View
-
-WORKER = "worker"
-"""The label of gauges that are one for each worker."""
 
 T = TypeVar("T")
 V = TypeVar("V")

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from hypertrace.metrics import Declaration, Family
+from hypertrace.metrics.labels import WORKER
 from hypertrace.metrics.series import Series
 from hypertrace.metrics.shared.garbage import garbage_of, own_garbage
 from hypertrace.metrics.shared.program import ProcessId, this_process
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from hypertrace.metrics.shared.garbage import Garbage
     from hypertrace.metrics.shared.snapshot import Snapshot
 
-WORKER = "worker"
 GENERATION = "generation"
 
 _LABELS = (WORKER,)

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from hypertrace.metrics.labels import Values
+    from hypertrace.metrics.measurements import Workers
     from hypertrace.metrics.series import SeriesTable
 
     from .declared import Declared
     from .gauges import PullGauge, Read
-    from .kinds import DeclaredMetric, Workers
+    from .kinds import DeclaredMetric
 
 _MOST_UNKNOWN = 100
 """Unknown labels of one instrument that are logged."""

@@ -14,6 +14,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from hypertrace.metrics.declarations import CALLS, Declaration, check_metric_name
+from hypertrace.metrics.labels import WORKER
+from hypertrace.metrics.measurements import Workers
 from hypertrace.patterns import EventPattern
 
 from .paths import parsed
@@ -29,12 +31,9 @@ if TYPE_CHECKING:
 
 Predicate: TypeAlias = "Callable[[TraceEvent], object]"
 Mode: TypeAlias = Literal["set", "add"]
-Workers: TypeAlias = Literal["sum", "max", "min", "mean", "latest", "each"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 WORKERS: tuple[Workers, ...] = get_args(Workers)
-WORKER = "worker"
-"""The label of each worker, if a gauge shows each."""
 QUANTILES = (0.5, 0.9, 0.99)
 MAX_AGE = 600.0
 _TOTAL = "_total"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from hypertrace import Tracer, set_trace_function
 from hypertrace.metrics import Counter, Distribution, LastValue, Sum, Summary, declare
-from hypertrace.metrics.declared.kinds import Workers
+from hypertrace.metrics.measurements import Workers
 from hypertrace_prometheus import PrometheusExporter
 
 if TYPE_CHECKING:
