@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from hypertrace.metrics import declarations, labels
 from hypertrace_prometheus.exposition.failures import FAILED as _FAILED
-from hypertrace_prometheus.exposition.workers import WORKER
 
 CALLS = declarations.CALLS.name
 DURATIONS = f"{declarations.DURATIONS.name}_count"
@@ -41,7 +40,7 @@ INSTANCE = "instance"
 STEP = "$__rate_interval"
 RANGE = "$__range"
 
-EACH_WORKER = (INSTANCE, WORKER)
+EACH_WORKER = (INSTANCE, labels.WORKER)
 """Labels of a process. Where counts are not shared it has the first one only."""
 
 TOP = 10

@@ -40,9 +40,10 @@ def test_another_program_is_named(host: str) -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         name = Path(f"/proc/{process.pid}/comm").read_text().strip()
-        assert port_holder(port) == f"{name} (pid {process.pid})"
+        holder = f"{name} (pid {process.pid})"
+        assert port_holder(port) == holder
         process.stdin.close()
-    assert port_holder(port) is None
+    assert port_holder(port) != holder  # another program may have the port by now
 
 
 @needs_linux

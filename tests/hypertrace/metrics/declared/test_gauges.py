@@ -77,6 +77,16 @@ def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     end_thread()
 
 
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let workers read their gauges for others only when the test does."""
+    monkeypatch.setattr(gauges, "INTERVAL", threading.TIMEOUT_MAX)
+    end_thread()
+    yield
+    monkeypatch.undo()
+    end_thread()
+
+
 def end_thread() -> None:
     """End the thread that reads gauges for other workers; the next gauge starts one."""
     publisher = gauges._publisher
@@ -451,6 +461,7 @@ def test_a_forked_worker_reads_its_own(worker: Make) -> None:
     assert values(metrics, "size") == {(): 1}
 
 
+@pytest.mark.usefixtures("never")
 def test_a_process_that_forks_and_counts_nothing_reads_none(
     worker: Make, in_child: InChild
 ) -> None:
