@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     LayoutOf: TypeAlias = "Callable[[], bytes]"
+    Groups: TypeAlias = "Sequence[tuple[Sequence[tuple[int, int]], Callable[[bytes], bool]]]"
+    """Where groups of cells are, as `places` returns them, and whether one of them is whole."""
 
 DEAD = "dead"
 PREFIX = "w-"
@@ -114,8 +116,8 @@ def take(directory: str, layout_of: LayoutOf) -> Snapshot:
             if _folded(directory) == dead.folded:
                 workers = [_read(name, file) for name, file in files.items()]
                 found = sorted(filter(None, workers), key=_order)
-                layout = layout_of()
-                settled = [_settled(one, files[one.name], layout) for one in found]
+                groups = _groups(layout_of())
+                settled = [_settled(one, files[one.name], groups) for one in found]
                 return Snapshot(dead, settled, not dead.names.isdisjoint(names))
     raise OSError(f"the files of {directory} change faster than they can be read")
 
@@ -278,15 +280,20 @@ def _read(name: str, file: int) -> Worker | None:
     return Worker(name, pid, started, number, is_alive, data[HEAD_SIZE:])
 
 
-def _settled(worker: Worker, file: int, layout: bytes) -> Worker:
+def _groups(layout: bytes) -> Groups:
+    """Return the groups of cells that are to be consistent in themselves."""
+    groups = [(places(layout, ord("n")), _is_whole), (places(layout, ord("v")), _is_whole_gauge)]
+    return [(found, is_whole) for found, is_whole in groups if found]
+
+
+def _settled(worker: Worker, file: int, groups: Groups) -> Worker:
     """Return a worker without histograms and gauges that were written while they were read.
 
     As numbers only rise, those that are the same in two readings did not change in between. Those
     of a busy process always do: of them, a reading is taken in which nothing was recorded from the
     first cell to the last.
     """
-    groups = [(places(layout, ord("n")), _is_whole), (places(layout, ord("v")), _is_whole_gauge)]
-    if not worker.is_alive or not any(found for found, _ in groups):
+    if not groups or not worker.is_alive:
         return worker
     first, again = worker.cells, _content(file)[HEAD_SIZE:]
     if first == again:
