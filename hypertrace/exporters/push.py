@@ -15,11 +15,15 @@ from hypertrace.periodic import PeriodicThread
 from hypertrace.rate_limit import RateLimit
 
 from . import processes
+from .events import MAX_EVENTS, Events
 from .exporter import Exporter
 from .processes import EXIT_TIMEOUT
 
 if TYPE_CHECKING:
-    from hypertrace.metrics import CountingOptions, Metrics, Reading
+    from collections.abc import Iterable, Sequence
+
+    from hypertrace.metrics import CountingOptions, EventPoint, Metrics, Reading
+    from hypertrace.metrics.declared.selections import Selected
 
 THREAD_NAME = "hypertrace-exporter"
 
@@ -50,15 +54,24 @@ class PushExporter(Exporter):
 
     Any thread, and any signal handler, may call all methods.
 
-    A subclass has `encode` and `send`, and calls `super().__init__()` last in its own, since that
-    starts the thread.
+    With `events`, single events are sent, too, before each reading and by each process its own, see
+    `hypertrace.exporters.events`.
+
+    A subclass has `encode` and `send`, and for events `encode_events` and `send_events`. It calls
+    `super().__init__()` last in its own, since that starts the thread.
 
     Attributes:
         interval: seconds between two readings.
     """
 
     def __init__(
-        self, metrics: Metrics | None, counting: CountingOptions, *, interval: float
+        self,
+        metrics: Metrics | None,
+        counting: CountingOptions,
+        *,
+        interval: float,
+        events: Iterable[Selected] = (),
+        max_events: int = MAX_EVENTS,
     ) -> None:
         """Start the thread.
 
@@ -66,12 +79,16 @@ class PushExporter(Exporter):
             metrics: as in `Exporter`.
             counting: as in `Exporter`.
             interval: seconds between two readings, up to a day.
+            events: what selects the events that are sent one by one, see `Events`.
+            max_events: how many of them may wait to be sent.
 
         Raises:
-            TypeError: as in `Exporter`, or `interval` is no number.
-            ValueError: as in `Exporter`, or `interval` is not above zero, or longer than a day.
+            TypeError: as in `Exporter` and `Events`, or `interval` is no number.
+            ValueError: as in `Exporter` and `Events`, or `interval` is not above zero, or longer
+                than a day.
             RuntimeError: the system has no thread left.
         """
+        self._events = Events(events, max_events)
         super().__init__(metrics, counting)
         self.interval: float = _checked_interval(interval)
         self._sent = Cell()
@@ -84,6 +101,7 @@ class PushExporter(Exporter):
         self._begin()
         self._thread.start()
         processes.add(self)
+        self._events.start(self.forwards_to, self._request, type(self).__name__)
 
     def begin(self) -> None:
         """Prepare to send: called before the thread starts, and again in a forked child.
@@ -111,6 +129,30 @@ class PushExporter(Exporter):
             Exception: it was not sent, and will be part of the next attempt.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method send(encoded)")
+
+    def encode_events(self, points: Sequence[EventPoint]) -> Any:
+        """Return events as `send_events` takes them; called once for each, as `encode`.
+
+        Args:
+            points: in the order in which they came.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method encode_events(points)")
+
+    def send_events(self, encoded: Any) -> None:
+        """Send events; called as `send`.
+
+        Args:
+            encoded: what `encode_events` returned.
+
+        Raises:
+            Exception: they were not sent; the next attempt gets the same object.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method send_events(encoded)")
+
+    @property
+    def dropped_events(self) -> int:
+        """How many events were dropped in this process, since `max_events` were waiting."""
+        return self._events.dropped
 
     @property
     def sent(self) -> int:
@@ -141,6 +183,7 @@ class PushExporter(Exporter):
 
         May be called more than once.
         """
+        self._events.stop()
         if processes.remove(self):  # not for a second thread, while the first one still sends
             if self._locks is not None:
                 self._locks.close()
@@ -152,14 +195,21 @@ class PushExporter(Exporter):
         # A fork does not wait for a thread that sends for long: for a moment there may be two.
         self._sending = threading.Lock()
         self._thread = PeriodicThread(self._push, self.interval, THREAD_NAME)
+        self._events.restart()
         self.begin()
+
+    def _request(self) -> None:
+        self._thread.request()
 
     def _push(self) -> bool:
         sending = self._sending
         if self._closed or not sending.acquire(timeout=EXIT_TIMEOUT):
             return False
         try:
-            self._send_changes()
+            try:
+                self._events.send(self.encode_events, self.send_events)
+            finally:  # neither is in the way of the other
+                self._send_changes()
         except BaseException as error:  # noqa: BLE001 -- the thread must go on
             self._fail(error)
             return False
