@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypertrace import Cell, attach, suppress_tracing
 from hypertrace.metrics.declared.selections import checked_selections
@@ -27,6 +27,14 @@ BATCH = 1_000
 """Events that are encoded and sent together at the most."""
 
 _logger = logging.getLogger("hypertrace.exporters")
+
+
+class Message(NamedTuple):
+    """What code gives an exporter to send, beside the events that are selected."""
+
+    encoded: bytes
+    number: int = 0
+    """As that of an `EventPoint`."""
 
 
 class Events:
@@ -62,6 +70,7 @@ class Events:
         self._limit = limit
         self._handlers: list[Handler] = []
         self._names: frozenset[str] = frozenset()
+        self._is_stopped = False
         self._log_limit = RateLimit()
         self.restart()
 
@@ -86,13 +95,14 @@ class Events:
 
     def stop(self) -> None:
         """Take no more events. Those that wait can still be sent."""
+        self._is_stopped = True
         for handler in self._handlers:
             handler.detach()
 
     def restart(self) -> None:
         """Forget what waits, and count from zero: in a forked child, since its parent has it."""
-        self._waiting: deque[EventPoint] = deque()
-        self._taken: list[EventPoint] = []
+        self._waiting: deque[EventPoint | Message] = deque()
+        self._taken: list[EventPoint | Message] = []
         self._encoded: Any = None
         self._numbers = count(1)
         self._dropped = Cell()
@@ -120,7 +130,7 @@ class Events:
 
     def send(
         self,
-        encode: Callable[[Sequence[EventPoint]], Any],
+        encode: Callable[[Sequence[Any]], Any],
         send: Callable[[Any], object],
     ) -> None:
         """Send what waits, in batches. Called in the thread of the exporter, one at a time.
@@ -162,13 +172,14 @@ class Events:
             if not any(pattern.matches(event) for pattern in others):
                 point = read(event)
                 if point is not None:
-                    self._add(point)
+                    self.add(point)
 
         return take
 
-    def _add(self, point: EventPoint) -> None:
+    def add(self, point: EventPoint | Message) -> None:
+        """Let something wait until it is sent; drop it if the queue is full, or after `stop()`."""
         number = next(self._numbers)
-        if self.waiting >= self._limit:
+        if self._is_stopped or self.waiting >= self._limit:
             self._drop(1)
             return
         self._waiting.append(point._replace(number=number))

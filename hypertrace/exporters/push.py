@@ -149,6 +149,15 @@ class PushExporter(Exporter):
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method send_events(encoded)")
 
+    def send_own(self) -> None:
+        """Send what no other process has, though it may not be the one that sends readings.
+
+        Called before each reading, in the thread of the exporter, one at a time.
+
+        Raises:
+            Exception: it was not sent, and will be part of the next attempt.
+        """
+
     @property
     def dropped_events(self) -> int:
         """How many events were dropped in this process, since `max_events` were waiting."""
@@ -208,6 +217,7 @@ class PushExporter(Exporter):
         try:
             try:
                 self._events.send(self.encode_events, self.send_events)
+                suppress_tracing(self.send_own)
             finally:  # neither is in the way of the other
                 self._send_changes()
         except BaseException as error:  # noqa: BLE001 -- the thread must go on

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ADDRESSES = ("DD_DOGSTATSD_URL", "DD_AGENT_HOST", "DD_DOGSTATSD_PORT")
-"""Variables that say where an agent is, the first of which wins."""
+_ADDRESSES = ("DD_DOGSTATSD_URL", "DD_AGENT_HOST", "DD_DOGSTATSD_PORT")
+"""Variables that say where an agent is."""
 
 _LISTS = ("DD_TAGS", "DATADOG_TAGS")
 """Variables that have several tags; the later one wins."""
@@ -30,11 +30,11 @@ _NO_FIELD = re.compile(r"[^!-{}~]")
 _LONGEST = 300
 """Characters of such a field; agents write shorter ones."""
 
-_NAMESPACE = "/proc/self/ns/cgroup"
+_NAMESPACE = Path("/proc/self/ns/cgroup")
 _OF_HOST = 0xEFFFFFFB
 """Number of the namespace that processes are in that are in no container's."""
-_GROUPS = "/proc/self/cgroup"
-_MOUNTED = "/sys/fs/cgroup"
+_GROUPS = Path("/proc/self/cgroup")
+_MOUNTED = Path("/sys/fs/cgroup")
 _FIRST_NUMBER = 3
 """Numbers below stand for no control group: 1 is a bad block, and 2 the root of the file system."""
 _CONTAINER = re.compile(
@@ -58,18 +58,19 @@ class Environment(NamedTuple):
     origin: str = ""
 
 
-def environment(variables: Mapping[str, str]) -> Environment:
+def environment(variables: Mapping[str, str], *, takes_address: bool) -> Environment:
     """Return what Datadog's variables say, as far as they are set.
 
     The origin is for agents alone: other receivers take it for a part of a tag. So it is there only
-    where one of the variables has the address of an agent, or `DD_ORIGIN_DETECTION_ENABLED` says
+    where lines go to the address that the variables have, or `DD_ORIGIN_DETECTION_ENABLED` says
     that it is wanted.
 
     Args:
         variables: of the process.
+        takes_address: whether lines go to the address that they have, if they have one.
     """
     wanted = variables.get("DD_ORIGIN_DETECTION_ENABLED", "").lower()
-    is_agent = any(map(variables.get, ADDRESSES))
+    is_agent = takes_address and any(map(variables.get, _ADDRESSES))
     has_origin = wanted in _YES or (is_agent and wanted not in _NO)
     return Environment(dict(_tags(variables)), _origin(variables) if has_origin else "")
 
@@ -82,8 +83,8 @@ def _tags(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             if name:
                 yield name, value
     for variable, name in _TAGS.items():
-        if value := variables.get(variable):
-            yield name, value
+        if variables.get(variable):
+            yield name, variables[variable]
 
 
 def _origin(variables: Mapping[str, str]) -> str:
@@ -101,9 +102,9 @@ def _origin(variables: Mapping[str, str]) -> str:
 def container() -> str:
     """Return which container the process runs in, as agents look it up; empty if in none."""
     try:
-        is_in_namespace = os.stat(_NAMESPACE).st_ino != _OF_HOST
-        with open(_GROUPS, encoding="utf-8", errors="replace") as file:
-            groups = [line.rstrip("\n").split(":", 2)[1:] for line in file if line.count(":") > 1]
+        is_in_namespace = _NAMESPACE.stat().st_ino != _OF_HOST
+        lines = _GROUPS.read_text("utf-8", "replace").splitlines()
+        groups = [line.split(":", 2)[1:] for line in lines if line.count(":") > 1]
         return _number_of(groups) if is_in_namespace else _name_of(groups)
     except OSError:  # another system
         return ""
@@ -122,8 +123,7 @@ def _number_of(groups: list[list[str]]) -> str:
     paths = dict(groups)
     for controller in ("memory", ""):  # of the first version, and of the second
         if controller in paths:
-            folder = os.path.join(_MOUNTED, controller, paths[controller].lstrip("/"))
-            number = os.stat(folder).st_ino
+            number = (_MOUNTED / controller / paths[controller].lstrip("/")).stat().st_ino
             if number >= _FIRST_NUMBER:
                 return f"in-{number}"
     return ""

@@ -14,6 +14,7 @@ from hypertrace.metrics import (
     HistogramReading,
     SummaryReading,
 )
+from hypertrace.metrics.distinct import DISTINCT
 from hypertrace.metrics.labels import CLASS, FUNCTION, TRACE_ID
 
 from .statsd_datadog import Environment
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from hypertrace.metrics import Declaration, Family, Reading
+    from hypertrace.metrics.distinct import SetValues
     from hypertrace.metrics.reading import Value
     from hypertrace.metrics.series import Series
 
@@ -67,9 +69,7 @@ class Packet(NamedTuple):
 class Encoder:
     """Makes lines of readings. Immutable."""
 
-    def __init__(
-        self, prefix: str, tags: str, environment: Environment = _NO_ENVIRONMENT
-    ) -> None:
+    def __init__(self, prefix: str, tags: str, environment: Environment = _NO_ENVIRONMENT) -> None:
         """Know how names are written.
 
         Args:
@@ -91,7 +91,7 @@ class Encoder:
             )
         if tags not in ("none", "dogstatsd", "graphite"):
             raise ValueError(f"tags must be 'none', 'dogstatsd' or 'graphite', not {tags!r}")
-        self.prefix: str = prefix and f"{prefix}."
+        self._prefix = prefix and f"{prefix}."
         self._tags = tags
         self._environment = environment
 
@@ -107,9 +107,34 @@ class Encoder:
             if family.kind == "info" and self._tags == "none":
                 continue
             ends = self.ends_of(family.declaration, family.label_names, reading.labels)
-            writer = _Writer(self.prefix, family, ends, arrived, weighs=self._tags == "dogstatsd")
+            writer = _Writer(self._prefix, family, ends, arrived, weighs=self._tags == "dogstatsd")
             for series, value in zip(family.series, family.values, strict=True):
                 lines += writer.lines(series, value)
+        return lines
+
+    def set_lines(
+        self,
+        sets: Iterable[SetValues],
+        sent: Mapping[object, Mapping[str, float]],
+        common: Mapping[str, str],
+    ) -> list[Line]:
+        """Return a line for each value that some sets got.
+
+        Args:
+            sets: with the values that they have.
+            sent: those that they had before, by name and labels of the set.
+            common: labels of the process.
+        """
+        lines: list[Line] = []
+        for metric, labels, values in sets:
+            earlier = sent.get((metric.name, labels), {})
+            before, end = self.ends_of(metric, metric.labels, common).of(labels)
+            head = f"{self._prefix}{metric.name.removesuffix(DISTINCT)}{before}"
+            lines += [
+                Line(f"{head}:{value}|s{end}".encode())
+                for value, came in values.items()
+                if earlier.get(value) != came
+            ]
         return lines
 
     def ends_of(

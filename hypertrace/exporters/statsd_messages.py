@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from hypertrace import suppress_tracing
 from hypertrace.inspection import type_name
+from hypertrace.metrics.labels import RESULT
 
 from .statsd_lines import tag_pair, tags_text
 
 if TYPE_CHECKING:
+    from hypertrace.metrics import EventPoint
+
     from .statsd_datadog import Environment
 
 AlertType: TypeAlias = Literal["error", "warning", "info", "success"]
 Priority: TypeAlias = Literal["normal", "low"]
 Status: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
-Tags: TypeAlias = "Mapping[str, object] | Iterable[str] | None"
+MessageTags: TypeAlias = "Mapping[str, object] | Iterable[str] | None"
 """Values by name, or texts as `"name:value"` and `"name"`."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -37,6 +40,9 @@ _END_OF_TIME = 1 << 62
 _UNTITLED = "event"
 _MORE = "…"
 
+_ALERTS: Mapping[object, AlertType] = {"error": "error", "cancelled": "warning"}
+"""Alert types of spans, by how they ended."""
+
 _NO_FIELD = re.compile(r"[^ -{}~]")
 """What would end a field of a line, or is no ASCII."""
 _BREAKS = re.compile("\r\n|[\n\r]")
@@ -47,8 +53,8 @@ _logger = logging.getLogger("hypertrace.exporters")
 class Messages:
     """Makes lines of events and service checks. Immutable; any thread may use it.
 
-    It never raises for what it is given: any value becomes text, and one that has no meaning is left
-    out, and logged once.
+    It never raises for what it is given: any value becomes text, and one that has no meaning is
+    left out, and logged once.
     """
 
     def __init__(self, labels: Mapping[str, str], environment: Environment, limit: int) -> None:
@@ -91,6 +97,24 @@ class Messages:
         head = _cut(_one_line(shown), room)
         body = _cut(_one_line(_text(text)), room - len(head))
         return b"_e{%d,%d}:%b|%b%b" % (len(head), len(body), head, body, end)
+
+    def of_point(self, point: EventPoint) -> bytes:
+        """Return the line of an event that was traced.
+
+        Tags that are texts are its tags; all, with numbers, are lines of its text.
+        """
+        said = {**point.tags} if point.value == 1 else {"value": point.value, **point.tags}
+        return self.event(
+            point.name,
+            "\n".join([f"{name}: {value}" for name, value in said.items()]),
+            alert_type=_ALERTS.get(point.tags.get(RESULT), "info"),
+            priority="normal",
+            tags={name: value for name, value in point.tags.items() if isinstance(value, str)},
+            aggregation_key=point.name,
+            source_type_name="",
+            hostname="",
+            date_happened=point.time // 1_000_000_000,
+        )
 
     def service_check(  # noqa: PLR0913 -- a field each
         self,
@@ -135,7 +159,7 @@ def _text(value: object) -> str:
         if value is None:
             return ""
         if issubclass(kind, str):
-            text = str.__str__(value)  # type: ignore[arg-type]  # a subclass may have another
+            text = str.__str__(value)  # a subclass may have another method
         else:
             text = str.__str__(suppress_tracing(str, value))
     except Exception:  # noqa: BLE001 -- the `__str__` of an application may raise anything
@@ -176,7 +200,7 @@ def _pairs(tags: Any) -> dict[str, str]:
         texts = [_text(tag).partition(":") for tag in tags]
         return {name: value for name, _, value in texts if name}
     except Exception:  # noqa: BLE001 -- whatever is no mapping, and no list
-        _report("tags", type_name(type(tags)), "a mapping, or a list as ['team:shop']")
+        _report_value("tags", type_name(type(tags)), "a mapping, or a list as ['team:shop']")
         return {}
 
 
@@ -187,7 +211,7 @@ def _seconds(value: Any) -> int:
             seconds = int(value)
             if 0 <= seconds < _END_OF_TIME:
                 return seconds
-        _report("a time", type_name(type(value)), "seconds since the epoch")
+        _report_value("time", type_name(type(value)), "seconds since the epoch")
     return int(time.time())
 
 
@@ -198,7 +222,7 @@ def _one_of(name: str, value: object, known: tuple[str, ...]) -> str:
     text = _text(value)
     if text in known:
         return text
-    _report(name, repr(text[:_LONGEST_FIELD]), ", ".join(map(repr, known)))
+    _report_value(name, repr(text[:_LONGEST_FIELD]), ", ".join(map(repr, known)))
     return ""
 
 
@@ -206,14 +230,19 @@ def _status_number(status: object) -> int:
     if type(status) is int and 0 <= status < len(STATUSES):
         return status
     name = _one_of("status", status, STATUSES) or "unknown"
-    return STATUSES.index(name)  # type: ignore[arg-type]  # one of them
+    return STATUSES.index(name)
+
+
+def report_unsupported() -> None:
+    """Log once that a message is not sent for want of DogStatsD."""
+    _report("An event or a service check is not sent: it needs tags='dogstatsd'")
+
+
+def _report_value(name: str, given: str, wanted: str) -> None:
+    _report(f"A message of DogStatsD goes without its {name}, which is {given}: use {wanted}")
 
 
 @lru_cache(64)
-def _report(name: str, given: str, wanted: str) -> None:
-    """Log once that something was left out."""
+def _report(message: str) -> None:
     with suppress(Exception):  # a broken log handler must not reach the application
-        suppress_tracing(
-            _logger.warning, "A message of DogStatsD goes without %s %s: use %s", name, given, wanted
-        )
-
+        suppress_tracing(_logger.warning, message)

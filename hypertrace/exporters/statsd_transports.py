@@ -205,8 +205,8 @@ def transport_of(address: object) -> Transport:
         raise TypeError(f"address must be a str, not {address!r}")
     if "\\" in address or "pipe:" in address:
         raise ValueError(
-            f"address {address!r} is a named pipe of Windows, which is not supported; let the agent "
-            "receive UDP, and use 'udp://host:port'"
+            f"address {address!r} is a named pipe of Windows, which is not supported; let the "
+            "agent receive UDP, and use 'udp://host:port'"
         )
     try:
         parts = urlsplit(address if "://" in address else f"udp://{address}")

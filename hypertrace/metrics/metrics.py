@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .aggregations import Spans
     from .declared.kinds import DeclaredMetric
     from .declared.selections import EventSelection
+    from .distinct import SetValues
     from .exemplars import ExemplarFunction
     from .labels import Values
     from .storage import Storage, View
@@ -292,6 +293,15 @@ class Metrics(Instruments):
         return selection_of(
             selected, self._functions.labeller, self._names.of, self._health.count_invalid
         )
+
+    def sets(self) -> list[SetValues]:
+        """Return the sets of `hypertrace.stats`, with the values of the last minute.
+
+        They are those of this process; of more than 1 024, a part. How many distinct values there
+        are is a gauge of each reading. The values are for exporters whose receivers count them.
+        Any thread may call it.
+        """
+        return self._declared.gauges.sets()
 
     @property
     def labels(self) -> Mapping[str, str]:
