@@ -34,6 +34,8 @@ TIMESTAMP = "timestamp"
 """Prop of a call that has the time of its event."""
 
 _LARGEST = 2**63 - 1
+_LATEST = 2**63 - 2
+"""In nanoseconds, and as far before the epoch: InfluxDB has no more."""
 _SECOND = 1_000_000_000
 _LEAST_NANOSECONDS = 10**16
 """From here on integers are nanoseconds: as seconds it would be in 300 million years."""
@@ -231,8 +233,8 @@ def _time_of(event: TraceEvent) -> int:
         try:
             nanoseconds = suppress_tracing(_nanoseconds, given)
         except Exception:  # noqa: BLE001 -- whatever a value of the application raises
-            nanoseconds = _LARGEST + 1
-        if -_LARGEST < nanoseconds <= _LARGEST:
+            nanoseconds = _LATEST + 1
+        if -_LATEST <= nanoseconds <= _LATEST:
             return nanoseconds
     return time.time_ns()
 

@@ -614,7 +614,7 @@ def test_a_line_has_the_keys_of_other_structured_logs(
     formatter = JsonFormatter(
         "{levelname}{message}", style="{", rename_fields=renamed, timestamp=True
     )
-    print(formatter.format(record))
+    sys.stdout.write(f"{formatter.format(record)}\n")
     exporter = export(sys.stdout, events=["Shop.*"])
     set_trace_function(exporter)
     Shop().order()
