@@ -133,13 +133,13 @@ class _PatternReader:
 
     def __init__(self, labeller: Labeller) -> None:
         self._labeller = labeller
+        self._names = (*labeller.site_names, *labeller.prop_names)
         self._props = {prop: clean_name(prop) for prop in labeller.allowed}
 
     def read(self, event: TraceEvent) -> EventPoint:
         labeller, caller, parent = self._labeller, event.caller, event.parent_object
-        tags: dict[str, Tag] = dict(
-            zip(labeller.site_names, labeller.of_site(event), strict=True)
-        ) | dict(zip(labeller.prop_names, labeller.of_props(caller.props), strict=True))
+        texts = (*labeller.of_site(event), *labeller.of_props(caller.props))
+        tags: dict[str, Tag] = dict(zip(self._names, texts, strict=True))
         self._add_numbers(tags, OBJECT_PROPS, event.object.props)
         self._add_numbers(tags, PARENT_PROPS, None if parent is None else parent.props)
         self._add_numbers(tags, CALLER_PROPS, caller.props)
