@@ -118,7 +118,7 @@ class InfluxExporter(PushExporter):
             gzip: whether to compress requests.
             prefix: of the names of all measurements, as `shop` for `shop.function_counter_total`,
                 or `shop_` for `shop_function_counter_total`; instead of that of `Metrics`.
-            events: what selects the events that are points of their own time: patterns on
+            events: what selects the events of which each is a point, with its time: patterns on
                 `Class.function`, `EventPattern`, or declared metrics.
             max_events: how many of them may wait to be sent.
             metrics: what to read; None makes one.

@@ -34,6 +34,8 @@ TIMESTAMP = "timestamp"
 """Prop of a call that has the time of its event."""
 
 _LARGEST = 2**63 - 1
+_LATEST = 2**63 - 2
+"""In nanoseconds, and as far before the epoch: InfluxDB has no more."""
 _SECOND = 1_000_000_000
 _LEAST_NANOSECONDS = 10**16
 """From here on integers are nanoseconds: as seconds it would be in 300 million years."""
@@ -131,13 +133,13 @@ class _PatternReader:
 
     def __init__(self, labeller: Labeller) -> None:
         self._labeller = labeller
+        self._names = (*labeller.site_names, *labeller.prop_names)
         self._props = {prop: clean_name(prop) for prop in labeller.allowed}
 
     def read(self, event: TraceEvent) -> EventPoint:
         labeller, caller, parent = self._labeller, event.caller, event.parent_object
-        tags: dict[str, Tag] = dict(
-            zip(labeller.site_names, labeller.of_site(event), strict=True)
-        ) | dict(zip(labeller.prop_names, labeller.of_props(caller.props), strict=True))
+        texts = (*labeller.of_site(event), *labeller.of_props(caller.props))
+        tags: dict[str, Tag] = dict(zip(self._names, texts, strict=True))
         self._add_numbers(tags, OBJECT_PROPS, event.object.props)
         self._add_numbers(tags, PARENT_PROPS, None if parent is None else parent.props)
         self._add_numbers(tags, CALLER_PROPS, caller.props)
@@ -231,8 +233,8 @@ def _time_of(event: TraceEvent) -> int:
         try:
             nanoseconds = suppress_tracing(_nanoseconds, given)
         except Exception:  # noqa: BLE001 -- whatever a value of the application raises
-            nanoseconds = _LARGEST + 1
-        if -_LARGEST < nanoseconds <= _LARGEST:
+            nanoseconds = _LATEST + 1
+        if -_LATEST <= nanoseconds <= _LATEST:
             return nanoseconds
     return time.time_ns()
 
