@@ -91,7 +91,7 @@ class Events:
 
     def restart(self) -> None:
         """Forget what waits, and count from zero: in a forked child, since its parent has it."""
-        self._waiting: deque[EventPoint] = deque()
+        self._waiting: deque[tuple[int, EventPoint]] = deque()
         self._taken: list[EventPoint] = []
         self._encoded: Any = None
         self._numbers = count(1)
@@ -143,7 +143,8 @@ class Events:
         while left > 0:
             if not self._taken:
                 size = min(len(self._waiting), BATCH)
-                taken = [self._waiting.popleft() for _ in range(size)]
+                numbered = (self._waiting.popleft() for _ in range(size))
+                taken = [point._replace(number=number) for number, point in numbered]
                 try:
                     self._encoded = encode(taken)
                 except Exception:
@@ -177,7 +178,7 @@ class Events:
         if self.waiting >= self._limit:
             self._drop(1)
             return
-        self._waiting.append(point._replace(number=number))
+        self._waiting.append((number, point))
         self._wake_if_needed()
 
     def _wake_if_needed(self) -> None:

@@ -2033,7 +2033,7 @@ PUSHING = (
         "events: those that cannot be encoded are not in the way of others",
         PUSH + "events.py",
         "self._drop(len(taken))",
-        "self._waiting.extendleft(reversed(taken))",
+        "self._waiting.extendleft((one.number, one) for one in reversed(taken))",
         _push("events"),
     ),
     Safety(
