@@ -241,6 +241,7 @@ class StatsdExporter(PushExporter):
         short = [line for line in lines if len(line.text) <= LONGEST_LINE]
         for _ in range(len(lines) - len(short)):
             self._omitted.increment()
+            self.count_dropped(1)
         return list(pack(short, self._transport.limit))
 
     def _deliver(self, packets: list[Packet]) -> None:
@@ -250,4 +251,5 @@ class StatsdExporter(PushExporter):
             for number in self._transport.deliver([packet.text for packet in packets]):  # noqa: B007
                 pass
         finally:
+            self.count_bytes(sum([len(packet.text) for packet in packets[:number]]))
             del packets[:number]

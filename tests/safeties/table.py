@@ -1700,8 +1700,8 @@ PUSHING = (
     Safety(
         "push: what could not be sent is sent later",
         PUSH + "push.py",
-        "        suppress_tracing(self.send, encoded)\n        self._previous = reading\n",
-        "        self._previous = reading\n        untraced(self.send, encoded)\n",
+        "            suppress_tracing(self.send, encoded)\n",
+        "            self._previous = reading\n            suppress_tracing(self.send, encoded)\n",
         _push("push"),
     ),
     Safety(
@@ -1714,8 +1714,8 @@ PUSHING = (
     Safety(
         "push: what finalizers trace meanwhile is counted",
         PUSH + "push.py",
-        "self.encode(reading if",
-        "untraced(self.encode, reading if",
+        "self.encode(self.changes(reading, self._previous))",
+        "suppress_tracing(self.encode, self.changes(reading, self._previous))",
         _push("push"),
     ),
     Safety(
@@ -1787,6 +1787,69 @@ PUSHING = (
         "min(self._due - monotonic(), self._delay)",
         "self._due - monotonic()",
         _core("periodic"),
+    ),
+    Safety(
+        "flush: all exporters send at the same time",
+        METRICS + "flushing.py",
+        "return all([wait(max(0.0, deadline - monotonic())) for wait in waits])",
+        "return all([exporter.request_flush()(timeout) for exporter in exporters])",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: each is waited for after one has failed",
+        METRICS + "flushing.py",
+        "return all([wait(max(0.0, deadline - monotonic())) for wait in waits])",
+        "return all(wait(max(0.0, deadline - monotonic())) for wait in waits)",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: an event loop goes on meanwhile",
+        METRICS + "flushing.py",
+        "flushed = loop.run_in_executor(None, self._flush_or_log)",
+        "raise RuntimeError",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: an exporter that was stopped is not waited for",
+        PUSH + "push.py",
+        "            self.forwards_to.exports.detach(self)\n",
+        "",
+        _push("flushing"),
+    ),
+    Safety(
+        "exports: an exporter that was stopped does not look as if it failed",
+        PUSH + "push.py",
+        "            self._counts.end()\n",
+        "",
+        _push("flushing"),
+    ),
+    Safety(
+        "exports: a process that only exports what others share is no worker",
+        METRICS + "exports.py",
+        "if self._storage.is_observer:",
+        "if False:",
+        _metrics("exports"),
+    ),
+    Safety(
+        "sigterm: the handler of the application stays",
+        PUSH + "sigterm.py",
+        "if now is not signal.SIG_DFL and not isinstance(now, _FlushAndEnd):",
+        "if False:",
+        _push("sigterm"),
+    ),
+    Safety(
+        "sigterm: the signal ends the process all the same",
+        PUSH + "sigterm.py",
+        "            os.kill(os.getpid(), number)\n",
+        "            raise SystemExit(0)\n",
+        _push("sigterm"),
+    ),
+    Safety(
+        "sigterm: a second signal does not end the last reading",
+        PUSH + "sigterm.py",
+        "if self._ending == os.getpid():",
+        "if False:",
+        _push("sigterm"),
     ),
     Safety(
         "push: threads end before a fork",
@@ -1988,8 +2051,8 @@ PUSHING = (
     Safety(
         "push: a worker that does not lead sends its own",
         PUSH + "push.py",
-        "                suppress_tracing(self.send_own)\n",
-        "                suppress_tracing(self.send_own) if self._leads() else None\n",
+        "            suppress_tracing(self.send_own)\n",
+        "            suppress_tracing(self.send_own) if self._leads() else None\n",
         _push("statsd_events"),
     ),
     Safety(
@@ -2105,12 +2168,14 @@ PUSHING = (
         PUSH + "push.py",
         """\
             finally:  # neither is in the way of the other
-                self._send_changes()
+                if self._leads():
+                    self._send_changes()
 """,
         """\
             finally:
                 pass
-            self._send_changes()
+            if self._leads():
+                self._send_changes()
 """,
         _push("events"),
     ),
@@ -2118,7 +2183,7 @@ PUSHING = (
         "events: those that cannot be encoded are not in the way of others",
         PUSH + "events.py",
         "self._drop(len(taken))",
-        "self._waiting.extendleft(reversed(taken))",
+        "self._waiting.extendleft((one.number, one) for one in reversed(taken))",
         _push("events"),
     ),
     Safety(
