@@ -2135,8 +2135,8 @@ PUSHING = (
     Safety(
         "events: those that wait are bounded",
         PUSH + "events.py",
-        "if self.waiting >= self._limit:",
-        "if False:",
+        "if self._is_stopped or self.waiting >= self._limit:",
+        "if self._is_stopped:",
         _push("events"),
     ),
     Safety(
@@ -2144,12 +2144,12 @@ PUSHING = (
         PUSH + "events.py",
         """\
         number = next(self._numbers)
-        if self.waiting >= self._limit:
+        if self._is_stopped or self.waiting >= self._limit:
             self._drop(1)
             return
 """,
         """\
-        if self.waiting >= self._limit:
+        if self._is_stopped or self.waiting >= self._limit:
             self._drop(1)
             return
         number = next(self._numbers)
@@ -3284,7 +3284,7 @@ INSTRUMENTS = (
     ),
     Safety(
         "stats: a forked child starts with empty sets",
-        CORE + "stats.py",
+        METRICS + "distinct.py",
         "        one.clear()\n",
         "        pass\n",
         _core("stats"),
