@@ -2191,7 +2191,7 @@ PUSHING = (
         PUSH + "json_lines.py",
         """\
             self._write(encoded[0])
-            encoded.popleft()
+            self.count_bytes(len(encoded.popleft()) + 1)
 """,
         """\
             for line in encoded:
