@@ -9,18 +9,16 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from datetime import timedelta
-from hashlib import blake2b
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, ref
 
 from ._dispatch import get_trace_function
 from ._fan_out import receivers
 from ._guard import suppress_tracing
-from .forks import after_fork_in_child
 from .inspection import type_name
 from .metrics import Metrics
 from .metrics.declared.instruments import CounterInstrument, GaugeInstrument, ValuesInstrument
+from .metrics.distinct import DISTINCT, DistinctValues
 from .metrics.labels import clean
 from .timers import Timer
 
@@ -35,15 +33,9 @@ if TYPE_CHECKING:
 
     Tags = Mapping[str, object] | None
 
-WINDOW = 60.0
-"""Seconds in which values of `set()` are counted as distinct."""
-
 _MOST_METRICS = 1_000
 """Metrics of one `Stats`; a name with an id in it would make any number of them."""
 _MOST_LOGGED = 100
-_MOST_VALUES = 1_024
-"""Values of one set that are held. Of more, a part is, from which their number is estimated."""
-_HASHES = 1 << 64
 _MILLISECONDS = 1000.0
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
@@ -147,7 +139,7 @@ class Stats:
         """Count the distinct values of the last minute, as a gauge.
 
         Up to 1 024 values are counted exactly; more are estimated, within some percent. Each worker
-        counts its own, and their sum is shown.
+        counts its own, and their sum is shown. A StatsD exporter sends the values, too.
 
         Args:
             stat: name of the set.
@@ -305,7 +297,7 @@ class _Names:
 
     def add(self, prefix: str, stat: str, value: object, tags: Tags) -> None:
         """Add to a set."""
-        gauge = self._instrument(prefix, stat, "_distinct", tags)
+        gauge = self._instrument(prefix, stat, DISTINCT, tags)
         if gauge is None:
             return
         texts = {name: gauge.text(label) for name, label in self._labels(tags).items()}
@@ -319,9 +311,9 @@ class _Names:
 
     def _shown(
         self, key: tuple[str, ...], metric: DeclaredMetric, labels: dict[str, str]
-    ) -> _Distinct | None:
+    ) -> DistinctValues | None:
         """Return values that a gauge shows."""
-        metrics, made = self._metrics(), _Distinct()
+        metrics, made = self._metrics(), DistinctValues()
         found = self._found.setdefault(key, made)
         if found is made and metrics is not None:
             try:
@@ -403,53 +395,6 @@ def _names_in(metrics: Metrics) -> _Names:
     return _all_names.get(metrics) or _all_names.setdefault(metrics, _Names(ref(metrics)))
 
 
-class _Distinct:
-    """The distinct values of the last minute.
-
-    Of each value a hash is held, with the time when it came last. Hashes above a limit are not
-    held; the limit is halved when there are too many. Hashes are evenly spread, so the part that
-    the limit is of all hashes is the part of the values that are held. Any thread may use it.
-    """
-
-    def __init__(self) -> None:
-        self._limit = _HASHES
-        self._held: dict[int, float] = {}
-        _all_sets.add(self)
-
-    def add(self, text: str) -> None:
-        digest = blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).digest()
-        value = int.from_bytes(digest, "big")
-        if value < self._limit:
-            self._held[value] = monotonic()
-            if len(self._held) > _MOST_VALUES:
-                self._make_room()
-
-    def count(self) -> float:
-        """Return how many values there are."""
-        self._drop(self._limit)
-        count = len(self._held)
-        if not count:
-            self._limit = _HASHES
-        return round(count * _HASHES / self._limit)
-
-    def clear(self) -> None:
-        """Start without values."""
-        self._held.clear()
-
-    def _make_room(self) -> None:
-        self._drop(self._limit)
-        if len(self._held) > _MOST_VALUES // 2:
-            self._limit //= 2
-            self._drop(self._limit)
-
-    def _drop(self, limit: int) -> None:
-        """Drop what is too old, or not below a limit."""
-        oldest = monotonic() - WINDOW
-        for value, time in self._held.copy().items():
-            if time < oldest or value >= limit:
-                self._held.pop(value, None)
-
-
 def _metric_names(name: str, end: str) -> list[str]:
     """Return what a metric may be called: the first that Prometheus takes, and that is free."""
     cleaned = clean(name)
@@ -493,7 +438,7 @@ def _seconds(milliseconds: Any) -> Any:
 
 _KINDS: dict[str, type[Instrument[Any]]] = {
     "": GaugeInstrument,
-    "_distinct": GaugeInstrument,
+    DISTINCT: GaugeInstrument,
     "_seconds": ValuesInstrument,
     "_total": CounterInstrument,
     "_decrements_total": CounterInstrument,
@@ -501,12 +446,3 @@ _KINDS: dict[str, type[Instrument[Any]]] = {
 """What counts, by the end of a metric's name."""
 
 _all_names: WeakKeyDictionary[Metrics, _Names] = WeakKeyDictionary()
-_all_sets: WeakSet[_Distinct] = WeakSet()
-
-
-def _clear_sets() -> None:
-    for one in [*_all_sets]:
-        one.clear()
-
-
-after_fork_in_child(_clear_sets)
