@@ -15,10 +15,15 @@ from .running import Clock
 
 INSTALL = {
     "prometheus": "apt-get install -y --no-install-recommends prometheus",
+    "prometheus-node-exporter": (
+        "apt-get install -y --no-install-recommends prometheus-node-exporter"
+    ),
+    "prometheus-pushgateway": "apt-get install -y --no-install-recommends prometheus-pushgateway",
     "promtool": "apt-get install -y --no-install-recommends prometheus",
     "redis-server": "apt-get install -y --no-install-recommends redis-server",
     "influxd": "apt-get install -y --no-install-recommends influxdb",
     "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
+    "vmagent": "apt-get install -y --no-install-recommends victoria-metrics",
     "prometheus3": "bash .ci/components",
     "statsd": "bash .ci/components",
 }
