@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,17 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CALLS = 'sum by (host, job, id) (function_counter_total{host="web-1"})'
-
+ADDED = {"__name__", "host", "instance", "job"}
+"""Labels that are not the program's."""
 FENCED = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-
-
-class Receiver(NamedTuple):
-    """A server that takes remote write."""
-
-    server: Server
-    path: str
-    """Where it takes it."""
 
 
 @pytest.fixture(scope="module")
@@ -59,45 +51,47 @@ def shipped(root: Path) -> Callable[[str], str]:
     return find
 
 
-def _prometheus_receiver(
-    program: str, component: Callable[[str], str], port: int, folder: Path
-) -> Receiver:
+@pytest.fixture
+def receive(
+    component: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
+) -> Iterator[Callable[[str], Server]]:
+    """Give a function that starts a server which takes remote write."""
+    started: list[Server] = []
+
+    def start(program: str) -> Server:
+        folder, port = tmp_path / "receiver", free_port()
+        folder.mkdir()
+        if program == "victoria-metrics":
+            command, ready = _victoria_metrics(folder, port), "/health"
+        else:
+            command, ready = _prometheus(folder, port), "/-/ready"
+        started.append(Server([component(program), *command], port, folder / "log", ready))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def _victoria_metrics(folder: Path, port: int) -> list[str]:
+    return [
+        f"-storageDataPath={folder / 'data'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-search.latencyOffset=0s",
+    ]
+
+
+def _prometheus(folder: Path, port: int) -> list[str]:
     (folder / "prometheus.yml").write_text("")
-    command = [
-        component(program),
+    return [
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--web.enable-remote-write-receiver",
     ]
-    return Receiver(Server(command, port, folder / "log", "/-/ready"), "/api/v1/write")
 
 
-@pytest.fixture(params=["prometheus", "prometheus3", "victoria-metrics"])
-def receiver(
-    request: pytest.FixtureRequest,
-    component: Callable[[str], str],
-    free_port: Callable[[], int],
-    tmp_path: Path,
-) -> Iterator[Receiver]:
-    """Give a running server that takes remote write."""
-    folder, port = tmp_path / "receiver", free_port()
-    folder.mkdir()
-    if request.param == "victoria-metrics":
-        command = [
-            component("victoria-metrics"),
-            f"-storageDataPath={folder / 'data'}",
-            f"-httpListenAddr=127.0.0.1:{port}",
-            "-search.latencyOffset=0s",
-        ]
-        found = Receiver(Server(command, port, folder / "log", "/health"), "/api/v1/write")
-    else:
-        found = _prometheus_receiver(request.param, component, port, folder)
-    with found.server:
-        yield found
-
-
-def _has_all(receiver: Receiver, exporter: PrometheusExporter) -> bool:
+def _has_all(receiver: Server, exporter: PrometheusExporter) -> bool:
     """Whether the server has every counter of the program with its value."""
     expected = {
         (labels, value)
@@ -105,32 +99,29 @@ def _has_all(receiver: Receiver, exporter: PrometheusExporter) -> bool:
         if name in {"function_counter_total", "function_duration_seconds_count"}
     }
     found = {
-        (tuple(pair for pair in labels if pair[0] not in added), value)
+        (tuple(pair for pair in labels if pair[0] not in ADDED), value)
         for name in ("function_counter_total", "function_duration_seconds_count")
-        for labels, value in receiver.server.query(f'{name}{{job="shop",host="web-1"}}').items()
+        for labels, value in receiver.query(f'{name}{{job="shop",host="web-1"}}').items()
     }
     return found == expected
 
 
-added = {"__name__", "host", "instance", "job"}
-"""Labels that are not the program's."""
-
-
-def _configured(path: Path, exporter: PrometheusExporter, receiver: Receiver, to: Path) -> Path:
+def _configured(path: Path, exporter: PrometheusExporter, receiver: Server, to: Path) -> Path:
     """Write a shipped configuration with the ports of the test, and short intervals."""
     text = path.read_text().replace("scrape_interval: 15s", "scrape_interval: 1s")
     text = text.replace("127.0.0.1:4343", f"127.0.0.1:{exporter.port}")
-    text = text.replace(
-        "http://127.0.0.1:9090/api/v1/write", f"{receiver.server.url}{receiver.path}"
-    )
+    text = text.replace("http://127.0.0.1:9090/api/v1/write", f"{receiver.url}/api/v1/write")
     to.write_text(text)
     return to
 
 
-@pytest.mark.parametrize("program", ["prometheus", "prometheus3"])
+@pytest.mark.parametrize(
+    ("program", "to"), [("prometheus", "prometheus3"), ("prometheus3", "victoria-metrics")]
+)
 def test_prometheus_as_an_agent(
     program: str,
-    receiver: Receiver,
+    to: str,
+    receive: Callable[[str], Server],
     exporter: PrometheusExporter,
     shipped: Callable[[str], str],
     component: Callable[[str], str],
@@ -139,6 +130,7 @@ def test_prometheus_as_an_agent(
     tmp_path: Path,
 ) -> None:
     """With the file and the command that are shipped, the server has all that was counted."""
+    receiver = receive(to)
     command = shlex.split(shipped("--config.file=deploy/remote_write/prometheus-agent.yml"))
     port, file = free_port(), command[2].removeprefix("--config.file=")
     configuration = _configured(root / file, exporter, receiver, tmp_path / "agent.yml")
@@ -158,11 +150,13 @@ def test_prometheus_as_an_agent(
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with Server(agent, port, tmp_path / "agent.log", "/-/ready"):
-        receiver.server.wait(lambda: _has_all(receiver, exporter))
+        receiver.wait(lambda: _has_all(receiver, exporter))
 
 
+@pytest.mark.parametrize("to", ["prometheus", "victoria-metrics"])
 def test_vmagent(
-    receiver: Receiver,
+    to: str,
+    receive: Callable[[str], Server],
     exporter: PrometheusExporter,
     shipped: Callable[[str], str],
     component: Callable[[str], str],
@@ -171,14 +165,14 @@ def test_vmagent(
     tmp_path: Path,
 ) -> None:
     """With the file and the command that are shipped, the server has all that was counted."""
-    port = free_port()
+    receiver, port = receive(to), free_port()
     _, *options = shlex.split(shipped("-promscrape.config=deploy/remote_write/vmagent.yml"))
     changed: dict[str, Callable[[str], str]] = {
         "-promscrape.config": lambda file: str(
             _configured(root / file, exporter, receiver, tmp_path / "vmagent.yml")
         ),
         "-httpListenAddr": lambda _: f"127.0.0.1:{port}",
-        "-remoteWrite.url": lambda _: f"{receiver.server.url}{receiver.path}",
+        "-remoteWrite.url": lambda _: f"{receiver.url}/api/v1/write",
         "-remoteWrite.tmpDataPath": lambda folder: str(tmp_path / folder),
     }
     command = [component("vmagent")]
@@ -186,42 +180,32 @@ def test_vmagent(
         name, _, value = option.partition("=")
         command.append(f"{name}={changed[name](value) if name in changed else value}")
     with Server(command, port, tmp_path / "vmagent.log", "/health"):
-        receiver.server.wait(lambda: _has_all(receiver, exporter))
+        receiver.wait(lambda: _has_all(receiver, exporter))
 
 
 def test_what_was_counted_while_the_server_was_away(
     exporter: PrometheusExporter,
+    receive: Callable[[str], Server],
     component: Callable[[str], str],
     free_port: Callable[[], int],
     root: Path,
     tmp_path: Path,
 ) -> None:
     """The agent keeps it, and the server has it when it is back."""
-    folder, port = tmp_path / "receiver", free_port()
-    folder.mkdir()
-    receiver = _prometheus_receiver("prometheus3", component, port, folder)
-    try:
-        configuration = _configured(
-            root / "deploy" / "remote_write" / "prometheus-agent.yml",
-            exporter,
-            receiver,
-            tmp_path / "agent.yml",
-        )
-        agent_port = free_port()
-        command = [
-            component("prometheus3"),
-            "--agent",
-            f"--config.file={configuration}",
-            f"--storage.agent.path={tmp_path / 'agent-data'}",
-            f"--web.listen-address=127.0.0.1:{agent_port}",
-        ]
-        with Server(command, agent_port, tmp_path / "agent.log", "/-/ready"):
-            receiver.server.wait(lambda: _has_all(receiver, exporter))
-            receiver.server.stop()
-            tracer = Tracer("Shop")
-            for _ in range(5):
-                tracer.trace("while away")
-            receiver.server.start()
-            receiver.server.wait(lambda: _has_all(receiver, exporter))
-    finally:
-        receiver.server.stop()
+    receiver, port = receive("prometheus3"), free_port()
+    shipped = root / "deploy" / "remote_write" / "prometheus-agent.yml"
+    command = [
+        component("prometheus3"),
+        "--agent",
+        f"--config.file={_configured(shipped, exporter, receiver, tmp_path / 'agent.yml')}",
+        f"--storage.agent.path={tmp_path / 'agent-data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with Server(command, port, tmp_path / "agent.log", "/-/ready"):
+        receiver.wait(lambda: _has_all(receiver, exporter))
+        receiver.stop()
+        tracer = Tracer("Shop")
+        for _ in range(5):
+            tracer.trace("while away")
+        receiver.start()
+        receiver.wait(lambda: _has_all(receiver, exporter))

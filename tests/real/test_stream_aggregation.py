@@ -15,7 +15,7 @@ import hypertrace
 from .servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 PROGRAM = """
 import sys, uuid
@@ -36,27 +36,13 @@ with exporter.run("nightly"):
 """
 
 
-@pytest.fixture(scope="module")
-def victoria(
-    component: Callable[[str], str],
-    free_port: Callable[[], int],
-    root: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Server]:
-    """Give a VictoriaMetrics with the shipped aggregation, but for a shorter interval."""
-    folder, port = tmp_path_factory.mktemp("victoria"), free_port()
+@pytest.fixture
+def aggregation(root: Path, tmp_path: Path) -> Path:
+    """Give the shipped aggregation, but for a shorter interval."""
     shipped = (root / "deploy" / "stream_aggregation" / "runs.yml").read_text()
-    configuration = folder / "runs.yml"
-    configuration.write_text(shipped.replace("interval: 30s", "interval: 1s"))
-    command = [
-        component("victoria-metrics1"),
-        f"-storageDataPath={folder / 'data'}",
-        f"-httpListenAddr=127.0.0.1:{port}",
-        "-search.latencyOffset=0s",
-        f"-streamAggr.config={configuration}",
-    ]
-    with Server(command, port, folder / "log", "/health") as server:
-        yield server
+    path = tmp_path / "runs.yml"
+    path.write_text(shipped.replace("interval: 30s", "interval: 1s"))
+    return path
 
 
 def _run(victoria: Server, times: int) -> None:
@@ -73,21 +59,65 @@ def _is(victoria: Server, query: str, value: float) -> bool:
     return victoria.query(query) == {(): value}
 
 
-def test_counters_of_all_runs_add_up(victoria: Server) -> None:
-    """Equal, smaller and larger counts than those of the run before: all are in the sum."""
+def _run_several_times(pushed_to: Server, stored: Server) -> None:
+    """Let runs count as much, less and more than the one before: all are in the sum."""
     total = 0
     for times in (5, 5, 3, 9):
-        _run(victoria, times)
+        _run(pushed_to, times)
         total += times
         for name in (
             "function_counter_total",
             "function_duration_seconds_count",
             'function_duration_seconds_bucket{le="+Inf"}',
         ):
-            victoria.wait(partial(_is, victoria, f"sum({name})", float(total)))
-    labels = [dict(one) for one in victoria.query("function_counter_total")]
-    assert [one["job"] for one in labels] == ["nightly"]
-    assert "run" not in labels[0]
-    (last,) = victoria.query("max by (job_name) (jobs_last_success_timestamp_seconds)").items()
-    assert last[0] == (("job_name", "nightly"),)
-    assert last[1] > 1_700_000_000
+            stored.wait(partial(_is, stored, f"sum({name})", float(total)))
+
+
+def test_victoriametrics_adds_up_counters(
+    component: Callable[[str], str], free_port: Callable[[], int], aggregation: Path, tmp_path: Path
+) -> None:
+    """Of all runs, and shows none of the single ones; of gauges it has the last value."""
+    port = free_port()
+    command = [
+        component("victoria-metrics1"),
+        f"-storageDataPath={tmp_path / 'data'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-search.latencyOffset=0s",
+        f"-streamAggr.config={aggregation}",
+    ]
+    with Server(command, port, tmp_path / "log", "/health") as victoria:
+        _run_several_times(victoria, victoria)
+        (labels,) = victoria.query("function_counter_total")
+        assert dict(labels)["job"] == "nightly"
+        assert "run" not in dict(labels)
+        (last,) = victoria.query("max by (job_name) (jobs_last_success_timestamp_seconds)").items()
+        assert last[0] == (("job_name", "nightly"),)
+        assert last[1] > 1_700_000_000
+
+
+def test_vmagent_adds_up_counters_for_a_prometheus(
+    component: Callable[[str], str], free_port: Callable[[], int], aggregation: Path, tmp_path: Path
+) -> None:
+    """It takes what programs push, and writes the sums to any server."""
+    (tmp_path / "prometheus.yml").write_text("")
+    port = free_port()
+    server = [
+        component("prometheus3"),
+        f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+    ]
+    agent_port = free_port()
+    agent = [
+        str(Path(component("victoria-metrics1")).with_name("vmagent")),
+        f"-httpListenAddr=127.0.0.1:{agent_port}",
+        f"-remoteWrite.url=http://127.0.0.1:{port}/api/v1/write",
+        f"-remoteWrite.tmpDataPath={tmp_path / 'vmagent'}",
+        f"-remoteWrite.streamAggr.config={aggregation}",
+    ]
+    with (
+        Server(server, port, tmp_path / "log", "/-/ready") as prometheus,
+        Server(agent, agent_port, tmp_path / "agent.log", "/health") as vmagent,
+    ):
+        _run_several_times(vmagent, prometheus)
