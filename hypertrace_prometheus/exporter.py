@@ -204,7 +204,7 @@ class PrometheusExporter(Exporter):
         """Push all metrics of the registry to a Pushgateway now, in the calling thread.
 
         They replace what was pushed before with the same job and grouping. The times of runs are
-        pushed to a group of their own, where that of the last success stays if a run has failed.
+        pushed to another group, where that of the last success stays if a run has failed.
 
         Args:
             url: `http://HOST:PORT` of the Pushgateway. A name and a password may stand before the

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
-from hypertrace.exporters.push import PushExporter
+from hypertrace.exporters.push import NEVER, PushExporter
 
 from .http.access import authorization
 from .runs import LABEL
@@ -31,7 +31,6 @@ _SHOWN = 500
 """Characters of a server's answer that go into a message."""
 
 _LONGEST_TIMEOUT = 3_600.0
-_A_DAY = 86_400.0
 
 
 class Pushgateway:
@@ -131,7 +130,7 @@ class Pushgateway:
 
 
 class PushgatewayExporter(PushExporter):
-    """Pushes to a Pushgateway when the program ends, and once a day in one that does not.
+    """Pushes to a Pushgateway when the program ends.
 
     Where workers share their counts, the one that leads pushes for all.
     """
@@ -151,7 +150,7 @@ class PushgatewayExporter(PushExporter):
         """
         self.gateway: Pushgateway = gateway
         self._snapshot = snapshot
-        super().__init__(metrics, {}, interval=_A_DAY)
+        super().__init__(metrics, {}, interval=NEVER)
 
     def encode(self, reading: Reading) -> Snapshot:  # noqa: ARG002 -- it pushes all, not what changed
         """Return what is shown now."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _DEFAULTS = frozenset({*NAMES, *(f"{name}_total" for name in NAMES), "python_info"})
 """Samples that `collect_defaults` adds."""
+_OF_A_PROCESS = frozenset({"hypertrace_export_last_success_timestamp_seconds"})
+"""Samples by which an alert finds that a program that runs has stopped to send."""
 
 # A value is no part of a label: that would have its quote after it.
 _TIME = re.compile(rb"^([^#\n].* [-+.0-9A-Za-z]+) -?[0-9]+$", re.MULTILINE)
@@ -26,7 +28,7 @@ class Snapshot(NamedTuple):
 
     metrics: bytes
     """In the text format 0.0.4, without times, which neither a Pushgateway nor node_exporter
-    accepts; and without those of the runs."""
+    accepts; and without those of the runs, and those that only a program that runs has."""
     runs: RunTimes
 
 
@@ -45,6 +47,6 @@ def take_snapshot(
     """
     exposition = expose(registry, bounded=True)
     runs = RunTimes.read(exposition.page().decode(), metrics)
-    left_out = runs.names if with_defaults else runs.names | _DEFAULTS
+    left_out = runs.names | _OF_A_PROCESS | (frozenset() if with_defaults else _DEFAULTS)
     page = exposition.page(exposition.names - left_out)
     return Snapshot(_TIME.sub(rb"\1", page), runs)

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 import hypertrace
 from hypertrace import Tracer, get_trace_function, set_trace_function
 from hypertrace.exporters import processes
+from hypertrace.exporters.push import NEVER
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.pushgateway import Pushgateway
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from .running import Export
 
+SOON = 30.0
 SECRET = "4bf92f3577b34da6"
 LAST_RUN = "jobs_last_run_timestamp_seconds"
 LAST_SUCCESS = "jobs_last_success_timestamp_seconds"
@@ -123,7 +125,7 @@ def test_every_label_of_a_group_arrives(job: str, grouping: dict[str, str]) -> N
 
 
 def test_runs_are_pushed_apart(export: Export, gateway: Gateway) -> None:
-    """Their times are added to a group of their own, so that a failed run leaves the success."""
+    """Their times are added to another group, so that a failed run leaves the success."""
     exporter = export()
     with exporter.run("nightly"):
         _count()
@@ -139,6 +141,17 @@ def test_runs_are_pushed_apart(export: Export, gateway: Gateway) -> None:
     assert LAST_SUCCESS not in failed.body
     assert _labels_of(succeeded.path) == {"job": "jobs", "job_name": "nightly"}
     assert values_in(succeeded.body, LAST_SUCCESS, "job_name").keys() == {("nightly",)}
+
+
+def test_what_only_a_running_program_has_is_left_out(export: Export, gateway: Gateway) -> None:
+    """Its alert would fire for each program that has ended."""
+    registry = CollectorRegistry()
+    last_success = "hypertrace_export_last_success_timestamp_seconds"
+    Gauge(last_success, "As exporters have it.", registry=registry).set(5)
+    exporter = export(registry=registry)
+    assert last_success in exporter.metrics()
+    exporter.push(gateway.url, job="nightly")
+    assert last_success not in gateway.requests[0].body
 
 
 def test_no_sample_has_a_time(export: Export, gateway: Gateway) -> None:
@@ -395,6 +408,17 @@ def test_stop_pushes_what_is_left(export: Export, gateway: Gateway) -> None:
     exporter.stop()
     (request,) = gateway.requests
     assert values_in(request.body, "function_counter_total", "id") == {("mail",): 5}
+
+
+def test_it_pushes_when_exporters_are_flushed(export: Export, gateway: Gateway) -> None:
+    """And not at an interval: the numbers of the last run stay until this one ends."""
+    exporter = export(push=gateway.url, job="nightly")
+    pusher = exporter._pusher
+    assert pusher is not None
+    assert pusher.interval == NEVER
+    _count(2)
+    assert pusher.flush(SOON)
+    assert values_in(gateway.requests[0].body, "function_counter_total", "id") == {("mail",): 2}
 
 
 def test_push_at_exit_can_be_left_out(export: Export, gateway: Gateway) -> None:

@@ -61,7 +61,7 @@ def test_the_file_has_all_metrics_with_the_name_of_the_job(export: Export, path:
 
 @pytest.mark.parametrize("workers", [False, "auto"])
 def test_metrics_of_the_process_are_left_out(export: Export, path: Path, workers: Any) -> None:
-    """`node_exporter` has such metrics of its own, with the same names."""
+    """`node_exporter` has such metrics itself, with the same names."""
     exporter = export(collect_defaults=True, workers=workers)
     _count()
     assert "process_cpu_seconds_total" in exporter.metrics()
