@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _DEFAULTS = frozenset({*NAMES, *(f"{name}_total" for name in NAMES), "python_info"})
 """Samples that `collect_defaults` adds."""
 _OF_A_PROCESS = frozenset({"hypertrace_export_last_success_timestamp_seconds"})
-"""Samples by which an alert finds that a program that runs has stopped to send."""
+"""Samples by which an alert finds that a program that runs has stopped sending."""
 
 # A value is no part of a label: that would have its quote after it.
 _TIME = re.compile(rb"^([^#\n].* [-+.0-9A-Za-z]+) -?[0-9]+$", re.MULTILINE)
