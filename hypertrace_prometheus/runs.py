@@ -99,21 +99,13 @@ class RunTimes:
         """
         values: dict[tuple[str, str], dict[str, str]] = {}
         for name, description in _DESCRIPTIONS.items():
-            instrument = metrics.instrument(name)
             # Before the first run, with any prefix.
-            shown = f"[a-zA-Z0-9_:]*{name}"
-            if instrument is not None:
-                shown = instrument.table.declaration.name
+            shown = _shown_name(metrics, name) or f"[a-zA-Z0-9_:]*{name}"
             line = rf'^({shown})\{{{LABEL}="((?:[^"\\\n]|\\.)*+)"\}} ([-+.0-9a-z]+)$'
             for found in re.finditer(line, text, re.MULTILINE):
                 jobs = values.setdefault((found[1], description), {})
                 jobs[_ESCAPED.sub(_unescaped, found[2])] = found[3]
         return cls(values)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the gauges."""
-        return frozenset(name for name, _ in self._values)
 
     @property
     def jobs(self) -> list[str]:
@@ -143,6 +135,17 @@ class RunTimes:
                 for one, value in shown.items()
             ]
         return "".join(lines)
+
+
+def shown_names(metrics: Metrics) -> frozenset[str]:
+    """Return the names that the gauges have on a page; none before the first run."""
+    names = {_shown_name(metrics, name) for name in _DESCRIPTIONS}
+    return frozenset(name for name in names if name)
+
+
+def _shown_name(metrics: Metrics, name: str) -> str:
+    instrument = metrics.instrument(name)
+    return "" if instrument is None else instrument.table.declaration.name
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .exposition.render import expose
 from .exposition.workers import NAMES
-from .runs import RunTimes
+from .runs import RunTimes, shown_names
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -46,7 +46,12 @@ def take_snapshot(
         Exception: the exporter itself failed.
     """
     exposition = expose(registry, bounded=True)
-    runs = RunTimes.read(exposition.page().decode(), metrics)
-    left_out = runs.names | _OF_A_PROCESS | (frozenset() if with_defaults else _DEFAULTS)
-    page = exposition.page(exposition.names - left_out)
-    return Snapshot(_TIME.sub(rb"\1", page), runs)
+    of_runs = shown_names(metrics)
+    left_out = of_runs | _OF_A_PROCESS | (frozenset() if with_defaults else _DEFAULTS)
+    own = exposition.names(is_own=True) - left_out
+    others = exposition.names(is_own=False) - left_out
+    page = exposition.page(own)
+    if others:
+        page += _TIME.sub(rb"\1", exposition.page(others))
+    runs = RunTimes.read(exposition.page(of_runs).decode() if of_runs else "", metrics)
+    return Snapshot(page, runs)

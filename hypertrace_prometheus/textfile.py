@@ -22,8 +22,10 @@ _SUFFIX = ".prom"
 _NAME = rb"^([a-zA-Z_:][a-zA-Z0-9_:]*)"
 _BARE = re.compile(_NAME + rb"(?:\{\})? ", re.MULTILINE)
 """The begin of a sample without labels."""
-_LABELLED = re.compile(
-    _NAME + rb"\{(?!(?:[a-zA-Z0-9_]+=\"(?:[^\"\\]|\\.)*+\",)*+" + LABEL.encode() + rb"=)",
+_LABELLED = re.compile(_NAME + rb"\{(?!\})", re.MULTILINE)
+"""The begin of a sample that has labels."""
+_WITHOUT_JOB = re.compile(
+    _NAME + rb"\{(?!\})(?!(?:[a-zA-Z0-9_]+=\"(?:[^\"\\]|\\.)*+\",)*+" + LABEL.encode() + rb"=)",
     re.MULTILINE,
 )
 """The begin of a sample that has labels, but none of a job."""
@@ -65,8 +67,9 @@ def _text_of(path: Path) -> str:
 def _with_job(page: bytes, job: str) -> bytes:
     """Return a page whose samples have the label of a job; those that have one keep it."""
     label = f'{LABEL}="{job.translate(ESCAPES)}"'.encode(errors="replace").replace(b"\\", rb"\\")
-    page = _BARE.sub(rb"\1{" + label + b"} ", page)
-    return _LABELLED.sub(rb"\1{" + label + b",", page)
+    labelled = _WITHOUT_JOB if f'{LABEL}="'.encode() in page else _LABELLED
+    page = labelled.sub(rb"\1{" + label + b",", page)
+    return _BARE.sub(rb"\1{" + label + b"} ", page)
 
 
 def _replace(path: Path, text: bytes) -> None:

@@ -151,10 +151,11 @@ class Exposition:
         self._parts = list(parts)
         self._pages: dict[AbstractSet[str], bytes] = {}
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all samples."""
-        return frozenset(name for part in self._parts for name in part.names)
+    def names(self, *, is_own: bool) -> frozenset[str]:
+        """Return the names of all samples of hypertrace, or of all others."""
+        return frozenset(
+            name for part in self._parts if part.is_own is is_own for name in part.names
+        )
 
     def page(self, names: AbstractSet[str] = frozenset()) -> bytes:
         """Return the page.

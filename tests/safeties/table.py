@@ -3065,15 +3065,15 @@ ENDING = (
     Safety(
         "jobs that end: what is pushed has no times",
         EXPORTER + "snapshot.py",
-        """_TIME.sub(rb"\\1", page)""",
-        "page",
+        """_TIME.sub(rb"\\1", exposition.page(others))""",
+        "exposition.page(others)",
         _exporter("pushgateway"),
     ),
     Safety(
         "jobs that end: an alert for programs that run gets nothing of them",
         EXPORTER + "snapshot.py",
-        "runs.names | _OF_A_PROCESS | ",
-        "runs.names | ",
+        "of_runs | _OF_A_PROCESS | ",
+        "of_runs | ",
         _exporter("pushgateway"),
     ),
     Safety(
@@ -3114,8 +3114,8 @@ ENDING = (
     Safety(
         "jobs that end: no series of a file has two jobs",
         EXPORTER + "textfile.py",
-        "    return _LABELLED.sub(",
-        """    return re.compile(_NAME + rb"\\{", re.MULTILINE).sub(""",
+        "labelled = _WITHOUT_JOB if",
+        "labelled = _LABELLED if",
         _exporter("textfile"),
     ),
     Safety(
