@@ -94,6 +94,7 @@ class JsonLinesExporter(PushExporter):
         """Write the line."""
         self._write(encoded)
         self._sequence += 1
+        self.count_bytes(len(encoded) + 1)
 
 
 def encode(reading: Reading, **facts: object) -> str:

@@ -122,7 +122,6 @@ class InfluxExporter(PushExporter):
         else:
             _refuse_http_arguments(target.scheme, database, bucket, org, token, username, password)
             self._receiver = target.socket_receiver()
-        self._dropped = 0
         self._drop_limit = RateLimit()
         super().__init__(metrics, counting, interval=interval)
 
@@ -130,11 +129,6 @@ class InfluxExporter(PushExporter):
         """Forget times: what comes is not part of an earlier attempt."""
         self._unconfirmed: int | None = None
         self._times: deque[int] = deque(maxlen=4096)
-
-    @property
-    def dropped(self) -> int:
-        """How many points the receiver has refused; those of a reading may count twice."""
-        return self._dropped
 
     def encode(self, reading: Reading) -> tuple[int, list[Batch]]:
         """Return the time of the points, and their lines in batches."""
@@ -150,6 +144,7 @@ class InfluxExporter(PushExporter):
             for batch in made:
                 try:
                     send(batch.data)
+                    self.count_bytes(len(batch.data))
                 except RefusedError as refused:
                     self._drop(batch, refused)
         self._unconfirmed = None
@@ -169,7 +164,7 @@ class InfluxExporter(PushExporter):
         return time
 
     def _drop(self, batch: Batch, refused: RefusedError) -> None:
-        self._dropped += refused.lines or batch.lines
+        self.count_dropped(refused.lines or batch.lines)
         if self._drop_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 _logger.warning(
