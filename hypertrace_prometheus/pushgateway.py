@@ -152,13 +152,18 @@ class PushgatewayExporter(PushExporter):
         self._snapshot = snapshot
         super().__init__(metrics, {}, interval=NEVER)
 
-    def encode(self, reading: Reading) -> Snapshot:  # noqa: ARG002 -- it pushes all, not what changed
-        """Return what is shown now."""
+    def changes(self, reading: Reading, previous: Reading | None) -> Reading:  # noqa: ARG002 -- as below
+        """Return all: what is pushed replaces what was there before."""
+        return reading
+
+    def encode(self, reading: Reading) -> Snapshot:  # noqa: ARG002 -- other collectors have more
+        """Return what the registry shows now."""
         return self._snapshot()
 
     def send(self, encoded: Snapshot) -> None:
         """Push it."""
         self.gateway.push(encoded)
+        self.count_bytes(len(encoded.metrics))
 
 
 def _split(url: str) -> SplitResult:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from hypertrace.metrics.declarations import EXPORTS_LAST_SUCCESS
+
 from .exposition.render import expose
 from .exposition.workers import NAMES
 from .runs import RunTimes, shown_names
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 _DEFAULTS = frozenset({*NAMES, *(f"{name}_total" for name in NAMES), "python_info"})
 """Samples that `collect_defaults` adds."""
-_OF_A_PROCESS = frozenset({"hypertrace_export_last_success_timestamp_seconds"})
+_OF_A_PROCESS = frozenset({EXPORTS_LAST_SUCCESS.name})
 """Samples by which an alert finds that a program that runs has stopped sending."""
 
 # A value is no part of a label: that would have its quote after it.

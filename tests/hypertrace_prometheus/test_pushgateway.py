@@ -144,14 +144,16 @@ def test_runs_are_pushed_apart(export: Export, gateway: Gateway) -> None:
 
 
 def test_what_only_a_running_program_has_is_left_out(export: Export, gateway: Gateway) -> None:
-    """Its alert would fire for each program that has ended."""
-    registry = CollectorRegistry()
-    last_success = "hypertrace_export_last_success_timestamp_seconds"
-    Gauge(last_success, "As exporters have it.", registry=registry).set(5)
-    exporter = export(registry=registry)
-    assert last_success in exporter.metrics()
-    exporter.push(gateway.url, job="nightly")
-    assert last_success not in gateway.requests[0].body
+    """Its alert would fire for each program that has ended. What else exporters count is pushed."""
+    exporter = export(push=gateway.url, job="nightly")
+    assert exporter._pusher is not None
+    for _ in range(2):
+        assert exporter._pusher.flush(SOON)
+    assert "hypertrace_export_last_success_timestamp_seconds{" in exporter.metrics()
+    body = gateway.requests[-1].body
+    assert values_in(body, "hypertrace_export_sent_total") == {(): 1}
+    assert values_in(body, "hypertrace_export_bytes_total")[()] > 1_000
+    assert values_in(body, "hypertrace_export_last_success_timestamp_seconds") == {}
 
 
 def test_no_sample_has_a_time(export: Export, gateway: Gateway) -> None:
