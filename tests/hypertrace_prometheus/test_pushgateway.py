@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import logging
+import os
 import socket
 import ssl
 import subprocess
@@ -31,6 +32,7 @@ from hypertrace_prometheus.pushgateway import Pushgateway
 
 from .gateway import Gateway
 from .pages import values_in
+from .running import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -509,6 +511,27 @@ def test_a_program_pushes_when_it_ends(
     assert values_in(counts.body, "function_counter_total", "id") == {("mail",): 7}
     assert values_in(runs.body, LAST_RUN, "job_name").keys() == {("nightly",)}
     assert (LAST_SUCCESS in runs.body) == succeeds
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_sigterm_pushes_what_is_left(gateway: Gateway) -> None:
+    """If the program asks for it, as for any exporter that pushes."""
+    end = (
+        "import hypertrace.exporters, os, signal; hypertrace.exporters.flush_on_sigterm(); "
+        "os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
+    )
+    assert _run(gateway, end).returncode == -15
+    assert values_in(gateway.requests[0].body, "function_counter_total", "id") == {("mail",): 7}
+
+
+def test_a_gateway_that_hangs_does_not_keep_the_program(gateway: Gateway) -> None:
+    """It ends within the deadline, with the same status, and the log says so."""
+    answer = threading.Event()
+    gateway.on_request = lambda: answer.wait(LONG)
+    done = _run(gateway, "sys.exit(0)")
+    answer.set()
+    assert done.returncode == 0
+    assert "did not send its last reading within 2 seconds" in done.stderr
 
 
 def test_a_program_whose_gateway_is_gone_ends_as_before(gateway: Gateway) -> None:
