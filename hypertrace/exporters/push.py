@@ -14,13 +14,15 @@ from hypertrace.periodic import PeriodicThread
 from hypertrace.rate_limit import RateLimit
 
 from . import processes
+from .events import MAX_EVENTS, Events
 from .exporter import Exporter
 from .processes import EXIT_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from hypertrace.metrics import CountingOptions, Metrics, Reading
+    from hypertrace.metrics import CountingOptions, EventPoint, Metrics, Reading
+    from hypertrace.metrics.declared.selections import Selected
 
 THREAD_NAME = "hypertrace-exporter"
 
@@ -56,15 +58,24 @@ class PushExporter(Exporter):
 
     Any thread, and any signal handler, may call all methods.
 
-    A subclass has `encode` and `send`, and calls `super().__init__()` last in its own, since that
-    starts the thread.
+    With `events`, single events are sent, too, before each reading and by each process its own, see
+    `hypertrace.exporters.events`.
+
+    A subclass has `encode` and `send`, and for events `encode_events` and `send_events`. It calls
+    `super().__init__()` last in its own, since that starts the thread.
 
     Attributes:
         interval: seconds between two readings.
     """
 
     def __init__(
-        self, metrics: Metrics | None, counting: CountingOptions, *, interval: float
+        self,
+        metrics: Metrics | None,
+        counting: CountingOptions,
+        *,
+        interval: float,
+        events: Iterable[Selected] = (),
+        max_events: int = MAX_EVENTS,
     ) -> None:
         """Start the thread.
 
@@ -72,12 +83,16 @@ class PushExporter(Exporter):
             metrics: as in `Exporter`.
             counting: as in `Exporter`.
             interval: seconds between two readings, up to a day; or `NEVER`.
+            events: what selects the events that are sent one by one, see `Events`.
+            max_events: how many of them may wait to be sent.
 
         Raises:
-            TypeError: as in `Exporter`, or `interval` is no number.
-            ValueError: as in `Exporter`, or `interval` is not above zero, or longer than a day.
+            TypeError: as in `Exporter` and `Events`, or `interval` is no number.
+            ValueError: as in `Exporter` and `Events`, or `interval` is not above zero, or longer
+                than a day.
             RuntimeError: the system has no thread left.
         """
+        self._events = Events(events, max_events)
         super().__init__(metrics, counting)
         self.interval: float = _checked_interval(interval)
         self._counts = self.forwards_to.exports.add(type(self).__name__)
@@ -89,6 +104,12 @@ class PushExporter(Exporter):
         self._thread.start()
         processes.add(self)
         self.forwards_to.exports.attach(self)
+        self._events.start(
+            self.forwards_to,
+            wake=self._wake,
+            count_dropped=self.count_dropped,
+            name=type(self).__name__,
+        )
 
     def begin(self) -> None:
         """Prepare to send: called before the thread starts, and again in a forked child.
@@ -127,6 +148,30 @@ class PushExporter(Exporter):
             Exception: it was not sent, and will be part of the next attempt.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method send(encoded)")
+
+    def encode_events(self, points: Sequence[EventPoint]) -> Any:
+        """Return events as `send_events` takes them; called once for each, as `encode`.
+
+        Args:
+            points: in the order in which they came.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method encode_events(points)")
+
+    def send_events(self, encoded: Any) -> None:
+        """Send events; called as `send`.
+
+        Args:
+            encoded: what `encode_events` returned.
+
+        Raises:
+            Exception: they were not sent; the next attempt gets the same object.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method send_events(encoded)")
+
+    @property
+    def dropped_events(self) -> int:
+        """How many events were dropped in this process, since `max_events` were waiting."""
+        return self._events.dropped
 
     def count_bytes(self, number: int) -> None:
         """Count what was sent; for `send` of a subclass.
@@ -186,6 +231,7 @@ class PushExporter(Exporter):
 
         May be called more than once.
         """
+        self._events.stop()
         if processes.remove(self):  # not for a second thread, while the first one still sends
             self.forwards_to.exports.detach(self)
             self._counts.end()
@@ -199,21 +245,37 @@ class PushExporter(Exporter):
         # A fork does not wait for a thread that sends for long: for a moment there may be two.
         self._sending = threading.Lock()
         self._thread = PeriodicThread(self._push, self.interval, THREAD_NAME)
+        self._events.restart()
         self.begin()
+
+    def _wake(self) -> None:
+        self._thread.request()
 
     def _push(self) -> bool:
         sending = self._sending
         if self._closed or not sending.acquire(timeout=EXIT_TIMEOUT):
             return False
         try:
-            if self._leads():
-                self._send_changes()
+            try:
+                self._send_events()
+            finally:  # neither is in the way of the other
+                if self._leads():
+                    self._send_changes()
         except BaseException as error:  # noqa: BLE001 -- the thread must go on
             self._fail(error)
             return False
         finally:
             sending.release()
         return True
+
+    def _send_events(self) -> None:
+        if not self._events.waiting:
+            return
+        started = monotonic()
+        try:
+            self._events.send(self.encode_events, self.send_events)
+        finally:
+            self._counts.count_seconds(monotonic() - started)
 
     def _leads(self) -> bool:
         """Whether this process is the one that sends, from where the last one has stopped."""

@@ -16,6 +16,7 @@ from .declarations import CALLS
 from .declared.declared import Declared, checked
 from .declared.instruments import Instruments
 from .declared.registry import listen
+from .declared.selections import selection_of
 from .declared.sites import DeclaredSite
 from .exemplars import opentelemetry_exemplar
 from .exports import Exports
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
+    from hypertrace.patterns import EventPattern
 
     from .aggregations import Spans
     from .declared.kinds import DeclaredMetric
+    from .declared.selections import EventSelection
     from .exemplars import ExemplarFunction
     from .labels import Values
     from .storage import Storage, View
@@ -280,6 +283,18 @@ class Metrics(Instruments):
             LookupError: no metric of this name is declared.
         """
         self._declared.undeclare(name)
+
+    def selection(self, selected: EventPattern | DeclaredMetric) -> EventSelection:
+        """Return what reads single events, for exporters that send one by one.
+
+        Nothing is counted by it. Tags have the same texts as labels, of the same allowed props.
+
+        Args:
+            selected: a pattern, or a declared metric, which need not be one of these metrics.
+        """
+        return selection_of(
+            selected, self._functions.labeller, self._names.of, self._health.count_invalid
+        )
 
     @property
     def labels(self) -> Mapping[str, str]:
