@@ -9,11 +9,13 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from hypertrace import suppress_tracing
 from hypertrace.exporters.exporter import Exporter
 
-from .options import check_absent, checked_path, checked_registry
+from .options import check_absent, check_pushed, checked_path, checked_registry
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from typing import Any, Unpack
     from wsgiref.types import WSGIApplication
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
     from .http.asgi import ASGIApp
     from .http.tls import File
+    from .pushgateway import Pushgateway, PushgatewayExporter
+    from .runs import Run
     from .shared_server import SharedServer
+    from .snapshot import Snapshot
 
 
 class PrometheusExporter(Exporter):
@@ -52,6 +57,11 @@ class PrometheusExporter(Exporter):
         keyfile: File | None = None,
         client_ca: File | None = None,
         auth: str | None = None,
+        push: str | None = None,
+        job: str | None = None,
+        grouping: Mapping[str, str] | None = None,
+        push_auth: str | None = None,
+        push_at_exit: bool = True,
         registry: CollectorRegistry | None = None,
         collect_defaults: bool = True,
         **counting: Unpack[CountingOptions],
@@ -75,6 +85,14 @@ class PrometheusExporter(Exporter):
             client_ca: PEM file with authorities; only clients with a certificate of one are served.
             auth: where the credentials are that a client must send one of, `"file:PATH"` or
                 `"env:NAME"`: a line each, `name:password` or `Bearer TOKEN`.
+            push: `http://HOST:PORT` of a Pushgateway, for a program that ends before it is scraped.
+            job: label `job` of what is pushed; needed with `push`.
+            grouping: further labels of it, such as `{"instance": "db-1"}`. Programs that push with
+                the same job and grouping replace what each other has pushed.
+            push_auth: where the credentials for the Pushgateway are, written as those of `auth`;
+                the first line is sent, and read again for each push.
+            push_at_exit: push when the program ends, within the 2 seconds that all exporters have
+                together; what fails is logged. False leaves it to `push()`.
             registry: where the metrics go; None makes a registry of the exporter's own.
             collect_defaults: add the metrics of the process, the platform and the garbage collector
                 that `prometheus_client` brings, unless the registry has them. Where processes share
@@ -101,6 +119,7 @@ class PrometheusExporter(Exporter):
         }
         if port is None:
             check_absent(security)
+        check_pushed(push, {"job": job, "grouping": grouping, "push_auth": push_auth})
         self._path = checked_path(path)
         # All that runs later is imported now. An import in a forked child waits for ever if another
         # thread of its parent was at the same import.
@@ -110,14 +129,22 @@ class PrometheusExporter(Exporter):
         from .exposition.registries import add_target, remove_target, watch
         from .exposition.render import render
         from .exposition.workers import NAMES, WorkersMetrics
+        from .pushgateway import Pushgateway, PushgatewayExporter
+        from .snapshot import take_snapshot
+        from .textfile import write_textfile
 
+        gateway = None if push is None else Pushgateway(push, job, grouping, push_auth)
         self.registry: CollectorRegistry = checked_registry(registry)
         super().__init__(metrics, counting, name="" if port is None else f"{host}:{port}")
         self._collectors: list[Collector] = []
         self._target: dict[str, str] | None = None
         self._server: SharedServer | None = None
+        self._gateway: Pushgateway | None = gateway
+        self._pusher: PushgatewayExporter | None = None
         self._render = render
         self._remove_target = remove_target
+        self._snapshot = partial(take_snapshot, self.registry, self.forwards_to)
+        self._write_textfile = write_textfile
         self.wsgi_app: WSGIApplication = make_wsgi_app(self.registry)
         watch(self.registry)
         try:
@@ -133,6 +160,8 @@ class PrometheusExporter(Exporter):
             self._target = add_target(self.registry, self.forwards_to.labels)
             if port is not None:
                 self._server = self._served(host, port, security, strict_port=strict_port)
+            if gateway is not None and push_at_exit:
+                self._pusher = PushgatewayExporter(gateway, self._snapshot, self.forwards_to)
         except BaseException:
             self.stop()
             raise
@@ -163,8 +192,95 @@ class PrometheusExporter(Exporter):
         """Return all metrics of the registry in the text format 0.0.4."""
         return self._render(self.registry).decode()
 
+    def push(
+        self,
+        url: str | None = None,
+        *,
+        job: str | None = None,
+        grouping: Mapping[str, str] | None = None,
+        auth: str | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        """Push all metrics of the registry to a Pushgateway now, in the calling thread.
+
+        They replace what was pushed before with the same job and grouping. The times of runs are
+        pushed to another group, where that of the last success stays if a run has failed.
+
+        Args:
+            url: `http://HOST:PORT` of the Pushgateway. A name and a password may stand before the
+                host. None: that of the argument `push` of the exporter, with its job and grouping.
+            job: label `job` of all metrics.
+            grouping: further labels of all metrics.
+            auth: `"file:PATH"` or `"env:NAME"`, where the credentials are: `name:password` or
+                `Bearer TOKEN`.
+            timeout: seconds to wait for each step: the connection, the answers.
+
+        Raises:
+            OSError: it was not pushed; the message has the URL and the reason.
+            TypeError: an argument of the wrong type.
+            ValueError: a wrong argument, or no URL; the message says which.
+            RuntimeError: the exporter was stopped.
+        """
+        from .pushgateway import Pushgateway
+
+        if url is not None:
+            gateway = Pushgateway(url, job, grouping, auth, timeout)
+        elif self._gateway is None or (job, grouping, auth) != (None, None, None):
+            raise ValueError(
+                "push() needs the url of a Pushgateway with the job, or PrometheusExporter() the "
+                "arguments push and job"
+            )
+        else:
+            gateway = self._gateway
+        snapshot = self._snapshot_of_running()
+        suppress_tracing(gateway.push, snapshot)
+
+    def write_textfile(self, path: str | os.PathLike[str]) -> None:
+        """Write all metrics of the registry to a file for node_exporter, in the calling thread.
+
+        The file is replaced in one step. All metrics get the label `job_name`, the name of the file
+        without its end: files of several programs must not have the same series. The metrics of
+        `collect_defaults` are left out. When a job has last succeeded, which an earlier program
+        has written there, stays until that job succeeds again.
+
+        Args:
+            path: of the file, in the folder that node_exporter's option
+                `--collector.textfile.directory` names; it ends in `.prom`.
+
+        Raises:
+            OSError: it was not written; the file is as it was.
+            ValueError: the path ends in something else.
+            RuntimeError: the exporter was stopped.
+        """
+        snapshot = self._snapshot_of_running(with_defaults=False)
+        self._write_textfile(path, snapshot, self.forwards_to)
+
+    def run(self, job: str) -> Run:
+        """Return a context manager for one run of a job, as `with exporter.run("nightly"):`.
+
+        At its end, the gauge `jobs_last_run_timestamp_seconds{job_name="nightly"}` is set to the
+        time, and, unless an exception has ended it, `jobs_last_success_timestamp_seconds`, too.
+        `SystemExit` with the code 0 or None is a success. Exceptions go on.
+
+        Args:
+            job: name of the job.
+
+        Raises:
+            TypeError: the name is no `str`.
+            ValueError: it is empty, or another metric has the name of one of the gauges.
+        """
+        from .runs import Run
+
+        return Run(self.forwards_to, job)
+
     def stop(self) -> None:
-        """Take the metrics off the registry and stop the server, if that is not done yet."""
+        """Take the metrics off the registry and stop the server, if that is not done yet.
+
+        With `push` and `push_at_exit`, they are pushed before, within 2 seconds.
+        """
+        pusher, self._pusher = self._pusher, None
+        if pusher is not None:
+            pusher.stop()
         server, self._server = self._server, None
         if server is not None:
             server.stop()
@@ -194,6 +310,13 @@ class PrometheusExporter(Exporter):
             locks=storage.locks,
             strict_port=strict_port,
         )
+
+    def _snapshot_of_running(self, *, with_defaults: bool = True) -> Snapshot:
+        if not self._collectors:
+            raise RuntimeError(
+                "the exporter was stopped, and has no metrics: do this before stop()"
+            )
+        return self._snapshot(with_defaults=with_defaults)
 
     def _register(self, collector: Collector) -> None:
         self._collectors.append(collector)  # first: an interrupt must leave none that stays

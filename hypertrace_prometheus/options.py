@@ -63,3 +63,19 @@ def check_absent(security: Mapping[str, object]) -> None:
             f"{' and '.join(given)} without port: only the metrics server uses this; pass a port, "
             "or secure the server that you mount the metrics in"
         )
+
+
+def check_pushed(push: str | None, others: Mapping[str, object]) -> None:
+    """Check that a Pushgateway has a job, and that nothing else is given for none.
+
+    Raises:
+        ValueError: something is missing, or is there for nothing; the message names it.
+    """
+    given = [name for name, value in others.items() if value is not None]
+    if push is None and given:
+        raise ValueError(
+            f"{' and '.join(given)} without push: only what is pushed has this; pass push, the URL "
+            "of a Pushgateway"
+        )
+    if push is not None and others["job"] is None:
+        raise ValueError("push without job: pass job, the name of the job that is pushed")

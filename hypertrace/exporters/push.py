@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "hypertrace-exporter"
 
+NEVER = 1e9
+"""Interval of an exporter that sends at `flush()` and at its end only."""
+
 _LONGEST_INTERVAL = 86_400.0
 
 _logger = logging.getLogger("hypertrace.exporters")
@@ -79,7 +82,7 @@ class PushExporter(Exporter):
         Args:
             metrics: as in `Exporter`.
             counting: as in `Exporter`.
-            interval: seconds between two readings, up to a day.
+            interval: seconds between two readings, up to a day; or `NEVER`.
             events: what selects the events that are sent one by one, see `Events`.
             max_events: how many of them may wait to be sent.
 
@@ -359,7 +362,7 @@ def _not_sent(_: float) -> bool:
 def _checked_interval(interval: float) -> float:
     if isinstance(interval, bool) or not isinstance(interval, int | float):
         raise TypeError(f"interval must be a number of seconds, not {interval!r}")
-    if not 0 < interval <= _LONGEST_INTERVAL:
+    if not (0 < interval <= _LONGEST_INTERVAL or interval == NEVER):
         raise ValueError(
             f"interval must be above 0 and up to {_LONGEST_INTERVAL:.0f} seconds, not {interval!r}"
         )

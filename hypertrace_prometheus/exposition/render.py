@@ -151,6 +151,12 @@ class Exposition:
         self._parts = list(parts)
         self._pages: dict[AbstractSet[str], bytes] = {}
 
+    def names(self, *, is_own: bool) -> frozenset[str]:
+        """Return the names of all samples of hypertrace, or of all others."""
+        return frozenset(
+            name for part in self._parts if part.is_own is is_own for name in part.names
+        )
+
     def page(self, names: AbstractSet[str] = frozenset()) -> bytes:
         """Return the page.
 

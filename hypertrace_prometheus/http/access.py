@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections import deque
 from copy import copy
 from hashlib import sha256
@@ -162,17 +162,40 @@ class _Failures:
             return max(0.0, times[0] + _WINDOW - monotonic())
 
 
+def authorization(argument: str, source: str) -> str:
+    """Return the header `Authorization` that a client sends: the first credential of a source.
+
+    Args:
+        argument: name of the argument that has the source, for messages.
+        source: as of `CredentialsGuard`; it is read now.
+
+    Raises:
+        ValueError: there is no credential, or the first line is none. The message shows nothing of
+            its text.
+        OSError: the file cannot be read; `filename` names it.
+        TypeError: the source is no `str`.
+    """
+    kind, name, where = _checked_source(argument, source)
+    header = _header(kind, name)  # as below, frames that raise hold no credential
+    if header is None:
+        raise ValueError(
+            f"{argument}: the first line of {where} is neither 'name:password' nor 'Bearer TOKEN'"
+        )
+    return header
+
+
+def _header(kind: str, name: str) -> str | None:
+    _, line = next(iter(_lines(kind, name)), (0, b""))
+    scheme, secret = _parts(line) or ("", b"")
+    if scheme == _BASIC:
+        return f"Basic {b64encode(secret).decode()}"
+    return f"Bearer {secret.decode()}" if scheme else None
+
+
 def _credentials(source: object) -> list[_Credential]:
-    if not isinstance(source, str):
-        # The message shows the type only: the value may be the secret itself.
-        raise TypeError(f"auth must be a str, 'file:PATH' or 'env:NAME', not {type(source)}")
-    match = _SOURCE.fullmatch(source)
-    if match is None:
-        raise ValueError("auth must be 'file:PATH' or 'env:NAME', not the credentials themselves")
-    kind, name = match.groups()
-    where = f"the file {name!r}" if kind == "file" else f"the environment variable {name!r}"
+    kind, name, where = _checked_source("auth", source)
     # A frame that raises holds digests only: some tools report the variables of frames.
-    found = _from_file(name) if kind == "file" else _from_environment(name)
+    found = _parsed(kind, name)
     for number, credential in found:
         if credential is None:
             raise ValueError(
@@ -183,33 +206,49 @@ def _credentials(source: object) -> list[_Credential]:
     return [credential for _, credential in found if credential is not None]
 
 
-def _from_file(name: str) -> list[tuple[int, _Credential | None]]:
-    return _parsed(Path(name).read_bytes())
+def _checked_source(argument: str, source: object) -> tuple[str, str, str]:
+    """Return kind and name of a source, and what messages call it."""
+    if not isinstance(source, str):
+        # The message shows the type only: the value may be the secret itself.
+        raise TypeError(f"{argument} must be a str, 'file:PATH' or 'env:NAME', not {type(source)}")
+    match = _SOURCE.fullmatch(source)
+    if match is None:
+        raise ValueError(
+            f"{argument} must be 'file:PATH' or 'env:NAME', not the credentials themselves"
+        )
+    kind, name = match.groups()
+    where = f"the file {name!r}" if kind == "file" else f"the environment variable {name!r}"
+    return kind, name, where
 
 
-def _from_environment(name: str) -> list[tuple[int, _Credential | None]]:
-    return _parsed(os.fsencode(os.environ.get(name, "")))
-
-
-def _parsed(text: bytes) -> list[tuple[int, _Credential | None]]:
+def _parsed(kind: str, name: str) -> list[tuple[int, _Credential | None]]:
     """Return the lines that are not ignored: number, and credential or None if it is none."""
+    return [(number, _credential(line)) for number, line in _lines(kind, name)]
+
+
+def _lines(kind: str, name: str) -> list[tuple[int, bytes]]:
+    """Return the lines that are not ignored, with their numbers."""
+    from_file = kind == "file"
+    text = Path(name).read_bytes() if from_file else os.fsencode(os.environ.get(name, ""))
     lines = text.removeprefix(b"\xef\xbb\xbf").splitlines()
     stripped = [(number, line.strip()) for number, line in enumerate(lines, 1)]
-    return [
-        (number, _credential(line))
-        for number, line in stripped
-        if line and not line.startswith(b"#")
-    ]
+    return [(number, line) for number, line in stripped if line and not line.startswith(b"#")]
 
 
 def _credential(line: bytes) -> _Credential | None:
+    parts = _parts(line)
+    return parts and _Credential(parts[0], _digest(*parts))
+
+
+def _parts(line: bytes) -> tuple[str, bytes] | None:
+    """Return the scheme of a credential and its secret, None if it is none."""
     if line[:7].lower() == b"bearer ":
         token = line[7:].strip()
-        return _Credential(_BEARER, _digest(_BEARER, token)) if _TOKEN.fullmatch(token) else None
+        return (_BEARER, token) if _TOKEN.fullmatch(token) else None
     name, _, password = line.partition(b":")
     # In a file of two bytes a character, as some Windows tools write, no line would ever match.
     is_text = b"\0" not in line
-    return _Credential(_BASIC, _digest(_BASIC, line)) if name and password and is_text else None
+    return (_BASIC, line) if name and password and is_text else None
 
 
 def _digest_of(sent: str) -> bytes:

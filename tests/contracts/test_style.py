@@ -20,6 +20,7 @@ OF_ONE_MACHINE = re.compile(
 PLAIN = (
     ".ci/",
     "benchmarks/",
+    "deploy/",
     "examples/",
     "grafana/",
     "hypertrace/",

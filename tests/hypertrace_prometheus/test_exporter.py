@@ -239,9 +239,12 @@ def test_an_exporter_shows_methods_of_an_exporter_only() -> None:
         "forwards_to",
         "metrics",
         "port",
+        "push",
         "registry",
+        "run",
         "stop",
         "url",
+        "write_textfile",
         "wsgi_app",
     }
 

@@ -3291,7 +3291,122 @@ INSTRUMENTS = (
     ),
 )
 
+ENDING = (
+    Safety(
+        "jobs that end: a failed run leaves the time of the last success",
+        EXPORTER + "pushgateway.py",
+        """self._send(connection, "POST", group""",
+        """self._send(connection, "PUT", group""",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: whatever characters a label of a group has, it is one label",
+        EXPORTER + "pushgateway.py",
+        "    if _PLAIN.fullmatch(value):\n",
+        "    if value:\n",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: an answer other than success is an error",
+        EXPORTER + "pushgateway.py",
+        "if response.status // 100 != 2:  # noqa: PLR2004 -- success\n",
+        "if response.status // 100 == 5:\n",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: no message shows the credentials of a URL",
+        EXPORTER + "pushgateway.py",
+        "{parts.netloc.rpartition('@')[2]}",
+        "{parts.netloc}",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: what is pushed has no times",
+        EXPORTER + "snapshot.py",
+        """_TIME.sub(rb"\\1", exposition.page(others))""",
+        "exposition.page(others)",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: an alert for programs that run gets nothing of them",
+        EXPORTER + "snapshot.py",
+        "of_runs | _OF_A_PROCESS | ",
+        "of_runs | ",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: a stopped exporter does not delete what it has pushed",
+        EXPORTER + "exporter.py",
+        "        if not self._collectors:\n",
+        "        if False:\n",
+        _exporter("pushgateway", "textfile"),
+    ),
+    Safety(
+        "jobs that end: a push does not count itself",
+        EXPORTER + "exporter.py",
+        "        suppress_tracing(gateway.push, snapshot)\n",
+        "        gateway.push(snapshot)\n",
+        _exporter("pushgateway"),
+    ),
+    Safety(
+        "jobs that end: an exit with another status is no success",
+        EXPORTER + "runs.py",
+        "    return code is None or (type(code) in {int, bool} and code == 0)\n",
+        "    return True\n",
+        _exporter("runs"),
+    ),
+    Safety(
+        "jobs that end: an exit runs no code of the application",
+        EXPORTER + "runs.py",
+        "(type(code) in {int, bool} and code == 0)",
+        "code == 0",
+        _exporter("runs"),
+    ),
+    Safety(
+        "jobs that end: a file keeps the time of the last success",
+        EXPORTER + "textfile.py",
+        "snapshot.runs.after(earlier).text()",
+        "snapshot.runs.text()",
+        _exporter("textfile"),
+    ),
+    Safety(
+        "jobs that end: no series of a file has two jobs",
+        EXPORTER + "textfile.py",
+        "labelled = _WITHOUT_JOB if",
+        "labelled = _LABELLED if",
+        _exporter("textfile"),
+    ),
+    Safety(
+        "jobs that end: a file has no metrics that node_exporter has",
+        EXPORTER + "exporter.py",
+        "self._snapshot_of_running(with_defaults=False)",
+        "self._snapshot_of_running()",
+        _exporter("textfile"),
+    ),
+    Safety(
+        "jobs that end: a file that cannot be written leaves nothing behind",
+        EXPORTER + "textfile.py",
+        "            beside.unlink()\n",
+        "            pass\n",
+        _exporter("textfile"),
+    ),
+    Safety(
+        "jobs that end: a file is whole at any time",
+        EXPORTER + "textfile.py",
+        """        with beside.open("xb") as file:
+            file.write(text)
+""",
+        """        beside.touch()
+        with path.open("wb", 0) as file:
+            for line in text.splitlines(keepends=True):
+                file.write(line)
+            beside.write_bytes(text)
+""",
+        _exporter("textfile"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
 )

@@ -13,7 +13,7 @@ import pytest
 
 from hypertrace_prometheus.http import access as module
 from hypertrace_prometheus.http import server as server_module
-from hypertrace_prometheus.http.access import CredentialsGuard, HostGuard
+from hypertrace_prometheus.http.access import CredentialsGuard, HostGuard, authorization
 from hypertrace_prometheus.http.views import Request
 
 from ..wire import ELSEWHERE, HEALTH, PATHS, Start, ask, connect, exchange, read_all
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hypertrace_prometheus.http.server import MetricsServer
 
 
+SECRET = "4bf92f3577b34da6"
 SECRETS = """\
 # who may scrape
 ada:correct horse
@@ -441,3 +442,32 @@ def test_beyond_loopback_any_name_will_do(start: Start, monkeypatch: pytest.Monk
     server = start(host="0.0.0.0", auth=None)
     request = b"GET /metrics HTTP/1.1\r\nHost: metrics.example\r\n\r\n"
     assert exchange(server, request).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        (f"# who\n\n  grace:{SECRET}\nBearer {SECRET}\n", basic("grace", SECRET)),
+        (f"bearer  {SECRET}", f"Bearer {SECRET}"),
+        ("grace:näh", basic("grace", "näh")),
+    ],
+)
+def test_the_first_credential_of_a_source_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, header: str
+) -> None:
+    """As a client sends it, from a file or a variable."""
+    (tmp_path / "auth").write_text(text)
+    monkeypatch.setenv("SHOP_AUTH", text)
+    assert authorization("push_auth", f"file:{tmp_path / 'auth'}") == header
+    assert authorization("push_auth", "env:SHOP_AUTH") == header
+
+
+@pytest.mark.parametrize("text", ["", "# none\n", SECRET, f"Bearer {SECRET}\x7f"])
+def test_a_source_without_a_credential_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The error names the argument and the variable, and shows nothing of what is there."""
+    monkeypatch.setenv("SHOP_AUTH", text)
+    with pytest.raises(ValueError, match=r"push_auth: .*'SHOP_AUTH' is neither") as raised:
+        authorization("push_auth", "env:SHOP_AUTH")
+    assert SECRET not in str(raised.value)
