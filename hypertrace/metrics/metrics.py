@@ -145,6 +145,7 @@ class Metrics(Instruments):
         )
         self._labels = process_labels(labels, os.environ, labeller.text)
         bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
+        self._buckets = bounds_of("", "")
         _check_exemplar(exemplar)
         declared = checked(declared, {})
         self._names.check(declared)
@@ -166,7 +167,7 @@ class Metrics(Instruments):
             self._storage,
             labeller,
             max_series=max_series,
-            bounds=bounds_of("", ""),
+            bounds=self._buckets,
             names=self._names,
             count_invalid=self._health.count_invalid,
         )
@@ -282,6 +283,11 @@ class Metrics(Instruments):
     def labels(self) -> Mapping[str, str]:
         """Labels of the whole process, as each reading has them."""
         return self._labels
+
+    @property
+    def buckets(self) -> tuple[float, ...]:
+        """Upper bounds, in seconds, of the buckets of durations that have no others."""
+        return self._buckets
 
     @property
     def storage(self) -> Storage:

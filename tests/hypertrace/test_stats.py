@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import statsd
 
-from hypertrace import clear_trace_function, fan_out, set_trace_function, stats
+from hypertrace import (
+    _distinct_values,
+    _stat_names,
+    clear_trace_function,
+    fan_out,
+    set_trace_function,
+    stats,
+)
 from hypertrace.metrics import Metrics
 from hypertrace.stats import Stats
 from hypertrace_prometheus import PrometheusExporter
@@ -153,15 +160,15 @@ def test_a_set_counts_distinct_values(
 ) -> None:
     """Those of the last minute; a value that comes again counts on."""
     now = [100.0]
-    monkeypatch.setattr(stats, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_distinct_values, "monotonic", lambda: now[0])
     for user in ("a", "b", "a", 1, "1", 2.0):
         client.set("users", user)
     assert values(metrics, "shop_users_distinct") == {(): 4}
-    now[0] += stats.WINDOW / 2
+    now[0] += _distinct_values.WINDOW / 2
     client.set("users", "a")
-    now[0] += stats.WINDOW / 2 + 1
+    now[0] += _distinct_values.WINDOW / 2 + 1
     assert values(metrics, "shop_users_distinct") == {(): 1}
-    now[0] += stats.WINDOW
+    now[0] += _distinct_values.WINDOW
     assert values(metrics, "shop_users_distinct") == {(): 0}
 
 
@@ -172,7 +179,7 @@ def test_large_sets_are_estimated_and_bounded(metrics: Metrics, client: Stats, c
         client.set("users", number)
     (found,) = values(metrics, "shop_users_distinct").values()
     assert found == pytest.approx(count, rel=0.15 if count > 1_024 else 0)
-    held = stats._all_names[metrics]._found["shop.users", "_values"]
+    held = _stat_names.names_in(metrics)._found["shop_users_distinct", "_values"]
     assert len(held._held) <= 1_024
 
 
@@ -351,12 +358,12 @@ def test_the_number_of_names_is_bounded(metrics: Metrics, caplog: pytest.LogCapt
     """A name with an id in it would make a metric each."""
     client = Stats(metrics=metrics)
     with caplog.at_level(logging.WARNING, "hypertrace.stats"):
-        for number in range(stats._MOST_METRICS + 10):
+        for number in range(_stat_names.MOST_METRICS + 10):
             client.incr(f"user.{number}")
             client.set("users", number, tags={"user": number})
     (record,) = (one for one in caplog.records if "is left out" in one.getMessage())
     assert "give what differs as tags=" in record.getMessage()
-    assert len(metrics.read().families) < stats._MOST_METRICS + 20
+    assert len(metrics.read().families) < _stat_names.MOST_METRICS + 20
 
 
 @pytest.mark.parametrize(

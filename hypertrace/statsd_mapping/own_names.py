@@ -1,0 +1,106 @@
+"""Own names: the mapping that gives the names of `StatsdExporter` their labels back.
+
+Each rule is found by encoding one series whose label values are marks, and looking where the marks
+come out: what the exporter does to names is known by the exporter alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypertrace.exporters.statsd_lines import Encoder
+from hypertrace.metrics import (
+    Distribution,
+    Family,
+    HistogramReading,
+    Reading,
+    Summary,
+    SummaryReading,
+)
+from hypertrace.metrics.series import Series
+
+from .configuration import Lines, rules_of
+from .rules import ANY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypertrace.metrics import Metrics
+    from hypertrace.metrics.reading import Value
+
+_METRIC_TYPES = {"c": "counter", "g": "gauge", "ms": "observer", "h": "observer", "d": "observer"}
+
+
+def own_rules(metrics: Metrics, prefix: str = "") -> list[dict[str, Any]]:
+    """Return rules for all that a `StatsdExporter(tags="none")` sends, as statsd_exporter has them.
+
+    Args:
+        metrics: what it reads.
+        prefix: of the exporter.
+
+    Raises:
+        TypeError: `prefix` is no `str`.
+        ValueError: `prefix` is none of an exporter, or statsd_exporter does not take it.
+    """
+    encoder = Encoder(prefix, "none")
+    rules = [
+        rule
+        for family in metrics.read().families
+        for value, labels in _values_of(family, metrics.buckets)
+        for rule in _rules_of(family, value, labels, encoder, prefix.removesuffix("."))
+    ]
+    try:
+        rules_of(rules, Lines(f"prefix {prefix!r}", [1] * len(rules)))
+    except ValueError:
+        raise ValueError(
+            f"prefix {prefix!r} is none that statsd_exporter takes: its parts begin with letters "
+            "or '_'; give the exporter another"
+        ) from None
+    return rules
+
+
+def _values_of(family: Family, bounds: tuple[float, ...]) -> Iterator[tuple[Value, dict[str, str]]]:
+    """Give values that make all lines of a metric, with the labels that these have besides."""
+    declaration = family.declaration
+    if family.kind == "histogram":
+        own = declaration.buckets if isinstance(declaration, Distribution) else None
+        bounds = own or bounds
+        yield HistogramReading(bounds, (1, *[0] * len(bounds)), bounds[0] or 1.0, {}), {}
+    elif family.kind == "summary":
+        yield SummaryReading(1, 1.0, {}, {}), {}
+        for one in declaration.quantiles if isinstance(declaration, Summary) else ():
+            yield SummaryReading(0, 0.0, {one: 1.0}, {}), {"quantile": repr(float(one))}
+    elif family.kind != "info":  # of which nothing is sent
+        yield 1, {}
+
+
+def _rules_of(
+    family: Family, value: Value, labels: dict[str, str], encoder: Encoder, prefix: str
+) -> Iterator[dict[str, Any]]:
+    marks = [f"-{index}-" for index in range(len(family.label_names))]  # in no name of a metric
+    series = Series((tuple(marks), ()))
+    one = Family(family.declaration, family.label_names, [series], [value])
+    for line in encoder.encode(Reading(0.0, [one]), {}):
+        path, _, rest = line.text.decode().partition(":")
+        head, *parts = path.removeprefix(f"{prefix}." if prefix else "").split(".")
+        order = [part for part in parts if part in marks]
+        ends = [part for part in parts if part not in marks and not labels]
+        rule = {
+            "match": ".".join(
+                [*filter(None, [prefix]), head, *(ANY if p in marks else p for p in parts)]
+            ),
+            "match_metric_type": _METRIC_TYPES[rest.split("|")[1]],
+            "name": "_".join((family.name, *ends)),
+            "help": family.description,
+            "labels": {
+                **{
+                    name: f"${{{order.index(mark) + 1}}}"
+                    for name, mark in zip(family.label_names, marks, strict=True)
+                },
+                **labels,
+            },
+        }
+        if isinstance(value, HistogramReading) and rule["match_metric_type"] == "observer":
+            rule["observer_type"] = "histogram"
+            rule["histogram_options"] = {"buckets": [*value.bounds]}
+        yield {key: given for key, given in rule.items() if given}
