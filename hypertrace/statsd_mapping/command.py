@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hypertrace.cli.command import Command
 from hypertrace.cli.terminal import CommandError, say
@@ -190,8 +190,8 @@ def _all_of(module: object, declared: str) -> Metrics | list[DeclaredMetric]:
 def _metrics_of(value: object) -> Metrics | None:
     kind = type(value)  # not isinstance(): it would run a lazy object of the application
     if issubclass(kind, Exporter):
-        return value.forwards_to  # type: ignore[attr-defined]
-    return value if issubclass(kind, Metrics) else None  # type: ignore[return-value]
+        return cast("Exporter", value).forwards_to
+    return cast("Metrics", value) if issubclass(kind, Metrics) else None
 
 
 def _declarations_of(value: object) -> list[DeclaredMetric]:

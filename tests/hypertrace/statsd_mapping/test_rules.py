@@ -27,7 +27,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         is_regex = draw(st.integers(0, 3)) == 0
         match = draw(REGEXES if is_regex else GLOBS)
         groups = match.count("(") if is_regex else match.count("*")
-        rule = {"match": match, "name": f"rule_{number}"}
+        rule: dict[str, Any] = {"match": match, "name": f"rule_{number}"}
         rule["labels"] = {f"label_{n}": f"<${{{n}}}>" for n in range(1, groups + 1)}
         if is_regex:
             rule["match_type"] = "regex"
