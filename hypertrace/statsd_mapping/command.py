@@ -115,9 +115,8 @@ def _reported(path: Path) -> Iterator[None]:
 
 def _metrics(declared: str | None, props: list[str]) -> Metrics:
     """Return metrics to read, which count nothing."""
-    os.environ["HYPERTRACE_WORKERS"] = (
-        "0"  # so that they share nothing with an application that runs
-    )
+    # It wins over what a module says: nothing is shared with an application that runs.
+    os.environ["HYPERTRACE_WORKERS"] = "0"
     found = None if declared is None else _found(declared)
     if not isinstance(found, Metrics):
         return Metrics(declared=found or (), allowed_props=props, upstream=True)

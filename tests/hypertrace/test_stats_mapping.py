@@ -131,6 +131,14 @@ def test_each_kind_of_call_is_mapped(metrics: Metrics) -> None:
     assert metrics.read().family("step").values[0].count == 1  # type: ignore[union-attr]
 
 
+def test_a_counter_may_have_the_name_of_the_mapping() -> None:
+    """With `names` of the metrics, for dashboards that ask for it."""
+    metrics = Metrics(workers=False, names={"orders_paid_total": "orders_paid"})
+    shop(metrics, ORDERS).incr("rome.paid.card")
+    page = PrometheusExporter(None, metrics=metrics).metrics()
+    assert 'orders_paid{city="rome",by="card"} 1.0' in page.splitlines()
+
+
 def test_other_names_are_as_without_a_mapping(metrics: Metrics) -> None:
     """Of every kind."""
     client = shop(metrics, ORDERS)
