@@ -26,9 +26,9 @@ _DESCRIPTION = """\
 Write a mapping for statsd_exporter (--statsd.mapping-config), which turns dotted
 names of StatsD into metrics of Prometheus with labels.
 
-Without --from it is the mapping of the names that StatsdExporter(tags="none")
-sends: those of the metrics of functions, and with --declared those of an
-application's metrics, too. With --from it is a mapping in the format from before
+Without --from it is the mapping of the names that StatsdExporter sends: those of
+the metrics of functions, and with --declared those of an application's metrics,
+too. With --from it is a mapping in the format from before
 it was YAML, written in today's.
 
 hypertrace reads such a file itself, without statsd_exporter: where code counts
@@ -41,6 +41,9 @@ examples:
       in today's format; with --from - it reads stdin
   %(prog)s --prefix shop --prop topic
       for StatsdExporter(prefix="shop", allowed_props=["topic"])
+  %(prog)s --prefix shop --tags dogstatsd
+      for StatsdExporter(prefix="shop", tags="dogstatsd"), whose labels need no rules,
+      for names without the prefix, and histograms of seconds in the same buckets
   %(prog)s --prefix shop --declared shop.metrics:DECLARED
       with the metrics that the list DECLARED of the module shop.metrics has
   %(prog)s --prefix shop --declared shop.metrics:METRICS
@@ -70,13 +73,20 @@ def _configure(parser: ArgumentParser) -> None:
         help="an allowed prop of the exporter; may be given several times",
     )
     add("--prefix", default="", help="the prefix of the exporter, as shop (default: none)")
+    add(
+        "--tags",
+        choices=("none", "dogstatsd"),
+        default="none",
+        help="the tags of the exporter (default: %(default)s)",
+    )
     add("--output", type=Path, metavar="FILE", help="where to write (default: stdout)")
     parser.set_defaults(parser=parser)
 
 
 def _run(arguments: Namespace) -> None:
-    if arguments.old is not None and (arguments.declared or arguments.props or arguments.prefix):
-        arguments.parser.error("--from reads a file, and takes no --declared, --prop and --prefix")
+    of_exporter = (arguments.declared, arguments.props, arguments.prefix, arguments.tags != "none")
+    if arguments.old is not None and any(of_exporter):
+        arguments.parser.error("--from reads a file, and takes none of the options of an exporter")
     try:
         text = _mapping(arguments)
     except (TypeError, ValueError) as error:
@@ -94,8 +104,8 @@ def _mapping(arguments: Namespace) -> str:
         file = "stdin" if arguments.old == "-" else arguments.old
         return written(rules_in(_text(arguments.old, file), file))
     metrics = _metrics(arguments.declared, arguments.props)
-    comment = "Labels of the names that StatsdExporter sends, by `hypertrace statsd-mapping`."
-    return written(own_rules(metrics, arguments.prefix), comment)
+    comment = "For the names that StatsdExporter sends, by `hypertrace statsd-mapping`."
+    return written(own_rules(metrics, arguments.prefix, arguments.tags), comment)
 
 
 def _text(path: str, file: str) -> str:

@@ -25,24 +25,26 @@ from .rules import ANY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hypertrace.exporters.statsd_lines import Tags
     from hypertrace.metrics import Metrics
     from hypertrace.metrics.reading import Value
 
 _METRIC_TYPES = {"c": "counter", "g": "gauge", "ms": "observer", "h": "observer", "d": "observer"}
 
 
-def own_rules(metrics: Metrics, prefix: str = "") -> list[dict[str, Any]]:
-    """Return rules for all that a `StatsdExporter(tags="none")` sends, as statsd_exporter has them.
+def own_rules(metrics: Metrics, prefix: str = "", tags: Tags = "none") -> list[dict[str, Any]]:
+    """Return rules for all that a `StatsdExporter` sends, as statsd_exporter has them.
 
     Args:
         metrics: what it reads.
         prefix: of the exporter.
+        tags: of the exporter, `none` or `dogstatsd`, whose labels statsd_exporter finds by itself.
 
     Raises:
         TypeError: `prefix` is no `str`.
         ValueError: `prefix` is none of an exporter, or statsd_exporter does not take it.
     """
-    encoder = Encoder(prefix, "none")
+    encoder = Encoder(prefix, tags)
     rules = [
         rule
         for family in metrics.read().families
@@ -70,7 +72,7 @@ def _values_of(family: Family, bounds: tuple[float, ...]) -> Iterator[tuple[Valu
         yield SummaryReading(1, 1.0, {}, {}), {}
         for one in declaration.quantiles if isinstance(declaration, Summary) else ():
             yield SummaryReading(0, 0.0, {one: 1.0}, {}), {"quantile": repr(float(one))}
-    elif family.kind != "info":  # of which nothing is sent
+    else:
         yield 1, {}
 
 
@@ -84,7 +86,7 @@ def _rules_of(
         path, _, rest = line.text.decode().partition(":")
         head, *parts = path.removeprefix(f"{prefix}." if prefix else "").split(".")
         order = [part for part in parts if part in marks]
-        ends = [part for part in parts if part not in marks and not labels]
+        ends = [] if labels else [part for part in parts if part not in marks]
         rule = {
             "match": ".".join(
                 [*filter(None, [prefix]), head, *(ANY if p in marks else p for p in parts)]
@@ -96,6 +98,7 @@ def _rules_of(
                 **{
                     name: f"${{{order.index(mark) + 1}}}"
                     for name, mark in zip(family.label_names, marks, strict=True)
+                    if mark in order
                 },
                 **labels,
             },

@@ -76,7 +76,9 @@ def received(mapping: Mapping[str, Any], lines: Iterable[str]) -> dict[Sample, l
         number, kind, *more = rest.split("|")
         series = series_of(mapping, name, TYPES[kind])
         assert series is not None, f"no rule for {name}"
-        values = found[Sample(series[0], frozenset(series[1].items()))]
+        tags = [pair.partition(":") for one in more if one[0] == "#" for pair in one[1:].split(",")]
+        labels = {**{key: value for key, _, value in tags}, **series[1]}
+        values = found[Sample(series[0], frozenset(labels.items()))]
         rate = next((float(one[1:]) for one in more if one.startswith("@")), 1.0)
         value = float(number)
         if kind == "c":

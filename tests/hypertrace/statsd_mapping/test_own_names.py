@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypertrace import Tracer, set_trace_function
-from hypertrace.exporters.statsd_lines import Encoder, path_text
+from hypertrace.exporters.statsd_lines import Encoder, path_text, tag_text
 from hypertrace.metrics import (
     Counter,
     Distribution,
@@ -34,6 +34,8 @@ from .statsd_exporter import Sample, received
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hypertrace.exporters.statsd_lines import Tags
 
 LABELS = st.text(st.sampled_from("aZ09_-./:|@#, ;=$*\"'\\\n\x00üŁ日😀"), max_size=6)
 PREFIXES = ["", "shop", "shop.prod-1."]
@@ -58,16 +60,16 @@ def metrics_of(**options: Any) -> Metrics:
     )
 
 
-def mapping_of(metrics: Metrics, prefix: str) -> dict[str, Any]:
-    mapping: dict[str, Any] = yaml.safe_load(written(own_rules(metrics, prefix)))
+def mapping_of(metrics: Metrics, prefix: str, tags: Tags = "none") -> dict[str, Any]:
+    mapping: dict[str, Any] = yaml.safe_load(written(own_rules(metrics, prefix, tags)))
     return mapping
 
 
 @cache
-def everything(prefix: str) -> tuple[list[Family], dict[str, Any]]:
+def everything(prefix: str, tags: Tags) -> tuple[list[Family], dict[str, Any]]:
     """Give all families, and the mapping of what is sent of them."""
     metrics = metrics_of()
-    return [*metrics.read().families], mapping_of(metrics, prefix)
+    return [*metrics.read().families], mapping_of(metrics, prefix, tags)
 
 
 def values_for(family: Family) -> Any:
@@ -97,49 +99,53 @@ def readings(draw: st.DrawFn, families: list[Family]) -> Reading:
     return Reading(0.0, found)
 
 
-def expected_of(reading: Reading) -> Iterator[tuple[Sample, float]]:
+def expected_of(reading: Reading, tags: Tags) -> Iterator[tuple[Sample, float]]:
     """Give the series that Prometheus is to have, each with its value, or its number of values."""
     for family in reading.families:
         for point in family.points:
-            pairs = zip(family.label_names, map(path_text, point.labels), strict=True)
-            labels = frozenset(pairs)
+            pairs = zip(family.label_names, point.labels, strict=True)
+            if tags == "none":
+                labels = frozenset((name, path_text(value)) for name, value in pairs)
+            else:
+                labels = frozenset((name, tag_text(value)) for name, value in pairs if value)
             value = point.value
             if isinstance(value, int | float):
-                if family.kind != "info":
+                if family.kind != "info" or tags == "dogstatsd":
                     yield Sample(family.name, labels), value
-            elif isinstance(value, SummaryReading):
-                yield Sample(f"{family.name}_count", labels), value.count
-                yield Sample(f"{family.name}_sum", labels), value.sum
-                for at, found in value.quantiles.items():
-                    yield Sample(family.name, labels | {("quantile", str(float(at)))}), found
-            elif family.unit == "seconds":
+            elif is_timer(reading, family.name, tags):
                 yield Sample(family.name, labels), value.count
             else:
                 yield Sample(f"{family.name}_count", labels), value.count
                 yield Sample(f"{family.name}_sum", labels), value.sum
+                for at, found in getattr(value, "quantiles", {}).items():
+                    yield Sample(family.name, labels | {("quantile", str(float(at)))}), found
 
 
-def lines_of(reading: Reading, prefix: str) -> list[str]:
-    lines = Encoder(prefix, "none").encode(reading, {})
+def lines_of(reading: Reading, prefix: str, tags: Tags = "none") -> list[str]:
+    lines = Encoder(prefix, tags).encode(reading, {})
     return [text for line in lines for text in line.text.decode().split("\n")]
 
 
-def check(reading: Reading, prefix: str, mapping: dict[str, Any]) -> None:
-    found = received(mapping, lines_of(reading, prefix))
-    timers = {f.name for f in reading.families if f.kind == "histogram" and f.unit == "seconds"}
-    shown = {
-        sample: len(values) if sample.name in timers else values[-1]
-        for sample, values in found.items()
-    }
-    assert shown == pytest.approx(dict(expected_of(reading)))
+def is_timer(reading: Reading, name: str, tags: Tags) -> bool:
+    family = next((one for one in reading.families if one.name == name), None)
+    if family is None or family.kind != "histogram":
+        return False
+    return family.unit == "seconds" or tags == "dogstatsd"
 
 
+@pytest.mark.parametrize("tags", ["none", "dogstatsd"])
 @pytest.mark.parametrize("prefix", PREFIXES)
 @given(data=st.data())
-def test_labels_come_back(prefix: str, data: st.DataObject) -> None:
+def test_labels_come_back(prefix: str, tags: Tags, data: st.DataObject) -> None:
     """Of any values, of each kind of metric, as far as characters are not replaced."""
-    families, mapping = everything(prefix)
-    check(data.draw(readings(families)), prefix, mapping)
+    families, mapping = everything(prefix, tags)
+    reading = data.draw(readings(families))
+    found = received(mapping, lines_of(reading, prefix, tags))
+    shown = {
+        sample: len(values) if is_timer(reading, sample.name, tags) else values[-1]
+        for sample, values in found.items()
+    }
+    assert shown == pytest.approx(dict(expected_of(reading, tags)))
 
 
 def test_what_a_program_does_comes_back() -> None:
