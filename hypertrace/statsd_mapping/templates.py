@@ -40,11 +40,6 @@ class Template:
         self._parts = (*parts, text[end:])
 
     @property
-    def is_fixed(self) -> bool:
-        """Whether it has no reference."""
-        return all(isinstance(part, str) for part in self._parts)
-
-    @property
     def literal(self) -> str:
         """The text without its references."""
         return "".join(part for part in self._parts if isinstance(part, str))

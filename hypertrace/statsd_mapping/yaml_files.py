@@ -108,11 +108,9 @@ def _lines(key: str, value: Any) -> Iterator[str]:
         yield f"{key}: {_shown(value)}"
 
 
-def _shown(value: str | Sequence[float] | float) -> str:
+def _shown(value: str | Sequence[float]) -> str:
     if isinstance(value, str):
         return f'"{"".join(map(_escaped, value))}"'
-    if isinstance(value, int | float):
-        return repr(value)
     return f"[{', '.join(map(repr, value))}]"
 
 
