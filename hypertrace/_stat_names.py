@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from ._distinct_values import DistinctValues
 from ._guard import suppress_tracing
 from .inspection import type_name
 from .metrics import Metrics, Summary
 from .metrics.declared.instruments import CounterInstrument, GaugeInstrument, ValuesInstrument
+from .metrics.distinct import DISTINCT, DistinctValues
 from .metrics.labels import clean
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ DECREMENTS = Kind(
 )
 GAUGE = Kind("gauge", GaugeInstrument, "gauge", ("", "_value"), ("", "_value"))
 TIMING = Kind("timing", ValuesInstrument, "observer", ("_seconds",), ("", "_seconds"))
-DISTINCT = Kind("set", GaugeInstrument, "gauge", ("_distinct",), ("_distinct",))
+SET = Kind("set", GaugeInstrument, "gauge", (DISTINCT,), (DISTINCT,))
 
 
 class Names:
@@ -104,7 +104,7 @@ class Names:
 
     def labelled(self, kind: Kind, instrument: Any, labels: Mapping[str, object]) -> Any:
         """Return what counts with some labels, None if that is not possible."""
-        return (self._set if kind is DISTINCT else type(instrument).labels)(instrument, **labels)
+        return (self._set if kind is SET else type(instrument).labels)(instrument, **labels)
 
     def labels(self, tags: Tags) -> dict[str, object]:
         """Return tags with names that labels can have."""

@@ -14,8 +14,8 @@ from ._fan_out import receivers
 from ._stat_names import (
     COUNTER,
     DECREMENTS,
-    DISTINCT,
     GAUGE,
+    SET,
     TIMING,
     MappedNames,
     Names,
@@ -159,7 +159,7 @@ class Stats:
         """Count the distinct values of the last minute, as a gauge.
 
         Up to 1 024 values are counted exactly; more are estimated, within some percent. Each worker
-        counts its own, and their sum is shown.
+        counts its own, and their sum is shown. A StatsD exporter sends the values, too.
 
         Args:
             stat: name of the set.
@@ -168,7 +168,7 @@ class Stats:
             tags: as in `incr`.
         """
         for names in self._names():
-            values = names.child(DISTINCT, self._prefix, stat, tags)
+            values = names.child(SET, self._prefix, stat, tags)
             if values is not None:
                 values.add(value)
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from hypertrace import Cell
 
+from .events import MAX_EVENTS, Message
 from .push import PushExporter
-from .statsd_lines import LONGEST_LINE, Encoder, Packet, pack
+from .statsd_datadog import environment
+from .statsd_lines import LONGEST_LINE, Encoder, Line, Packet, pack
+from .statsd_messages import Messages, report_unsupported
 from .statsd_transports import address_from_environment, transport_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Unpack
 
-    from hypertrace.metrics import CountingOptions, Metrics, Reading
+    from hypertrace.metrics import CountingOptions, EventPoint, Metrics, Reading
+    from hypertrace.metrics.declared.selections import Selected
 
     from .statsd_lines import Tags
+    from .statsd_messages import AlertType, MessageTags, Priority, Status
 
 
 class StatsdExporter(PushExporter):
@@ -26,6 +33,10 @@ class StatsdExporter(PushExporter):
     milliseconds (`ms`): values that stand for those of their bucket, and have the right count and
     the right mean. Summaries are counters of count and sum, and a gauge for each quantile; other
     histograms are counters of count and sum, or with DogStatsD histograms (`h`).
+
+    Values of the sets of `hypertrace.stats` are sent, too (`s`). With DogStatsD, code sends events
+    (`_e`) and service checks (`_sc`) by `event()` and `service_check()`, and `events` sends those
+    that are traced.
 
     In names and tags, each character that is no ASCII letter, digit, `_`, `-`, `.` or `/` becomes
     `_`, and without tags `.` and `/`, too.
@@ -40,7 +51,8 @@ class StatsdExporter(PushExporter):
         address: where it sends to.
     """
 
-    def __init__(  # type: ignore[misc]  # its prefix is not that of Metrics
+    # Its prefix is not that of Metrics.
+    def __init__(  # type: ignore[misc]  # noqa: PLR0913 -- a setting each
         self,
         address: str | None = None,
         *,
@@ -48,32 +60,128 @@ class StatsdExporter(PushExporter):
         prefix: str = "",
         tags: Tags = "none",
         interval: float = 10.0,
+        events: Iterable[Selected] = (),
+        max_events: int = MAX_EVENTS,
         **counting: Unpack[CountingOptions],  # pyright: ignore[reportGeneralTypeIssues]
     ) -> None:
         """Start to send.
 
         Args:
             address: `udp://host:port`, `tcp://host:port`, `unix:///path`, or `host:port` for UDP;
-                the port is 8125 if there is none. None takes it from `DD_DOGSTATSD_URL`,
-                `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, or `STATSD_HOST` and `STATSD_PORT`, in
-                this order; without them it is this machine.
+                the port is 8125 if there is none. `unixstream:///path` is a stream to a Datadog
+                agent. None takes it from `DD_DOGSTATSD_URL`, `DD_AGENT_HOST` and
+                `DD_DOGSTATSD_PORT`, or `STATSD_HOST` and `STATSD_PORT`, in this order; without them
+                it is this machine.
             metrics: what to read; None makes one.
             prefix: of all names, as `shop.production`; instead of that of `Metrics`.
             tags: where labels go: `none` makes them parts of the name, `dogstatsd` is
-                `|#name:value`, `graphite` is `;name=value` behind the name.
+                `|#name:value`, `graphite` is `;name=value` behind the name. With `dogstatsd`, tags
+                and origin of Datadog's variables are honoured: `DD_ENV`, `DD_SERVICE`,
+                `DD_VERSION`, `DD_TAGS` and others, see docs/statsd.md.
             interval: seconds between two readings.
+            events: patterns on `Class.function`, or declared metrics, whose events are sent one by
+                one, as events of DogStatsD.
+            max_events: how many events and service checks may wait to be sent; more are dropped.
             counting: arguments of `Metrics` for the one that is made.
 
         Raises:
             TypeError: `address` or `prefix` is no `str`, or as in `PushExporter`.
-            ValueError: they, or `tags`, are not as above, or as in `PushExporter`.
+            ValueError: they, or `tags`, are not as above; `events` without `tags="dogstatsd"`; or
+                as in `PushExporter`.
             RuntimeError: as in `PushExporter`.
         """
         self.address: str = address_from_environment() if address is None else address
         self._transport = transport_of(self.address)
-        self._encoder = Encoder(prefix, tags)
+        self._environment = environment(os.environ, takes_address=address is None)
+        self._encoder = Encoder(prefix, tags, self._environment)
+        self._has_messages = tags == "dogstatsd"
+        if events and not self._has_messages:
+            raise ValueError(
+                f"events together with tags={tags!r}: only DogStatsD has events; give "
+                'tags="dogstatsd", or send them with another exporter'
+            )
         self._omitted = Cell()
-        super().__init__(metrics, counting, interval=interval)  # type: ignore[arg-type]  # as above
+        super().__init__(
+            metrics,
+            counting,  # type: ignore[arg-type]  # as above
+            interval=interval,
+            events=events,
+            max_events=max_events,
+        )
+
+    def event(  # noqa: PLR0913 -- a field each
+        self,
+        title: str,
+        text: str = "",
+        *,
+        alert_type: AlertType = "info",
+        priority: Priority = "normal",
+        tags: MessageTags = None,
+        aggregation_key: str = "",
+        source_type_name: str = "",
+        hostname: str = "",
+        date_happened: float | None = None,
+    ) -> None:
+        """Send an event of DogStatsD, with the next reading; `flush()` sends it now.
+
+        It does not wait, and raises nothing: a value that has no meaning is left out, and logged
+        once. An event that finds `max_events` waiting is dropped, and counted in `dropped_events`.
+        So is one after `stop()`. Without `tags="dogstatsd"` none is sent, which is logged once.
+
+        An event is never longer than a packet (1432 bytes over UDP, 8192 else). Title and text are
+        cut, with an ellipsis at their end, and tags left out that do not fit.
+
+        Args:
+            title: up to 100 characters.
+            text: may have several lines.
+            alert_type: `error`, `warning`, `info` or `success`.
+            priority: `normal` or `low`.
+            tags: values by name, or a list as `["team:shop", "urgent"]`; besides those of the
+                process.
+            aggregation_key: the same for events that belong together.
+            source_type_name: what the event is from, as `nagios`.
+            hostname: what it is about; the agent's if empty.
+            date_happened: seconds since the epoch; None for now.
+        """
+        if self._sends_messages():
+            line = self._messages.event(
+                title,
+                text,
+                alert_type=alert_type,
+                priority=priority,
+                tags=tags,
+                aggregation_key=aggregation_key,
+                source_type_name=source_type_name,
+                hostname=hostname,
+                date_happened=date_happened,
+            )
+            self._events.add(Message(line))
+
+    def service_check(  # noqa: PLR0913 -- a field each
+        self,
+        name: str,
+        status: Status | int,
+        *,
+        message: str = "",
+        tags: MessageTags = None,
+        hostname: str = "",
+        timestamp: float | None = None,
+    ) -> None:
+        """Send the status of a service, as `event` sends an event.
+
+        Args:
+            name: of the check, as `shop.database`.
+            status: `ok`, `warning`, `critical` or `unknown`, or their numbers 0 to 3.
+            message: why it has this status. `|` becomes `_`, since it would end the message.
+            tags: as of `event`.
+            hostname: as of `event`.
+            timestamp: seconds since the epoch; None for now.
+        """
+        if self._sends_messages():
+            line = self._messages.service_check(
+                name, status, message=message, tags=tags, hostname=hostname, timestamp=timestamp
+            )
+            self._events.add(Message(line))
 
     @property
     def omitted(self) -> int:
@@ -81,27 +189,67 @@ class StatsdExporter(PushExporter):
         return self._omitted.value
 
     def begin(self) -> None:
-        """Forget what the receiver has of an attempt that failed."""
+        """Forget what the receiver has of an attempt that failed, and which values of sets."""
         self._arrived: Counter[object] = Counter()
+        self._sent_sets: dict[object, Mapping[str, float]] = {}
+        limit = min(self._transport.limit, LONGEST_LINE)
+        self._messages = Messages(self.forwards_to.labels, self._environment, limit)
 
     def encode(self, reading: Reading) -> list[Packet]:
         """Return the packets, without what the receiver has of an attempt that failed."""
-        lines = self._encoder.encode(reading, self._arrived)
-        short = [line for line in lines if len(line.text) <= LONGEST_LINE]
-        for _ in range(len(lines) - len(short)):
-            self._omitted.increment()
-        return list(pack(short, self._transport.limit))
+        return self._packets(self._encoder.encode(reading, self._arrived))
 
     def send(self, encoded: list[Packet]) -> None:
         """Send the packets."""
-        number = 0
+        left = encoded.copy()
         try:
-            for number in self._transport.deliver([packet.text for packet in encoded]):  # noqa: B007
-                pass
+            self._deliver(left)
         except BaseException:
-            for packet in encoded[:number]:
+            for packet in encoded[: len(encoded) - len(left)]:
                 for line in packet.lines:
                     for part, amount in line.amounts:
                         self._arrived[part] += amount  # type: ignore[assignment]  # a float
             raise
         self._arrived.clear()
+
+    def encode_events(self, points: Sequence[EventPoint | Message]) -> list[Packet]:
+        """Return the packets of events and service checks."""
+        lines = [
+            one.encoded if isinstance(one, Message) else self._messages.of_point(one)
+            for one in points
+        ]
+        return self._packets([Line(line) for line in lines])
+
+    def send_events(self, encoded: list[Packet]) -> None:
+        """Send such packets, and remove those that the receiver has."""
+        self._deliver(encoded)
+
+    def send_own(self) -> None:
+        """Send the values that sets got since the last time; those of the last minute at most."""
+        sets = self.forwards_to.sets()
+        lines = self._encoder.set_lines(sets, self._sent_sets, self.forwards_to.labels)
+        if lines:
+            self._deliver(self._packets(lines))
+        self._sent_sets = {(metric.name, labels): values for metric, labels, values in sets}
+
+    def _sends_messages(self) -> bool:
+        if not self._has_messages:
+            report_unsupported()
+        return self._has_messages
+
+    def _packets(self, lines: Sequence[Line]) -> list[Packet]:
+        short = [line for line in lines if len(line.text) <= LONGEST_LINE]
+        for _ in range(len(lines) - len(short)):
+            self._omitted.increment()
+            self.count_dropped(1)
+        return list(pack(short, self._transport.limit))
+
+    def _deliver(self, packets: list[Packet]) -> None:
+        """Send packets, and remove those that the receiver has, also if others fail."""
+        number = 0
+        try:
+            for number in self._transport.deliver([packet.text for packet in packets]):  # noqa: B007
+                pass
+        finally:
+            self.count_bytes(sum([len(packet.text) for packet in packets[:number]]))
+            del packets[:number]

@@ -8,13 +8,22 @@ from functools import lru_cache
 from math import isfinite, nextafter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
+from hypertrace.metrics import (
+    DeclaredMetric,
+    ExponentialReading,
+    HistogramReading,
+    SummaryReading,
+)
+from hypertrace.metrics.distinct import DISTINCT
 from hypertrace.metrics.labels import CLASS, FUNCTION, TRACE_ID
+
+from .statsd_datadog import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from hypertrace.metrics import Family, Reading
+    from hypertrace.metrics import Declaration, Family, Reading
+    from hypertrace.metrics.distinct import SetValues
     from hypertrace.metrics.reading import Value
     from hypertrace.metrics.series import Series
 
@@ -29,7 +38,9 @@ SAMPLES = 20
 """Values that stand for those of one series in one reading, where receivers ignore weights."""
 
 _FIRST = (CLASS, FUNCTION, TRACE_ID)
-"""Labels that come first in a path."""
+"""Labels of functions that come first in a path."""
+
+_NO_ENVIRONMENT = Environment()
 
 _EMPTY = "_"
 """Stands in a path for a label without a value."""
@@ -58,12 +69,13 @@ class Packet(NamedTuple):
 class Encoder:
     """Makes lines of readings. Immutable."""
 
-    def __init__(self, prefix: str, tags: str) -> None:
+    def __init__(self, prefix: str, tags: str, environment: Environment = _NO_ENVIRONMENT) -> None:
         """Know how names are written.
 
         Args:
             prefix: of all names, without a dot at its end; empty for none.
             tags: where labels go.
+            environment: what each line of DogStatsD has besides.
 
         Raises:
             TypeError: `prefix` is no `str`.
@@ -81,6 +93,7 @@ class Encoder:
             raise ValueError(f"tags must be 'none', 'dogstatsd' or 'graphite', not {tags!r}")
         self._prefix = prefix and f"{prefix}."
         self._tags = tags
+        self._environment = environment
 
     def encode(self, reading: Reading, arrived: Mapping[object, float]) -> list[Line]:
         """Return the lines of what came in.
@@ -93,27 +106,81 @@ class Encoder:
         for family in reading.families:
             if family.kind == "info" and self._tags == "none":
                 continue
-            ends = _Ends(self._tags, family.label_names, reading.labels)
+            ends = self.ends_of(family.declaration, family.label_names, reading.labels)
             writer = _Writer(self._prefix, family, ends, arrived, weighs=self._tags == "dogstatsd")
             for series, value in zip(family.series, family.values, strict=True):
                 lines += writer.lines(series, value)
         return lines
 
+    def set_lines(
+        self,
+        sets: Iterable[SetValues],
+        sent: Mapping[object, Mapping[str, float]],
+        common: Mapping[str, str],
+    ) -> list[Line]:
+        """Return a line for each value that some sets got.
 
-class _Ends:
+        Args:
+            sets: with the values that they have.
+            sent: those that they had before, by name and labels of the set.
+            common: labels of the process.
+        """
+        lines: list[Line] = []
+        for metric, labels, values in sets:
+            earlier = sent.get((metric.name, labels), {})
+            before, end = self.ends_of(metric, metric.labels, common).of(labels)
+            head = f"{self._prefix}{metric.name.removesuffix(DISTINCT)}{before}"
+            lines += [
+                Line(f"{head}:{value}|s{end}".encode())
+                for value, came in values.items()
+                if earlier.get(value) != came
+            ]
+        return lines
+
+    def ends_of(
+        self, declaration: Declaration, names: Sequence[str], common: Mapping[str, str]
+    ) -> Ends:
+        """Return what follows names and values in the lines of one metric.
+
+        Args:
+            declaration: of the metric.
+            names: of its labels.
+            common: labels of the process.
+        """
+        order = [*range(len(names))]
+        if not isinstance(declaration, DeclaredMetric):  # whose tags stay as they are declared
+            order.sort(key=lambda i: _FIRST.index(names[i]) if names[i] in _FIRST else len(_FIRST))
+        environment = self._environment if self._tags == "dogstatsd" else _NO_ENVIRONMENT
+        given = {name: value for name, value in common.items() if value}
+        common = {**environment.tags, **given}
+        return Ends(self._tags, names, order, common, environment.origin)
+
+
+class Ends:
     """What follows the name and the value in the lines of one family, by its labels."""
 
-    def __init__(self, tags: str, names: Sequence[str], common: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        tags: str,
+        names: Sequence[str],
+        order: Sequence[int],
+        common: Mapping[str, str],
+        origin: str,
+    ) -> None:
+        """Know what all lines have.
+
+        Args:
+            tags: where labels go.
+            names: of the labels.
+            order: of the labels in a path, by their index.
+            common: tags of each line, by name.
+            origin: what follows the tags.
+        """
         self._tags = tags
         self._names = [tag_text(name) for name in names]
-        first = [names.index(name) for name in _FIRST if name in names]
-        self._order = [*first, *(i for i in range(len(names)) if i not in first)]
-        own = set(names)
-        self._common = [
-            (tag_text(name), tag_text(value))
-            for name, value in common.items()
-            if value and name not in own
-        ]
+        self._order = order
+        self._common = [tag_pair(*pair) for pair in common.items() if pair[0] not in names]
+        self._origin = origin
 
     def of(self, values: Sequence[str]) -> tuple[str, str]:
         """Return what follows the name, and what follows the value."""
@@ -123,7 +190,7 @@ class _Ends:
         tags = [*self._common, *((name, tag_text(value)) for name, value in pairs if value)]
         if self._tags == "graphite":
             return "".join([f";{name}={value}" for name, value in tags]), ""
-        return "", "|#" + ",".join([f"{name}:{value}" for name, value in tags]) if tags else ""
+        return "", tags_text(tags) + self._origin
 
 
 class _Writer:
@@ -133,7 +200,7 @@ class _Writer:
         self,
         prefix: str,
         family: Family,
-        ends: _Ends,
+        ends: Ends,
         arrived: Mapping[object, float],
         *,
         weighs: bool,
@@ -270,6 +337,17 @@ def path_text(value: str) -> str:
 def tag_text(text: str) -> str:
     """Return a label's name or value as it stands in a tag."""
     return _NO_TAG.sub("_", text)
+
+
+def tag_pair(name: str, value: str) -> tuple[str, str]:
+    """Return a tag's name and value as they stand in it."""
+    return tag_text(name), tag_text(value)
+
+
+def tags_text(tags: Iterable[tuple[str, str]]) -> str:
+    """Return tags of DogStatsD, with what is before them; empty for none."""
+    text = ",".join([f"{name}:{value}" if value else name for name, value in tags])
+    return text and f"|#{text}"
 
 
 def _number(value: float) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
+import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 PORT = 8125
 TIMEOUT = 1.5
@@ -23,6 +26,15 @@ _REFUSED = 0.02
 _BURST, _PAUSE, _PAUSES = 10, 0.02, 1.0
 """Packets after which a UDP receiver gets time to read, and seconds: its buffer has room for some
 90. All pauses take a second at the most, so that the last reading gets out when a program ends."""
+
+
+_HALF_BREAK = re.compile(rb"[\xc2-\xf4][\x80-\xbf]*\x8a[\x80-\xbf]*")
+"""A character in UTF-8 of which a line break is left where the highest bit of each byte is dropped,
+as Node.js does, which runs the StatsD daemon, with what comes over TCP."""
+
+
+def _replaced(character: re.Match[bytes]) -> bytes:
+    return b"?" * len(character[0])  # as long: events say how many bytes they have
 
 
 class Transport(Protocol):
@@ -103,7 +115,7 @@ class Tcp:
         if packets:
             with socket.create_connection((self.host, self.port), TIMEOUT) as receiver:
                 for packet in packets:
-                    receiver.sendall(packet + b"\n")
+                    receiver.sendall(_HALF_BREAK.sub(_replaced, packet) + b"\n")
                 receiver.shutdown(socket.SHUT_WR)
                 receiver.settimeout(_CONFIRMED)
                 # One that reads slowly has it in its buffer: sent again, it would count twice.
@@ -115,7 +127,7 @@ class Tcp:
 
 @dataclass(frozen=True)
 class Unix:
-    """Datagrams to a socket in the file system."""
+    """Datagrams to a socket in the file system; a stream where that is a socket for one."""
 
     path: str
     limit: int = 8192
@@ -124,28 +136,67 @@ class Unix:
         """Send one after the other, and wait where the receiver's buffer is full."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
             receiver.settimeout(TIMEOUT)
-            receiver.connect(self.path)
+            try:
+                receiver.connect(self.path)
+            except OSError as error:
+                if error.errno != errno.EPROTOTYPE:
+                    raise
+                yield from UnixStream(self.path).deliver(packets)
+                return
             for number, packet in enumerate(packets, 1):
                 receiver.send(packet)
                 yield number
 
 
+@dataclass(frozen=True)
+class UnixStream:
+    """Connection to a socket in the file system: packets, each after its length, to an agent."""
+
+    path: str
+    limit: int = 8192
+
+    def deliver(self, packets: Sequence[bytes]) -> Iterator[int]:
+        """Send one after the other, and wait where the receiver's buffer is full."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as receiver:
+            receiver.settimeout(TIMEOUT)
+            receiver.connect(self.path)
+            for number, packet in enumerate(packets, 1):
+                receiver.sendall(struct.pack("<I", len(packet)) + packet)
+                yield number
+
+
 def address_from_environment() -> str:
-    """Return the address that the environment has: Datadog's variables, then those of StatsD."""
+    """Return the address that the environment has: Datadog's variables, then those of StatsD.
+
+    Raises:
+        ValueError: it has one that cannot be used; the message names the variables.
+    """
     if url := os.environ.get("DD_DOGSTATSD_URL"):
-        return url
-    for host, port in (("DD_AGENT_HOST", "DD_DOGSTATSD_PORT"), ("STATSD_HOST", "STATSD_PORT")):
-        if found := os.environ.get(host):
-            found = f"[{found}]" if ":" in found else found
-            return f"udp://{found}:{os.environ.get(port) or PORT}"
+        return _checked(url, "DD_DOGSTATSD_URL")
+    for names in (("DD_AGENT_HOST", "DD_DOGSTATSD_PORT"), ("STATSD_HOST", "STATSD_PORT")):
+        host, port = map(os.environ.get, names)
+        # Kubernetes sets STATSD_PORT for a service of this name, which need not be meant.
+        if host or (port and names[1].startswith("DD_")):
+            host = host or "127.0.0.1"
+            host = f"[{host}]" if ":" in host else host
+            return _checked(f"udp://{host}:{port or PORT}", " and ".join(names))
     return f"udp://127.0.0.1:{PORT}"
+
+
+def _checked(address: str, variables: str) -> str:
+    try:
+        transport_of(address)
+    except ValueError as error:
+        raise ValueError(f"from the environment, by {variables}: {error}") from None
+    return address
 
 
 def transport_of(address: object) -> Transport:
     """Return what sends to an address.
 
     Args:
-        address: `udp://host:port`, `tcp://host:port`, `unix:///path`, or `host:port` for UDP.
+        address: `udp://host:port`, `tcp://host:port`, `unix:///path`, or `host:port` for UDP; as
+            Datadog's clients, also `unixgram:///path` and `unixstream:///path`.
 
     Raises:
         TypeError: it is no `str`.
@@ -153,16 +204,21 @@ def transport_of(address: object) -> Transport:
     """
     if not isinstance(address, str):
         raise TypeError(f"address must be a str, not {address!r}")
+    if "\\" in address or "pipe://" in address:
+        raise ValueError(
+            f"address {address!r} is a named pipe of Windows, which is not supported; let the "
+            "agent receive UDP, and use 'udp://host:port'"
+        )
     try:
         parts = urlsplit(address if "://" in address else f"udp://{address}")
         host, port = parts.hostname, PORT if parts.port is None else parts.port
     except ValueError as error:  # of the port, or of brackets
         raise _not_an_address(address) from error
     rest = parts.query or parts.fragment or parts.username or parts.password
-    if parts.scheme == "unix" and parts.path and not (parts.netloc or rest):
+    if parts.scheme in _UNIX and parts.path and not (parts.netloc or rest):
         if not hasattr(socket, "AF_UNIX"):
             raise ValueError(f"address {address!r}: this system has no Unix sockets; use UDP")
-        return Unix(parts.path)
+        return _UNIX[parts.scheme](parts.path)
     if not host or not port or parts.path not in ("", "/") or rest:
         raise _not_an_address(address)
     if parts.scheme == "udp":
@@ -170,6 +226,13 @@ def transport_of(address: object) -> Transport:
     if parts.scheme == "tcp":
         return Tcp(host, port)
     raise _not_an_address(address)
+
+
+_UNIX: dict[str, Callable[[str], Transport]] = {
+    "unix": Unix,
+    "unixgram": Unix,
+    "unixstream": UnixStream,
+}
 
 
 def _not_an_address(address: str) -> ValueError:

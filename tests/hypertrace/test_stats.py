@@ -15,14 +15,13 @@ import pytest
 import statsd
 
 from hypertrace import (
-    _distinct_values,
     _stat_names,
     clear_trace_function,
     fan_out,
     set_trace_function,
     stats,
 )
-from hypertrace.metrics import Metrics
+from hypertrace.metrics import Metrics, distinct
 from hypertrace.stats import Stats
 from hypertrace_prometheus import PrometheusExporter
 
@@ -155,20 +154,20 @@ def test_a_timer_can_be_started_and_stopped(
     assert values(metrics, "shop_step_seconds_sum") == {(): 0.5}
 
 
-def test_a_set_counts_distinct_values(
+def test_a_set_countsdistinct(
     metrics: Metrics, client: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the last minute; a value that comes again counts on."""
     now = [100.0]
-    monkeypatch.setattr(_distinct_values, "monotonic", lambda: now[0])
+    monkeypatch.setattr(distinct, "monotonic", lambda: now[0])
     for user in ("a", "b", "a", 1, "1", 2.0):
         client.set("users", user)
     assert values(metrics, "shop_users_distinct") == {(): 4}
-    now[0] += _distinct_values.WINDOW / 2
+    now[0] += distinct.WINDOW / 2
     client.set("users", "a")
-    now[0] += _distinct_values.WINDOW / 2 + 1
+    now[0] += distinct.WINDOW / 2 + 1
     assert values(metrics, "shop_users_distinct") == {(): 1}
-    now[0] += _distinct_values.WINDOW
+    now[0] += distinct.WINDOW
     assert values(metrics, "shop_users_distinct") == {(): 0}
 
 

@@ -17,6 +17,7 @@ from weakref import WeakSet, ref
 from hypertrace import suppress_tracing, tallies
 from hypertrace.forks import around_fork
 from hypertrace.inspection import type_name
+from hypertrace.metrics.distinct import DistinctValues, SetValues
 from hypertrace.periodic import PeriodicThread
 from hypertrace.rate_limit import RateLimit
 
@@ -249,6 +250,16 @@ class PullGauges:
             runs.append(run)
         if runs:
             _finish(runs, waiting)
+
+    def sets(self) -> list[SetValues]:
+        """Return the sets whose numbers of values are gauges."""
+        found = []
+        for gauge in self._held():
+            values = getattr(gauge._read(), "__self__", None)
+            if type(values) is DistinctValues and gauge.texts is not None:
+                metric = gauge._instrument.table.declaration
+                found.append(SetValues(metric, gauge.texts, values.read()))
+        return found
 
     def _held(self) -> list[PullGauge]:
         # A copy first: a finalizer may remove a gauge when a list is made of a dict.
