@@ -45,11 +45,12 @@ def own_rules(metrics: Metrics, prefix: str = "", tags: Tags = "none") -> list[d
         ValueError: `prefix` is none of an exporter, or statsd_exporter does not take it.
     """
     encoder = Encoder(prefix, tags)
+    start = f"{prefix.removesuffix('.')}." if prefix else ""
     rules = [
         rule
         for family in metrics.read().families
-        for value, labels in _values_of(family, metrics.buckets)
-        for rule in _rules_of(family, value, labels, encoder, prefix.removesuffix("."))
+        for value, more in _values_of(family, metrics.buckets)
+        for rule in _rules_of(family, value, more, encoder, start)
     ]
     try:
         rules_of(rules, Lines(f"prefix {prefix!r}", [1] * len(rules)))
@@ -77,31 +78,25 @@ def _values_of(family: Family, bounds: tuple[float, ...]) -> Iterator[tuple[Valu
 
 
 def _rules_of(
-    family: Family, value: Value, labels: dict[str, str], encoder: Encoder, prefix: str
+    family: Family, value: Value, more: dict[str, str], encoder: Encoder, prefix: str
 ) -> Iterator[dict[str, Any]]:
-    marks = [f"-{index}-" for index in range(len(family.label_names))]  # in no name of a metric
+    """Give a rule for each line that a value makes; `more` are labels that no part of a name has."""
+    names = family.label_names
+    marks = {f"-{index}-": name for index, name in enumerate(names)}  # in no name of a metric
     series = Series((tuple(marks), ()))
-    one = Family(family.declaration, family.label_names, [series], [value])
+    one = Family(family.declaration, names, [series], [value])
     for line in encoder.encode(Reading(0.0, [one]), {}):
         path, _, rest = line.text.decode().partition(":")
-        head, *parts = path.removeprefix(f"{prefix}." if prefix else "").split(".")
-        order = [part for part in parts if part in marks]
-        ends = [] if labels else [part for part in parts if part not in marks]
+        parts = path.removeprefix(prefix).split(".")
+        found = [marks[part] for part in parts if part in marks]
+        labels = {name: f"${{{found.index(name) + 1}}}" for name in names if name in found}
+        ends = [] if more else [part for part in parts[1:] if part not in marks]
         rule = {
-            "match": ".".join(
-                [*filter(None, [prefix]), head, *(ANY if p in marks else p for p in parts)]
-            ),
+            "match": prefix + ".".join([ANY if part in marks else part for part in parts]),
             "match_metric_type": _METRIC_TYPES[rest.split("|")[1]],
             "name": "_".join((family.name, *ends)),
             "help": family.description,
-            "labels": {
-                **{
-                    name: f"${{{order.index(mark) + 1}}}"
-                    for name, mark in zip(family.label_names, marks, strict=True)
-                    if mark in order
-                },
-                **labels,
-            },
+            "labels": {**labels, **more},
         }
         if isinstance(value, HistogramReading) and rule["match_metric_type"] == "observer":
             rule["observer_type"] = "histogram"
