@@ -104,7 +104,7 @@ class Names:
 
     def labelled(self, kind: Kind, instrument: Any, labels: Mapping[str, object]) -> Any:
         """Return what counts with some labels, None if that is not possible."""
-        return (self._set if kind is SET else type(instrument).labels)(instrument, **labels)
+        return self._set(instrument, labels) if kind is SET else instrument.labels(**labels)
 
     def labels(self, tags: Tags) -> dict[str, object]:
         """Return tags with names that labels can have."""
@@ -124,7 +124,7 @@ class Names:
             with suppress(Exception):  # a broken log handler must not reach the application
                 suppress_tracing(_logger.warning, "%s", message)
 
-    def _set(self, gauge: GaugeInstrument, /, **labels: object) -> _Set | None:
+    def _set(self, gauge: GaugeInstrument, labels: Mapping[str, object]) -> _Set | None:
         """Return the values that a gauge shows."""
         texts = {name: gauge.text(label) for name, label in labels.items()}
         shown = {name: texts.get(name, "") for name in gauge.metric.labels}

@@ -80,7 +80,7 @@ def _values_of(family: Family, bounds: tuple[float, ...]) -> Iterator[tuple[Valu
 def _rules_of(
     family: Family, value: Value, more: dict[str, str], encoder: Encoder, prefix: str
 ) -> Iterator[dict[str, Any]]:
-    """Give a rule for each line that a value makes; `more` are labels that no part of a name has."""
+    """Give a rule for each line that a value makes; `more` are labels that no name has."""
     names = family.label_names
     marks = {f"-{index}-": name for index, name in enumerate(names)}  # in no name of a metric
     series = Series((tuple(marks), ()))
