@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters.statsd_lines import Encoder, Line, estimates, pack
+from hypertrace.exporters.statsd_lines import Encoder
+from hypertrace.exporters.statsd_packets import Line, pack
 from hypertrace.metrics import ExponentialReading, HistogramReading, Reading, SummaryReading
 from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.reading import Family
+from hypertrace.metrics.samples import Sample
 from hypertrace.metrics.series import Series
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 EVERY_TAGS: tuple[Tags, ...] = ("none", "dogstatsd", "graphite")
 LINE = re.compile(
-    r"[\w.-]+(;[\w./-]+=[\w./-]+)*:-?[0-9.]+\|(c|g|ms|h)(\|@0\.[0-9]+)?(\|#[\w:,./-]+)?"
+    r"[\w.-]+(;[\w./-]+=[\w./-]+)*:-?[0-9.]+\|(c|g|ms|d)(\|@0\.[0-9]+)?(\|#[\w:,./-]+)?"
 )
 
 
@@ -112,9 +114,51 @@ def test_durations_are_timers_with_the_right_count_and_mean() -> None:
         "wait_milliseconds.mail:500|ms",
     ]
     assert lines_of(reading, "dogstatsd") == [
-        "wait_milliseconds:125|ms|@0.5|#queue:mail",
-        "wait_milliseconds:500|ms|#queue:mail",
+        "wait_milliseconds:125|d|@0.5|#queue:mail",
+        "wait_milliseconds:500|d|#queue:mail",
     ]
+
+
+def test_samples_are_sent_as_they_are() -> None:
+    """Each in a line, or those of equal weight in one, in milliseconds, with nine digits."""
+    value = HistogramReading((0.25, 0.75), (2, 1, 1), 2.61234567891, {})
+    reading = reading_of(value, "histogram", unit="seconds")
+    sample = Sample(4, [0.1, 0.000_000_45, 0.5, 2.01234567891])
+    texts = [
+        [line.text.decode() for line in Encoder("", tags).encode(reading, {}, lambda _: sample)]
+        for tags in EVERY_TAGS
+    ]
+    values = ["100", "0.00045", "500", "2012.34568"]
+    assert texts[0] == [f"wait_milliseconds.mail:{value}|ms" for value in values]
+    assert texts[1] == [f"wait_milliseconds:{':'.join(values)}|d|#queue:mail"]
+    assert texts[2] == [f"wait_milliseconds;queue=mail:{value}|ms" for value in values]
+
+
+@given(
+    values=st.lists(st.floats(0.001, 9e5), max_size=500),
+    unsent=st.integers(0, 3),
+    label=st.text("ab", max_size=1_500),
+)
+def test_lines_with_several_values_are_no_longer_than_a_packet(
+    values: list[float], unsent: int, label: str
+) -> None:
+    """None is lost, none comes twice, and each line has one at least."""
+    counts = (len(values) + unsent,)
+    value = HistogramReading((), counts, sum(values) + unsent, {})
+    reading = reading_of(value, "histogram", values=(label,))
+    sample = Sample(len(values), values)
+    lines = Encoder("", "dogstatsd").encode(reading, {}, lambda _: sample)
+    found: list[str] = []
+    for line in lines:
+        text = line.text.decode()
+        assert len(text) <= 1432 or text.count(":") <= 2
+        found += text.partition("|d")[0].split(":")[1:]
+    assert found[: len(values)] == [f"{value:.9g}" for value in values]
+    amounts: Counter[object] = Counter()
+    for line in lines:
+        for (_, _, part), amount in line.amounts:
+            amounts[part] += amount  # type: ignore[assignment]
+    assert amounts["more"] == counts[0]
 
 
 @pytest.mark.parametrize("weight", [*range(1, 200), 1_000_003, 10**9 + 7])
@@ -126,32 +170,7 @@ def test_a_receiver_that_drops_fractions_counts_right(weight: int) -> None:
     assert int(1 / float(rate[1] if rate else 1)) == weight
 
 
-@given(
-    counts=st.lists(st.integers(0, 10_000), min_size=4, max_size=4),
-    fraction=st.floats(0, 1),
-    above=st.floats(0, 100),
-)
-def test_the_values_of_buckets_add_up(counts: list[int], fraction: float, above: float) -> None:
-    """Whatever came in: each value is in its bucket, and all together have the sum."""
-    bounds = (0.1, 1.0, 5.0)
-    lows = (0.0, *bounds)
-    inner = zip(lows, bounds, counts, strict=False)
-    total = sum(count * (low + fraction * (high - low)) for low, high, count in inner)
-    total += counts[-1] * (bounds[-1] + above)
-    found = estimates(bounds, counts, total)
-    assert sum(c * v for c, v in zip(counts, found, strict=True)) == pytest.approx(total, abs=1e-9)
-    for low, high, value in zip(lows, (*bounds, math.inf), found, strict=True):
-        assert low - 1e-9 <= value <= high + 1e-9
-
-
-def test_buckets_below_zero_and_no_buckets_have_values() -> None:
-    """A first bucket that ends below zero stands at its bound; without bounds there is the mean."""
-    assert estimates((-1.0, 1.0), (2, 1, 0), -1.5)[0] == -1
-    assert estimates((), (4,), 6.0) == [1.5]
-    assert estimates((), (0,), 0.0) == [0]
-
-
-def test_other_histograms_are_totals_or_histograms_of_datadog() -> None:
+def test_other_histograms_are_totals_or_distributions_of_datadog() -> None:
     """Plain StatsD has no type for them."""
     value = HistogramReading((10.0,), (2, 1), 25.0, {})
     assert lines_of(reading_of(value, "histogram")) == [
@@ -159,8 +178,8 @@ def test_other_histograms_are_totals_or_histograms_of_datadog() -> None:
         "depth.sum.mail:25|c",
     ]
     assert lines_of(reading_of(value, "histogram"), "dogstatsd") == [
-        "depth:5|h|@0.5|#queue:mail",
-        "depth:15|h|#queue:mail",
+        "depth:5|d|@0.5|#queue:mail",
+        "depth:15|d|#queue:mail",
     ]
 
 
