@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_EVENTS = 10_000
 """Events that wait at the most, unless an exporter is made with another number."""
-BATCH = 1_000
+BATCH = 5_000
 """Events that are encoded and sent together at the most."""
 
 _logger = logging.getLogger("hypertrace.exporters")
@@ -110,6 +110,11 @@ class Events:
         self._is_awake = False
 
     @property
+    def are_selected(self) -> bool:
+        """Whether any events are."""
+        return bool(self._selected)
+
+    @property
     def names(self) -> frozenset[str]:
         """Names of the declared metrics whose events are taken."""
         return self._names
@@ -160,6 +165,7 @@ class Events:
             left -= len(self._taken)
             self._taken, self._encoded = [], None
         self._is_awake = False
+        self._wake_if_needed()
         self._report_dropped()
 
     def _taker(
@@ -183,6 +189,9 @@ class Events:
             self._drop(1)
             return
         self._waiting.append(point._replace(number=number))
+        self._wake_if_needed()
+
+    def _wake_if_needed(self) -> None:
         if not self._is_awake and 2 * self.waiting >= self._limit:
             self._is_awake = True
             self._wake()

@@ -15,6 +15,7 @@ from hypertrace.inspection import type_name
 from hypertrace.metrics.labels import RESULT
 
 from .statsd_lines import tag_pair, tags_text
+from .statsd_packets import LONGEST_LINE
 
 if TYPE_CHECKING:
     from hypertrace.metrics import EventPoint
@@ -164,7 +165,8 @@ def _text(value: object) -> str:
             text = str.__str__(suppress_tracing(str, value))
     except Exception:  # noqa: BLE001 -- the `__str__` of an application may raise anything
         return f"<unprintable {type_name(kind)}>"
-    return text.encode("utf-8", "backslashreplace").decode()
+    # Cut first: more characters than a line has bytes are never sent.
+    return text[: LONGEST_LINE + 1].encode("utf-8", "backslashreplace").decode()
 
 
 def _one_line(text: str) -> str:
@@ -208,7 +210,7 @@ def _seconds(value: Any) -> int:
     """Return a time in whole seconds since the epoch; this moment for None."""
     if value is not None:
         with suppress(Exception):  # whatever is no number
-            seconds = int(value)
+            seconds = suppress_tracing(int, value)
             if 0 <= seconds < _END_OF_TIME:
                 return seconds
         _report_value("time", type_name(type(value)), "seconds since the epoch")

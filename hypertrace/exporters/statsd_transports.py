@@ -175,7 +175,8 @@ def address_from_environment() -> str:
         return _checked(url, "DD_DOGSTATSD_URL")
     for names in (("DD_AGENT_HOST", "DD_DOGSTATSD_PORT"), ("STATSD_HOST", "STATSD_PORT")):
         host, port = map(os.environ.get, names)
-        if host or port:
+        # Kubernetes sets STATSD_PORT for a service of this name, which need not be meant.
+        if host or (port and names[1].startswith("DD_")):
             host = host or "127.0.0.1"
             host = f"[{host}]" if ":" in host else host
             return _checked(f"udp://{host}:{port or PORT}", " and ".join(names))
@@ -203,7 +204,7 @@ def transport_of(address: object) -> Transport:
     """
     if not isinstance(address, str):
         raise TypeError(f"address must be a str, not {address!r}")
-    if "\\" in address or "pipe:" in address:
+    if "\\" in address or "pipe://" in address:
         raise ValueError(
             f"address {address!r} is a named pipe of Windows, which is not supported; let the "
             "agent receive UDP, and use 'udp://host:port'"

@@ -15,7 +15,7 @@ import pytest
 import statsd
 
 from hypertrace import clear_trace_function, fan_out, set_trace_function, stats
-from hypertrace.metrics import Metrics
+from hypertrace.metrics import Metrics, distinct
 from hypertrace.stats import Stats
 from hypertrace_prometheus import PrometheusExporter
 
@@ -153,15 +153,15 @@ def test_a_set_counts_distinct_values(
 ) -> None:
     """Those of the last minute; a value that comes again counts on."""
     now = [100.0]
-    monkeypatch.setattr(stats, "monotonic", lambda: now[0])
+    monkeypatch.setattr(distinct, "monotonic", lambda: now[0])
     for user in ("a", "b", "a", 1, "1", 2.0):
         client.set("users", user)
     assert values(metrics, "shop_users_distinct") == {(): 4}
-    now[0] += stats.WINDOW / 2
+    now[0] += distinct.WINDOW / 2
     client.set("users", "a")
-    now[0] += stats.WINDOW / 2 + 1
+    now[0] += distinct.WINDOW / 2 + 1
     assert values(metrics, "shop_users_distinct") == {(): 1}
-    now[0] += stats.WINDOW
+    now[0] += distinct.WINDOW
     assert values(metrics, "shop_users_distinct") == {(): 0}
 
 

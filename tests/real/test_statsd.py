@@ -20,6 +20,7 @@ import pytest
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 from hypertrace.exporters.statsd import StatsdExporter
 from hypertrace.metrics import LastValue, Metrics, Sum, Summary
+from hypertrace.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,10 @@ BACKEND = """
 exports.init = function (startup, config, events) {
   events.on("flush", function (time, metrics) {
     const { counters, gauges, timers, timer_counters } = metrics;
-    const line = JSON.stringify({ counters, gauges, timers, timer_counters });
+    const sets = Object.fromEntries(
+      Object.entries(metrics.sets).map(([name, set]) => [name, set.values()])
+    );
+    const line = JSON.stringify({ counters, gauges, timers, timer_counters, sets });
     require("fs").appendFileSync(config.out, line + "\\n");
   });
   return true;
@@ -58,6 +62,7 @@ class Daemon:
         timed: how many values came for each timer, by their weights.
         times: the values that came for each timer.
         gauges: the last values.
+        sets: the values that came for each set.
     """
 
     process: subprocess.Popen[bytes]
@@ -68,6 +73,7 @@ class Daemon:
     timed: Counter[str] = field(default_factory=Counter)
     times: dict[str, list[float]] = field(default_factory=dict)
     gauges: dict[str, float] = field(default_factory=dict)
+    sets: dict[str, set[str]] = field(default_factory=dict)
     _end: int = 0
 
     def address(self, scheme: str) -> str:
@@ -95,6 +101,8 @@ class Daemon:
         for name, values in reading["timers"].items():
             self.times.setdefault(name, []).extend(values)
         self.gauges = reading["gauges"]
+        for name, values in reading["sets"].items():
+            self.sets.setdefault(name, set()).update(values)
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +285,28 @@ def test_no_value_injects_a_line(daemon: Daemon, scheme: str, tags: Tags) -> Non
     assert {name for name in new if not name.startswith(prefix)} == set()
     calls = beginning(daemon.counters, f"{prefix}.function_counter_total")
     assert sum(calls.values()) == len(HOSTILE)
+    assert daemon.counters["statsd.bad_lines_seen"] == 0
+
+
+@pytest.mark.parametrize("tags", ["none", "dogstatsd", "graphite"])
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_the_daemon_counts_distinct_values(daemon: Daemon, scheme: str, tags: Tags) -> None:
+    """Those of two processes that send are one set, whatever the values have in them."""
+    prefix = f"sets_{scheme}_{tags}"
+    for users in (["ann", "bob", *HOSTILE], ["bob", "eve", "x/y", *HOSTILE[:5]]):
+        metrics = Metrics(workers=False)
+        exporter = StatsdExporter(
+            daemon.address(scheme), metrics=metrics, prefix=prefix, tags=tags, interval=3600
+        )
+        with exporter:
+            for user in users:
+                Stats(metrics=metrics).set("users", user, tags={"to": "a b"})
+                assert user != "bob" or exporter.flush(DEADLINE)
+    daemon.read()
+    name = f"{prefix}.users" + (".a_b" if tags == "none" else ";to=a_b")
+    found = daemon.sets[name]
+    assert {"ann", "bob", "eve", "x/y"} < found
+    assert len(found) == len({"ann", "bob", "eve", "x/y", *HOSTILE})
     assert daemon.counters["statsd.bad_lines_seen"] == 0
 
 

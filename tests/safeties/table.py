@@ -1889,7 +1889,7 @@ PUSHING = (
     Safety(
         "statsd: what has arrived is not sent again",
         PUSH + "statsd.py",
-        "for packet in encoded[:number]:",
+        "for packet in encoded[: len(encoded) - len(left)]:",
         "for packet in encoded[:0]:",
         _push("statsd"),
     ),
@@ -3005,7 +3005,7 @@ INSTRUMENTS = (
     ),
     Safety(
         "stats: sets are bounded",
-        CORE + "stats.py",
+        METRICS + "distinct.py",
         "            if len(self._held) > _MOST_VALUES:\n",
         "            if False:\n",
         _core("stats"),

@@ -57,7 +57,7 @@ class Receiver:
 
     def lines(self) -> list[str]:
         """Give all lines that came."""
-        return [line for packet in self.packets for line in packet.decode("ascii").splitlines()]
+        return [line for packet in self.packets for line in packet.decode().split("\n") if line]
 
     def counters(self) -> dict[str, float]:
         """Give the sums of the counters that came."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import re
-from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypertrace.exporters.statsd_datadog import Environment
 from hypertrace.exporters.statsd_lines import Encoder
 from hypertrace.exporters.statsd_packets import Line, pack
-from hypertrace.metrics import ExponentialReading, HistogramReading, Reading, SummaryReading
+from hypertrace.metrics import (
+    Counter,
+    ExponentialReading,
+    HistogramReading,
+    Reading,
+    SummaryReading,
+)
 from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.reading import Family
 from hypertrace.metrics.samples import Sample
 from hypertrace.metrics.series import Series
+
+from .statsd_parsers import Metric, parse, parse_graphite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,16 +157,18 @@ def test_lines_with_several_values_are_no_longer_than_a_packet(
     reading = reading_of(value, "histogram", values=(label,))
     sample = Sample(len(values), values)
     lines = Encoder("", "dogstatsd").encode(reading, {}, lambda _: sample)
-    found: list[str] = []
+    found: list[float] = []
+    amounts: collections.Counter[object] = collections.Counter()
     for line in lines:
-        text = line.text.decode()
-        assert len(text) <= 1432 or text.count(":") <= 2
-        found += text.partition("|d")[0].split(":")[1:]
-    assert found[: len(values)] == [f"{value:.9g}" for value in values]
-    amounts: Counter[object] = Counter()
-    for line in lines:
+        (metric,) = parse(line.text)
+        assert isinstance(metric, Metric)
+        assert isinstance(metric.values, list)
+        assert metric.kind == "d"
+        assert len(line.text) <= 1432 or len(metric.values) == 1
+        found += metric.values
         for (_, _, part), amount in line.amounts:
             amounts[part] += amount  # type: ignore[assignment]
+    assert found[: len(values)] == [float(f"{value:.9g}") for value in values]
     assert amounts["more"] == counts[0]
 
 
@@ -220,7 +231,7 @@ def test_what_has_arrived_is_not_sent_again(value: Any, unit: str, tags: Tags) -
     reading, encoder = reading_of(value, kind, unit=unit), Encoder("", tags)
     lines = encoder.encode(reading, {})
     for arrived_lines in range(len(lines) + 1):
-        sums: Counter[object] = Counter()
+        sums: collections.Counter[object] = collections.Counter()
         for line in lines[:arrived_lines]:
             for part, amount in line.amounts:
                 sums[part] += amount  # type: ignore[assignment]
@@ -229,7 +240,7 @@ def test_what_has_arrived_is_not_sent_again(value: Any, unit: str, tags: Tags) -
         for line in rest:
             for part, amount in line.amounts:
                 sums[part] += amount  # type: ignore[assignment]
-        whole: Counter[object] = Counter()
+        whole: collections.Counter[object] = collections.Counter()
         for line in lines:
             for part, amount in line.amounts:
                 whole[part] += amount  # type: ignore[assignment]
@@ -255,6 +266,75 @@ def test_no_value_of_a_label_breaks_a_line(tags: Tags, value: str, common: str) 
     assert LINE.fullmatch(text)
     if tags == "none":
         assert text.count(".") == 3  # the prefix, the metric, and two labels
+
+
+NAMES = st.lists(HOSTILE.filter(bool), min_size=2, max_size=4, unique=True)
+
+
+@given(names=NAMES, texts=st.tuples(*[HOSTILE] * 4), common=HOSTILE, value=st.floats(-9, 9))
+def test_an_agent_finds_the_tags_that_have_a_value(
+    names: list[str], texts: tuple[str, ...], common: str, value: float
+) -> None:
+    """With any names and values: one metric, with the replaced texts as its tags."""
+    labels, values = tuple(names), texts[: len(names)]
+    environment = Environment({"env": common}, "|c:in-7")
+    reading = reading_of(value + 10, names=labels, values=values, common={"service": common})
+    (line,) = Encoder("shop", "dogstatsd", environment).encode(reading, {})
+    (found,) = parse(line.text)
+    assert isinstance(found, Metric)
+    tags = [("env", common), ("service", common), *zip(labels, values, strict=True)]
+    shown = [f"{replaced(name)}:{replaced(text)}" for name, text in tags if text]
+    if not common:
+        shown.insert(0, "env")
+    assert found == Metric("shop.depth", [value + 10], "c", shown, 1, "|c:in-7")
+
+
+@given(names=NAMES, texts=st.tuples(*[HOSTILE] * 4), common=HOSTILE)
+def test_graphite_finds_the_tags_that_have_a_value(
+    names: list[str], texts: tuple[str, ...], common: str
+) -> None:
+    """With any names and values, in one name."""
+    labels, values = tuple(names), texts[: len(names)]
+    reading = reading_of(3, names=labels, values=values, common={"service": common})
+    (line,) = Encoder("shop", "graphite").encode(reading, {})
+    name, tags, value, kind = parse_graphite(line.text)
+    pairs = [("service", common), *zip(labels, values, strict=True)]
+    assert (name, value, kind) == ("shop.depth", "3", "c")
+    assert tags == {replaced(name): replaced(text) for name, text in pairs if text}
+
+
+def replaced(text: str) -> str:
+    """Give a text as it is in a tag."""
+    kept = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-"
+    return "".join(character if character in kept else "_" for character in text)
+
+
+@pytest.mark.parametrize("tags", ["none", "dogstatsd", "graphite"])
+def test_tags_of_declared_metrics_stay_in_their_order(tags: Tags) -> None:
+    """As in the standard formatter of Telemetry.Metrics, whatever they are called."""
+    names = {"provider": "provider", "id": "id", "object_classname": "class"}
+    declaration = Counter("logins_total", tags=names)
+    family = Family(declaration, declaration.labels, [Series((("a", "b", "C"), ()))], [1])
+    (line,) = lines_of(Reading(1.5, [family]), tags)
+    assert (
+        line
+        == {
+            "none": "logins_total.a.b.C:1|c",
+            "dogstatsd": "logins_total:1|c|#provider:a,id:b,object_classname:C",
+            "graphite": "logins_total;provider=a;id=b;object_classname=C:1|c",
+        }[tags]
+    )
+
+
+def test_tags_win_over_those_of_the_process_and_of_the_environment() -> None:
+    """So that a tag is there once."""
+    environment = Environment({"env": "a", "queue": "a", "service": "a", "urgent": ""}, "|c:in-7")
+    reading = reading_of(1, common={"service": "b", "queue": "b"})
+    (line,) = Encoder("", "dogstatsd", environment).encode(reading, {})
+    assert line.text == b"depth:1|c|#env:a,service:b,urgent,queue:mail|c:in-7"
+    assert lines_of(reading, "graphite") == ["depth;service=b;queue=mail:1|c"]
+    for tags in ("graphite", "none"):
+        assert Encoder("", tags, environment).encode(reading, {})[0].text.count(b"env") == 0
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60).filter(lambda text: b"\n" not in text)))

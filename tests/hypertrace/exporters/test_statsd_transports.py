@@ -11,6 +11,7 @@ from hypertrace.exporters.statsd_transports import (
     Tcp,
     Udp,
     Unix,
+    UnixStream,
     address_from_environment,
     transport_of,
 )
@@ -41,6 +42,8 @@ def test_an_address_says_how_to_send(address: str, transport: object) -> None:
 def test_a_path_is_a_unix_socket() -> None:
     """Its packets are longer."""
     assert transport_of("unix:///var/run/dsd.socket") == Unix("/var/run/dsd.socket")
+    assert transport_of("unixgram:///var/run/dsd.socket") == Unix("/var/run/dsd.socket")
+    assert transport_of("unixstream:///var/run/dsd.socket") == UnixStream("/var/run/dsd.socket")
     assert Unix("/x").limit == 8192
     assert Udp("x", 1).limit == 1432
 
@@ -72,7 +75,10 @@ def test_an_address_is_a_text(address: Any) -> None:
         ({}, "udp://127.0.0.1:8125"),
         ({"STATSD_HOST": "s"}, "udp://s:8125"),
         ({"STATSD_HOST": "s", "STATSD_PORT": "9"}, "udp://s:9"),
-        ({"STATSD_PORT": "9"}, "udp://127.0.0.1:8125"),
+        ({"STATSD_PORT": "tcp://10.0.0.1:8125"}, "udp://127.0.0.1:8125"),  # by Kubernetes
+        ({"DD_DOGSTATSD_PORT": "9"}, "udp://127.0.0.1:9"),
+        ({"DD_DOGSTATSD_URL": "udp://d"}, "udp://d"),
+        ({"DD_DOGSTATSD_URL": "unixgram:///x"}, "unixgram:///x"),
         ({"STATSD_HOST": "s", "DD_AGENT_HOST": "::1"}, "udp://[::1]:8125"),
         ({"DD_AGENT_HOST": "d", "DD_DOGSTATSD_PORT": "9"}, "udp://d:9"),
         ({"DD_AGENT_HOST": "d", "DD_DOGSTATSD_URL": "unix:///x"}, "unix:///x"),
@@ -88,3 +94,32 @@ def test_the_environment_says_where(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert address_from_environment() == address
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"DD_DOGSTATSD_URL": "http://d"}, "by DD_DOGSTATSD_URL: address must be .*'http://d'"),
+        (
+            {"STATSD_HOST": "s", "STATSD_PORT": "tcp://10.0.0.1:8125"},
+            "by STATSD_HOST and STATSD_PORT: address must be",
+        ),
+    ],
+)
+def test_a_variable_that_is_no_address_is_named(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the address that the program gave."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        address_from_environment()
+
+
+@pytest.mark.parametrize("address", [r"\\.\pipe\datadog-dogstatsd", "npipe:////./pipe/dsd"])
+def test_a_named_pipe_is_refused(address: str) -> None:
+    """It says what to do: agents of Windows receive UDP, too."""
+    with pytest.raises(ValueError, match=r"is a named pipe of Windows.*'udp://host:port'"):
+        transport_of(address)
