@@ -14,8 +14,9 @@ from .push import PushExporter
 from .statsd_datadog import environment
 from .statsd_lines import Encoder
 from .statsd_messages import Messages, report_unsupported
-from .statsd_packets import LONGEST_LINE, Line, Packet, pack
+from .statsd_packets import LONGEST_LINE, Packet, pack
 from .statsd_transports import address_from_environment, transport_of
+from .statsd_writer import no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -217,9 +218,9 @@ class StatsdExporter(PushExporter):
 
     def encode(self, reading: Reading) -> list[Packet]:
         """Return the packets, without what the receiver has of an attempt that failed."""
-        if self._samples is None:
-            return self._packets(self._encoder.encode(reading, self._arrived))
-        return self._packets(self._encoder.encode(reading, self._arrived, self._samples.take))
+        take = no_sample if self._samples is None else self._samples.take
+        self._lines = self._encoder.encode(reading, self._arrived, take)
+        return self._packets(self._lines.texts)
 
     def send(self, encoded: list[Packet]) -> None:
         """Send the packets."""
@@ -228,12 +229,10 @@ class StatsdExporter(PushExporter):
             self._deliver(left)
         except BaseException:
             arrived = encoded[: len(encoded) - len(left)]
-            for packet in arrived:
-                for line in packet.lines:
-                    for part, amount in line.amounts:
-                        self._arrived[part] += amount  # type: ignore[assignment]  # a float
-            if arrived:  # the receiver has some of them: the rest are estimates
-                self._forget_samples()
+            if arrived:
+                for part, amount in self._lines.amounts(arrived[-1].end):
+                    self._arrived[part] += amount  # type: ignore[assignment]  # a float
+                self._forget_samples()  # the receiver has some of them: the rest are estimates
             raise
         self._arrived.clear()
         self._forget_samples()
@@ -246,11 +245,12 @@ class StatsdExporter(PushExporter):
 
     def encode_events(self, points: Sequence[EventPoint | Message]) -> list[Packet]:
         """Return the packets of events and service checks."""
-        lines = [
-            one.encoded if isinstance(one, Message) else self._messages.of_point(one)
-            for one in points
-        ]
-        return self._packets([Line(line) for line in lines])
+        return self._packets(
+            [
+                one.encoded if isinstance(one, Message) else self._messages.of_point(one)
+                for one in points
+            ]
+        )
 
     def send_events(self, encoded: list[Packet]) -> None:
         """Send such packets, and remove those that the receiver has."""
@@ -273,11 +273,10 @@ class StatsdExporter(PushExporter):
             report_unsupported()
         return self._has_messages
 
-    def _packets(self, lines: Sequence[Line]) -> list[Packet]:
-        short = [line for line in lines if len(line.text) <= LONGEST_LINE]
-        for _ in range(len(lines) - len(short)):
+    def _packets(self, lines: Sequence[bytes]) -> list[Packet]:
+        for _ in filter(LONGEST_LINE.__lt__, map(len, lines)):
             self._omitted.increment()
-        return list(pack(short, self._transport.limit))
+        return pack(lines, self._transport.limit)
 
     def _deliver(self, packets: list[Packet]) -> None:
         """Send packets, and remove those that the receiver has, also if others fail."""

@@ -11,8 +11,7 @@ from hypertrace.metrics.distinct import DISTINCT
 from hypertrace.metrics.labels import CLASS, FUNCTION, TRACE_ID
 
 from .statsd_datadog import Environment
-from .statsd_packets import Line
-from .statsd_writer import Writer, no_sample
+from .statsd_writer import Lines, Writer, no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,7 +76,7 @@ class Encoder:
         reading: Reading,
         arrived: Mapping[object, float],
         take: Callable[[Series], Sample] = no_sample,
-    ) -> list[Line]:
+    ) -> Lines:
         """Return the lines of what came in.
 
         Args:
@@ -85,7 +84,7 @@ class Encoder:
             arrived: amounts in it that a receiver has, by part of a series; empty for none.
             take: returns the values of a series that were kept.
         """
-        lines: list[Line] = []
+        lines = Lines()
         for family in reading.families:
             if family.kind == "info" and self._tags == "none":
                 continue
@@ -99,8 +98,9 @@ class Encoder:
                 texts = known.get(series)
                 if texts is None:
                     texts = known[series] = ends.of(series.labels)
-                writer.write(series, value, *texts)
-            lines += writer.lines
+                before, end = texts
+                writer.write(series, value, before, end)
+            lines.add(writer)
         return lines
 
     def set_lines(
@@ -108,7 +108,7 @@ class Encoder:
         sets: Iterable[SetValues],
         sent: Mapping[object, Mapping[str, float]],
         common: Mapping[str, str],
-    ) -> list[Line]:
+    ) -> list[bytes]:
         """Return a line for each value that some sets got.
 
         Args:
@@ -116,13 +116,13 @@ class Encoder:
             sent: those that they had before, by name and labels of the set.
             common: labels of the process.
         """
-        lines: list[Line] = []
+        lines: list[bytes] = []
         for metric, labels, values in sets:
             earlier = sent.get((metric.name, labels), {})
             before, end = self.ends_of(metric, metric.labels, common).of(labels)
             head = f"{self._prefix}{metric.name.removesuffix(DISTINCT)}{before}"
             lines += [
-                Line(f"{head}:{value}|s{end}".encode())
+                f"{head}:{value}|s{end}".encode()
                 for value, came in values.items()
                 if earlier.get(value) != came
             ]

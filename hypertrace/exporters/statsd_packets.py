@@ -2,57 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from hypertrace.metrics.series import Series
-
-    Amount: TypeAlias = "tuple[tuple[str, Series, str | float], float]"
+    from collections.abc import Sequence
 
 LONGEST_LINE = 8192
 """Bytes: the buffer of receivers, which would cut a longer line."""
 
 
-class Line(NamedTuple):
-    """Text that stays in one packet.
+class Packet(NamedTuple):
+    """Lines that are sent together.
 
     Attributes:
-        text: of one line, or of several.
-        amounts: what it says, by parts of series.
+        text: the lines.
+        end: how many lines are in this packet and the ones before.
     """
 
     text: bytes
-    amounts: Iterable[Amount] = ()
+    end: int
 
 
-class Packet(NamedTuple):
-    """Lines that are sent together."""
-
-    text: bytes
-    lines: Sequence[Line]
-
-
-def pack(lines: Sequence[Line], limit: int) -> list[Packet]:
+def pack(lines: Sequence[bytes], limit: int) -> list[Packet]:
     """Fill packets with lines; one that is longer than the limit is alone.
 
     Args:
-        lines: each stays in one packet.
+        lines: each stays in one packet, or is left out if it is longer than `LONGEST_LINE`.
         limit: bytes of a packet.
     """
     packets: list[Packet] = []
-    start = size = 0
+    held: list[bytes] = []
+    size = -1
     for at, line in enumerate(lines):
-        length = len(line[0]) + 1
+        length = len(line) + 1
+        if length > LONGEST_LINE + 1:
+            continue
         size += length
-        if size > limit + 1 and at > start:
-            packets.append(_packet(lines[start:at]))
-            start, size = at, length
-    if start < len(lines):
-        packets.append(_packet(lines[start:]))
+        if size > limit and held:
+            packets.append(Packet(b"\n".join(held), at))
+            held, size = [], length - 1
+        held.append(line)
+    if held:
+        packets.append(Packet(b"\n".join(held), len(lines)))
     return packets
-
-
-def _packet(lines: Sequence[Line]) -> Packet:
-    return Packet(b"\n".join([line.text for line in lines]), lines)

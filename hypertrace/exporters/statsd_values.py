@@ -28,10 +28,6 @@ class Group(NamedTuple):
     weight: int
     values: Sequence[float]
 
-    def part(self, start: int, end: int) -> Group:
-        """Return those of the values from one index on up to another."""
-        return self._replace(values=self.values[start:end])
-
 
 def grouped(
     bounds: Sequence[float], counts: Sequence[int], total: float, sample: Sample, most: int
@@ -48,12 +44,13 @@ def grouped(
         sample: of the values that this process has added.
         most: how many estimates there are, or one for each bucket.
     """
+    seen, samples = sample
     number = sum(counts)
-    if sample.seen == len(sample.values) == number and _are_in(bounds, counts, sample.values):
-        return [Group(None, 1, sample.values)] if number else []
+    if seen == len(samples) == number and _are_in(bounds, counts, samples):
+        return [Group(None, 1, samples)] if number else []
     groups: list[Group] = []
     rest = [*counts]
-    for bucket, values in _by_bucket(bounds, sample.values).items():
+    for bucket, values in _by_bucket(bounds, samples).items():
         del values[max(0, counts[bucket]) :]  # of after the reading
         if values:
             share = _share(len(values), counts[bucket], sample, number)
@@ -92,7 +89,9 @@ def estimates(bounds: Sequence[float], counts: Sequence[int], total: float) -> l
 
 
 def _are_in(bounds: Sequence[float], counts: Sequence[int], values: Sequence[float]) -> bool:
-    """Return whether values have these counts in buckets."""
+    """Return whether as many values have these counts in buckets."""
+    if len(values) == 1:
+        return counts[bisect_left(bounds, values[0])] == 1
     found = [0] * len(counts)
     for value in values:
         found[bisect_left(bounds, value)] += 1

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite, nextafter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 from hypertrace.metrics.samples import NOTHING, Sample
 
-from .statsd_packets import Line
 from .statsd_values import Group, grouped
 
 if TYPE_CHECKING:
@@ -21,7 +20,12 @@ if TYPE_CHECKING:
     from hypertrace.metrics.reading import Value
     from hypertrace.metrics.series import Series
 
-    from .statsd_packets import Amount
+    Amount: TypeAlias = "tuple[tuple[str, Series, str | float], float]"
+    """How much of a part of a series."""
+    Values: TypeAlias = "tuple[Sequence[float], Sequence[Group], int, int]"
+    """Bounds of buckets, values of equal weight, and which of all of these a line has."""
+    Said: TypeAlias = "float | tuple[str, float] | Values | None"
+    """What a line says: an amount, one of a part, values, or nothing to add up."""
 
 ESTIMATES = 20
 """Values that stand for those of one series in one reading, where receivers ignore weights."""
@@ -38,11 +42,45 @@ def no_sample(_: Series) -> Sample:
     return NOTHING
 
 
+class Lines:
+    """Lines of all metrics, and what they say.
+
+    There are no objects of the lines, as there may be very many: the garbage collector of the
+    application would look at each.
+
+    Attributes:
+        texts: of the lines. A text may have several lines, which stay together.
+    """
+
+    def __init__(self) -> None:
+        """Have no line."""
+        self.texts: list[bytes] = []
+        self._starts: list[int] = []
+        self._writers: list[Writer] = []
+
+    def add(self, writer: Writer) -> None:
+        """Add the lines of a metric."""
+        self._starts.append(len(self.texts))
+        self._writers.append(writer)
+        self.texts += writer.texts
+
+    def amounts(self, end: int, start: int = 0) -> Iterator[Amount]:
+        """Yield what some of the lines say, by parts of series.
+
+        Args:
+            end: index of the line behind them.
+            start: index of the first one.
+        """
+        for at in range(start, end):
+            found = bisect_right(self._starts, at) - 1
+            yield from self._writers[found].amounts(at - self._starts[found])
+
+
 class Writer:
     """Writes the lines of one metric.
 
     Attributes:
-        lines: all that were written.
+        texts: of all lines that were written.
     """
 
     def __init__(
@@ -63,8 +101,9 @@ class Writer:
             take: returns the values of a series that were kept.
             packs: the receiver reads several values in a line, and uses their weights.
         """
-        self.lines: list[Line] = []
-        self._family = family
+        self.texts: list[bytes] = []
+        self._series: list[Series] = []
+        self._said: list[Said] = []
         self._name = family.name
         self._head = prefix + family.name
         self._is_counter = family.kind == "counter"
@@ -91,8 +130,10 @@ class Writer:
         if isinstance(value, int | float):
             if self._is_counter:
                 self._counter(series, "", value, before, end)
+            elif type(value) is int and value >= 0:
+                self._write(series, f"{self._head}{before}:{value}|g{end}", None)
             else:
-                self._gauge("", value, before, end)
+                self._gauge(series, "", value, before, end)
             return
         if not isinstance(value, SummaryReading) and self._has_values:
             if isinstance(value, ExponentialReading):
@@ -104,7 +145,35 @@ class Writer:
         if isinstance(value, SummaryReading):
             for at, found in value.quantiles.items():
                 part = f".p{_number(round(at * 100, 6)).replace('.', '_')}"
-                self._gauge(part, found, before, end)
+                self._gauge(series, part, found, before, end)
+
+    def amounts(self, at: int) -> Iterator[Amount]:
+        """Yield what a line says, by parts of its series.
+
+        Args:
+            at: index of the line.
+        """
+        said, series, name = self._said[at], self._series[at], self._name
+        if said is None:
+            return
+        if not isinstance(said, tuple):
+            yield (name, series, ""), said
+        elif len(said) == 2:
+            part, amount = said
+            yield (name, series, part), amount
+        else:
+            bounds, groups, first, end = said
+            keys = (*bounds, _MORE)
+            values = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
+            for bucket, weight, each in values[first:end]:
+                found = bisect_left(bounds, each) if bucket is None else bucket
+                yield (name, series, keys[found]), weight
+                yield (name, series, "sum"), weight * each
+
+    def _write(self, series: Series, text: str, said: Said) -> None:
+        self.texts.append(text.encode())
+        self._series.append(series)
+        self._said.append(said)
 
     def _new(self, series: Series, part: str | float, amount: float) -> float:
         """Return what of an amount the receiver does not have."""
@@ -114,16 +183,17 @@ class Writer:
         if self._arrived:
             amount = self._new(series, part, amount)
         if amount and isfinite(amount):
-            text = f"{self._head}{part}{before}:{_number(amount)}|c{end}"
-            self.lines.append(Line(text.encode(), (((self._name, series, part), amount),)))
+            number = amount if type(amount) is int else _number(amount)
+            text = f"{self._head}{part}{before}:{number}|c{end}"
+            self._write(series, text, (part, amount) if part else amount)
 
-    def _gauge(self, part: str, value: float, before: str, end: str) -> None:
+    def _gauge(self, series: Series, part: str, value: float, before: str, end: str) -> None:
         if isfinite(value):
             start = f"{self._head}{part}{before}:"
             text = f"{start}{_number(value)}|g{end}"
             # A sign means a difference to what the receiver has.
             text = f"{start}0|g{end}\n{text}" if value < 0 else text
-            self.lines.append(Line(text.encode()))
+            self._write(series, text, None)
 
     def _values(self, series: Series, value: HistogramReading, start: str, end: str) -> None:
         counts, total = value.counts, value.sum
@@ -133,85 +203,36 @@ class Writer:
             counts = tuple(int(self._new(series, *pair)) for pair in pairs)
             total = self._new(series, "sum", total)
         most = 1 if self._packs else ESTIMATES
-        groups = grouped(value.bounds, counts, total, self._take(series), most)
-        said = _Said(self._name, series, value.bounds)
-        if self._packs:
-            self._packed(groups, said, start, end)
-        else:
-            for bucket, weight, values in groups:
-                rest = f"|ms{_rate(weight)}{end}"
-                for each in values:
-                    text = f"{start}{_value(each * self._factor)}{rest}"
-                    group = Group(bucket, weight, (each,))
-                    self.lines.append(Line(text.encode(), said.amounts([group])))
-
-    def _packed(self, groups: Iterable[Group], said: _Said, start: str, end: str) -> None:
-        """Write values of equal weight in one line, or in few."""
-        by_weight: dict[int, list[Group]] = {}
-        for group in groups:
-            by_weight.setdefault(group.weight, []).append(group)
-        for weight, some in by_weight.items():
-            rest = f"|d{_rate(weight)}{end}"
-            room = MOST_PACKED - len(start) - len(rest) + 1
-            texts: list[str] = []
-            held: list[Group] = []
-            size = 0
-            for group in some:
-                first = 0
-                for at, each in enumerate(group.values):
-                    text = _value(each * self._factor)
-                    size += len(text) + 1
-                    if size > room and texts:
-                        if at > first:
-                            held.append(group.part(first, at))
-                        self._pack(texts, held, said, start, rest)
-                        texts, held, size, first = [], [], len(text) + 1, at
-                    texts.append(text)
-                held.append(group.part(first, len(group.values)))
-            self._pack(texts, held, said, start, rest)
-
-    def _pack(
-        self, texts: list[str], groups: list[Group], said: _Said, start: str, rest: str
-    ) -> None:
-        text = f"{start}{':'.join(texts)}{rest}"
-        self.lines.append(Line(text.encode(), said.amounts(groups)))
+        bounds, kind = value.bounds, "d" if self._packs else "ms"
+        for weight, groups in _by_weight(grouped(bounds, counts, total, self._take(series), most)):
+            rest = f"|{kind}{_rate(weight)}{end}"
+            texts = [_value(each * self._factor) for group in groups for each in group.values]
+            room = MOST_PACKED - len(start) - len(rest) if self._packs else 0
+            for first, last in _ranges(texts, room):
+                text = f"{start}{':'.join(texts[first:last])}{rest}"
+                self._write(series, text, (bounds, groups, first, last))
 
 
-class _Said:
-    """What lines say of the values of one series."""
-
-    __slots__ = ("_bounds", "_name", "_series")
-
-    def __init__(self, name: str, series: Series, bounds: Sequence[float]) -> None:
-        self._name = name
-        self._series = series
-        self._bounds = bounds
-
-    def amounts(self, groups: Sequence[Group]) -> Iterable[Amount]:
-        """Return the amounts of a line with some values, which are made when they are needed."""
-        return _Amounts(self, groups)
-
-    def of(self, groups: Sequence[Group]) -> Iterator[Amount]:
-        """Yield the amounts of a line with some values."""
-        keys = (*self._bounds, _MORE)
-        for bucket, weight, values in groups:
-            for value in values:
-                at = bisect_left(self._bounds, value) if bucket is None else bucket
-                yield (self._name, self._series, keys[at]), weight
-                yield (self._name, self._series, "sum"), weight * value
+def _by_weight(groups: Sequence[Group]) -> Iterable[tuple[int, Sequence[Group]]]:
+    """Return groups of equal weight together."""
+    if len(groups) == 1:
+        return ((groups[0].weight, groups),)
+    found: dict[int, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.weight, []).append(group)
+    return found.items()
 
 
-class _Amounts:
-    """The amounts of one line: most lines arrive, or fail, together with all others."""
-
-    __slots__ = ("_groups", "_said")
-
-    def __init__(self, said: _Said, groups: Sequence[Group]) -> None:
-        self._said = said
-        self._groups = groups
-
-    def __iter__(self) -> Iterator[Amount]:
-        return self._said.of(self._groups)
+def _ranges(texts: Sequence[str], room: int) -> Iterator[tuple[int, int]]:
+    """Yield the indexes of texts which together, with colons between, have room; one at least."""
+    first = size = 0
+    for at, text in enumerate(texts):
+        size += len(text) + 1
+        if size > room + 1 and at > first:
+            yield first, at
+            first, size = at, len(text) + 1
+    if texts:
+        yield first, len(texts)
 
 
 def _value(value: float) -> str:

@@ -171,10 +171,15 @@ class Spans:
     def read(self) -> SpansReading:
         """Return the histograms and numbers of this moment, which agree."""
         # The ends first: a span that comes in between must not make the number too small.
-        readings = [(one, one.value) for one in list(self.results.values())]
-        finished = sum(reading.count for _, reading in readings)
+        durations: list[tuple[Histogram, HistogramReading]] = []
+        finished = 0
+        for one in list(self.results.values()):
+            reading = one.value
+            count = reading.count
+            if count:
+                durations.append((one, reading))
+                finished += count
         ended_here = finished - self._arrived.value + self._left.value
-        durations = [pair for pair in readings if pair[1].count]
         started = self.started.value
         return SpansReading(durations, started, finished, started - ended_here)
 

@@ -111,8 +111,8 @@ class Samples:
                 for each in tuple(_open):
                     if each._source is self._source:
                         each._add(series, new)
-        before = self._taken.get(series, NOTHING)
-        found = self._taken[series] = self._merged(before, self._unsent.pop(series, NOTHING))
+        found = self._merged(self._taken.get(series, NOTHING), self._unsent.pop(series, NOTHING))
+        self._taken[series] = found
         return found
 
     def sent(self) -> None:
@@ -137,8 +137,13 @@ class Samples:
         self._unsent[series] = self._merged(self._unsent.get(series, NOTHING), new)
 
     def _merged(self, one: Sample, other: Sample) -> Sample:
+        if not (one.seen and other.seen):
+            only = one if one.seen else other
+            if len(only.values) <= self.room:
+                return only
+            return Sample(only.seen, _some(only.values, self.room))
         seen = one.seen + other.seen
-        if not (one.seen and other.seen and len(one.values) + len(other.values) > self.room):
+        if len(one.values) + len(other.values) <= self.room:
             return Sample(seen, [*one.values, *other.values])
         share = round(self.room * one.seen / seen)
         return Sample(seen, [*_some(one.values, share), *_some(other.values, self.room - share)])

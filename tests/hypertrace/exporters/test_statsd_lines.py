@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import math
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from hypertrace.exporters.statsd_datadog import Environment
 from hypertrace.exporters.statsd_lines import Encoder
-from hypertrace.exporters.statsd_packets import Line, pack
+from hypertrace.exporters.statsd_packets import pack
 from hypertrace.metrics import (
     Counter,
     ExponentialReading,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.exporters.statsd_writer import Lines
     from hypertrace.metrics.declarations import Kind
 
 EVERY_TAGS: tuple[Tags, ...] = ("none", "dogstatsd", "graphite")
@@ -61,7 +61,7 @@ def lines_of(
     reading: Reading, tags: Tags = "none", prefix: str = "", arrived: Mapping[object, float] = {}
 ) -> list[str]:
     """Encode a reading."""
-    return [line.text.decode() for line in Encoder(prefix, tags).encode(reading, arrived)]
+    return [text.decode() for text in Encoder(prefix, tags).encode(reading, arrived).texts]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_counter_that_has_nothing_to_add_is_left_out(value: float) -> None:
 
 def test_a_gauge_below_zero_is_set_in_two_steps_of_one_packet() -> None:
     """A sign means a difference, so that the gauge is first set to zero; both stay together."""
-    (line,) = Encoder("", "none").encode(reading_of(-2.5, "gauge"), {})
-    assert line.text == b"depth.mail:0|g\ndepth.mail:-2.5|g"
+    (line,) = Encoder("", "none").encode(reading_of(-2.5, "gauge"), {}).texts
+    assert line == b"depth.mail:0|g\ndepth.mail:-2.5|g"
     assert lines_of(reading_of(0, "gauge")) == ["depth.mail:0|g"]
     assert lines_of(reading_of(math.nan, "gauge")) == []
 
@@ -134,7 +134,7 @@ def test_samples_are_sent_as_they_are() -> None:
     reading = reading_of(value, "histogram", unit="seconds")
     sample = Sample(4, [0.1, 0.000_000_45, 0.5, 2.01234567891])
     texts = [
-        [line.text.decode() for line in Encoder("", tags).encode(reading, {}, lambda _: sample)]
+        [text.decode() for text in Encoder("", tags).encode(reading, {}, lambda _: sample).texts]
         for tags in EVERY_TAGS
     ]
     values = ["100", "0.00045", "500", "2012.34568"]
@@ -159,15 +159,15 @@ def test_lines_with_several_values_are_no_longer_than_a_packet(
     lines = Encoder("", "dogstatsd").encode(reading, {}, lambda _: sample)
     found: list[float] = []
     amounts: collections.Counter[object] = collections.Counter()
-    for line in lines:
-        (metric,) = parse(line.text)
+    for text in lines.texts:
+        (metric,) = parse(text)
         assert isinstance(metric, Metric)
         assert isinstance(metric.values, list)
         assert metric.kind == "d"
-        assert len(line.text) <= 1432 or len(metric.values) == 1
+        assert len(text) <= 1432 or len(metric.values) == 1
         found += metric.values
-        for (_, _, part), amount in line.amounts:
-            amounts[part] += amount  # type: ignore[assignment]
+    for (_, _, part), amount in lines.amounts(len(lines.texts)):
+        amounts[part] += amount  # type: ignore[assignment]
     assert found[: len(values)] == [float(f"{value:.9g}") for value in values]
     assert amounts["more"] == counts[0]
 
@@ -230,21 +230,21 @@ def test_what_has_arrived_is_not_sent_again(value: Any, unit: str, tags: Tags) -
     kind = "summary" if isinstance(value, SummaryReading) else kind
     reading, encoder = reading_of(value, kind, unit=unit), Encoder("", tags)
     lines = encoder.encode(reading, {})
-    for arrived_lines in range(len(lines) + 1):
-        sums: collections.Counter[object] = collections.Counter()
-        for line in lines[:arrived_lines]:
-            for part, amount in line.amounts:
-                sums[part] += amount  # type: ignore[assignment]
+    whole = added(lines, len(lines.texts))
+    for arrived in range(len(lines.texts) + 1):
+        sums = added(lines, arrived)
         rest = encoder.encode(reading, sums)
-        assert arrived_lines < len(lines) or not rest
-        for line in rest:
-            for part, amount in line.amounts:
-                sums[part] += amount  # type: ignore[assignment]
-        whole: collections.Counter[object] = collections.Counter()
-        for line in lines:
-            for part, amount in line.amounts:
-                whole[part] += amount  # type: ignore[assignment]
+        assert arrived < len(lines.texts) or not rest.texts
+        sums.update(added(rest, len(rest.texts)))
         assert sums == pytest.approx(whole)
+
+
+def added(lines: Lines, end: int) -> collections.Counter[object]:
+    """Add up what the first lines say."""
+    sums: collections.Counter[object] = collections.Counter()
+    for part, amount in lines.amounts(end):
+        sums[part] += amount  # type: ignore[assignment]
+    return sums
 
 
 HOSTILE = st.text(
@@ -259,8 +259,8 @@ def test_no_value_of_a_label_breaks_a_line(tags: Tags, value: str, common: str) 
     reading = reading_of(
         -1, "gauge", names=("queue", "to"), values=(value, "x"), common={f"a{common}": common}
     )
-    (line,) = Encoder("shop", tags).encode(reading, {})
-    first, second = line.text.split(b"\n")
+    (line,) = Encoder("shop", tags).encode(reading, {}).texts
+    first, second = line.split(b"\n")
     assert first.replace(b":0|g", b":-1|g", 1) == second
     text = second.decode("ascii")
     assert LINE.fullmatch(text)
@@ -279,8 +279,8 @@ def test_an_agent_finds_the_tags_that_have_a_value(
     labels, values = tuple(names), texts[: len(names)]
     environment = Environment({"env": common}, "|c:in-7")
     reading = reading_of(value + 10, names=labels, values=values, common={"service": common})
-    (line,) = Encoder("shop", "dogstatsd", environment).encode(reading, {})
-    (found,) = parse(line.text)
+    (line,) = Encoder("shop", "dogstatsd", environment).encode(reading, {}).texts
+    (found,) = parse(line)
     assert isinstance(found, Metric)
     tags = [("env", common), ("service", common), *zip(labels, values, strict=True)]
     shown = [f"{replaced(name)}:{replaced(text)}" for name, text in tags if text]
@@ -296,8 +296,8 @@ def test_graphite_finds_the_tags_that_have_a_value(
     """With any names and values, in one name."""
     labels, values = tuple(names), texts[: len(names)]
     reading = reading_of(3, names=labels, values=values, common={"service": common})
-    (line,) = Encoder("shop", "graphite").encode(reading, {})
-    name, tags, value, kind = parse_graphite(line.text)
+    (line,) = Encoder("shop", "graphite").encode(reading, {}).texts
+    name, tags, value, kind = parse_graphite(line)
     pairs = [("service", common), *zip(labels, values, strict=True)]
     assert (name, value, kind) == ("shop.depth", "3", "c")
     assert tags == {replaced(name): replaced(text) for name, text in pairs if text}
@@ -330,23 +330,33 @@ def test_tags_win_over_those_of_the_process_and_of_the_environment() -> None:
     """So that a tag is there once."""
     environment = Environment({"env": "a", "queue": "a", "service": "a", "urgent": ""}, "|c:in-7")
     reading = reading_of(1, common={"service": "b", "queue": "b"})
-    (line,) = Encoder("", "dogstatsd", environment).encode(reading, {})
-    assert line.text == b"depth:1|c|#env:a,service:b,urgent,queue:mail|c:in-7"
+    (line,) = Encoder("", "dogstatsd", environment).encode(reading, {}).texts
+    assert line == b"depth:1|c|#env:a,service:b,urgent,queue:mail|c:in-7"
     assert lines_of(reading, "graphite") == ["depth;service=b;queue=mail:1|c"]
     for tags in ("graphite", "none"):
-        assert Encoder("", tags, environment).encode(reading, {})[0].text.count(b"env") == 0
+        assert Encoder("", tags, environment).encode(reading, {}).texts[0].count(b"env") == 0
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60).filter(lambda text: b"\n" not in text)))
 def test_packets_are_filled_and_have_whole_lines(texts: list[bytes]) -> None:
     """A packet is only longer if it is a single line, and has no room for the next line."""
-    packets = list(pack([Line(text) for text in texts], 50))
-    assert [line.text for packet in packets for line in packet.lines] == texts
-    for packet in packets:
-        assert packet.text == b"\n".join(line.text for line in packet.lines)
-        assert len(packet.text) <= 50 or len(packet.lines) == 1
-    for packet, following in pairwise(packets):
-        assert len(packet.text) + 1 + len(following.lines[0].text) > 50
+    packets = pack(texts, 50)
+    starts = [0, *(packet.end for packet in packets)]
+    for start, packet in zip(starts, packets, strict=False):
+        assert packet.text == b"\n".join(texts[start : packet.end])
+        assert len(packet.text) <= 50 or packet.end == start + 1
+    assert starts[-1] == len(texts)
+    for packet in packets[:-1]:
+        assert len(packet.text) + 1 + len(texts[packet.end]) > 50
+
+
+def test_a_line_that_no_receiver_can_read_is_in_no_packet() -> None:
+    """Those around it are, and it counts as one of them."""
+    texts = [b"a", b"b" * 8_192, b"c" * 8_193, b"d", b"e" * 8_193]
+    packets = pack(texts, 10_000)
+    assert packets == [(b"\n".join([texts[0], texts[1], texts[3]]), 5)]
+    assert pack([texts[2]], 10_000) == []
+    assert [packet.end for packet in pack(texts, 1_432)] == [1, 3, 5]
 
 
 @pytest.mark.parametrize("prefix", ["a b", ".a", "a..b", "a:b", "å", "a\n"])

@@ -10,6 +10,7 @@ import pytest
 
 from hypertrace import Caller, SpanEvent, TracedObject, Tracer, set_trace_function
 from hypertrace.metrics import Distribution, Metrics
+from hypertrace.metrics.samples import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,7 +209,7 @@ def test_what_was_not_sent_is_taken_again(sampled: Callable[..., Samples]) -> No
         sample = samples.take(series)
     assert (sample.seen, len(sample.values)) == (503, 40)
     samples.sent()
-    assert samples.take(series) == (0, [])
+    assert samples.take(series) == NOTHING
 
 
 def test_a_series_without_values_of_this_process_has_none(
@@ -227,8 +228,9 @@ def test_a_series_without_values_of_this_process_has_none(
     families = [family for family in reader.read().families if family.kind == "histogram"]
     assert [value.count for family in families for value in family.values] == [1, 1]  # type: ignore[union-attr]
     assert [samples.take(series) for family in families for series in family.series] == [
-        (0, [])
-    ] * 2
+        NOTHING,
+        NOTHING,
+    ]
     reader.close()
     worker.close()
 
