@@ -174,7 +174,7 @@ class Look:
         return line.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def _tag(self, label: str, tag: Tag) -> str:
-        shown = f"{_short(label)}={_text(tag)}"
+        shown = f"{_shown(_short(label))}={_text(tag)}"
         is_error = (label == "result" and tag == "error") or label == "exception"
         return self._painted(_RED, shown) if is_error else shown
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypertrace import Cell, attach, suppress_tracing
 from hypertrace.metrics.declared.selections import checked_selections
 from hypertrace.rate_limit import RateLimit
-from hypertrace.tallies import unqueued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,15 +73,23 @@ class Events:
         self._log_limit = RateLimit()
         self.restart()
 
-    def start(self, metrics: Metrics, wake: Callable[[], object], name: str) -> None:
+    def start(
+        self,
+        metrics: Metrics,
+        *,
+        wake: Callable[[], object],
+        count_dropped: Callable[[int], object],
+        name: str,
+    ) -> None:
         """Take events from now on.
 
         Args:
             metrics: whose allowed props and names events have.
             wake: is called, in any thread, when half of the queue is in use.
+            count_dropped: is called, in the thread of the exporter, with how many were dropped.
             name: of the exporter, for the log.
         """
-        self._wake, self._name = wake, name
+        self._wake, self._count_dropped, self._name = wake, count_dropped, name
         selections = [metrics.selection(one) for one in self._selected]
         self._names = frozenset(one.name for one in selections if one.name)
         earlier: list[EventPattern] = []
@@ -101,12 +108,12 @@ class Events:
 
     def restart(self) -> None:
         """Forget what waits, and count from zero: in a forked child, since its parent has it."""
-        self._waiting: deque[EventPoint | Message] = deque()
+        self._waiting: deque[tuple[int, EventPoint | Message]] = deque()
         self._taken: list[EventPoint | Message] = []
         self._encoded: Any = None
         self._numbers = count(1)
         self._dropped = Cell()
-        self._reported = 0
+        self._reported = self._unlogged = 0
         self._is_awake = False
 
     @property
@@ -151,9 +158,11 @@ class Events:
         """
         left = self.waiting
         while left > 0:
+            self._report_dropped()
             if not self._taken:
                 size = min(len(self._waiting), BATCH)
-                taken = [self._waiting.popleft() for _ in range(size)]
+                numbered = (self._waiting.popleft() for _ in range(size))
+                taken = [point._replace(number=number) for number, point in numbered]
                 try:
                     self._encoded = encode(taken)
                 except Exception:
@@ -188,7 +197,7 @@ class Events:
         if self._is_stopped or self.waiting >= self._limit:
             self._drop(1)
             return
-        self._waiting.append(point._replace(number=number))
+        self._waiting.append((number, point))
         self._wake_if_needed()
 
     def _wake_if_needed(self) -> None:
@@ -199,22 +208,26 @@ class Events:
     def _drop(self, number: int) -> None:
         for _ in range(number):
             self._dropped.increment()
-            unqueued.increment()
 
     def _report_dropped(self) -> None:
-        """Log how many events were dropped; here, as logging may wait for a lock."""
-        dropped = self.dropped
-        if dropped > self._reported and self._log_limit.allow():
+        """Report how many events were dropped; here, as that may wait for a lock."""
+        dropped = self.dropped - self._reported
+        if not dropped:
+            return
+        self._reported += dropped
+        self._unlogged += dropped
+        self._count_dropped(dropped)
+        if self._log_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 suppress_tracing(
                     _logger.warning,
                     "%s dropped %d events, as %d were waiting already: make it with a larger "
                     "max_events, or a shorter interval",
                     self._name,
-                    dropped - self._reported,
+                    self._unlogged,
                     self._limit,
                 )
-            self._reported = dropped
+            self._unlogged = 0
 
 
 def _check_limit(limit: object) -> None:

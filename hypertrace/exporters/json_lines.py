@@ -113,6 +113,7 @@ class JsonLinesExporter(PushExporter):
         """Write the line."""
         self._write(encoded)
         self._sequence = None
+        self.count_bytes(len(encoded) + 1)
 
     def encode_events(self, points: Sequence[EventPoint]) -> deque[str]:
         """Return the lines of events, without line breaks at their ends."""
@@ -126,7 +127,7 @@ class JsonLinesExporter(PushExporter):
         """Write the lines; those that were written are not part of the next attempt."""
         while encoded:
             self._write(encoded[0])
-            encoded.popleft()
+            self.count_bytes(len(encoded.popleft()) + 1)
 
 
 _KEYS = frozenset(("timestamp", "level", "event", "value", "labels", "pid", "session", "sequence"))

@@ -276,6 +276,7 @@ class StatsdExporter(PushExporter):
     def _packets(self, lines: Sequence[bytes]) -> list[Packet]:
         for _ in filter(LONGEST_LINE.__lt__, map(len, lines)):
             self._omitted.increment()
+            self.count_dropped(1)
         return pack(lines, self._transport.limit)
 
     def _deliver(self, packets: list[Packet]) -> None:
@@ -285,6 +286,7 @@ class StatsdExporter(PushExporter):
             for number in self._transport.deliver([packet.text for packet in packets]):  # noqa: B007
                 pass
         finally:
+            self.count_bytes(sum([len(packet.text) for packet in packets[:number]]))
             del packets[:number]
 
 

@@ -153,7 +153,7 @@ class Messages:
         return f"{text}{tags_text(fitting)}{self._origin}".encode()
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
     """Return a value as text that has UTF-8."""
     kind = type(value)
     try:

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite, nextafter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 from hypertrace.metrics.samples import NOTHING, Sample
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     Amount: TypeAlias = "tuple[tuple[str, Series, str | float], float]"
     """How much of a part of a series."""
-    Values: TypeAlias = "tuple[Sequence[float], Sequence[Group], int, int]"
-    """Bounds of buckets, values of equal weight, and which of all of these a line has."""
     Said: TypeAlias = "float | tuple[str, float] | Values | None"
     """What a line says: an amount, one of a part, values, or nothing to add up."""
 
@@ -35,6 +33,22 @@ MOST_PACKED = 1432
 
 _MORE = "more"
 """Stands for infinity among the bounds of buckets."""
+
+
+class Values(NamedTuple):
+    """What a line says that has values.
+
+    Attributes:
+        bounds: of the buckets.
+        groups: values of equal weight.
+        first: index of the first of all these values that is in the line.
+        end: index of the value behind the last one.
+    """
+
+    bounds: Sequence[float]
+    groups: Sequence[Group]
+    first: int
+    end: int
 
 
 def no_sample(_: Series) -> Sample:
@@ -156,12 +170,7 @@ class Writer:
         said, series, name = self._said[at], self._series[at], self._name
         if said is None:
             return
-        if not isinstance(said, tuple):
-            yield (name, series, ""), said
-        elif len(said) == 2:
-            part, amount = said
-            yield (name, series, part), amount
-        else:
+        if isinstance(said, Values):
             bounds, groups, first, end = said
             keys = (*bounds, _MORE)
             values = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
@@ -169,6 +178,11 @@ class Writer:
                 found = bisect_left(bounds, each) if bucket is None else bucket
                 yield (name, series, keys[found]), weight
                 yield (name, series, "sum"), weight * each
+        elif isinstance(said, tuple):
+            part, amount = said
+            yield (name, series, part), amount
+        else:
+            yield (name, series, ""), said
 
     def _write(self, series: Series, text: str, said: Said) -> None:
         self.texts.append(text.encode())
@@ -210,7 +224,7 @@ class Writer:
             room = MOST_PACKED - len(start) - len(rest) if self._packs else 0
             for first, last in _ranges(texts, room):
                 text = f"{start}{':'.join(texts[first:last])}{rest}"
-                self._write(series, text, (bounds, groups, first, last))
+                self._write(series, text, Values(bounds, groups, first, last))
 
 
 def _by_weight(groups: Sequence[Group]) -> Iterable[tuple[int, Sequence[Group]]]:

@@ -19,6 +19,8 @@ from .declared.registry import listen
 from .declared.selections import selection_of
 from .declared.sites import DeclaredSite
 from .exemplars import opentelemetry_exemplar
+from .exports import Exports
+from .flushing import FLUSH_TIMEOUT, Flushed
 from .functions import FunctionSeries
 from .health import Health
 from .labels import Labeller
@@ -169,6 +171,7 @@ class Metrics(Instruments):
             storage=self._storage,
         )
         self._health = Health(self._functions.labeller.text, self._storage)
+        self._exports = Exports(self._storage)
         self._declared = Declared(
             self._storage,
             labeller,
@@ -361,7 +364,49 @@ class Metrics(Instruments):
         families, usages = [*families, *declared], [*usages, *more]
         if others := self._storage.foreign_tables:
             families = with_others(families, others, view)
-        return Reading(now, [*families, *self._health.read(usages, view)], self._labels)
+        own = [*self._health.read(usages, view), *self._exports.read(view)]
+        return Reading(now, [*families, *own], self._labels)
+
+    @property
+    def exports(self) -> Exports:
+        """The exporters that push what is counted here; for exporters."""
+        return self._exports
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
+        """Let all exporters that push send now what came in, at the same time, and wait for it.
+
+        Any thread may call it. Nothing is raised for an exporter that fails.
+
+        Args:
+            timeout: seconds to wait at the most.
+
+        Returns:
+            Whether all have sent it in time. What one has not sent is part of its next attempt.
+        """
+        return self._exports.flush(timeout)
+
+    def flushed(self, timeout: float = FLUSH_TIMEOUT) -> Flushed:
+        """Return a block, or decorator, after which all exporters that push have sent what came in.
+
+        For programs that are frozen or ended when a function has returned::
+
+            with metrics.flushed(): ...
+            async with metrics.flushed(): ...
+
+            @metrics.flushed()
+            def handler(event, context): ...
+
+        What the block raises passes through unchanged. What is not sent in time is logged; it is
+        part of the next attempt.
+
+        Args:
+            timeout: seconds that the end of the block may take at the most.
+
+        Raises:
+            TypeError: `timeout` is no number.
+            ValueError: `timeout` is not above zero, or longer than an hour.
+        """
+        return Flushed(self.flush, timeout)
 
     def sample(self, room: int) -> Samples:
         """Keep single values of distributions and durations from now on, for an exporter.

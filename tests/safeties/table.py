@@ -1700,8 +1700,8 @@ PUSHING = (
     Safety(
         "push: what could not be sent is sent later",
         PUSH + "push.py",
-        "        suppress_tracing(self.send, encoded)\n        self._previous = reading\n",
-        "        self._previous = reading\n        untraced(self.send, encoded)\n",
+        "            suppress_tracing(self.send, encoded)\n",
+        "            self._previous = reading\n            suppress_tracing(self.send, encoded)\n",
         _push("push"),
     ),
     Safety(
@@ -1714,8 +1714,8 @@ PUSHING = (
     Safety(
         "push: what finalizers trace meanwhile is counted",
         PUSH + "push.py",
-        "self.encode(reading if",
-        "untraced(self.encode, reading if",
+        "self.encode(self.changes(reading, self._previous))",
+        "suppress_tracing(self.encode, self.changes(reading, self._previous))",
         _push("push"),
     ),
     Safety(
@@ -1789,6 +1789,69 @@ PUSHING = (
         _core("periodic"),
     ),
     Safety(
+        "flush: all exporters send at the same time",
+        METRICS + "flushing.py",
+        "return all([wait(max(0.0, deadline - monotonic())) for wait in waits])",
+        "return all([exporter.request_flush()(timeout) for exporter in exporters])",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: each is waited for after one has failed",
+        METRICS + "flushing.py",
+        "return all([wait(max(0.0, deadline - monotonic())) for wait in waits])",
+        "return all(wait(max(0.0, deadline - monotonic())) for wait in waits)",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: an event loop goes on meanwhile",
+        METRICS + "flushing.py",
+        "flushed = loop.run_in_executor(None, self._flush_or_log)",
+        "raise RuntimeError",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: an exporter that was stopped is not waited for",
+        PUSH + "push.py",
+        "            self.forwards_to.exports.detach(self)\n",
+        "",
+        _push("flushing"),
+    ),
+    Safety(
+        "exports: an exporter that was stopped does not look as if it failed",
+        PUSH + "push.py",
+        "            self._counts.end()\n",
+        "",
+        _push("flushing"),
+    ),
+    Safety(
+        "exports: a process that only exports what others share is no worker",
+        METRICS + "exports.py",
+        "if self._storage.is_observer:",
+        "if False:",
+        _metrics("exports"),
+    ),
+    Safety(
+        "sigterm: the handler of the application stays",
+        PUSH + "sigterm.py",
+        "if now is not signal.SIG_DFL and not isinstance(now, _FlushAndEnd):",
+        "if False:",
+        _push("sigterm"),
+    ),
+    Safety(
+        "sigterm: the signal ends the process all the same",
+        PUSH + "sigterm.py",
+        "            os.kill(os.getpid(), number)\n",
+        "            raise SystemExit(0)\n",
+        _push("sigterm"),
+    ),
+    Safety(
+        "sigterm: a second signal does not end the last reading",
+        PUSH + "sigterm.py",
+        "if self._ending == os.getpid():",
+        "if False:",
+        _push("sigterm"),
+    ),
+    Safety(
         "push: threads end before a fork",
         PUSH + "processes.py",
         "before=_before_fork,",
@@ -1818,21 +1881,21 @@ PUSHING = (
     ),
     Safety(
         "push: a line without room is taken back",
-        PUSH + "json_lines.py",
+        PUSH + "writers.py",
         "os.ftruncate(descriptor, end - written)",
         "pass",
         _push("json_lines"),
     ),
     Safety(
         "push: half a line does not spoil the next",
-        PUSH + "json_lines.py",
+        PUSH + "writers.py",
         'line if _ends_a_line(path) else b"\\n" + line',
         "line",
         _push("json_lines"),
     ),
     Safety(
         "push: a pipe without a reader is not waited for",
-        PUSH + "json_lines.py",
+        PUSH + "writers.py",
         " | _NO_WAITING | _AS_IT_IS",
         " | _AS_IT_IS",
         _push("json_lines"),
@@ -1915,6 +1978,91 @@ PUSHING = (
         _push("statsd"),
     ),
     Safety(
+        "statsd: over TCP no half of a character is a line break",
+        PUSH + "statsd_transports.py",
+        "_HALF_BREAK.sub(_replaced, packet)",
+        "packet",
+        _push("statsd_events"),
+    ),
+    Safety(
+        "statsd: tags of declared metrics stay in their order",
+        PUSH + "statsd_lines.py",
+        "if not isinstance(declaration, DeclaredMetric):",
+        "if True:",
+        _push("statsd_lines"),
+    ),
+    Safety(
+        "statsd: only agents get the origin",
+        PUSH + "statsd_datadog.py",
+        "is_agent = takes_address and any",
+        "is_agent = any",
+        _push("statsd_datadog"),
+    ),
+    Safety(
+        "statsd: no text ends the line of a message",
+        PUSH + "statsd_messages.py",
+        'return _BREAKS.sub(r"\\\\n", text)',
+        "return text",
+        _push("statsd_messages"),
+    ),
+    Safety(
+        "statsd: no text has fields of a message",
+        PUSH + "statsd_messages.py",
+        'return _NO_FIELD.sub("_", _text(value))[:size]',
+        "return _text(value)[:size]",
+        _push("statsd_messages"),
+    ),
+    Safety(
+        "statsd: no message of a service check has fields",
+        PUSH + "statsd_messages.py",
+        '.replace("|", "_")',
+        "",
+        _push("statsd_messages"),
+    ),
+    Safety(
+        "statsd: a message is no longer than a packet",
+        PUSH + "statsd_messages.py",
+        "    if len(whole) <= size:",
+        "    if True:",
+        _push("statsd_messages", "statsd_events"),
+    ),
+    Safety(
+        "statsd: tags leave room for the text",
+        PUSH + "statsd_messages.py",
+        "            if size <= room:",
+        "            if True:",
+        _push("statsd_messages", "statsd_events"),
+    ),
+    Safety(
+        "statsd: messages that arrived are not sent again",
+        PUSH + "statsd.py",
+        "            del packets[:number]",
+        "            del packets[:0]",
+        _push("statsd_events"),
+    ),
+    Safety(
+        "statsd: values of sets that were not sent are sent later",
+        PUSH + "statsd.py",
+        "        if lines:\n            self._deliver",
+        "        self._sent_sets = {(metric.name, labels): v for metric, labels, v in sets}\n"
+        "        if lines:\n            self._deliver",
+        _push("statsd_events"),
+    ),
+    Safety(
+        "push: a worker that does not lead sends its own",
+        PUSH + "push.py",
+        "            suppress_tracing(self.send_own)\n",
+        "            suppress_tracing(self.send_own) if self._leads() else None\n",
+        _push("statsd_events"),
+    ),
+    Safety(
+        "events: what comes after the end is counted as dropped",
+        PUSH + "events.py",
+        "if self._is_stopped or ",
+        "if ",
+        _push("statsd_events"),
+    ),
+    Safety(
         "influx: a label cannot end a line",
         INFLUX + "lines.py",
         '_CONTROL.sub(" ", text))',
@@ -1955,6 +2103,116 @@ PUSHING = (
         "while time in self._times:",
         "while False:",
         _influx("exporter"),
+    ),
+    Safety(
+        "influx: no event replaces another",
+        INFLUX + "event_lines.py",
+        "self._times.free(series, point.time * self._unit // SECOND)",
+        "point.time * self._unit // SECOND",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: a whole number of an event is no other type of field",
+        INFLUX + "event_lines.py",
+        "value if isinstance(value, bool) else float(value)",
+        "value",
+        _influx("event_lines"),
+    ),
+    Safety(
+        "influx: a class cannot make a comment of a line",
+        INFLUX + "lines.py",
+        'f"_{text[1:]}" if text.startswith("#") else text',
+        "text",
+        _influx("event_lines"),
+    ),
+    Safety(
+        "influx: an event is not in a sum of points twice",
+        INFLUX + "lines.py",
+        "if family.name not in without:",
+        "if family:",
+        _influx("exporter"),
+    ),
+    Safety(
+        "events: those that wait are bounded",
+        PUSH + "events.py",
+        "if self.waiting >= self._limit:",
+        "if False:",
+        _push("events"),
+    ),
+    Safety(
+        "events: one that is dropped leaves a gap",
+        PUSH + "events.py",
+        """\
+        number = next(self._numbers)
+        if self.waiting >= self._limit:
+            self._drop(1)
+            return
+""",
+        """\
+        if self.waiting >= self._limit:
+            self._drop(1)
+            return
+        number = next(self._numbers)
+""",
+        _push("events", "json_lines"),
+    ),
+    Safety(
+        "events: a forked child does not send those of its parent",
+        PUSH + "push.py",
+        "self._events.restart()",
+        "pass",
+        _push("events"),
+    ),
+    Safety(
+        "events: a failure does not keep counts from being sent",
+        PUSH + "push.py",
+        """\
+            finally:  # neither is in the way of the other
+                if self._leads():
+                    self._send_changes()
+""",
+        """\
+            finally:
+                pass
+            if self._leads():
+                self._send_changes()
+""",
+        _push("events"),
+    ),
+    Safety(
+        "events: those that cannot be encoded are not in the way of others",
+        PUSH + "events.py",
+        "self._drop(len(taken))",
+        "self._waiting.extendleft((one.number, one) for one in reversed(taken))",
+        _push("events"),
+    ),
+    Safety(
+        "events: a line that was written is not written again",
+        PUSH + "json_lines.py",
+        """\
+            self._write(encoded[0])
+            encoded.popleft()
+""",
+        """\
+            for line in encoded:
+                self._write(line)
+            encoded.clear()
+""",
+        _push("json_lines"),
+    ),
+    Safety(
+        "events: no value acts on a terminal",
+        PUSH + "console.py",
+        'each if each.isprintable() else each.encode("unicode_escape").decode()',
+        "each",
+        _push("console"),
+    ),
+    Safety(
+        "events: a value that cannot be a time is ignored",
+        DECLARED + "selections.py",
+        "if -_LATEST <= nanoseconds <= _LATEST:",
+        "if True:",
+        _declared("selections"),
     ),
     Safety(
         "influx: what is refused does not stop what comes after",

@@ -118,7 +118,7 @@ class InfluxExporter(PushExporter):
             gzip: whether to compress requests.
             prefix: of the names of all measurements, as `shop` for `shop.function_counter_total`,
                 or `shop_` for `shop_function_counter_total`; instead of that of `Metrics`.
-            events: what selects the events that are points of their own time: patterns on
+            events: what selects the events of which each is a point, with its time: patterns on
                 `Class.function`, `EventPattern`, or declared metrics.
             max_events: how many of them may wait to be sent.
             metrics: what to read; None makes one.
@@ -141,7 +141,6 @@ class InfluxExporter(PushExporter):
         else:
             _refuse_http_arguments(target.scheme, database, bucket, org, token, username, password)
             self._receiver = target.socket_receiver()
-        self._dropped = 0
         self._drop_limit = RateLimit()
         super().__init__(
             metrics,
@@ -157,11 +156,6 @@ class InfluxExporter(PushExporter):
         self._times: deque[int] = deque(maxlen=4096)
         unit = _UNITS[self._precision]
         self._event_lines = EventLines(self._prefix, self.forwards_to.labels, unit)
-
-    @property
-    def dropped(self) -> int:
-        """How many points the receiver has refused; those of a reading may count twice."""
-        return self._dropped
 
     def encode(self, reading: Reading) -> tuple[int, list[Batch]]:
         """Return the time of the points, and their lines in batches."""
@@ -194,6 +188,7 @@ class InfluxExporter(PushExporter):
     def _send_batch(self, send: Send, batch: Batch) -> None:
         try:
             send(batch.data)
+            self.count_bytes(len(batch.data))
         except RefusedError as refused:
             self._drop(batch, refused)
 
@@ -211,7 +206,7 @@ class InfluxExporter(PushExporter):
         return time
 
     def _drop(self, batch: Batch, refused: RefusedError) -> None:
-        self._dropped += refused.lines or batch.lines
+        self.count_dropped(refused.lines or batch.lines)
         if self._drop_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 _logger.warning(

@@ -34,6 +34,8 @@ TIMESTAMP = "timestamp"
 """Prop of a call that has the time of its event."""
 
 _LARGEST = 2**63 - 1
+_LATEST = 2**63 - 2
+"""In nanoseconds, and as far before the epoch: InfluxDB has no more."""
 _SECOND = 1_000_000_000
 _LEAST_NANOSECONDS = 10**16
 """From here on integers are nanoseconds: as seconds it would be in 300 million years."""
@@ -135,12 +137,13 @@ class _PatternReader:
 
     def read(self, event: TraceEvent) -> EventPoint:
         labeller, caller, parent = self._labeller, event.caller, event.parent_object
-        tags: dict[str, Tag] = dict(
-            zip(labeller.site_names, labeller.of_site(event), strict=True)
-        ) | dict(zip(labeller.prop_names, labeller.of_props(caller.props), strict=True))
-        self._add_numbers(tags, OBJECT_PROPS, event.object.props)
-        self._add_numbers(tags, PARENT_PROPS, None if parent is None else parent.props)
-        self._add_numbers(tags, CALLER_PROPS, caller.props)
+        texts = zip(labeller.site_names, labeller.of_site(event), strict=True)
+        tags: dict[str, Tag] = {label: text for label, text in texts if text}
+        # Again, as numbers are texts there.
+        self._add_props(tags, OBJECT_PROPS, event.object.props)
+        if parent is not None:
+            self._add_props(tags, PARENT_PROPS, parent.props)
+        self._add_props(tags, CALLER_PROPS, caller.props)
         if isinstance(event, SpanEvent):
             tags |= {RESULT: event.result, "duration": event.duration}
             if event.exception is not None:
@@ -149,17 +152,16 @@ class _PatternReader:
                 tags["busy"] = event.busy
         # Joined, not formatted: a subclass of str may have any `__format__`.
         name = labeller.text(".".join((event.object.class_name, caller.function_name)))  # noqa: FLY002
-        shown = {label: tag for label, tag in tags.items() if tag != ""}
-        return EventPoint(name, _time_of(event), 1, shown)
+        return EventPoint(name, _time_of(event), 1, tags)
 
-    def _add_numbers(
+    def _add_props(
         self, tags: dict[str, Tag], prefix: str, props: Mapping[str, object] | None
     ) -> None:
-        """Set the tags of props that are numbers to these."""
-        for prop, name in self._props.items() if props else ():
-            number = _number(props.get(prop))  # type: ignore[union-attr]  # there are some
-            if number is not None:
-                tags[prefix + name] = number
+        """Add the allowed ones of some props to the tags."""
+        if props:
+            for prop, name in self._props.items():
+                if (value := props.get(prop)) is not None:
+                    _add(tags, prefix + name, value, self._labeller)
 
 
 class _MetricReader:
@@ -174,7 +176,7 @@ class _MetricReader:
     ) -> None:
         self._metric = metric
         self._name = name
-        self._text = labeller.text
+        self._labeller = labeller
         self._tags = MetricTags(metric, labeller)
         self._values = None if isinstance(metric, Counter) else Values(metric)
         self._count_invalid = count_invalid
@@ -196,11 +198,16 @@ class _MetricReader:
             return None
         tags: dict[str, Tag] = {}
         for label, item in found.items():
-            number = _number(item)
-            tag = self._text(item) if number is None else number
-            if tag != "":
-                tags[label] = tag
+            _add(tags, label, item, self._labeller)
         return EventPoint(self._name, _time_of(event), value, tags)
+
+
+def _add(tags: dict[str, Tag], label: str, value: object, labeller: Labeller) -> None:
+    """Add a value to some tags: a number as it is, anything else as a text that is not empty."""
+    number = _number(value)
+    tag = labeller.text(value) if number is None else number
+    if tag != "":
+        tags[label] = tag
 
 
 def _number(value: object) -> float | None:
@@ -209,7 +216,7 @@ def _number(value: object) -> float | None:
     Integers above 64 bits, and floats that are not finite, are none.
     """
     kind = type(value)
-    if kind is str or value is None:
+    if kind is str:
         return None
     if kind is bool:
         return value  # type: ignore[return-value]  # a bool
@@ -231,8 +238,8 @@ def _time_of(event: TraceEvent) -> int:
         try:
             nanoseconds = suppress_tracing(_nanoseconds, given)
         except Exception:  # noqa: BLE001 -- whatever a value of the application raises
-            nanoseconds = _LARGEST + 1
-        if -_LARGEST < nanoseconds <= _LARGEST:
+            nanoseconds = _LATEST + 1
+        if -_LATEST <= nanoseconds <= _LATEST:
             return nanoseconds
     return time.time_ns()
 

@@ -558,7 +558,13 @@ def test_only_allowed_props_are_in_lines(export: Callable[..., JsonLinesExporter
 
 def test_a_tag_is_never_another_key() -> None:
     """One that is called like a key has a `_` behind its name."""
-    tags = {"event": "a", "event_": "b", "sequence": 3, "value__": 1, "value": 2}
+    tags: dict[str, str | float] = {
+        "event": "a",
+        "event_": "b",
+        "sequence": 3,
+        "value__": 1,
+        "value": 2,
+    }
     line = json.loads(encode_event(EventPoint("Shop.order", 0, 7.5, tags, 4), {"pid": 1}))
     assert line == {
         "timestamp": "1970-01-01T00:00:00.000000000Z",
@@ -614,7 +620,7 @@ def test_a_line_has_the_keys_of_other_structured_logs(
     formatter = JsonFormatter(
         "{levelname}{message}", style="{", rename_fields=renamed, timestamp=True
     )
-    print(formatter.format(record))
+    sys.stdout.write(f"{formatter.format(record)}\n")
     exporter = export(sys.stdout, events=["Shop.*"])
     set_trace_function(exporter)
     Shop().order()

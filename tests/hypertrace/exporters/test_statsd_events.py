@@ -276,13 +276,18 @@ def test_a_call_waits_for_nothing(
 FORKS = """
 import os, sys
 from hypertrace.exporters.statsd import StatsdExporter
+from hypertrace.stats import Stats
 
 exporter = StatsdExporter(sys.argv[1], interval=3600, tags="dogstatsd")
+client = Stats(metrics=exporter.forwards_to)
+client.set("users", "before")
+assert exporter.flush(30)  # this process sends the metrics of both from now on
 exporter.event("before")
 child = os.fork()
 exporter.event("child" if child == 0 else "parent")
 if child == 0:
     exporter.service_check("child", 0)
+    client.set("users", "child")
     assert exporter.flush(30)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
@@ -290,24 +295,20 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_worker_sends_its_own(receive: Callable[..., Receiver], tmp_path: Path) -> None:
+def test_a_worker_sends_its_own(receive: Callable[..., Receiver]) -> None:
     """Though another one sends the metrics of both; what waits at a fork is the parent's."""
     receiver = receive("unix").start()
     where = str(Path(hypertrace.__file__).parent.parent)
     subprocess.run(
         [sys.executable, "-c", FORKS, receiver.address],
-        env={
-            **os.environ,
-            "PYTHONPATH": where,
-            "COVERAGE_PROCESS_START": "",
-            "HYPERTRACE_WORKERS": str(tmp_path / "workers"),
-        },
+        env={**os.environ, "PYTHONPATH": where, "COVERAGE_PROCESS_START": ""},
         check=True,
         timeout=60,
     )
     receiver.stop()
     assert sorted(one.title for one in received(receiver, Event)) == ["before", "child", "parent"]
     assert [one.name for one in received(receiver, Check)] == ["child"]
+    assert values_of(receiver, "users") == ["before", "child"]
 
 
 @pytest.mark.parametrize("tags", ["none", "dogstatsd", "graphite"])

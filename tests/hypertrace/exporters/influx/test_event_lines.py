@@ -79,11 +79,11 @@ def test_no_line_is_a_comment() -> None:
             HOSTILE.filter(bool),
             st.booleans(),
             st.integers(-LARGEST, LARGEST),
-            st.floats(allow_nan=False, allow_infinity=False),
+            st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
         ),
         max_size=4,
     ),
-    st.integers(-LARGEST + 1, LARGEST),
+    st.integers(-LARGEST + 1, LARGEST - 1),
 )
 @example("#", {"a": "\\"}, 0)
 @example("\\", {"\n": 1}, -1)
@@ -99,7 +99,7 @@ def test_any_event_comes_back(name: str, tags: dict[str, Any], time: int) -> Non
         shown = documented(key)
         if keys[shown] == 1 and shown not in {"val", "val_", "time", "time_"}:
             part = found["tags"] if isinstance(value, str) else found["fields"]
-            assert part[shown] == (documented(value) if isinstance(value, str) else value)
+            assert part[shown] == (documented(value) if isinstance(value, str) else float(value))
     assert found["fields"]["val"] == 1
 
 

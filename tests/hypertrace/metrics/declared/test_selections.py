@@ -145,7 +145,7 @@ def test_tag_values_make_texts() -> None:
         (Decimal("1.5"), 1.5),
         (b"bytes", "bytes"),
         ("a\nb", "a\nb"),
-        (10**5000, "<unprintable int>"),
+        pytest.param(10**5000, "<unprintable int>", id="huge"),
         (GivesHostileStr(), 'of "its" own'),
         (OfHostileMeta(), "<unprintable OfHostileMeta>"),
     ],
@@ -210,7 +210,7 @@ def test_a_time_without_a_zone_is_local() -> None:
     assert read_one(ALL, event_of({"timestamp": moment})).time == expected
 
 
-@pytest.mark.parametrize("wrong", [None, "noon", True, math.nan, math.inf, 1e300, 10**400, 9e9])
+@pytest.mark.parametrize("wrong", [None, "noon", True, math.nan, math.inf, 1e300, 10**100, 1e10])
 def test_a_time_that_is_none_is_now(wrong: Any) -> None:
     """Also one that has no 64 bits of nanoseconds."""
     before = time.time_ns()
