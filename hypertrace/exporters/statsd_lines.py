@@ -10,6 +10,7 @@ from hypertrace.metrics import DeclaredMetric
 from hypertrace.metrics.distinct import DISTINCT
 from hypertrace.metrics.labels import CLASS, FUNCTION, TRACE_ID
 
+from .series_texts import SeriesTexts
 from .statsd_datadog import Environment
 from .statsd_writer import Lines, Writer, no_sample
 
@@ -27,9 +28,6 @@ _FIRST = (CLASS, FUNCTION, TRACE_ID)
 """Labels of functions that come first in a path."""
 
 _NO_ENVIRONMENT = Environment()
-
-_MOST_KNOWN = 20_000
-"""Series of a metric whose ends are remembered, or twice as many as there are."""
 
 _EMPTY = "_"
 """Stands in a path for a label without a value."""
@@ -69,7 +67,7 @@ class Encoder:
         self._prefix = prefix and f"{prefix}."
         self._tags = tags
         self._environment = environment
-        self._known: dict[str, dict[Series, tuple[str, str]]] = {}
+        self._known: SeriesTexts[tuple[str, str]] = SeriesTexts()
 
     def encode(
         self,
@@ -88,13 +86,10 @@ class Encoder:
         for family in reading.families:
             if family.kind == "info" and self._tags == "none":
                 continue
-            known = self._known.setdefault(family.name, {})
-            if len(known) > max(_MOST_KNOWN, 2 * len(family.series)):
-                known.clear()
+            known = self._known.of(family)
             ends = self.ends_of(family.declaration, family.label_names, reading.labels)
             writer = Writer(self._prefix, family, arrived, take, packs=self._tags == "dogstatsd")
             for series, value in zip(family.series, family.values, strict=True):
-                # The same object for a series in each reading.
                 texts = known.get(series)
                 if texts is None:
                     texts = known[series] = ends.of(series.labels)
