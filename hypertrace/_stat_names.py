@@ -15,7 +15,7 @@ from .metrics.distinct import DISTINCT, DistinctValues
 from .metrics.labels import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .metrics import Distribution
     from .metrics.declared.instruments import Instrument
@@ -87,20 +87,24 @@ class Names:
         try:
             instrument = self._found[key]
         except KeyError:
-            wanted = Wanted(stat, kind, kind.ends, [*self.labels(tags)], f"{stat}, by Stats.")
-            instrument = self.instrument(key, wanted)
+            instrument = self.instrument(
+                key,
+                lambda: Wanted(stat, kind, kind.ends, [*self.labels(tags)], f"{stat}, by Stats."),
+            )
         return None if instrument is None else self.labelled(kind, instrument, self.labels(tags))
 
-    def instrument(self, key: tuple[str, ...], wanted: Wanted) -> Any:
+    def instrument(self, key: tuple[str, ...], wanted: Callable[[], Wanted]) -> Any:
         """Return what counts under a name, None if that is not possible.
 
         Args:
             key: of the name.
-            wanted: is made if there is none yet.
+            wanted: returns what is made if there is none yet.
         """
         if key in self._found:
             return self._found[key]
-        return self._found.setdefault(key, self._made(wanted)) if self._has_room(key[1]) else None
+        if not self._has_room(key[1]):
+            return None
+        return self._found.setdefault(key, self._made(wanted()))
 
     def labelled(self, kind: Kind, instrument: Any, labels: Mapping[str, object]) -> Any:
         """Return what counts with some labels, None if that is not possible."""
@@ -269,17 +273,18 @@ class MappedNames:
         if not name:
             names.ignore(f"{key[1]!r} gets no name by {rule.where}, and is counted without it")
             return None
-        wanted = Wanted(
-            name,
-            kind,
-            kind.mapped_ends,
-            [*dict.fromkeys([*self._rules.labels_of(name, kind.metric_type), *names.labels(tags)])],
-            self._rules.help_of(name, kind.metric_type) or f"{name}, by Stats.",
-            rule.observer,
-            "seconds" if rule.scale == 1 else "",
-        )
         # With a third part: a name without a mapping has other ends.
-        return _Mapped(names, kind, names.instrument((*key[:1], name, "mapped"), wanted), match)
+        instrument_key = kind.name, name, "mapped"
+        instrument = names.instrument(instrument_key, lambda: self._wanted(kind, match, tags))
+        return _Mapped(names, kind, instrument, match)
+
+    def _wanted(self, kind: Kind, match: Match, tags: Tags) -> Wanted:
+        rules, rule, name = self._rules, match.rule, match.name
+        labels = [*rules.labels_of(name, kind.metric_type), *self._names.labels(tags)]
+        about = rules.help_of(name, kind.metric_type) or f"{name}, by Stats."
+        unit = "seconds" if rule.scale == 1 else ""
+        labels = [*dict.fromkeys(labels)]
+        return Wanted(name, kind, kind.mapped_ends, labels, about, rule.observer, unit)
 
 
 class _Mapped:

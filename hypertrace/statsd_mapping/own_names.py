@@ -85,8 +85,8 @@ def _rules_of(
     marks = {f"-{index}-": name for index, name in enumerate(names)}  # in no name of a metric
     series = Series((tuple(marks), ()))
     one = Family(family.declaration, names, [series], [value])
-    for line in encoder.encode(Reading(0.0, [one]), {}):
-        path, _, rest = line.text.decode().partition(":")
+    for line in encoder.encode(Reading(0.0, [one]), {}).texts:
+        path, _, rest = line.decode().partition(":")
         parts = path.removeprefix(prefix).split(".")
         found = [marks[part] for part in parts if part in marks]
         labels = {name: f"${{{found.index(name) + 1}}}" for name in names if name in found}

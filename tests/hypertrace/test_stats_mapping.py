@@ -67,7 +67,7 @@ def test_a_name_of_lego_is_a_series_for_every_exporter(
     name = f"{stat.shown}_count" if stat.is_timing else stat.shown
     assert [(one.labels, one.value) for one in found if one.name == name] == [(labels, 1)]
 
-    lines = [line.text.decode() for line in Encoder("", "dogstatsd").encode(metrics.read(), {})]
+    lines = [line.decode() for line in Encoder("", "dogstatsd").encode(metrics.read(), {}).texts]
     head, kind = (f"{stat.shown}.sum", "0.25|c") if stat.is_timing else (stat.shown, "1|c")
     (line,) = (one for one in lines if one.startswith(f"{head}:"))
     value, _, tags = line.removeprefix(f"{head}:").partition("|#")

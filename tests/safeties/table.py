@@ -3339,8 +3339,8 @@ INSTRUMENTS = (
     Safety(
         "mapping: a metric has the labels of all its rules",
         CORE + "_stat_names.py",
-        "*self._rules.labels_of(name, kind.metric_type), *names.labels(tags)",
-        "*match.labels, *names.labels(tags)",
+        "*rules.labels_of(name, kind.metric_type), *self._names.labels(tags)",
+        "*match.labels, *self._names.labels(tags)",
         _core("stats_mapping"),
     ),
 )

@@ -73,18 +73,19 @@ def received(mapping: Mapping[str, Any], lines: Iterable[str]) -> dict[Sample, l
     found: dict[Sample, list[float]] = defaultdict(list)
     for line in lines:
         name, _, rest = line.partition(":")
-        number, kind, *more = rest.split("|")
+        numbers, kind, *more = rest.split("|")
         series = series_of(mapping, name, TYPES[kind])
         assert series is not None, f"no rule for {name}"
         tags = [pair.partition(":") for one in more if one[0] == "#" for pair in one[1:].split(",")]
         labels = {**{key: value for key, _, value in tags}, **series[1]}
         values = found[Sample(series[0], frozenset(labels.items()))]
         rate = next((float(one[1:]) for one in more if one.startswith("@")), 1.0)
-        value = float(number)
-        if kind == "c":
-            values[:] = [sum(values) + value / rate]
-        elif kind == "g":
-            values[:] = [sum(values) + value if number[0] in "+-" else value]
-        else:
-            values += [value / 1000 if kind == "ms" else value] * int(1 / rate)
+        for number in numbers.split(":"):
+            value = float(number)
+            if kind == "c":
+                values[:] = [sum(values) + value / rate]
+            elif kind == "g":
+                values[:] = [sum(values) + value if number[0] in "+-" else value]
+            else:
+                values += [value / 1000 if kind == "ms" else value] * int(1 / rate)
     return found

@@ -122,8 +122,8 @@ def expected_of(reading: Reading, tags: Tags) -> Iterator[tuple[Sample, float]]:
 
 
 def lines_of(reading: Reading, prefix: str, tags: Tags = "none") -> list[str]:
-    lines = Encoder(prefix, tags).encode(reading, {})
-    return [text for line in lines for text in line.text.decode().split("\n")]
+    lines = Encoder(prefix, tags).encode(reading, {}).texts
+    return [text for line in lines for text in line.decode().split("\n")]
 
 
 def is_timer(reading: Reading, name: str, tags: Tags) -> bool:
