@@ -11,6 +11,7 @@ setup(
                 "hypertrace/_speedups.c",
                 "hypertrace/_cells.c",
                 "hypertrace/_buckets.c",
+                "hypertrace/_samples.c",
                 "hypertrace/_segments.c",
                 "hypertrace/_signals.c",
             ],

@@ -23,6 +23,7 @@ PROMISES = (
     "decorated",
     "creating",
     "scraping",
+    "pushing",
     "memory",
     "importing",
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "prometheus-client",
+    "datadog",
     "opentelemetry-sdk",
     "opentelemetry-exporter-prometheus",
     "statsd",

@@ -29,6 +29,7 @@ typedef struct {
     PyObject *segment;    /* holds the place; NULL: `own` is the place */
     PyObject *convert;    /* from Python: a function; NULL: none */
     const Bounds *bounds; /* of a histogram */
+    PyObject *samples;    /* of a histogram: a SampleCell for its values; NULL: none */
     uint64_t *place;
     uint64_t own[];
 } Numbers;
@@ -76,6 +77,7 @@ numbers_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     Py_XDECREF(self->convert);
+    Py_XDECREF(self->samples);
     Py_XDECREF(self->segment);
     type->tp_free(object);
     Py_DECREF(type);
@@ -515,6 +517,35 @@ bucket_of(const Bounds *bounds, double value)
     return low;
 }
 
+static PyObject *
+get_samples(PyObject *object, void *Py_UNUSED(closure))
+{
+    Numbers *self = (Numbers *)object;
+    PyObject *samples;
+    Py_BEGIN_CRITICAL_SECTION(owner(self));
+    samples = Py_XNewRef(self->samples);
+    Py_END_CRITICAL_SECTION();
+    return samples == NULL ? Py_NewRef(Py_None) : samples;
+}
+
+static int
+set_samples(PyObject *object, PyObject *value, void *Py_UNUSED(closure))
+{
+    Numbers *self = (Numbers *)object;
+    PyObject *old, *made = value == Py_None ? NULL : value;
+    if (made != NULL && !is_samples(made))
+        return PyErr_Format(PyExc_TypeError, "samples must be a SampleCell, not %R", made), -1;
+    Py_BEGIN_CRITICAL_SECTION(owner(self));
+    old = self->samples;
+    self->samples = Py_XNewRef(made);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(old);
+    return 0;
+}
+
+#define SAMPLES                                                                                     \
+    {"samples", get_samples, set_samples, "A SampleCell for each value; None: there is none.", NULL}
+
 /* Readers take the sum of the buckets as the count, also in the file of a process that was killed here:
    so the increment of a bucket records both numbers. */
 static inline void
@@ -523,6 +554,7 @@ record(Numbers *self, double value)
     volatile uint64_t *count = self->place;
     volatile uint64_t *bucket = self->place + HISTOGRAM + bucket_of(self->bounds, value);
     volatile double *sums = (double *)(void *)(self->place + 1);
+    PyObject *samples;
     Py_BEGIN_CRITICAL_SECTION(owner(self));
     uint64_t before = *count;
     sums[(before + 1) & 1] = sums[before & 1] + value;
@@ -530,7 +562,12 @@ record(Numbers *self, double value)
     *bucket = *bucket + 1;
     IN_ORDER();
     *count = before + 1;
+    samples = Py_XNewRef(self->samples);
     Py_END_CRITICAL_SECTION();
+    if (samples != NULL) {
+        add_sample(samples, value);
+        Py_DECREF(samples);
+    }
 }
 
 void
@@ -644,12 +681,14 @@ static PyMethodDef duration_methods[] = {
 
 static PyGetSetDef histogram_getset[] = {
     {"value", histogram_value, NULL, "Counts of the buckets and sum, in this process.", NULL},
+    SAMPLES,
     CONVERT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyGetSetDef duration_getset[] = {
     {"value", histogram_value, NULL, "Counts of the buckets and sum, in this process.", NULL},
+    SAMPLES,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

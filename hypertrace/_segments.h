@@ -67,6 +67,15 @@ INTERNAL int number_for_histogram(PyObject *histogram, PyObject *value, double *
 /* Add a finite value to a HistogramCell. */
 INTERNAL void record_in_histogram(PyObject *histogram, double value);
 
+/* Add a value to a SampleCell. */
+INTERNAL void add_sample(PyObject *samples, double value);
+
+/* Whether an object is a SampleCell. */
+INTERNAL int is_samples(PyObject *object);
+
+/* Add the type of samples to the module. */
+INTERNAL int add_samples(PyObject *module);
+
 /* Whether a page can have so many counts in each of so many slots; 0 with an exception if not. */
 INTERNAL int are_page_sizes(Py_ssize_t size, Py_ssize_t slots);
 

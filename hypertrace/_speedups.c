@@ -1358,7 +1358,7 @@ module_exec(PyObject *module)
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
         add_type(module, &group_spec, &state.group_type) < 0 ||
         add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||
-        add_buckets(module) < 0)
+        add_buckets(module) < 0 || add_samples(module) < 0)
         return -1;
 #if HAVE_SEGMENTS
     return add_signals(module) < 0 ? -1 : add_segments(module, state.cell_type);

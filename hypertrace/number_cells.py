@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, TypeAlias
 
+    from .sample_cells import SampleCell
+
     Convert: TypeAlias = "Callable[[object], float | None] | None"
     """Returns the float that a value stands for, if it is no `float` or `int`; None for none."""
 
@@ -237,9 +239,10 @@ class OneStepHistogram(_Cells):
 
     Attributes:
         bounds: upper bounds of the buckets, without infinity.
+        samples: gets each value, too; None if single values are not wanted.
     """
 
-    __slots__ = ("bounds",)
+    __slots__ = ("bounds", "samples")
 
     SIZE = 3
     """How many cells it has besides the buckets."""
@@ -256,6 +259,7 @@ class OneStepHistogram(_Cells):
         """
         super().__init__(memory or OwnMemory(self.SIZE + len(bounds) + 1), index)
         self.bounds: tuple[float, ...] = bounds
+        self.samples: SampleCell | None = None
 
     def add(self, value: float) -> None:
         """Add a value, which is finite.
@@ -272,6 +276,9 @@ class OneStepHistogram(_Cells):
         bucket = n + 3 + bisect_left(self.bounds, value)
         c, d = memory.counts, memory.numbers
         d[n + 1 + (c[n] + 1 & 1)] = d[n + 1 + (c[n] & 1)] + value; c[bucket] += 1; c[n] += 1  # noqa: E702  # fmt: skip
+        samples = self.samples
+        if samples is not None:
+            samples.add(value)
 
     @property
     def value(self) -> tuple[tuple[int, ...], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from math import ceil
 from typing import TYPE_CHECKING
 
 from hypertrace import Cell
@@ -11,9 +12,11 @@ from hypertrace import Cell
 from .events import MAX_EVENTS, Message
 from .push import PushExporter
 from .statsd_datadog import environment
-from .statsd_lines import LONGEST_LINE, Encoder, Line, Packet, pack
+from .statsd_lines import Encoder
 from .statsd_messages import Messages, report_unsupported
+from .statsd_packets import LONGEST_LINE, Packet, pack
 from .statsd_transports import address_from_environment, transport_of
+from .statsd_writer import no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,18 +24,24 @@ if TYPE_CHECKING:
 
     from hypertrace.metrics import CountingOptions, EventPoint, Metrics, Reading
     from hypertrace.metrics.declared.selections import Selected
+    from hypertrace.metrics.samples import Samples
 
     from .statsd_lines import Tags
     from .statsd_messages import AlertType, MessageTags, Priority, Status
+
+_MOST_SAMPLES = 1_000
+_MOST_KEPT = 100_000
+"""Durations of a series that are kept in an interval at the most: 0.8 MB."""
 
 
 class StatsdExporter(PushExporter):
     """Sends what was counted as lines of StatsD, in packets, every `interval` seconds.
 
     Counters are sent as differences (`c`), gauges as they are (`g`), and durations as timers in
-    milliseconds (`ms`): values that stand for those of their bucket, and have the right count and
-    the right mean. Summaries are counters of count and sum, and a gauge for each quantile; other
-    histograms are counters of count and sum, or with DogStatsD histograms (`h`).
+    milliseconds (`ms`), or with DogStatsD as distributions (`d`): single durations of this process
+    up to `max_samples`, and values that stand for all others, so that their number is right.
+    Summaries are counters of count and sum, and a gauge for each quantile; other histograms are
+    counters of count and sum, or with DogStatsD distributions, too.
 
     Values of the sets of `hypertrace.stats` are sent, too (`s`). With DogStatsD, code sends events
     (`_e`) and service checks (`_sc`) by `event()` and `service_check()`, and `events` sends those
@@ -60,6 +69,7 @@ class StatsdExporter(PushExporter):
         prefix: str = "",
         tags: Tags = "none",
         interval: float = 10.0,
+        max_samples: float = 10,
         events: Iterable[Selected] = (),
         max_events: int = MAX_EVENTS,
         **counting: Unpack[CountingOptions],  # pyright: ignore[reportGeneralTypeIssues]
@@ -79,14 +89,20 @@ class StatsdExporter(PushExporter):
                 and origin of Datadog's variables are honoured: `DD_ENV`, `DD_SERVICE`,
                 `DD_VERSION`, `DD_TAGS` and others, see docs/statsd.md.
             interval: seconds between two readings.
+            max_samples: durations of each series that are sent as they are, on average each second;
+                of more, as many at random, with a sample rate. Up to 1000; each takes 8 bytes until
+                it is sent, at most 100 000 of a series are kept. 0 keeps none: then values are
+                estimates, see docs/statsd.md.
             events: patterns on `Class.function`, or declared metrics, whose events are sent one by
                 one, as events of DogStatsD.
             max_events: how many events and service checks may wait to be sent; more are dropped.
             counting: arguments of `Metrics` for the one that is made.
 
         Raises:
-            TypeError: `address` or `prefix` is no `str`, or as in `PushExporter`.
-            ValueError: they, or `tags`, are not as above; `events` without `tags="dogstatsd"`; or
+            TypeError: `address` or `prefix` is no `str`, `max_samples` is no number, or as in
+                `PushExporter`.
+            ValueError: they, or `tags`, are not as above; `max_samples` is not from 0 to 1000;
+                `events` without `tags="dogstatsd"`; or
                 as in `PushExporter`.
             RuntimeError: as in `PushExporter`.
         """
@@ -94,6 +110,8 @@ class StatsdExporter(PushExporter):
         self._transport = transport_of(self.address)
         self._environment = environment(os.environ, takes_address=address is None)
         self._encoder = Encoder(prefix, tags, self._environment)
+        self._max_samples = _checked_samples(max_samples)
+        self._samples: Samples | None = None
         self._has_messages = tags == "dogstatsd"
         if events and not self._has_messages:
             raise ValueError(
@@ -194,10 +212,15 @@ class StatsdExporter(PushExporter):
         self._sent_sets: dict[object, Mapping[str, float]] = {}
         limit = min(self._transport.limit, LONGEST_LINE)
         self._messages = Messages(self.forwards_to.labels, self._environment, limit)
+        if self._max_samples and self._samples is None:
+            room = min(_MOST_KEPT, ceil(self._max_samples * self.interval))
+            self._samples = self.forwards_to.sample(room)
 
     def encode(self, reading: Reading) -> list[Packet]:
         """Return the packets, without what the receiver has of an attempt that failed."""
-        return self._packets(self._encoder.encode(reading, self._arrived))
+        take = no_sample if self._samples is None else self._samples.take
+        self._lines = self._encoder.encode(reading, self._arrived, take)
+        return self._packets(self._lines.texts)
 
     def send(self, encoded: list[Packet]) -> None:
         """Send the packets."""
@@ -205,20 +228,29 @@ class StatsdExporter(PushExporter):
         try:
             self._deliver(left)
         except BaseException:
-            for packet in encoded[: len(encoded) - len(left)]:
-                for line in packet.lines:
-                    for part, amount in line.amounts:
-                        self._arrived[part] += amount  # type: ignore[assignment]  # a float
+            arrived = encoded[: len(encoded) - len(left)]
+            if arrived:
+                for part, amount in self._lines.amounts(arrived[-1].end):
+                    self._arrived[part] += amount  # type: ignore[assignment]  # a float
+                self._forget_samples()  # the receiver has some of them: the rest are estimates
             raise
         self._arrived.clear()
+        self._forget_samples()
+
+    def stop(self) -> None:
+        """Send what came in, and keep no durations any more; see `PushExporter`."""
+        super().stop()
+        if self._samples is not None:
+            self._samples.close()
 
     def encode_events(self, points: Sequence[EventPoint | Message]) -> list[Packet]:
         """Return the packets of events and service checks."""
-        lines = [
-            one.encoded if isinstance(one, Message) else self._messages.of_point(one)
-            for one in points
-        ]
-        return self._packets([Line(line) for line in lines])
+        return self._packets(
+            [
+                one.encoded if isinstance(one, Message) else self._messages.of_point(one)
+                for one in points
+            ]
+        )
 
     def send_events(self, encoded: list[Packet]) -> None:
         """Send such packets, and remove those that the receiver has."""
@@ -232,17 +264,20 @@ class StatsdExporter(PushExporter):
             self._deliver(self._packets(lines))
         self._sent_sets = {(metric.name, labels): values for metric, labels, values in sets}
 
+    def _forget_samples(self) -> None:
+        if self._samples is not None:
+            self._samples.sent()
+
     def _sends_messages(self) -> bool:
         if not self._has_messages:
             report_unsupported()
         return self._has_messages
 
-    def _packets(self, lines: Sequence[Line]) -> list[Packet]:
-        short = [line for line in lines if len(line.text) <= LONGEST_LINE]
-        for _ in range(len(lines) - len(short)):
+    def _packets(self, lines: Sequence[bytes]) -> list[Packet]:
+        for _ in filter(LONGEST_LINE.__lt__, map(len, lines)):
             self._omitted.increment()
             self.count_dropped(1)
-        return list(pack(short, self._transport.limit))
+        return pack(lines, self._transport.limit)
 
     def _deliver(self, packets: list[Packet]) -> None:
         """Send packets, and remove those that the receiver has, also if others fail."""
@@ -253,3 +288,14 @@ class StatsdExporter(PushExporter):
         finally:
             self.count_bytes(sum([len(packet.text) for packet in packets[:number]]))
             del packets[:number]
+
+
+def _checked_samples(max_samples: float) -> float:
+    if isinstance(max_samples, bool) or not isinstance(max_samples, int | float):
+        raise TypeError(f"max_samples must be a number, not {max_samples!r}")
+    if not 0 <= max_samples <= _MOST_SAMPLES:
+        raise ValueError(
+            f"max_samples must be from 0 to {_MOST_SAMPLES} a second, not {max_samples!r}; of more "
+            "durations, that many are sent, with a sample rate"
+        )
+    return max_samples

@@ -14,7 +14,8 @@ from hypertrace import suppress_tracing
 from hypertrace.inspection import type_name
 from hypertrace.metrics.labels import RESULT
 
-from .statsd_lines import LONGEST_LINE, tag_pair, tags_text
+from .statsd_lines import tag_pair, tags_text
+from .statsd_packets import LONGEST_LINE
 
 if TYPE_CHECKING:
     from hypertrace.metrics import EventPoint

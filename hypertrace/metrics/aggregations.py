@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypertrace import Cell
 
 from .reading import Exemplar, HistogramReading
+from .samples import new_samples
 from .series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from hypertrace.sample_cells import SampleCell
 
     from .series import Key
 
@@ -168,10 +171,15 @@ class Spans:
     def read(self) -> SpansReading:
         """Return the histograms and numbers of this moment, which agree."""
         # The ends first: a span that comes in between must not make the number too small.
-        readings = [(one, one.value) for one in list(self.results.values())]
-        finished = sum(reading.count for _, reading in readings)
+        durations: list[tuple[Histogram, HistogramReading]] = []
+        finished = 0
+        for one in list(self.results.values()):
+            reading = one.value
+            count = reading.count
+            if count:
+                durations.append((one, reading))
+                finished += count
         ended_here = finished - self._arrived.value + self._left.value
-        durations = [pair for pair in readings if pair[1].count]
         started = self.started.value
         return SpansReading(durations, started, finished, started - ended_here)
 
@@ -196,9 +204,16 @@ class Histogram(Series):
     Adding one appends it to a list, which is folded into the buckets when it is long or read.
     Any thread may append, fold and read, also a signal handler or a finalizer that runs in the
     middle of a call. There is no lock: no thread waits, and a forked child finds none taken.
+
+    Attributes:
+        bounds: upper bounds of the buckets, in seconds.
+        buffer: what durations are appended to.
+        samples: gets each duration, too, when it is folded; None if single ones are not wanted.
     """
 
-    __slots__ = ("_counts", "_exemplars", "_sum", "bounds", "buffer")
+    __slots__ = ("_counts", "_exemplars", "_sum", "bounds", "buffer", "samples")
+
+    samples: SampleCell | None
 
     def __init__(self, key: Key, bounds: tuple[float, ...]) -> None:
         """Start empty, with buckets up to each of `bounds` (seconds, ascending) and infinity."""
@@ -208,6 +223,11 @@ class Histogram(Series):
         self._counts = self._no_counts()
         self._sum = 0.0
         self._exemplars: dict[int, Exemplar] = {}
+        self.samples = new_samples()
+
+    def sample(self, samples: SampleCell | None) -> None:
+        """Add each duration from now on to some samples, too; to none with None."""
+        self.samples = samples
 
     def add(self, seconds: float) -> None:
         """Add one duration."""
@@ -242,6 +262,9 @@ class Histogram(Series):
         del self.buffer[head]
         self._counts = counts
         self._sum = total
+        samples = self.samples
+        if samples is not None:
+            samples.extend(durations)
         return True
 
     def _no_counts(self) -> list[int]:

@@ -17,7 +17,7 @@ from hypertrace.number_cells import HistogramCell
 
 from .exponential import OCTAVES, SMALLEST, SUMMARY_DIVISIONS, scale_of, scale_of_schema
 from .reading import Exemplar, ExponentialReading, SummaryReading
-from .series import Series
+from .samples import SampledCell, new_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ TOTAL_BOUNDS = ()
 """Of `Paged.cell`, which has one bucket."""
 
 
-class Paged(Series):
+class Paged(SampledCell):
     """Values in pages of buckets; see `hypertrace.bucket_cells`.
 
     Attributes:
@@ -137,6 +137,7 @@ class Exponential(Paged):
         self.schema = schema
         super().__init__(key, scale_of_schema(schema))
         self._exemplars: dict[int, Exemplar] = {}
+        self.sample(new_samples())
 
     def make_buckets(
         self, total: HistogramCell, make: Callable[[int], PageCell] | None = None

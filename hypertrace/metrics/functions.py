@@ -13,11 +13,11 @@ from .series_kinds import CALL_SERIES, COUNT_SERIES, NATIVE_CALL_SERIES
 from .tables import calls_families, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 
-    from .aggregations import Calls, Count, Spans
+    from .aggregations import Calls, Count, Histogram, Spans
     from .exemplars import ExemplarFunction
     from .labels import Labeller, Values
     from .names import Names
@@ -168,6 +168,12 @@ class FunctionSeries:
         if function is None or exemplars.is_never(function):
             return None
         return suppress_tracing(exemplars.ask, function)
+
+    def histograms(self) -> Iterator[Histogram]:
+        """Return the series of durations."""
+        for calls in self.calls.all():
+            if calls.spans is not None:
+                yield from calls.spans.results.copy().values()
 
     def read(self, view: View) -> tuple[list[Family], list[Usage]]:
         """Return the families of a view, and how much room each metric takes.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from hypertrace.number_cells import GaugeCell, HistogramCell, NumberCell
 
 from .reading import HistogramReading
+from .samples import SampledCell, new_samples
 from .series import Series
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Gauge(Series):
         self.cell.reset()
 
 
-class ValueHistogram(Series):
+class ValueHistogram(SampledCell):
     """Finite values in buckets. Any thread may use it.
 
     Attributes:
@@ -151,6 +152,7 @@ class ValueHistogram(Series):
         self.key = key
         self.bounds: tuple[float, ...] = tuple(bounds)
         self.cell: HistogramCell = HistogramCell(self.bounds)
+        self.sample(new_samples())
 
     @property
     def add(self) -> Callable[[float], object]:

@@ -28,21 +28,24 @@ from .names import Names
 from .process_labels import process_labels
 from .reading import Reading
 from .recorders import PropsIndex, SpansRecorder, props_recorder
+from .samples import Samples, watch
 from .sharing import make_storage
 from .tables import with_others
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
     from hypertrace.patterns import EventPattern
 
-    from .aggregations import Spans
+    from .aggregations import Histogram, Spans
     from .declared.kinds import DeclaredMetric
     from .declared.selections import EventSelection
     from .distinct import SetValues
     from .exemplars import ExemplarFunction
+    from .exponential_series import Exponential
     from .labels import Values
+    from .measurements import ValueHistogram
     from .storage import Storage, View
 
     Props = Mapping[str, object]
@@ -151,6 +154,7 @@ class Metrics(Instruments):
         )
         self._labels = process_labels(labels, os.environ, labeller.text)
         bounds_of = _bounds_of(buckets, {} if buckets_for is None else buckets_for)
+        self._buckets = bounds_of("", "")
         _check_exemplar(exemplar)
         declared = checked(declared, {})
         self._names.check(declared)
@@ -173,13 +177,14 @@ class Metrics(Instruments):
             self._storage,
             labeller,
             max_series=max_series,
-            bounds=bounds_of("", ""),
+            bounds=self._buckets,
             names=self._names,
             count_invalid=self._health.count_invalid,
         )
         finalize(self, _close, self._health, self._storage).atexit = False
         self._declared.declare(declared)
         listen(self)
+        watch(self)
 
     def __call__(self, event: TraceEvent) -> None:
         """Count one event; of a span whose start was not recorded, its start, too."""
@@ -312,6 +317,11 @@ class Metrics(Instruments):
         return self._labels
 
     @property
+    def buckets(self) -> tuple[float, ...]:
+        """Upper bounds, in seconds, of the buckets of durations that have no others."""
+        return self._buckets
+
+    @property
     def storage(self) -> Storage:
         """Where the numbers are kept."""
         return self._storage
@@ -403,6 +413,23 @@ class Metrics(Instruments):
             ValueError: `timeout` is not above zero, or longer than an hour.
         """
         return Flushed(self.flush, timeout)
+
+    def sample(self, room: int) -> Samples:
+        """Keep single values of distributions and durations from now on, for an exporter.
+
+        Costs some 3 ns a value (pure Python: 150 ns), and 8 bytes for each that is kept, until
+        it is closed. Values that other workers add are not among them. Any thread may call it.
+
+        Args:
+            room: how many values of each series are kept at the most, until they are taken; of
+                more, some are kept at random.
+        """
+        return Samples(self, room)
+
+    def histograms(self) -> Iterator[Histogram | ValueHistogram | Exponential]:
+        """Return the series whose values are in buckets, those without any included."""
+        yield from self._functions.histograms()
+        yield from self._declared.histograms()
 
     def close(self) -> None:
         """Free the files in which counts are shared. What is counted later is in memory.

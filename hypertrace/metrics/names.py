@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 from .declarations import BUILT_IN, CALLS, SUFFIXES, check_counter_name, check_name
@@ -71,7 +71,13 @@ class Names:
     def shown(self, declaration: D) -> D:
         """Return a declaration with the name that is shown; itself where that is the same."""
         name = self.of(declaration.name)
-        return declaration if name == declaration.name else replace(declaration, name=name)
+        if name == declaration.name:
+            return declaration
+        shown = copy(declaration)
+        # Not by dataclasses.replace(): a counter may be shown without the end that it is declared
+        # with, for dashboards that ask for an old name.
+        object.__setattr__(shown, "name", name)
+        return shown
 
     def check(self, declared: Iterable[Declaration] = ()) -> None:
         """Check that metrics can be shown beside each other, and beside those of functions.

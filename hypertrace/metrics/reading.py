@@ -314,6 +314,8 @@ class Reading:
 
 def _difference(value: Value, earlier: Value) -> Value | None:
     """Return what was added to a value; None if nothing was."""
+    if type(value) is int and type(earlier) is int:  # most are counts
+        return value - earlier or None
     if isinstance(value, HistogramReading) and isinstance(earlier, HistogramReading):
         # A value that was just being added may be in one kind of buckets alone.
         is_same = value.counts == earlier.counts and _exponential(value) == _exponential(earlier)

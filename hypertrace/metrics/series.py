@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hypertrace import Caller, TracedObject
     from hypertrace.number_cells import Convert
+    from hypertrace.sample_cells import SampleCell
 
     from .declarations import Declaration
     from .labels import Values
@@ -56,6 +57,11 @@ class Series:
         """The label values, in the order of the label names of its metric."""
         common, others = self.key
         return common + others
+
+    @property
+    def samples(self) -> SampleCell | None:
+        """What gets each value, too, where this process adds some and single ones are wanted."""
+        return None
 
 
 S = TypeVar("S", bound=Series)

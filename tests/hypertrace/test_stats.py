@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import statsd
 
-from hypertrace import clear_trace_function, fan_out, set_trace_function, stats
+from hypertrace import (
+    _stat_names,
+    clear_trace_function,
+    fan_out,
+    set_trace_function,
+    stats,
+)
 from hypertrace.metrics import Metrics, distinct
 from hypertrace.stats import Stats
 from hypertrace_prometheus import PrometheusExporter
@@ -148,7 +154,7 @@ def test_a_timer_can_be_started_and_stopped(
     assert values(metrics, "shop_step_seconds_sum") == {(): 0.5}
 
 
-def test_a_set_counts_distinct_values(
+def test_a_set_countsdistinct(
     metrics: Metrics, client: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the last minute; a value that comes again counts on."""
@@ -172,7 +178,7 @@ def test_large_sets_are_estimated_and_bounded(metrics: Metrics, client: Stats, c
         client.set("users", number)
     (found,) = values(metrics, "shop_users_distinct").values()
     assert found == pytest.approx(count, rel=0.15 if count > 1_024 else 0)
-    held = stats._all_names[metrics]._found["shop.users", "_values"]
+    held = _stat_names.names_in(metrics)._found["shop_users_distinct", "_values"]
     assert len(held._held) <= 1_024
 
 
@@ -351,12 +357,12 @@ def test_the_number_of_names_is_bounded(metrics: Metrics, caplog: pytest.LogCapt
     """A name with an id in it would make a metric each."""
     client = Stats(metrics=metrics)
     with caplog.at_level(logging.WARNING, "hypertrace.stats"):
-        for number in range(stats._MOST_METRICS + 10):
+        for number in range(_stat_names.MOST_METRICS + 10):
             client.incr(f"user.{number}")
             client.set("users", number, tags={"user": number})
     (record,) = (one for one in caplog.records if "is left out" in one.getMessage())
     assert "give what differs as tags=" in record.getMessage()
-    assert len(metrics.read().families) < stats._MOST_METRICS + 20
+    assert len(metrics.read().families) < _stat_names.MOST_METRICS + 20
 
 
 @pytest.mark.parametrize(

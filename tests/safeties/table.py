@@ -47,6 +47,7 @@ SHARED = "hypertrace/metrics/shared/"
 DECLARED = "hypertrace/metrics/declared/"
 PUSH = "hypertrace/exporters/"
 INFLUX = "hypertrace/exporters/influx/"
+MAPPING = "hypertrace/statsd_mapping/"
 EXPORTER = "hypertrace_prometheus/"
 
 
@@ -60,6 +61,10 @@ def _push(*names: str) -> tuple[str, ...]:
 
 def _influx(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/exporters/influx/test_{name}.py" for name in names)
+
+
+def _mapping(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/statsd_mapping/test_{name}.py" for name in names)
 
 
 def _exporter(*names: str) -> tuple[str, ...]:
@@ -3256,8 +3261,8 @@ INSTRUMENTS = (
     ),
     Safety(
         "stats: names are bounded",
-        CORE + "stats.py",
-        "        if len(self._found) < _MOST_METRICS:\n",
+        CORE + "_stat_names.py",
+        "        if len(self._found) < MOST_METRICS:\n",
         "        if True:\n",
         _core("stats"),
     ),
@@ -3270,14 +3275,14 @@ INSTRUMENTS = (
     ),
     Safety(
         "stats: a Metrics is not kept",
-        CORE + "stats.py",
-        "_all_names.setdefault(metrics, _Names(ref(metrics)))",
-        "_all_names.setdefault(metrics, _Names(lambda: metrics))",
+        CORE + "_stat_names.py",
+        "_all_names.setdefault(metrics, Names(ref(metrics)))",
+        "_all_names.setdefault(metrics, Names(lambda: metrics))",
         _core("stats"),
     ),
     Safety(
         "stats: tags may be anything",
-        CORE + "stats.py",
+        CORE + "_stat_names.py",
         "        except Exception:  # noqa: BLE001 -- whatever is no mapping of texts",
         "        except ZeroDivisionError:",
         _core("stats"),
@@ -3288,6 +3293,55 @@ INSTRUMENTS = (
         "        one.clear()\n",
         "        pass\n",
         _core("stats"),
+    ),
+    Safety(
+        "mapping: of two globs that match, the first one is taken",
+        MAPPING + "rules.py",
+        "min(places, default=None) if self._ordered else next(places, None)",
+        "next(places, None)",
+        _mapping("rules"),
+    ),
+    Safety(
+        "mapping: a glob that leads nowhere does not hide another",
+        MAPPING + "rules.py",
+        "        for part in dict.fromkeys((parts[start], ANY)):\n",
+        "        for part in [p for p in (parts[start], ANY) if p in self.next][:1]:\n",
+        _mapping("rules"),
+    ),
+    Safety(
+        "mapping: a key that stands twice is an error",
+        MAPPING + "yaml_files.py",
+        "    _check_keys(node, file, set())\n",
+        "",
+        _mapping("yaml_files"),
+    ),
+    Safety(
+        "mapping: labels that Prometheus sets itself are errors",
+        MAPPING + "yaml_files.py",
+        "    check_labels(rules)\n",
+        "",
+        _core("stats_mapping"),
+    ),
+    Safety(
+        "mapping: the command shares nothing with an application that runs",
+        MAPPING + "command.py",
+        '    os.environ["HYPERTRACE_WORKERS"] = "0"',
+        "    pass",
+        _mapping("command"),
+    ),
+    Safety(
+        "mapping: names that are remembered are bounded",
+        CORE + "_stat_names.py",
+        "        if len(self._found) >= _MOST_MAPPED:\n",
+        "        if False:\n",
+        _core("stats_mapping"),
+    ),
+    Safety(
+        "mapping: a metric has the labels of all its rules",
+        CORE + "_stat_names.py",
+        "*rules.labels_of(name, kind.metric_type), *self._names.labels(tags)",
+        "*match.labels, *self._names.labels(tags)",
+        _core("stats_mapping"),
     ),
 )
 

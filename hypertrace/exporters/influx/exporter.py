@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from hypertrace.exporters.events import MAX_EVENTS
 from hypertrace.exporters.push import PushExporter
+from hypertrace.exporters.series_texts import SeriesTexts
 from hypertrace.rate_limit import RateLimit
 
 from .event_lines import EventLines
@@ -131,6 +132,7 @@ class InfluxExporter(PushExporter):
                 `PushExporter`.
             RuntimeError: as in `PushExporter`.
         """
+        self._texts: SeriesTexts[str] = SeriesTexts()
         self._precision = _checked_precision(precision)
         self._prefix = _checked_prefix(prefix)
         target = _Target(url, _checked_timeout(timeout))
@@ -160,7 +162,7 @@ class InfluxExporter(PushExporter):
     def encode(self, reading: Reading) -> tuple[int, list[Batch]]:
         """Return the time of the points, and their lines in batches."""
         time = self._time_of(reading) if self._unconfirmed is None else self._unconfirmed
-        made = lines(reading, time, self._prefix, self._events.names)
+        made = lines(reading, time, self._prefix, self._events.names, self._texts)
         return time, batches(made, self._receiver.size)
 
     def send(self, encoded: tuple[int, list[Batch]]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, compress
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
+from hypertrace.exporters.series_texts import SeriesTexts
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 from hypertrace.metrics.exponential import scale_of_schema
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from hypertrace.metrics import Family, Reading
     from hypertrace.metrics.reading import Value
+    from hypertrace.metrics.series import Series
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """No receiver can read a line break in a tag; some read the others as one, or as a space."""
@@ -58,7 +60,11 @@ def batches(lines: Iterable[str], size: int) -> list[Batch]:
 
 
 def lines(
-    reading: Reading, time: int, prefix: str = "", without: Container[str] = ()
+    reading: Reading,
+    time: int,
+    prefix: str = "",
+    without: Container[str] = (),
+    texts: SeriesTexts[str] | None = None,
 ) -> Iterator[str]:
     """Yield a line for each series, with its line break.
 
@@ -67,25 +73,35 @@ def lines(
         time: the timestamp of all lines.
         prefix: of the names of measurements.
         without: names of metrics to leave out.
+        texts: what is known of the series from earlier readings.
     """
+    texts = SeriesTexts() if texts is None else texts
     for family in reading.families:
         if family.name not in without:
             name = measurement(prefix + family.name)
-            yield from _family(family, name, reading.labels.items(), time)
+            yield from _family(family, name, reading.labels.items(), time, texts.of(family))
 
 
 def _family(
-    family: Family, name: str, process: Iterable[tuple[str, str]], time: int
+    family: Family,
+    name: str,
+    process: Iterable[tuple[str, str]],
+    time: int,
+    known: dict[Series, str],
 ) -> Iterator[str]:
     keys = [tag_key(label) for label in family.label_names]
     others = [(tag_key(label), value) for label, value in process]
     # The same tag twice is an error in a line.
     start = name + "".join(_tags((key, value) for key, value in others if key not in keys))
-    for point in family.points:
-        fields = ",".join(_fields(family, point.value))
+    is_gauge = family.kind == "gauge"
+    for series, value in zip(family.series, family.values, strict=True):
+        fields = _fields(value, is_gauge=is_gauge)
         if fields:
-            tags = "".join(_tags(zip(keys, point.labels, strict=True)))
-            yield f"{start}{tags} {fields} {time}\n"
+            head = known.get(series)
+            if head is None:
+                tags = _tags(zip(keys, series.labels, strict=True))
+                head = known[series] = f"{start}{''.join(tags)} "
+            yield f"{head}{fields} {time}\n"
 
 
 def _tags(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -133,6 +149,8 @@ def field(value: float | str) -> str:
     Args:
         value: a truth value, an integer, a float or a text.
     """
+    if type(value) is int:  # most are
+        return f"{value}i" if -_LARGEST <= value <= _LARGEST else ""
     if isinstance(value, str):
         text = _CONTROL.sub(" ", value).replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
@@ -143,39 +161,52 @@ def field(value: float | str) -> str:
     return repr(value) if isfinite(value) else ""
 
 
-def _fields(family: Family, value: Value) -> Iterator[str]:
-    for name, number in _numbers(family, value):
-        text = field(number)
-        if text:
-            yield f"{name}={text}"
-
-
-def _numbers(family: Family, value: Value) -> Iterator[tuple[str, float]]:
+def _fields(value: Value, *, is_gauge: bool) -> str:
+    """Return the fields of a value, without a space; nothing if it has none."""
+    if isinstance(value, HistogramReading):
+        count = sum(value.counts)
+        if count <= _LARGEST:
+            return _fields_of_buckets(value, count)
     if isinstance(value, int | float):
         # A field keeps the type of its first value, and a gauge may be set to 1 and then to 0.5.
-        yield "val", float(value) if family.kind == "gauge" else value
-        return
+        text = field(float(value) if is_gauge else value)
+        return text and f"val={text}"
+    pairs = ((name, field(number)) for name, number in _numbers(value))
+    return ",".join([f"{name}={text}" for name, text in pairs if text])
+
+
+def _fields_of_buckets(value: HistogramReading, count: int) -> str:
+    """Return the fields of a histogram, whose count is no larger than InfluxDB has."""
+    counts, total = value.counts, float(value.sum)
+    texts = [f"count={count}i"]
+    if isfinite(total):
+        texts.append(f"sum={total!r}")
+        if count:
+            texts.append(f"mean={total / count!r}")
+    buckets = _buckets(value.bounds)
+    # The bounds between which all values are, where the buckets have them.
+    filled = [*compress(buckets.indexes, counts)]
+    if filled and filled[0]:
+        texts.append(f"min={buckets.bounds[filled[0] - 1]}")
+    if filled and filled[-1] < len(buckets.bounds):
+        texts.append(f"max={buckets.bounds[filled[-1]]}")
+    if buckets.bounds:
+        texts.append(buckets.fields % (*accumulate(counts[:-1]),))
+    return ",".join(texts)
+
+
+def _numbers(
+    value: ExponentialReading | HistogramReading | SummaryReading,
+) -> Iterator[tuple[str, float]]:
     count = value.count
     yield "count", count
     yield "sum", float(value.sum)
     if count:
         yield "mean", value.sum / count
-    if isinstance(value, HistogramReading):
-        yield from _limits(value)
-        yield from zip(_bucket_names(value.bounds), accumulate(value.counts), strict=False)
-    elif isinstance(value, SummaryReading):
+    if isinstance(value, SummaryReading):
         yield from ((_quantile_name(at), found) for at, found in value.quantiles.items())
-    else:
+    elif isinstance(value, ExponentialReading):
         yield from _estimates(value)
-
-
-def _limits(value: HistogramReading) -> Iterator[tuple[str, float]]:
-    """Yield the bounds between which all values are, where the buckets have them."""
-    filled = [at for at, count in enumerate(value.counts) if count]
-    if filled and filled[0]:
-        yield "min", value.bounds[filled[0] - 1]
-    if filled and filled[-1] < len(value.bounds):
-        yield "max", value.bounds[filled[-1]]
 
 
 def _estimates(value: ExponentialReading) -> Iterator[tuple[str, float]]:
@@ -187,9 +218,21 @@ def _estimates(value: ExponentialReading) -> Iterator[tuple[str, float]]:
         yield _ESTIMATES[at], found
 
 
+class _Buckets(NamedTuple):
+    """Texts of the buckets of a metric."""
+
+    indexes: Sequence[int]
+    bounds: Sequence[str]
+    """As values of fields."""
+    fields: str
+    """With a place for each number."""
+
+
 @lru_cache(maxsize=256)
-def _bucket_names(bounds: Sequence[float]) -> list[str]:
-    return [f"le_{repr(float(bound)).removesuffix('.0')}" for bound in bounds]
+def _buckets(bounds: Sequence[float]) -> _Buckets:
+    names = [f"le_{repr(float(bound)).removesuffix('.0')}" for bound in bounds]
+    texts = [field(float(bound)) for bound in bounds]
+    return _Buckets(range(len(names) + 1), texts, ",".join([f"{name}=%di" for name in names]))
 
 
 @lru_cache(maxsize=256)

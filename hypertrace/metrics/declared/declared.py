@@ -30,10 +30,12 @@ from .registry import additions, difference, family_name
 from .values import checked_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
     from hypertrace import TracedObject, TraceEvent
+    from hypertrace.metrics.exponential_series import Exponential
     from hypertrace.metrics.labels import Labeller, Values
+    from hypertrace.metrics.measurements import ValueHistogram
     from hypertrace.metrics.names import Names
     from hypertrace.metrics.reading import Family
     from hypertrace.metrics.series import SeriesKind, SeriesTable
@@ -50,6 +52,8 @@ _MOST_SITES = 1_000
 """Call sites of events without recorders for which the metrics are remembered."""
 _MOST_KEYS = 10_000
 """Tracers with different props of tags that share recorders."""
+_SAMPLED = {"histogram", "exponential"}
+"""Kinds of series whose single values may be kept."""
 
 
 class Declared:
@@ -240,6 +244,12 @@ class Declared:
                 return None
             self._keys.add(full)
         return full
+
+    def histograms(self) -> Iterator[ValueHistogram | Exponential]:
+        """Return the series of distributions."""
+        for table in self._tables.copy().values():
+            if table.kind.name in _SAMPLED:
+                yield from table.all()
 
     def read(self, view: View) -> tuple[list[Family], list[Usage]]:
         """Return the families of a view, and how much room each metric takes."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hypertrace import Cell
 from hypertrace.metrics.aggregations import Calls, Count, Histogram, Spans
 from hypertrace.metrics.reading import HistogramReading
+from hypertrace.metrics.samples import new_samples
 
 from . import layouts
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from hypertrace.metrics.reading import ExponentialReading
     from hypertrace.metrics.series import Key
+    from hypertrace.sample_cells import SampleCell
 
     from .journal import Record
 
@@ -263,6 +265,7 @@ class SharedHistogram(Histogram):
         self.bounds = bounds
         self.at = at
         self.buffer = None  # type: ignore[assignment]  # until it is opened
+        self.samples = None
         self._exemplars = {}
 
     def open(self, room: Room) -> None:
@@ -274,6 +277,18 @@ class SharedHistogram(Histogram):
                 self._sum = 0.0
                 room.places.in_memory.add(self)
             self.buffer = [] if mapped is None else self._buffer_of(mapped, room)
+            self.sample(new_samples())
+
+    def sample(self, samples: SampleCell | None) -> None:
+        """Add each duration of this process from now on to some samples, too; see `Histogram`."""
+        super().sample(samples)
+        if self.buffer is not None and not self.is_in_memory:
+            self.mapped.samples = samples
+
+    @property
+    def mapped(self) -> Any:
+        """The cells, if this process counts in some."""
+        return self.buffer
 
     def _buffer_of(self, mapped: Any, room: Room) -> Any:  # noqa: ARG002
         """Return what durations are appended to, if there are cells."""
@@ -306,7 +321,7 @@ class SharedHistogram(Histogram):
         nothing = (0,) * (len(self.bounds) + 1), 0.0
         if self.is_in_memory or self.buffer is None:
             return self.reading(*nothing)
-        return self.reading(*self.buffer.value)  # type: ignore[attr-defined]
+        return self.reading(*self.mapped.value)
 
     def reading(
         self,

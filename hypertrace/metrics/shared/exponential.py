@@ -16,6 +16,7 @@ from hypertrace.metrics.exponential_series import (
     Paged,
     Quantiles,
 )
+from hypertrace.metrics.samples import new_samples
 from hypertrace.number_cells import HistogramCell
 
 from .aggregations import NOWHERE
@@ -125,6 +126,12 @@ class SharedExponential(SharedPaged, Exponential):
         self.scale = scale_of_schema(self.schema)
         self._exemplars = {}
         self.place(key, at, room)
+
+    def open(self, room: Room) -> None:
+        """Make what this process counts with."""
+        if self.cell is None:
+            super().open(room)
+            self.sample(new_samples())
 
 
 class SharedQuantiles(SharedPaged, Quantiles):

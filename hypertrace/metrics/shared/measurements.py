@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypertrace.metrics.measurements import Gauge, Number, ValueHistogram
+from hypertrace.metrics.samples import new_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,3 +114,4 @@ class SharedValueHistogram(ValueHistogram):
         """Make what this process adds to."""
         if self.cell is None:
             _open(self, room, room.places.values(self.at, self.bounds))
+            self.sample(new_samples())

@@ -106,8 +106,14 @@ class SharedNativeHistogram(SharedHistogram, NativeHistogram):
 
     def _buffer_of(self, mapped: Any, room: Room) -> CellGroup:  # noqa: ARG002
         self.exponential.open(self.exponential.room)
+        self.exponential.sample(None)  # those of the classic buckets are enough
         self._classic = mapped
         return CellGroup((), ((self.exponential.add, 1.0, 1.0), (mapped, 1.0, 1.0)))
+
+    @property
+    def mapped(self) -> Any:
+        """The cells of the classic buckets."""
+        return self._classic
 
     @property
     def value(self) -> HistogramReading:

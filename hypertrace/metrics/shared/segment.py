@@ -86,6 +86,9 @@ class MappedHistogram(OneStepHistogram):
         # One line, and so one step; the attributes are looked up before.
         c, d = memory.counts, memory.numbers
         d[n + 1 + (c[n] + 1 & 1)] = d[n + 1 + (c[n] & 1)] + seconds; c[bucket] += 1; c[n] += 1  # noqa: E702  # fmt: skip
+        samples = self.samples
+        if samples is not None:
+            samples.add(seconds)
 
     append = add
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import select
 import socket
 import struct
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import hypertrace
-from hypertrace import Caller, TracedObject, TraceEvent, Tracer, set_trace_function
+from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, set_trace_function
 from hypertrace.exporters import statsd_transports
 from hypertrace.exporters.statsd import StatsdExporter
 from hypertrace.metrics import Counter, Metrics, Sum
@@ -273,13 +275,112 @@ def test_the_environment_says_where_to(
 
 @pytest.mark.parametrize(
     ("address", "settings"),
-    [("nowhere:x", {}), ("host:1", {"tags": "x"}), ("host:1", {"prefix": " "})],
+    [
+        *[("nowhere:x", {}), ("host:1", {"tags": "x"}), ("host:1", {"prefix": " "})],
+        *[("host:1", {"max_samples": each}) for each in (-1, 1_001, math.nan, math.inf)],
+    ],
 )
 def test_wrong_arguments_start_nothing(address: str, settings: Any) -> None:
     """They are errors of the constructor."""
-    with pytest.raises(ValueError, match=r"address must|tags must|prefix ' '"):
+    with pytest.raises(ValueError, match=r"address must|tags must|prefix ' '|max_samples must be"):
         StatsdExporter(address, **settings)
     assert exporter_threads() == []
+
+
+@pytest.mark.parametrize("wrong", [None, "1", True])
+def test_a_number_of_samples_is_a_number(wrong: Any) -> None:
+    """Others are refused."""
+    with pytest.raises(TypeError, match=f"max_samples must be a number, not {wrong!r}"):
+        StatsdExporter("host:1", max_samples=wrong)
+
+
+def ended(metrics: Callable[..., object], *durations: float) -> None:
+    """Record spans that ended."""
+    for seconds in durations:
+        metrics(SpanEvent("dial", TracedObject("Swarm", 1), None, CALLER, seconds, "ok", None))
+
+
+def timers(receiver: Receiver) -> tuple[list[float], float]:
+    """Give the values that came of durations, and the sum of their weights."""
+    values: list[float] = []
+    weights = 0.0
+    for line in receiver.lines():
+        head, *fields = line.split("|")
+        if fields[0] in {"ms", "d"}:
+            _, *texts = head.split(":")
+            rates = [float(field[1:]) for field in fields if field.startswith("@")]
+            values += map(float, texts)
+            weights += len(texts) / (rates[0] if rates else 1)
+    return values, weights
+
+
+@pytest.mark.parametrize("workers", [False, True])
+@pytest.mark.parametrize("tags", ["none", "dogstatsd", "graphite"])
+def test_durations_arrive_as_they_were(
+    tags: str,
+    workers: bool,
+    export: Callable[..., StatsdExporter],
+    receive: Callable[..., Receiver],
+    tmp_path: Path,
+) -> None:
+    """Each once, also those of an attempt that failed; estimates stand only for earlier ones."""
+    receiver = receive("udp")
+    receiver.stop()
+    where = str(tmp_path / "run") if workers else False
+    exporter = export(receiver.address, tags=tags, workers=where, max_samples=0.01)
+    ended(exporter, 0.001, 0.002)
+    assert not exporter.flush(SOON)
+    ended(exporter, 0.003)
+    receiver = receive("udp", receiver.address).start()
+    assert exporter.flush(SOON)
+    ended(exporter, 0.0123456)
+    assert exporter.flush(SOON)
+    assert exporter.flush(SOON)
+    until(lambda: timers(receiver)[1] >= 4)
+    assert timers(receiver) == ([1, 2, 3, 12.3456], 4)
+
+
+@pytest.mark.parametrize("tags", ["none", "dogstatsd"])
+def test_of_many_durations_some_are_sent(
+    tags: str, export: Callable[..., StatsdExporter], receive: Callable[..., Receiver]
+) -> None:
+    """With rates that add up to the number of all, and values that add up to their sum."""
+    receiver = receive("udp").start()
+    exporter = export(receiver.address, tags=tags, workers=False, interval=10, max_samples=5)
+    chance = random.Random(1)
+    durations = [chance.lognormvariate(-4, 1) for _ in range(3_000)]
+    ended(exporter, *durations)
+    assert exporter.flush(SOON)
+    until(lambda: timers(receiver)[1] > 2_999.5)
+    values, weights = timers(receiver)
+    assert weights == pytest.approx(3_000)
+    known = {round(1000 * each, 6) for each in durations}
+    assert sum(round(value, 6) in known for value in values) >= 45
+    assert len(values) < 50 + 30
+
+
+def test_without_samples_values_are_estimates(
+    export: Callable[..., StatsdExporter], receive: Callable[..., Receiver]
+) -> None:
+    """Their number and sum are right, and nothing is kept."""
+    receiver = receive("udp").start()
+    exporter = export(receiver.address, workers=False, buckets=(0.01, 1), max_samples=0)
+    ended(exporter, 0.25, 0.75)
+    assert all(series.samples is None for series in exporter.forwards_to.histograms())
+    assert exporter.flush(SOON)
+    until(lambda: timers(receiver) == ([500, 500], 2))
+
+
+def test_an_exporter_that_stopped_keeps_nothing(
+    export: Callable[..., StatsdExporter], receive: Callable[..., Receiver]
+) -> None:
+    """The metrics that it was given go on without samples."""
+    metrics = Metrics(workers=False)
+    exporter = export(receive("udp").start().address, metrics=metrics)
+    ended(exporter, 0.25)
+    assert [series.samples is None for series in metrics.histograms()] == [False]
+    exporter.stop()
+    assert [series.samples is None for series in metrics.histograms()] == [True]
 
 
 def test_metrics_may_be_given(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import math
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypertrace.exporters.statsd_datadog import Environment
-from hypertrace.exporters.statsd_lines import Encoder, Line, estimates, pack
+from hypertrace.exporters.statsd_lines import Encoder
+from hypertrace.exporters.statsd_packets import pack
 from hypertrace.metrics import (
     Counter,
     ExponentialReading,
@@ -23,6 +23,7 @@ from hypertrace.metrics import (
 )
 from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.reading import Family
+from hypertrace.metrics.samples import Sample
 from hypertrace.metrics.series import Series
 
 from .statsd_parsers import Metric, parse, parse_graphite
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.exporters.statsd_writer import Lines
     from hypertrace.metrics.declarations import Kind
 
 EVERY_TAGS: tuple[Tags, ...] = ("none", "dogstatsd", "graphite")
 LINE = re.compile(
-    r"[\w.-]+(;[\w./-]+=[\w./-]+)*:-?[0-9.]+\|(c|g|ms|h)(\|@0\.[0-9]+)?(\|#[\w:,./-]+)?"
+    r"[\w.-]+(;[\w./-]+=[\w./-]+)*:-?[0-9.]+\|(c|g|ms|d)(\|@0\.[0-9]+)?(\|#[\w:,./-]+)?"
 )
 
 
@@ -59,7 +61,7 @@ def lines_of(
     reading: Reading, tags: Tags = "none", prefix: str = "", arrived: Mapping[object, float] = {}
 ) -> list[str]:
     """Encode a reading."""
-    return [line.text.decode() for line in Encoder(prefix, tags).encode(reading, arrived)]
+    return [text.decode() for text in Encoder(prefix, tags).encode(reading, arrived).texts]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +80,8 @@ def test_a_counter_that_has_nothing_to_add_is_left_out(value: float) -> None:
 
 def test_a_gauge_below_zero_is_set_in_two_steps_of_one_packet() -> None:
     """A sign means a difference, so that the gauge is first set to zero; both stay together."""
-    (line,) = Encoder("", "none").encode(reading_of(-2.5, "gauge"), {})
-    assert line.text == b"depth.mail:0|g\ndepth.mail:-2.5|g"
+    (line,) = Encoder("", "none").encode(reading_of(-2.5, "gauge"), {}).texts
+    assert line == b"depth.mail:0|g\ndepth.mail:-2.5|g"
     assert lines_of(reading_of(0, "gauge")) == ["depth.mail:0|g"]
     assert lines_of(reading_of(math.nan, "gauge")) == []
 
@@ -121,9 +123,53 @@ def test_durations_are_timers_with_the_right_count_and_mean() -> None:
         "wait_milliseconds.mail:500|ms",
     ]
     assert lines_of(reading, "dogstatsd") == [
-        "wait_milliseconds:125|ms|@0.5|#queue:mail",
-        "wait_milliseconds:500|ms|#queue:mail",
+        "wait_milliseconds:125|d|@0.5|#queue:mail",
+        "wait_milliseconds:500|d|#queue:mail",
     ]
+
+
+def test_samples_are_sent_as_they_are() -> None:
+    """Each in a line, or those of equal weight in one, in milliseconds, with nine digits."""
+    value = HistogramReading((0.25, 0.75), (2, 1, 1), 2.61234567891, {})
+    reading = reading_of(value, "histogram", unit="seconds")
+    sample = Sample(4, [0.1, 0.000_000_45, 0.5, 2.01234567891])
+    texts = [
+        [text.decode() for text in Encoder("", tags).encode(reading, {}, lambda _: sample).texts]
+        for tags in EVERY_TAGS
+    ]
+    values = ["100", "0.00045", "500", "2012.34568"]
+    assert texts[0] == [f"wait_milliseconds.mail:{value}|ms" for value in values]
+    assert texts[1] == [f"wait_milliseconds:{':'.join(values)}|d|#queue:mail"]
+    assert texts[2] == [f"wait_milliseconds;queue=mail:{value}|ms" for value in values]
+
+
+@given(
+    values=st.lists(st.floats(0.001, 9e5), max_size=500),
+    unsent=st.integers(0, 3),
+    label=st.text("ab", max_size=1_500),
+)
+def test_lines_with_several_values_are_no_longer_than_a_packet(
+    values: list[float], unsent: int, label: str
+) -> None:
+    """None is lost, none comes twice, and each line has one at least."""
+    counts = (len(values) + unsent,)
+    value = HistogramReading((), counts, sum(values) + unsent, {})
+    reading = reading_of(value, "histogram", values=(label,))
+    sample = Sample(len(values), values)
+    lines = Encoder("", "dogstatsd").encode(reading, {}, lambda _: sample)
+    found: list[float] = []
+    amounts: collections.Counter[object] = collections.Counter()
+    for text in lines.texts:
+        (metric,) = parse(text)
+        assert isinstance(metric, Metric)
+        assert isinstance(metric.values, list)
+        assert metric.kind == "d"
+        assert len(text) <= 1432 or len(metric.values) == 1
+        found += metric.values
+    for (_, _, part), amount in lines.amounts(len(lines.texts)):
+        amounts[part] += amount  # type: ignore[assignment]
+    assert found[: len(values)] == [float(f"{value:.9g}") for value in values]
+    assert amounts["more"] == counts[0]
 
 
 @pytest.mark.parametrize("weight", [*range(1, 200), 1_000_003, 10**9 + 7])
@@ -135,32 +181,7 @@ def test_a_receiver_that_drops_fractions_counts_right(weight: int) -> None:
     assert int(1 / float(rate[1] if rate else 1)) == weight
 
 
-@given(
-    counts=st.lists(st.integers(0, 10_000), min_size=4, max_size=4),
-    fraction=st.floats(0, 1),
-    above=st.floats(0, 100),
-)
-def test_the_values_of_buckets_add_up(counts: list[int], fraction: float, above: float) -> None:
-    """Whatever came in: each value is in its bucket, and all together have the sum."""
-    bounds = (0.1, 1.0, 5.0)
-    lows = (0.0, *bounds)
-    inner = zip(lows, bounds, counts, strict=False)
-    total = sum(count * (low + fraction * (high - low)) for low, high, count in inner)
-    total += counts[-1] * (bounds[-1] + above)
-    found = estimates(bounds, counts, total)
-    assert sum(c * v for c, v in zip(counts, found, strict=True)) == pytest.approx(total, abs=1e-9)
-    for low, high, value in zip(lows, (*bounds, math.inf), found, strict=True):
-        assert low - 1e-9 <= value <= high + 1e-9
-
-
-def test_buckets_below_zero_and_no_buckets_have_values() -> None:
-    """A first bucket that ends below zero stands at its bound; without bounds there is the mean."""
-    assert estimates((-1.0, 1.0), (2, 1, 0), -1.5)[0] == -1
-    assert estimates((), (4,), 6.0) == [1.5]
-    assert estimates((), (0,), 0.0) == [0]
-
-
-def test_other_histograms_are_totals_or_histograms_of_datadog() -> None:
+def test_other_histograms_are_totals_or_distributions_of_datadog() -> None:
     """Plain StatsD has no type for them."""
     value = HistogramReading((10.0,), (2, 1), 25.0, {})
     assert lines_of(reading_of(value, "histogram")) == [
@@ -168,8 +189,8 @@ def test_other_histograms_are_totals_or_histograms_of_datadog() -> None:
         "depth.sum.mail:25|c",
     ]
     assert lines_of(reading_of(value, "histogram"), "dogstatsd") == [
-        "depth:5|h|@0.5|#queue:mail",
-        "depth:15|h|#queue:mail",
+        "depth:5|d|@0.5|#queue:mail",
+        "depth:15|d|#queue:mail",
     ]
 
 
@@ -209,21 +230,21 @@ def test_what_has_arrived_is_not_sent_again(value: Any, unit: str, tags: Tags) -
     kind = "summary" if isinstance(value, SummaryReading) else kind
     reading, encoder = reading_of(value, kind, unit=unit), Encoder("", tags)
     lines = encoder.encode(reading, {})
-    for arrived_lines in range(len(lines) + 1):
-        sums: collections.Counter[object] = collections.Counter()
-        for line in lines[:arrived_lines]:
-            for part, amount in line.amounts:
-                sums[part] += amount  # type: ignore[assignment]
+    whole = added(lines, len(lines.texts))
+    for arrived in range(len(lines.texts) + 1):
+        sums = added(lines, arrived)
         rest = encoder.encode(reading, sums)
-        assert arrived_lines < len(lines) or not rest
-        for line in rest:
-            for part, amount in line.amounts:
-                sums[part] += amount  # type: ignore[assignment]
-        whole: collections.Counter[object] = collections.Counter()
-        for line in lines:
-            for part, amount in line.amounts:
-                whole[part] += amount  # type: ignore[assignment]
+        assert arrived < len(lines.texts) or not rest.texts
+        sums.update(added(rest, len(rest.texts)))
         assert sums == pytest.approx(whole)
+
+
+def added(lines: Lines, end: int) -> collections.Counter[object]:
+    """Add up what the first lines say."""
+    sums: collections.Counter[object] = collections.Counter()
+    for part, amount in lines.amounts(end):
+        sums[part] += amount  # type: ignore[assignment]
+    return sums
 
 
 HOSTILE = st.text(
@@ -238,8 +259,8 @@ def test_no_value_of_a_label_breaks_a_line(tags: Tags, value: str, common: str) 
     reading = reading_of(
         -1, "gauge", names=("queue", "to"), values=(value, "x"), common={f"a{common}": common}
     )
-    (line,) = Encoder("shop", tags).encode(reading, {})
-    first, second = line.text.split(b"\n")
+    (line,) = Encoder("shop", tags).encode(reading, {}).texts
+    first, second = line.split(b"\n")
     assert first.replace(b":0|g", b":-1|g", 1) == second
     text = second.decode("ascii")
     assert LINE.fullmatch(text)
@@ -258,8 +279,8 @@ def test_an_agent_finds_the_tags_that_have_a_value(
     labels, values = tuple(names), texts[: len(names)]
     environment = Environment({"env": common}, "|c:in-7")
     reading = reading_of(value + 10, names=labels, values=values, common={"service": common})
-    (line,) = Encoder("shop", "dogstatsd", environment).encode(reading, {})
-    (found,) = parse(line.text)
+    (line,) = Encoder("shop", "dogstatsd", environment).encode(reading, {}).texts
+    (found,) = parse(line)
     assert isinstance(found, Metric)
     tags = [("env", common), ("service", common), *zip(labels, values, strict=True)]
     shown = [f"{replaced(name)}:{replaced(text)}" for name, text in tags if text]
@@ -275,8 +296,8 @@ def test_graphite_finds_the_tags_that_have_a_value(
     """With any names and values, in one name."""
     labels, values = tuple(names), texts[: len(names)]
     reading = reading_of(3, names=labels, values=values, common={"service": common})
-    (line,) = Encoder("shop", "graphite").encode(reading, {})
-    name, tags, value, kind = parse_graphite(line.text)
+    (line,) = Encoder("shop", "graphite").encode(reading, {}).texts
+    name, tags, value, kind = parse_graphite(line)
     pairs = [("service", common), *zip(labels, values, strict=True)]
     assert (name, value, kind) == ("shop.depth", "3", "c")
     assert tags == {replaced(name): replaced(text) for name, text in pairs if text}
@@ -309,23 +330,33 @@ def test_tags_win_over_those_of_the_process_and_of_the_environment() -> None:
     """So that a tag is there once."""
     environment = Environment({"env": "a", "queue": "a", "service": "a", "urgent": ""}, "|c:in-7")
     reading = reading_of(1, common={"service": "b", "queue": "b"})
-    (line,) = Encoder("", "dogstatsd", environment).encode(reading, {})
-    assert line.text == b"depth:1|c|#env:a,service:b,urgent,queue:mail|c:in-7"
+    (line,) = Encoder("", "dogstatsd", environment).encode(reading, {}).texts
+    assert line == b"depth:1|c|#env:a,service:b,urgent,queue:mail|c:in-7"
     assert lines_of(reading, "graphite") == ["depth;service=b;queue=mail:1|c"]
     for tags in ("graphite", "none"):
-        assert Encoder("", tags, environment).encode(reading, {})[0].text.count(b"env") == 0
+        assert Encoder("", tags, environment).encode(reading, {}).texts[0].count(b"env") == 0
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60).filter(lambda text: b"\n" not in text)))
 def test_packets_are_filled_and_have_whole_lines(texts: list[bytes]) -> None:
     """A packet is only longer if it is a single line, and has no room for the next line."""
-    packets = list(pack([Line(text) for text in texts], 50))
-    assert [line.text for packet in packets for line in packet.lines] == texts
-    for packet in packets:
-        assert packet.text == b"\n".join(line.text for line in packet.lines)
-        assert len(packet.text) <= 50 or len(packet.lines) == 1
-    for packet, following in pairwise(packets):
-        assert len(packet.text) + 1 + len(following.lines[0].text) > 50
+    packets = pack(texts, 50)
+    starts = [0, *(packet.end for packet in packets)]
+    for start, packet in zip(starts, packets, strict=False):
+        assert packet.text == b"\n".join(texts[start : packet.end])
+        assert len(packet.text) <= 50 or packet.end == start + 1
+    assert starts[-1] == len(texts)
+    for packet in packets[:-1]:
+        assert len(packet.text) + 1 + len(texts[packet.end]) > 50
+
+
+def test_a_line_that_no_receiver_can_read_is_in_no_packet() -> None:
+    """Those around it are, and it counts as one of them."""
+    texts = [b"a", b"b" * 8_192, b"c" * 8_193, b"d", b"e" * 8_193]
+    packets = pack(texts, 10_000)
+    assert packets == [(b"\n".join([texts[0], texts[1], texts[3]]), 5)]
+    assert pack([texts[2]], 10_000) == []
+    assert [packet.end for packet in pack(texts, 1_432)] == [1, 3, 5]
 
 
 @pytest.mark.parametrize("prefix", ["a b", ".a", "a..b", "a:b", "å", "a\n"])

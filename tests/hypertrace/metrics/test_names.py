@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hypertrace import Tracer, set_trace_function
-from hypertrace.metrics import LastValue, Metrics, Sum
+from hypertrace.metrics import Counter, LastValue, Metrics, Sum
 from hypertrace.metrics.declarations import (
     BUILT_IN,
     CALLS,
@@ -53,6 +53,17 @@ def test_a_declared_metric_gets_prefix_or_name() -> None:
     names = Names(prefix="shop_", names={"logins_total": "sign_ins_total"})
     assert names.of("orders_total") == "shop_orders_total"
     assert names.of("logins_total") == "sign_ins_total"
+
+
+def test_a_declared_counter_may_be_shown_without_its_end() -> None:
+    """For dashboards that ask for an old name; it is still what was declared."""
+    declared = Counter("logins_total", of="Auth.login", tags=["result"])
+    metrics = Metrics(declared=[declared], names={"logins_total": "logins"}, workers=False)
+    declaration = metrics.read().family("logins").declaration
+    assert isinstance(declaration, Counter)
+    assert (declaration.of, declaration.labels) == (declared.of, declared.labels)
+    assert declared.name == "logins_total"
+    metrics.declare(Counter("logins_total", of="Auth.login", tags=["result"]))
 
 
 def test_invalid_values_are_counted_under_the_shown_name() -> None:

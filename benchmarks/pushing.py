@@ -1,0 +1,234 @@
+"""Pushing: what an update costs the thread of the application, and what a push costs beside it."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing, contextmanager
+from time import process_time
+from typing import TYPE_CHECKING
+
+from datadog.dogstatsd.base import DogStatsd
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from statsd import StatsClient
+
+from hypertrace import Tracer
+from hypertrace.exporters.influx import InfluxExporter
+from hypertrace.exporters.statsd import StatsdExporter
+
+from .measure import OURS, Row, compared
+from .ours import tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from hypertrace.exporters.push import PushExporter
+
+    from .measure import Effort, Promises
+
+STATSD = "statsd, `incr`"
+DATADOG_BUFFERED = "datadog, `increment`, buffered"
+DATADOG_AGGREGATED = "datadog, `increment`, aggregated"
+OTEL = "OpenTelemetry, `counter.add`"
+PEERS = (STATSD, DATADOG_BUFFERED, DATADOG_AGGREGATED, OTEL)
+
+NEVER = 86_400.0
+TOPICS = 2_500
+"""Of each there is a series of calls, and one of calls, durations and open spans of spans."""
+PUSHES = 5
+UPDATES = 10_000
+DRAINED = 50
+"""Updates of a peer after which its datagrams are read, so that none is dropped."""
+
+
+class Work:
+    """An object whose calls are counted, and whose spans are timed, by topic."""
+
+    def __init__(self) -> None:
+        """Hold a tracer."""
+        self.tracer = Tracer(self)
+
+    def call(self) -> None:
+        """Trace."""
+        self.tracer.trace("work", topic="news")
+
+    def all_topics(self) -> None:
+        """Trace and time once for each topic."""
+        for number in range(TOPICS):
+            self.tracer.trace("work", topic=f"topic {number}")
+            with self.tracer.span("work", kind=f"topic {number}"):
+                pass
+
+
+class Sink:
+    """A socket that adds up the bytes that came.
+
+    Attributes:
+        port: on loopback.
+    """
+
+    def __init__(self) -> None:
+        """Open it."""
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.settimeout(0)
+        self.port: int = self._socket.getsockname()[1]
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def read(self) -> int:
+        """Return how many bytes came."""
+        size = 0
+        while True:
+            try:
+                size += len(self._socket.recv(65_536))
+            except BlockingIOError:
+                return size
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Measure updates beside those of other clients, bytes, and pushes of many series."""
+    yield from update(effort, dict.fromkeys(PEERS, (1 / 3, 1 / 20)))
+    yield from pushes({"StatsD": (150, 50), "DogStatsD": (150, 50), "InfluxDB": (150, 50)})
+    if not effort.quick:
+        yield from _bytes()
+
+
+def update(effort: Effort, promises: Promises, prefix: str = "") -> Iterator[Row]:
+    """Measure what one update with a label costs the thread that does it."""
+    with (
+        closing(Sink()) as sink,
+        _counting(_statsd(sink, "dogstatsd")),
+        closing(Clients(sink)) as clients,
+    ):
+        times = effort.nanoseconds({OURS: Work().call, **clients.updates})
+    yield from compared(f"{prefix}an update that is pushed later", times, promises)
+
+
+def pushes(bounds: Mapping[str, tuple[float, float]], prefix: str = "") -> Iterator[Row]:
+    """Measure the processor's time of a push in which all of 10 000 series have changed.
+
+    Reading, encoding and sending are part of it: 5 000 counters, 2 500 histograms of durations and
+    as many gauges.
+    """
+    for name, (promise, goal) in bounds.items():
+        with closing(Sink()) as sink, _counting(_EXPORTERS[name](sink)) as exporter:
+            milliseconds = _push(exporter, sink)
+        what = f"{prefix}a push of {4 * TOPICS:_} series to {name}".replace("_", " ")
+        yield Row(what, milliseconds, "ms of CPU", promise=promise, goal=goal)
+
+
+def _push(exporter: PushExporter, sink: Sink) -> float:
+    work, best = Work(), float("inf")
+    for _ in range(PUSHES):
+        work.all_topics()
+        before = process_time()
+        if not exporter.flush(60):
+            raise RuntimeError(f"the push to {exporter!r} failed")
+        best = min(best, process_time() - before)
+        sink.read()
+    return 1e3 * best
+
+
+def _bytes() -> Iterator[Row]:
+    """Count the bytes of 10 000 updates of one series, those that are sent at the end included."""
+    sizes: dict[str, float] = {}
+    with closing(Sink()) as sink, _counting(_statsd(sink, "dogstatsd")) as exporter:
+        work = Work()
+        for _ in range(UPDATES):
+            work.call()
+        exporter.flush(60)
+        sizes[OURS] = sink.read()
+    for name in PEERS:
+        with closing(Sink()) as sink, closing(Clients(sink)) as clients:
+            update, size = clients.updates[name], 0
+            for number in range(UPDATES):
+                update()
+                if number % DRAINED == 0:
+                    size += sink.read()
+            clients.flush()
+            sizes[name] = clients.exported() if name == OTEL else size + sink.read()
+    yield from compared("10 000 updates of one series, on the wire", sizes, unit="bytes")
+
+
+@contextmanager
+def _counting(exporter: PushExporter) -> Iterator[PushExporter]:
+    """Count for an exporter for a while."""
+    with exporter, tracing(exporter):
+        yield exporter
+
+
+def _statsd(sink: Sink, tags: Any) -> StatsdExporter:
+    address = f"udp://127.0.0.1:{sink.port}"
+    return StatsdExporter(address, tags=tags, **_SETTINGS)
+
+
+def _influx(sink: Sink) -> InfluxExporter:
+    return InfluxExporter(f"udp://127.0.0.1:{sink.port}", **_SETTINGS)
+
+
+_SETTINGS: Any = {
+    "interval": NEVER,
+    "allowed_props": ["topic", "kind"],
+    "workers": False,
+    "exemplar": None,
+}
+_EXPORTERS: Mapping[str, Callable[[Sink], PushExporter]] = {
+    "StatsD": lambda sink: _statsd(sink, "none"),
+    "DogStatsD": lambda sink: _statsd(sink, "dogstatsd"),
+    "InfluxDB": _influx,
+}
+
+
+class Clients:
+    """Clients of others, which send to a socket, or keep what came in memory.
+
+    Attributes:
+        updates: one update of a series with labels, by what it is called.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        """Make them."""
+        self._statsd = StatsClient("127.0.0.1", sink.port)
+        settings: Any = {"host": "127.0.0.1", "port": sink.port, "disable_telemetry": True}
+        buffered = DogStatsd(disable_buffering=False, **settings)
+        aggregated = DogStatsd(disable_buffering=False, disable_aggregation=False, **settings)
+        self._datadog = buffered, aggregated
+        self._reader = InMemoryMetricReader()
+        self._provider = MeterProvider([self._reader])
+        counter = self._provider.get_meter("benchmarks").create_counter("function_counter")
+        labels = {
+            "object_classname": "Work",
+            "caller_functionname": "call",
+            "caller_props_topic": "news",
+        }
+        tags = [f"{name}:{value}" for name, value in labels.items()]
+        incr, add = self._statsd.incr, counter.add
+        self.updates: dict[str, Callable[[], object]] = {
+            STATSD: lambda: incr("function_counter.Work.call.news"),
+            DATADOG_BUFFERED: lambda: buffered.increment("function_counter", tags=tags),
+            DATADOG_AGGREGATED: lambda: aggregated.increment("function_counter", tags=tags),
+            OTEL: lambda: add(1, labels),
+        }
+
+    def flush(self) -> None:
+        """Send what those of Datadog hold back."""
+        for client in self._datadog:
+            client.flush()
+
+    def exported(self) -> int:
+        """Return how many bytes OpenTelemetry would send, without compression."""
+        found = self._reader.get_metrics_data()
+        return 0 if found is None else len(encode_metrics(found).SerializeToString())
+
+    def close(self) -> None:
+        """Close them."""
+        for client in self._datadog:
+            client.stop()
+        self._provider.shutdown()
+        self._statsd.close()
