@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from hypertrace.metrics import Metrics
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,8 +27,7 @@ TELEGRAF: dict[str, dict[str, type]] = {
     "statsd": {
         "protocol": str,
         "service_address": str,
-        "datadog_extensions": bool,
-        "datadog_distributions": bool,
+        "templates": list,
         "delete_counters": bool,
         "delete_gauges": bool,
         "percentiles": list,
@@ -88,6 +89,23 @@ def test_telegraf_and_the_exporter_have_one_address(path: Path) -> None:
     address = settings.get("service_address", settings.get("urls", [""])[0])
     place = re.sub(r"^\w+://", "", address).removesuffix("/metrics").removeprefix("127.0.0.1:")
     assert place in call[1]
+
+
+def test_the_templates_of_telegraf_name_all_labels() -> None:
+    """In the order in which the exporter makes parts of the name of them."""
+    ((settings,),) = tomllib.loads((DEPLOY / "telegraf" / "statsd.conf").read_text())[
+        "inputs"
+    ].values()
+    templates = dict(template.split() for template in settings["templates"])
+    assert templates.pop("shop.*") == ".measurement*"
+    families = {
+        f"shop.{family.name.replace('_seconds', '_milliseconds')}.*": family.label_names
+        for family in Metrics(workers=False).read().families
+    }
+    first = ["object_classname", "caller_functionname", "id"]
+    for metric, template in templates.items():
+        rest = [name for name in families[metric] if name not in first]
+        assert template.split(".") == ["", "measurement", *first, *rest]
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.yml")), ids=lambda path: path.name)
