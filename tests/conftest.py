@@ -21,10 +21,15 @@ INSTALL = {
     "victoria-metrics": "apt-get install -y --no-install-recommends victoria-metrics",
     "prometheus3": "bash .ci/components",
     "statsd": "bash .ci/components",
+    "victoria-metrics1": "bash .ci/components",
 }
 OWN = {
     "prometheus3": ("HYPERTRACE_PROMETHEUS3", ".ci/.prometheus3/usr/bin/prometheus"),
     "statsd": ("HYPERTRACE_STATSD", ".ci/.statsd/node_modules/.bin/statsd"),
+    "victoria-metrics1": (
+        "HYPERTRACE_VICTORIAMETRICS1",
+        ".ci/.victoriametrics1/usr/bin/victoria-metrics",
+    ),
 }
 """Programs that are not on the PATH: a variable that has their place, and the place without it."""
 
