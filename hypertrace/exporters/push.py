@@ -91,11 +91,22 @@ class PushExporter(Exporter):
         A subclass makes here what a forked child must not share, such as a connection.
         """
 
+    def select(self, reading: Reading, previous: Reading | None) -> Reading:
+        """Return what of a reading is to be sent: what came in since the last one that was sent.
+
+        A subclass whose backend takes totals returns all of it.
+
+        Args:
+            reading: of this moment.
+            previous: the last one that was sent; None if there is none.
+        """
+        return reading if previous is None else reading.since(previous)
+
     def encode(self, reading: Reading) -> Any:
         """Return a reading as `send` takes it; called in the thread of the exporter.
 
         Args:
-            reading: what came in since the last one that was sent.
+            reading: what `select` returned.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method encode(reading)")
 
@@ -184,7 +195,7 @@ class PushExporter(Exporter):
         view = self.forwards_to.view()
         reading, previous = self.forwards_to.reading(view), self._previous
         # Finalizers of the application may run while this is made, and what they trace counts.
-        encoded = self.encode(reading if previous is None else reading.since(previous))
+        encoded = self.encode(self.select(reading, previous))
         suppress_tracing(self.send, encoded)
         self._previous = reading
         self.forwards_to.storage.save(self._mark, view)
