@@ -47,6 +47,7 @@ SHARED = "hypertrace/metrics/shared/"
 DECLARED = "hypertrace/metrics/declared/"
 PUSH = "hypertrace/exporters/"
 INFLUX = "hypertrace/exporters/influx/"
+OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
 
 
@@ -56,6 +57,10 @@ def _core(*names: str) -> tuple[str, ...]:
 
 def _push(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/exporters/test_{name}.py" for name in names)
+
+
+def _opentelemetry(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/exporters/opentelemetry/test_{name}.py" for name in names)
 
 
 def _influx(*names: str) -> tuple[str, ...]:
@@ -1714,8 +1719,8 @@ PUSHING = (
     Safety(
         "push: what finalizers trace meanwhile is counted",
         PUSH + "push.py",
-        "self.encode(reading if",
-        "untraced(self.encode, reading if",
+        "self.encode(self.select(reading, previous))",
+        "suppress_tracing(self.encode, self.select(reading, previous))",
         _push("push"),
     ),
     Safety(
@@ -1913,6 +1918,62 @@ PUSHING = (
         "with suppress(TimeoutError):\n                    while",
         "with suppress(OSError):\n                    while",
         _push("statsd"),
+    ),
+    Safety(
+        "opentelemetry: the library does not try again by itself",
+        OPENTELEMETRY + "sender.py",
+        "            raise _EndOfAttempt(error) from None\n",
+        "            raise\n",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: what is refused is not sent again",
+        OPENTELEMETRY + "exporter.py",
+        "except RefusedError as refused:",
+        "except ZeroDivisionError as refused:",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: instrumentations do not trace the exporter's requests",
+        OPENTELEMETRY + "sender.py",
+        "context.set_value(_NOT_INSTRUMENTED, value=True)",
+        "context.get_current()",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: a value is in the bucket it belongs to",
+        OPENTELEMETRY + "data.py",
+        "Buckets(first - 1, ",
+        "Buckets(first, ",
+        _opentelemetry("data"),
+    ),
+    Safety(
+        "opentelemetry: no number makes a reading unsendable",
+        OPENTELEMETRY + "data.py",
+        "abs(value) > _LARGEST",
+        "False",
+        _opentelemetry("data"),
+    ),
+    Safety(
+        "opentelemetry: backends leave names as they are",
+        OPENTELEMETRY + "data.py",
+        "if is_named and unit in _UNITS",
+        "if unit in _UNITS",
+        _opentelemetry("data"),
+    ),
+    Safety(
+        "opentelemetry: workers are one instance, also after one was killed",
+        SHARED + "origin.py",
+        "    found = _read(path)\n    if found is None:",
+        "    found = None\n    if False:",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: a forked child that counts alone is another instance",
+        METRICS + "storage.py",
+        "        self.origin = Origin.new()\n",
+        "",
+        _opentelemetry("exporter"),
     ),
     Safety(
         "influx: a label cannot end a line",
