@@ -1920,6 +1920,13 @@ PUSHING = (
         _push("statsd"),
     ),
     Safety(
+        "exemplars: OpenTelemetry is not asked before it has a tracer provider",
+        METRICS + "exemplars.py",
+        'getattr(trace, "_TRACER_PROVIDER", trace) is not None',
+        "trace is not None",
+        ("hypertrace/metrics/test_exemplars.py",),
+    ),
+    Safety(
         "opentelemetry: the library does not try again by itself",
         OPENTELEMETRY + "sender.py",
         "            raise _EndOfAttempt(error) from None\n",

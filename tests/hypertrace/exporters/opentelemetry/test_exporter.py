@@ -19,7 +19,6 @@ from opentelemetry import context, trace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
-from opentelemetry.sdk.trace import TracerProvider
 
 import hypertrace
 from hypertrace import Tracer, set_trace_function, traced
@@ -31,6 +30,8 @@ from .receiver import CALLS, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opentelemetry.sdk.trace import TracerProvider
 
     Export = Callable[..., OpenTelemetryExporter]
 
@@ -124,12 +125,12 @@ def test_exponential_histograms_are_preferred_by_the_environment(
 
 
 def test_exemplars_lead_to_the_traces_of_the_application(
-    receiver: Receiver, export: Export
+    receiver: Receiver, export: Export, traces: TracerProvider
 ) -> None:
     """Those of the interval, once."""
     exporter = export()
     with (
-        TracerProvider().get_tracer("test").start_as_current_span("request") as span,
+        traces.get_tracer("test").start_as_current_span("request") as span,
         Tracer("shop").span("buy"),
     ):
         ids = span.get_span_context()
