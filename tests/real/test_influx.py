@@ -21,7 +21,7 @@ from hypertrace.exporters.influx.lines import tag_value
 from hypertrace.exporters.influx.receivers import HttpReceiver
 from hypertrace.metrics import Counter, LastValue, Metrics, Sum, Summary
 
-from .servers import VICTORIA, Server, VictoriaMetrics
+from .databases import VICTORIA, Server, VictoriaMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

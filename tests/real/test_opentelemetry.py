@@ -25,7 +25,7 @@ from hypertrace.exporters.opentelemetry import OpenTelemetryExporter, with_count
 from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, Summary
 from hypertrace_prometheus import PrometheusExporter
 
-from .servers import VictoriaMetrics
+from .databases import VictoriaMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent
 from hypertrace.exporters.statsd import StatsdExporter
 from hypertrace.metrics import LastValue, Metrics, Sum, Summary
 
-from .servers import VICTORIA
+from .databases import VICTORIA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

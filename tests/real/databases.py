@@ -1,4 +1,4 @@
-"""Servers that tests start: databases, and the questions that tests ask them."""
+"""Databases that tests start, and the questions that tests ask them."""
 
 from __future__ import annotations
 
