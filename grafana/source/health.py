@@ -10,6 +10,7 @@ from .parts import BAD, CALLS_A_SECOND, FILL, GOOD, NUMBER, RATIO, SECONDS, Limi
 from .queries import (
     CLASS,
     COLLECTOR,
+    EXPORTER,
     INSTANCE,
     METRIC,
     Query,
@@ -47,6 +48,7 @@ def health() -> dashboard.Dashboard:
             ("Series", _series()),
             ("What went wrong", _losses()),
             ("Scrapes", _scrapes()),
+            ("Exporters that push", _pushes()),
         ],
     )
 
@@ -255,3 +257,60 @@ def _scrapes() -> list[Panel]:
             size=_HALF,
         ),
     ]
+
+
+def _pushes() -> list[Panel]:
+    return [
+        rows(
+            "Exporters",
+            "A row for each exporter that pushes; empty without one. The one that has succeeded "
+            "least recently is on top. Where workers share their counts, one of them sends for "
+            "all, and this is the sum of those that did.",
+            {INSTANCE: "Process", EXPORTER: "Exporter"},
+            Column("Since the last success", _of_exporter(_age()), SECONDS),
+            Column("Readings", _of_exporter(_a_second(queries.EXPORTS_SENT)), "count:readings/s"),
+            Column("Failures", _of_exporter(_a_second(queries.EXPORTS_FAILED)), "count:failures/s"),
+            Column("Given up", _of_exporter(_a_second(queries.EXPORTS_DROPPED)), "count:lines/s"),
+            Column("Bytes", _of_exporter(_a_second(queries.EXPORTS_BYTES)), "Bps"),
+            Column("Time spent", _of_exporter(_a_second(queries.EXPORTS_SECONDS)), RATIO),
+            size=Size(24, 6),
+        ),
+        graph(
+            "Time since the last success, by exporter",
+            "Should stay below the interval of the exporter, 10 s by default. A slope is a "
+            "receiver that is down, refuses, or hangs: the logger `hypertrace.exporters` has the "
+            "reason. Counts of that time are not lost, they come with the next success.",
+            Query(f"max by ({EXPORTER}) ({_age()})", legend(EXPORTER)),
+            unit=SECONDS,
+            size=_THIRD,
+            limits=(60, 600),
+        ),
+        graph(
+            "Failed attempts, by exporter",
+            "Attempts to send in a second that failed. Each one is repeated, ever more rarely, "
+            "with what came in meanwhile.",
+            steepest(series(queries.EXPORTS_FAILED), EXPORTER),
+            unit="count:failures/s",
+            size=_THIRD,
+        ),
+        graph(
+            "Given up, by exporter",
+            "Lines, points and events in a second that no attempt will send: the receiver refused "
+            "them, they were too long, or a queue of events was full. These counts are lost there.",
+            steepest(series(queries.EXPORTS_DROPPED), EXPORTER),
+            unit="count:lines/s",
+            size=_THIRD,
+        ),
+    ]
+
+
+def _of_exporter(expression: str) -> str:
+    return top(f"max by ({INSTANCE}, {EXPORTER}) ({expression})", 100)
+
+
+def _a_second(metric: str) -> str:
+    return rate(series(metric))
+
+
+def _age() -> str:
+    return f"time() - {series(queries.EXPORTS_LAST_SUCCESS)}"

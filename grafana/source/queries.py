@@ -20,11 +20,18 @@ DROPPED = declarations.DROPPED.name
 UNQUEUED = declarations.UNQUEUED.name
 SILENT = declarations.SILENT.name
 FAILED = _FAILED.name
+EXPORTS_SENT = declarations.EXPORTS_SENT.name
+EXPORTS_FAILED = declarations.EXPORTS_FAILED.name
+EXPORTS_DROPPED = declarations.EXPORTS_DROPPED.name
+EXPORTS_BYTES = declarations.EXPORTS_BYTES.name
+EXPORTS_SECONDS = declarations.EXPORTS_SECONDS.name
+EXPORTS_LAST_SUCCESS = declarations.EXPORTS_LAST_SUCCESS.name
 WORKERS = declarations.WORKERS.name
 BUILD = declarations.BUILD.name
 
 METRIC = declarations.SERIES.labels[0]
 COLLECTOR = _FAILED.labels[0]
+EXPORTER = declarations.EXPORTS_SENT.labels[0]
 LIVE, FOLDED = (f'{declarations.STATE}="{state}"' for state in ("live", "folded"))
 CLASS = labels.CLASS
 FUNCTION = labels.FUNCTION

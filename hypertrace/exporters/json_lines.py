@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
-import inspect
-import io
 import json
 import os
-import stat
 import time
-from contextlib import suppress
+from collections import deque
+from datetime import UTC, datetime, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 
+from .events import MAX_EVENTS
 from .push import PushExporter
+from .writers import writer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Unpack
 
-    from hypertrace.metrics import CountingOptions, Family, Metrics, Reading
+    from hypertrace.metrics import CountingOptions, EventPoint, Family, Metrics, Reading
+    from hypertrace.metrics.declared.selections import Selected
     from hypertrace.metrics.reading import Value
-
-    Write: TypeAlias = Callable[[str], object]
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
-_AS_IT_IS = getattr(os, "O_BINARY", 0)
-"""On Windows: else it changes line breaks."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = 1_000_000_000
+_LINES_AT_ONCE = 100
 
 
 class JsonLinesExporter(PushExporter):
-    """Writes what was counted as lines of JSON, one for each interval.
+    """Writes what was counted as lines of JSON, one for each interval; and one for each event.
 
-    A line has the `time` of the reading; the `pid` of the process and when the exporter `started`
-    in it; a `sequence` number from 1; the `labels` of the process, if it has any; and `metrics`: a
-    list of points with `name`, `kind`, `unit` if it has one, `labels` (those that have a value)
-    and, as the kind has it, `value`, or `count` and `sum` with `buckets`: a count for each upper
-    bound, the last of which is `null` for infinity. Summaries have `quantiles` instead: a value for
-    each, `null` if there was none in the window. Native histograms have their `schema`, `zero`:
-    threshold and count, and `positive` and `negative`: a count for each index of a bucket that is
-    not empty. Times are in seconds since the epoch. Lines are ASCII.
+    The line of a reading has the `time` of the reading; the `pid` of the process and when the
+    exporter `started` in it; a random `session` of both, and a `sequence` number from 1; the
+    `labels` of the process, if it has any; and `metrics`: a list of points with `name`, `kind`,
+    `unit` if it has one, `labels` (those that have a value) and, as the kind has it, `value`, or
+    `count` and `sum` with `buckets`: a count for each upper bound, the last of which is `null` for
+    infinity. Summaries have `quantiles` instead: a value for each, `null` if there was none in the
+    window. Native histograms have their `schema`, `zero`: threshold and count, and `positive` and
+    `negative`: a count for each index of a bucket that is not empty. Times are in seconds since the
+    epoch. Lines are ASCII.
 
     Counters, histograms, and `count` and `sum` of summaries are what came in since the line before:
     adding up all lines gives the totals. Series without change are left out. Gauges and quantiles
     are as they are. A line may be written again
     after a failure that happened too late, with what came in meanwhile: of lines with the same
-    `pid`, `started` and `sequence` the last one counts.
+    `session` and `sequence` the last one counts.
+
+    The line of an event has its `timestamp` (ISO 8601, UTC), `level` (always `info`), `event` (the
+    name of the declared metric, or `Class.function`), `value`, and each of its tags by its name.
+    `labels`, `pid`, `session` and `sequence` are those of readings, and a tag that is called like
+    one of these keys has a `_` behind its name. Events and readings share the sequence, and so do
+    events that were dropped: each number that is missing is a line that was lost.
 
     The thread, failures, forks and the end of the program are as in `PushExporter`.
     """
@@ -57,6 +63,8 @@ class JsonLinesExporter(PushExporter):
         self,
         to: object,
         *,
+        events: Iterable[Selected] = (),
+        max_events: int = MAX_EVENTS,
         metrics: Metrics | None = None,
         interval: float = 10.0,
         **counting: Unpack[CountingOptions],
@@ -68,8 +76,11 @@ class JsonLinesExporter(PushExporter):
                 be rotated; a text file or anything else with `write(text)`; a logger, standard or
                 of structlog, which gets the line at INFO; or a function of the line. It is called
                 in the thread of the exporter, also in forked children.
+            events: what selects the events that have lines: patterns on `Class.function`,
+                `EventPattern`, or declared metrics.
+            max_events: how many of them may wait to be written.
             metrics: what to read; None makes one.
-            interval: seconds between two lines.
+            interval: seconds between two readings.
             counting: arguments of `Metrics` for the one that is made.
 
         Raises:
@@ -78,22 +89,91 @@ class JsonLinesExporter(PushExporter):
             ValueError: a file that is not open for writing, or as in `PushExporter`.
             RuntimeError: as in `PushExporter`.
         """
-        self._write = _writer(to)
-        super().__init__(metrics, counting, interval=interval)
+        self._write = writer_of(to)
+        self._lines_at_once = _LINES_AT_ONCE if isinstance(to, str | os.PathLike) else 1
+        super().__init__(metrics, counting, interval=interval, events=events, max_events=max_events)
 
     def begin(self) -> None:
-        """Count lines from 1."""
+        """Begin a session, whose lines are numbered from 1."""
         self._started = time.time()
-        self._sequence = 1
+        self._session = os.urandom(8).hex()
+        self._sequence: int | None = None
 
     def encode(self, reading: Reading) -> str:
-        """Return the line, without a line break at its end."""
-        return encode(reading, pid=os.getpid(), started=self._started, sequence=self._sequence)
+        """Return the line of a reading, without a line break at its end."""
+        if self._sequence is None:
+            self._sequence = self._events.next_number()
+        return encode(
+            reading,
+            pid=os.getpid(),
+            started=self._started,
+            session=self._session,
+            sequence=self._sequence,
+        )
 
     def send(self, encoded: str) -> None:
         """Write the line."""
         self._write(encoded)
-        self._sequence += 1
+        self._sequence = None
+        self.count_bytes(len(encoded) + 1)
+
+    def encode_events(self, points: Sequence[EventPoint]) -> deque[str]:
+        """Return the lines of events, without line breaks at their ends.
+
+        A file that is opened each time gets several at once.
+        """
+        labels = self.forwards_to.labels
+        facts: dict[str, object] = {"pid": os.getpid(), "session": self._session}
+        if labels:
+            facts = {"labels": dict(labels), **facts}
+        lines, size = [encode_event(point, facts) for point in points], self._lines_at_once
+        return deque("\n".join(lines[at : at + size]) for at in range(0, len(lines), size))
+
+    def send_events(self, encoded: deque[str]) -> None:
+        """Write the lines; those that were written are not part of the next attempt."""
+        while encoded:
+            self._write(encoded[0])
+            self.count_bytes(len(encoded.popleft()) + 1)
+
+
+_KEYS = frozenset(("timestamp", "level", "event", "value", "labels", "pid", "session", "sequence"))
+"""Keys of an event's line that are no tags."""
+
+
+def encode_event(point: EventPoint, facts: Mapping[str, object]) -> str:
+    """Return an event as one line of JSON, without a line break at its end.
+
+    Args:
+        point: the event.
+        facts: what the line says besides.
+    """
+    tags: dict[str, object] = {}
+    for label, value in point.tags.items():
+        key = label
+        while key in _KEYS or key in tags or (key != label and key in point.tags):
+            key += "_"
+        tags[key] = value
+    return _encode(
+        {
+            "timestamp": timestamp(point.time),
+            "level": "info",
+            "event": point.name,
+            "value": point.value,
+            **tags,
+            **facts,
+            "sequence": point.number,
+        }
+    )
+
+
+def timestamp(time: int) -> str:
+    """Return a time as ISO 8601 in UTC, as `2026-11-30T09:30:00.000000001Z`.
+
+    Args:
+        time: nanoseconds since the epoch.
+    """
+    seconds, nanoseconds = divmod(time, _SECOND)
+    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]}.{nanoseconds:09d}Z"
 
 
 def encode(reading: Reading, **facts: object) -> str:
@@ -145,101 +225,3 @@ def _parts(value: HistogramReading | ExponentialReading | SummaryReading) -> dic
 def _finite(value: float) -> float | None:
     """Return a number as JSON has it, which knows no infinity."""
     return value if isfinite(value) else None
-
-
-def _writer(to: Any) -> Write:
-    if isinstance(to, str | os.PathLike):
-        return _appender(to)
-    if isinstance(to, type):
-        raise TypeError(f"to must be an object, and {to.__name__} is a class: make one of it")
-    if _can_be_called(getattr(to, "write", None)):
-        return _file_writer(to)
-    if _can_be_called(getattr(to, "info", None)):
-        # Asked for each time: structlog makes the method as it is configured by then.
-        return lambda line: to.info(line)  # noqa: PLW0108 -- as above
-    if _can_be_called(to):
-        return to  # type: ignore[no-any-return]  # what it returns is ignored
-    raise TypeError(
-        "to must be a path, a text file or anything else with write(), a logger, or a function of "
-        f"the line that is no coroutine or generator function, not {to!r}"
-    )
-
-
-_NOT_RUN = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
-"""Whether a function does nothing when it is called, and is to be awaited or iterated."""
-
-
-def _can_be_called(function: Any) -> bool:
-    """Whether a function does something when it is called."""
-    called = getattr(function, "__call__", None)  # noqa: B004 -- the method itself is looked at
-    return callable(function) and not any(
-        is_kind(one) for is_kind in _NOT_RUN for one in (function, called)
-    )
-
-
-def _file_writer(file: Any) -> Write:
-    if isinstance(file, io.RawIOBase | io.BufferedIOBase):
-        raise TypeError(f"to must be a text file, and {file!r} takes bytes: open it as text")
-    if isinstance(file, io.IOBase) and not file.writable():
-        raise ValueError(f"to must be open for writing, which {file!r} is not")
-    flush = getattr(file, "flush", None)
-
-    def write(line: str) -> None:
-        file.write(f"{line}\n")
-        if callable(flush):
-            flush()
-
-    return write
-
-
-def _appender(path: Any) -> Write:
-    absolute = os.path.abspath(path)  # noqa: PTH100 -- the program may change its folder later
-    os.close(_open(absolute))  # raises now what would fail later
-    return lambda line: _append(absolute, f"{line}\n".encode())
-
-
-def _open(path: str) -> int:
-    # Without waiting for a reader, as a named pipe would.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_WAITING | _AS_IT_IS
-    return os.open(path, flags, 0o666)
-
-
-def _append(path: str, line: bytes) -> None:
-    descriptor = _open(path)
-    try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            _append_to_file(descriptor, line if _ends_a_line(path) else b"\n" + line)
-        else:
-            _write_all(descriptor, line)
-    finally:
-        os.close(descriptor)
-
-
-def _append_to_file(descriptor: int, line: bytes) -> None:
-    # One system call for a whole line: those of several processes do not mix.
-    written = os.write(descriptor, line)
-    if written == len(line):
-        return
-    end = os.lseek(descriptor, 0, os.SEEK_CUR)
-    if end == os.fstat(descriptor).st_size:  # no other process has appended meanwhile
-        os.ftruncate(descriptor, end - written)
-    raise OSError(f"no room for a line of {len(line)} bytes")
-
-
-def _ends_a_line(path: str) -> bool:
-    """Whether a file is empty or ends in a line break, unlike after a process was killed.
-
-    While another process writes, it may seem not to; then an empty line is written between the two.
-    """
-    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 -- as fast as it gets
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-    return True
-
-
-def _write_all(descriptor: int, line: bytes) -> None:
-    """Write to a pipe or a terminal, which may take a part at a time."""
-    os.set_blocking(descriptor, True)
-    while line:
-        line = line[os.write(descriptor, line) :]

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import hypertrace.metrics.storage  # noqa: F401 -- its files are to be closed after the last reading
 from hypertrace.forks import ChildEnd, around_fork
+from hypertrace.metrics.flushing import flush_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
+    from hypertrace.metrics.flushing import Flushable
     from hypertrace.periodic import PeriodicThread
 
-    class Exporting(Protocol):
+    class Exporting(Flushable, Protocol):
         """What has a thread that ends and starts with the process: a push exporter."""
 
         _thread: PeriodicThread
@@ -39,6 +41,11 @@ def add(exporter: Exporting) -> None:
     """Look after the thread of an exporter from now on."""
     _running.add(exporter)
     _child_end.watch()
+
+
+def running() -> list[Exporting]:
+    """Return all exporters that were added and not removed."""
+    return list(_running)
 
 
 def is_running(exporter: Exporting) -> bool:
@@ -79,10 +86,7 @@ def _at_exit() -> None:
 
 
 def _flush() -> None:
-    deadline = monotonic() + EXIT_TIMEOUT
-    requests = [exporter._thread.request() for exporter in list(_running)]
-    for request in filter(None, requests):
-        request.wait(deadline - monotonic())
+    flush_all(running(), EXIT_TIMEOUT)
 
 
 def _before_fork() -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections import Counter
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from hypertrace import Cell, suppress_tracing
+from hypertrace import suppress_tracing
 from hypertrace.periodic import PeriodicThread
 from hypertrace.rate_limit import RateLimit
 
 from . import processes
+from .events import MAX_EVENTS, Events
 from .exporter import Exporter
 from .processes import EXIT_TIMEOUT
 
 if TYPE_CHECKING:
-    from hypertrace.metrics import CountingOptions, Metrics, Reading
+    from collections.abc import Callable, Iterable, Sequence
+
+    from hypertrace.metrics import CountingOptions, EventPoint, Metrics, Reading
+    from hypertrace.metrics.declared.selections import Selected
 
 THREAD_NAME = "hypertrace-exporter"
 
@@ -39,9 +42,11 @@ class PushExporter(Exporter):
 
     An exporter works until `stop()`, also if the program does not hold it. What is left is sent
     when the interpreter exits, or a child of `multiprocessing` does, within 2 seconds for all
-    exporters; a warning is logged where that is too short. A process that is ended at once
-    (`os._exit`, SIGKILL, and SIGTERM unless the program handles it) loses what came in since the
-    last time.
+    exporters; a warning is logged where that is too short. A process that is ended at once loses
+    what came in since the last time: by `os._exit`, by SIGKILL, and by SIGTERM unless the program
+    handles it or calls `hypertrace.exporters.flush_on_sigterm`.
+
+    How the exporter fares is in all readings of its metrics, see `hypertrace.metrics.exports`.
 
     Where workers share their counts, one of them sends what all have counted, and another goes on
     from there when it ends; otherwise each process sends what it counts itself. The thread ends
@@ -50,15 +55,24 @@ class PushExporter(Exporter):
 
     Any thread, and any signal handler, may call all methods.
 
-    A subclass has `encode` and `send`, and calls `super().__init__()` last in its own, since that
-    starts the thread.
+    With `events`, single events are sent, too, before each reading and by each process its own, see
+    `hypertrace.exporters.events`.
+
+    A subclass has `encode` and `send`, and for events `encode_events` and `send_events`. It calls
+    `super().__init__()` last in its own, since that starts the thread.
 
     Attributes:
         interval: seconds between two readings.
     """
 
     def __init__(
-        self, metrics: Metrics | None, counting: CountingOptions, *, interval: float
+        self,
+        metrics: Metrics | None,
+        counting: CountingOptions,
+        *,
+        interval: float,
+        events: Iterable[Selected] = (),
+        max_events: int = MAX_EVENTS,
     ) -> None:
         """Start the thread.
 
@@ -66,24 +80,33 @@ class PushExporter(Exporter):
             metrics: as in `Exporter`.
             counting: as in `Exporter`.
             interval: seconds between two readings, up to a day.
+            events: what selects the events that are sent one by one, see `Events`.
+            max_events: how many of them may wait to be sent.
 
         Raises:
-            TypeError: as in `Exporter`, or `interval` is no number.
-            ValueError: as in `Exporter`, or `interval` is not above zero, or longer than a day.
+            TypeError: as in `Exporter` and `Events`, or `interval` is no number.
+            ValueError: as in `Exporter` and `Events`, or `interval` is not above zero, or longer
+                than a day.
             RuntimeError: the system has no thread left.
         """
+        self._events = Events(events, max_events)
         super().__init__(metrics, counting)
         self.interval: float = _checked_interval(interval)
-        self._sent = Cell()
-        self._failures = Cell()
+        self._counts = self.forwards_to.exports.add(type(self).__name__)
         self._log_limit = RateLimit()
         self._closed = False
         locks = self.forwards_to.storage.locks
         self._locks = None if locks is None else locks.another()
-        self._mark = f"{type(self).__name__}-{_number_of(self.forwards_to, type(self))}"
         self._begin()
         self._thread.start()
         processes.add(self)
+        self.forwards_to.exports.attach(self)
+        self._events.start(
+            self.forwards_to,
+            wake=self._wake,
+            count_dropped=self.count_dropped,
+            name=type(self).__name__,
+        )
 
     def begin(self) -> None:
         """Prepare to send: called before the thread starts, and again in a forked child.
@@ -91,24 +114,24 @@ class PushExporter(Exporter):
         A subclass makes here what a forked child must not share, such as a connection.
         """
 
-    def select(self, reading: Reading, previous: Reading | None) -> Reading:
-        """Return what of a reading is to be sent: what came in since the last one that was sent.
-
-        A subclass whose backend takes totals returns all of it.
-
-        Args:
-            reading: of this moment.
-            previous: the last one that was sent; None if there is none.
-        """
-        return reading if previous is None else reading.since(previous)
-
     def encode(self, reading: Reading) -> Any:
         """Return a reading as `send` takes it; called in the thread of the exporter.
 
         Args:
-            reading: what `select` returned.
+            reading: what came in since the last one that was sent.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method encode(reading)")
+
+    def changes(self, reading: Reading, previous: Reading | None) -> Reading:
+        """Return what `encode` gets: what came in after the last reading that was sent.
+
+        A subclass whose backend takes totals, and no differences, returns `reading` itself.
+
+        Args:
+            reading: of this moment.
+            previous: the last one that was sent; None if none was.
+        """
+        return reading if previous is None else reading.since(previous)
 
     def send(self, encoded: Any) -> None:
         """Send a reading; called in the thread of the exporter, one at a time.
@@ -123,15 +146,60 @@ class PushExporter(Exporter):
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method send(encoded)")
 
+    def encode_events(self, points: Sequence[EventPoint]) -> Any:
+        """Return events as `send_events` takes them; called once for each, as `encode`.
+
+        Args:
+            points: in the order in which they came.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method encode_events(points)")
+
+    def send_events(self, encoded: Any) -> None:
+        """Send events; called as `send`.
+
+        Args:
+            encoded: what `encode_events` returned.
+
+        Raises:
+            Exception: they were not sent; the next attempt gets the same object.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method send_events(encoded)")
+
+    @property
+    def dropped_events(self) -> int:
+        """How many events were dropped in this process, since `max_events` were waiting."""
+        return self._events.dropped
+
+    def count_bytes(self, number: int) -> None:
+        """Count what was sent; for `send` of a subclass.
+
+        Args:
+            number: of bytes.
+        """
+        self._counts.count_bytes(number)
+
+    def count_dropped(self, number: int) -> None:
+        """Count what was given up, and is not part of the next attempt; for a subclass.
+
+        Args:
+            number: of lines, points or events.
+        """
+        self._counts.count_dropped(number)
+
     @property
     def sent(self) -> int:
-        """How many readings were sent."""
-        return self._sent.value
+        """How many readings this process has sent."""
+        return self._counts.sent
 
     @property
     def failures(self) -> int:
-        """How many attempts to send failed."""
-        return self._failures.value
+        """How many attempts of this process to send failed."""
+        return self._counts.failed
+
+    @property
+    def dropped(self) -> int:
+        """How many lines, points and events this process has given up."""
+        return self._counts.dropped
 
     def flush(self, timeout: float = EXIT_TIMEOUT) -> bool:
         """Send now what came in, and wait until that is done.
@@ -142,17 +210,28 @@ class PushExporter(Exporter):
         Returns:
             Whether it was sent in time. False after `stop()`, and in the thread of the exporter.
         """
+        return self.request_flush()(timeout)
+
+    def request_flush(self) -> Callable[[float], bool]:
+        """Begin to send what came in, without waiting for it.
+
+        Returns:
+            A function that waits for so many seconds at the most, and returns whether it was sent.
+        """
         if not processes.is_running(self) or self._thread.is_current():
-            return False
+            return _not_sent
         request = self._thread.request()
-        return request is not None and request.wait(timeout)
+        return _not_sent if request is None else request.wait
 
     def stop(self) -> None:
         """Send what came in, for 2 seconds at the most, and end the thread.
 
         May be called more than once.
         """
+        self._events.stop()
         if processes.remove(self):  # not for a second thread, while the first one still sends
+            self.forwards_to.exports.detach(self)
+            self._counts.end()
             if self._locks is not None:
                 self._locks.close()
             super().stop()
@@ -163,21 +242,37 @@ class PushExporter(Exporter):
         # A fork does not wait for a thread that sends for long: for a moment there may be two.
         self._sending = threading.Lock()
         self._thread = PeriodicThread(self._push, self.interval, THREAD_NAME)
+        self._events.restart()
         self.begin()
+
+    def _wake(self) -> None:
+        self._thread.request()
 
     def _push(self) -> bool:
         sending = self._sending
         if self._closed or not sending.acquire(timeout=EXIT_TIMEOUT):
             return False
         try:
-            self._send_changes()
+            try:
+                self._send_events()
+            finally:  # neither is in the way of the other
+                if self._leads():
+                    self._send_changes()
         except BaseException as error:  # noqa: BLE001 -- the thread must go on
             self._fail(error)
             return False
         finally:
             sending.release()
-        self._sent.increment()
         return True
+
+    def _send_events(self) -> None:
+        if not self._events.waiting:
+            return
+        started = monotonic()
+        try:
+            self._events.send(self.encode_events, self.send_events)
+        finally:
+            self._counts.count_seconds(monotonic() - started)
 
     def _leads(self) -> bool:
         """Whether this process is the one that sends, from where the last one has stopped."""
@@ -185,23 +280,27 @@ class PushExporter(Exporter):
             self._is_leading = False
         elif not self._is_leading:
             self._is_leading = True
-            saved = self.forwards_to.storage.saved(self._mark)
+            saved = self.forwards_to.storage.saved(self._counts.name)
             self._previous = None if saved is None else self.forwards_to.reading(saved)
         return self._is_leading
 
     def _send_changes(self) -> None:
-        if not self._leads():
-            return
+        self._counts.count_attempt()
         view = self.forwards_to.view()
-        reading, previous = self.forwards_to.reading(view), self._previous
-        # Finalizers of the application may run while this is made, and what they trace counts.
-        encoded = self.encode(self.select(reading, previous))
-        suppress_tracing(self.send, encoded)
+        reading = self.forwards_to.reading(view)
+        started = monotonic()
+        try:
+            # Finalizers of the application may run meanwhile, and what they trace counts.
+            encoded = self.encode(self.changes(reading, self._previous))
+            suppress_tracing(self.send, encoded)
+        finally:
+            self._counts.count_seconds(monotonic() - started)
         self._previous = reading
-        self.forwards_to.storage.save(self._mark, view)
+        self.forwards_to.storage.save(self._counts.name, view)
+        self._counts.count_sent()
 
     def _fail(self, error: BaseException) -> None:
-        self._failures.increment()
+        self._counts.count_failed()
         if self._log_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 suppress_tracing(self._log_failure, error)
@@ -244,14 +343,8 @@ class PushExporter(Exporter):
         self._resume()
 
 
-_numbers: WeakKeyDictionary[Metrics, Counter[type]] = WeakKeyDictionary()
-
-
-def _number_of(metrics: Metrics, kind: type) -> int:
-    """Return how many exporters of this kind the metrics had before: the same in all workers."""
-    numbers = _numbers.setdefault(metrics, Counter())
-    numbers[kind] += 1
-    return numbers[kind] - 1
+def _not_sent(_: float) -> bool:
+    return False
 
 
 def _checked_interval(interval: float) -> float:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hypertrace import Cell
-
 from .push import PushExporter
 from .statsd_lines import LONGEST_LINE, Encoder, Packet, pack
 from .statsd_transports import address_from_environment, transport_of
@@ -72,13 +70,12 @@ class StatsdExporter(PushExporter):
         self.address: str = address_from_environment() if address is None else address
         self._transport = transport_of(self.address)
         self._encoder = Encoder(prefix, tags)
-        self._omitted = Cell()
         super().__init__(metrics, counting, interval=interval)  # type: ignore[arg-type]  # as above
 
     @property
     def omitted(self) -> int:
         """How many lines were left out, since they have more than 8192 bytes."""
-        return self._omitted.value
+        return self.dropped
 
     def begin(self) -> None:
         """Forget what the receiver has of an attempt that failed."""
@@ -88,8 +85,7 @@ class StatsdExporter(PushExporter):
         """Return the packets, without what the receiver has of an attempt that failed."""
         lines = self._encoder.encode(reading, self._arrived)
         short = [line for line in lines if len(line.text) <= LONGEST_LINE]
-        for _ in range(len(lines) - len(short)):
-            self._omitted.increment()
+        self.count_dropped(len(lines) - len(short))
         return list(pack(short, self._transport.limit))
 
     def send(self, encoded: list[Packet]) -> None:
@@ -105,3 +101,4 @@ class StatsdExporter(PushExporter):
                         self._arrived[part] += amount  # type: ignore[assignment]  # a float
             raise
         self._arrived.clear()
+        self.count_bytes(sum(len(packet.text) for packet in encoded))

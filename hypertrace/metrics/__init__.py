@@ -9,6 +9,7 @@ from .declared.gauges import PullGauge
 from .declared.instruments import CounterInstrument, GaugeInstrument, ValuesInstrument
 from .declared.kinds import Counter, DeclaredMetric, Distribution, LastValue, Sum, Summary
 from .declared.registry import declare
+from .declared.selections import EventPoint, EventSelection
 from .metrics import CountingOptions, Metrics
 from .reading import (
     Exemplar,
@@ -28,6 +29,8 @@ __all__ = [  # noqa: RUF022 -- sorted as Python sorts, like that of hypertrace
     "Declaration",
     "DeclaredMetric",
     "Distribution",
+    "EventPoint",
+    "EventSelection",
     "Exemplar",
     "ExponentialReading",
     "Family",

@@ -139,6 +139,54 @@ HEALTH = (
 )
 """The metrics of the counting itself."""
 
+_EXPORTER = ("exporter",)
+
+EXPORTS_SENT = Declaration(
+    "counter",
+    "hypertrace_export_sent_total",
+    description="Readings sent, by the exporter.",
+    labels=_EXPORTER,
+)
+EXPORTS_FAILED = Declaration(
+    "counter",
+    "hypertrace_export_failed_total",
+    description="Attempts to send that failed; what they had is part of the next attempt.",
+    labels=_EXPORTER,
+)
+EXPORTS_DROPPED = Declaration(
+    "counter",
+    "hypertrace_export_dropped_total",
+    description="Lines, points and events that were given up: refused, too long, or without room.",
+    labels=_EXPORTER,
+)
+EXPORTS_BYTES = Declaration(
+    "counter",
+    "hypertrace_export_bytes_total",
+    description="Bytes sent, before compression.",
+    unit="bytes",
+    labels=_EXPORTER,
+)
+EXPORTS_SECONDS = Declaration(
+    "counter",
+    "hypertrace_export_seconds_total",
+    description="Time spent to encode and to send, in the thread of the exporter.",
+    unit="seconds",
+    labels=_EXPORTER,
+)
+EXPORTS_LAST_SUCCESS = Declaration(
+    "gauge",
+    "hypertrace_export_last_success_timestamp_seconds",
+    description="When a reading was sent last; until one is, when the first attempt began.",
+    unit="seconds",
+    labels=_EXPORTER,
+)
+
+EXPORTS = (
+    *(EXPORTS_SENT, EXPORTS_FAILED, EXPORTS_DROPPED, EXPORTS_BYTES, EXPORTS_SECONDS),
+    EXPORTS_LAST_SUCCESS,
+)
+"""The metrics of the exporters that push, where there are some."""
+
 OWN = ("hypertrace_", "process_", "python_")
 """Beginnings of the names that an exporter has besides: no other metric is called so."""
 

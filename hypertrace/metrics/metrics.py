@@ -16,8 +16,11 @@ from .declarations import CALLS
 from .declared.declared import Declared, checked
 from .declared.instruments import Instruments
 from .declared.registry import listen
+from .declared.selections import selection_of
 from .declared.sites import DeclaredSite
 from .exemplars import opentelemetry_exemplar
+from .exports import Exports
+from .flushing import FLUSH_TIMEOUT, Flushed
 from .functions import FunctionSeries
 from .health import Health
 from .labels import Labeller
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from hypertrace import Cell, SpanRecorder, TracedObject, TraceEvent
+    from hypertrace.patterns import EventPattern
 
     from .aggregations import Spans
     from .declared.kinds import DeclaredMetric
+    from .declared.selections import EventSelection
     from .exemplars import ExemplarFunction
     from .labels import Values
     from .storage import Storage, View
@@ -162,6 +167,7 @@ class Metrics(Instruments):
             storage=self._storage,
         )
         self._health = Health(self._functions.labeller.text, self._storage)
+        self._exports = Exports(self._storage)
         self._declared = Declared(
             self._storage,
             labeller,
@@ -278,6 +284,18 @@ class Metrics(Instruments):
         """
         self._declared.undeclare(name)
 
+    def selection(self, selected: EventPattern | DeclaredMetric) -> EventSelection:
+        """Return what reads single events, for exporters that send one by one.
+
+        Nothing is counted by it. Tags have the same texts as labels, of the same allowed props.
+
+        Args:
+            selected: a pattern, or a declared metric, which need not be one of these metrics.
+        """
+        return selection_of(
+            selected, self._functions.labeller, self._names.of, self._health.count_invalid
+        )
+
     @property
     def labels(self) -> Mapping[str, str]:
         """Labels of the whole process, as each reading has them."""
@@ -332,7 +350,49 @@ class Metrics(Instruments):
         families, usages = [*families, *declared], [*usages, *more]
         if others := self._storage.foreign_tables:
             families = with_others(families, others, view)
-        return Reading(now, [*families, *self._health.read(usages, view)], self._labels)
+        own = [*self._health.read(usages, view), *self._exports.read(view)]
+        return Reading(now, [*families, *own], self._labels)
+
+    @property
+    def exports(self) -> Exports:
+        """The exporters that push what is counted here; for exporters."""
+        return self._exports
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
+        """Let all exporters that push send now what came in, at the same time, and wait for it.
+
+        Any thread may call it. Nothing is raised for an exporter that fails.
+
+        Args:
+            timeout: seconds to wait at the most.
+
+        Returns:
+            Whether all have sent it in time. What one has not sent is part of its next attempt.
+        """
+        return self._exports.flush(timeout)
+
+    def flushed(self, timeout: float = FLUSH_TIMEOUT) -> Flushed:
+        """Return a block, or decorator, after which all exporters that push have sent what came in.
+
+        For programs that are frozen or ended when a function has returned::
+
+            with metrics.flushed(): ...
+            async with metrics.flushed(): ...
+
+            @metrics.flushed()
+            def handler(event, context): ...
+
+        What the block raises passes through unchanged. What is not sent in time is logged; it is
+        part of the next attempt.
+
+        Args:
+            timeout: seconds that the end of the block may take at the most.
+
+        Raises:
+            TypeError: `timeout` is no number.
+            ValueError: `timeout` is not above zero, or longer than an hour.
+        """
+        return Flushed(self.flush, timeout)
 
     def close(self) -> None:
         """Free the files in which counts are shared. What is counted later is in memory.

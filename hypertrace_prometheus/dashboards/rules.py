@@ -8,6 +8,8 @@ from hypertrace.metrics.declarations import (
     BUILD,
     CALLS,
     DURATIONS,
+    EXPORTS_DROPPED,
+    EXPORTS_LAST_SUCCESS,
     OVERFLOWED,
     SERIES,
     SERIES_LIMIT,
@@ -25,6 +27,8 @@ SLOW = 1.0
 """Seconds that 95 of 100 spans of a function may take."""
 FILLED = 0.8
 """Share of the limit that series may take."""
+UNSENT = 600
+"""Seconds that an exporter may take from one success to the next."""
 REGULAR = 0.1
 """Calls a second from which a function is missed when its calls stop."""
 
@@ -33,6 +37,7 @@ _FUNCTION = ("job", labels.CLASS, labels.FUNCTION)
 _NAME = f"{{{{ $labels.{labels.CLASS} }}}}.{{{{ $labels.{labels.FUNCTION} }}}}"
 _OF_CLASS = f"{{{{ $labels.{labels.CLASS} }}}}"
 _PROCESS = "{{ $labels.instance }}"
+_EXPORTER = f"{{{{ $labels.{EXPORTS_DROPPED.labels[0]} }}}}"
 _PERCENT = "{{ $value | humanizePercentage }}"
 
 
@@ -158,6 +163,22 @@ def _alerts(metrics: _Metrics) -> list[Rule]:
             f"{_PROCESS} lacks metrics of {{{{ $labels.{FAILED.labels[0]} }}}}",
             "This collector of its registry raises, hangs or repeats a series; the log says where "
             "(logger hypertrace_prometheus).",
+        ),
+        _alert(
+            "HypertraceExportFails",
+            f"time() - {EXPORTS_LAST_SUCCESS.name} > {UNSENT}",
+            "1m",
+            f"{_EXPORTER} of {_PROCESS} has sent nothing for {{{{ $value | humanizeDuration }}}}",
+            "Its receiver is down, refuses or hangs; the log has the reason (logger "
+            "hypertrace.exporters). Raise the limit of this rule if its interval is longer.",
+        ),
+        _alert(
+            "HypertraceExportDrops",
+            f"increase({EXPORTS_DROPPED.name}[10m]) > 0",
+            "0m",
+            f"{_EXPORTER} of {_PROCESS} gives up lines or events",
+            "Its receiver refuses them, they are too long, or a queue is full; the log has the "
+            "reason (logger hypertrace.exporters).",
         ),
         _alert(
             "HypertraceTargetDown",

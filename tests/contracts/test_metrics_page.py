@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace.metrics import Declaration, Metrics
+from hypertrace.metrics.declarations import EXPORTS
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.exposition.collector import APPLICATION
 from hypertrace_prometheus.exposition.failures import FAILED
 
 SHOWN = (
     *(family.declaration for family in Metrics(upstream=True).read().families),
+    *EXPORTS,
     APPLICATION,
     FAILED,
 )
@@ -38,7 +41,10 @@ def test_the_page_has_no_other_metric(root: Path) -> None:
 
 def test_an_exporter_names_and_describes_what_is_declared() -> None:
     """The families of a page have the names, kinds and descriptions of the declarations."""
-    with PrometheusExporter(collect_defaults=False, upstream=True) as exporter:
+    with (
+        PrometheusExporter(collect_defaults=False, upstream=True) as exporter,
+        JsonLinesExporter(str.encode, metrics=exporter.forwards_to),
+    ):
         text = exporter.metrics()
         (collector,) = exporter.registry._collector_to_names
         described = [family.name for family in collector.describe()]  # type: ignore[attr-defined]

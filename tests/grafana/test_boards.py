@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import promql_parser
 import pytest
 
+from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.dashboards import objectives, rules
 from hypertrace_prometheus.dashboards.templates import dashboards
@@ -142,7 +143,10 @@ def test_each_dashboard_has_an_address_of_its_own() -> None:
 
 def test_every_metric_of_the_exporter_is_shown() -> None:
     """Some panel asks for each family that the exporter exposes."""
-    with PrometheusExporter(collect_defaults=False, upstream=True) as exporter:
+    with (
+        PrometheusExporter(collect_defaults=False, upstream=True) as exporter,
+        JsonLinesExporter(str.encode, metrics=exporter.forwards_to),
+    ):
         exposed = re.findall(r"^# TYPE (\w+)", exporter.metrics(), re.MULTILINE)
     asked = " ".join(
         target["expr"]
@@ -160,7 +164,7 @@ def test_metrics_and_labels_are_the_exporters() -> None:
         "job", "instance", "le", "object_classname", "caller_functionname", "caller_filename", "id",
         "parent_object_classname", "result", "exception", "from_classname", "from_functionname",
         "to_classname", "to_functionname", "metric", "version", "implementation", "generation",
-        "python", "collector", "worker", "title", "subtitle", "source", "target",
+        "python", "collector", "exporter", "worker", "title", "subtitle", "source", "target",
         "object_props_topic", "parent_object_props_topic", "caller_props_topic", "$prop",
     }  # fmt: skip
     asked = {

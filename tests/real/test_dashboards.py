@@ -24,6 +24,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from hypertrace import Tracer, __version__, set_trace_function, untraced
+from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace.metrics.declarations import CALLS, EDGES, SERIES, SERIES_LIMIT
 from hypertrace.testing import reset
 from hypertrace_prometheus import PrometheusExporter
@@ -59,6 +60,8 @@ SILENT = (
     "HypertraceSeriesOverflow",
     "HypertraceSwallowedErrors",
     "HypertraceFailedCollections",
+    "HypertraceExportFails",
+    "HypertraceExportDrops",
     "HypertraceTargetDown",
     "HypertraceBudgetBurns",
 )
@@ -274,10 +277,15 @@ def _booked(library: Library) -> Counter[tuple[str, str]]:
     return counts
 
 
+def _pushing(exporter: PrometheusExporter) -> JsonLinesExporter:
+    """Make an exporter that pushes what another one serves."""
+    return JsonLinesExporter(str.encode, metrics=exporter.forwards_to, interval=1)
+
+
 @pytest.fixture(scope="module")
 def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
     """Run the demo's application for some seconds under the eyes of a Prometheus."""
-    with make_exporter(0) as exporter:
+    with make_exporter(0) as exporter, _pushing(exporter):
         assert exporter.port
         Tracer("made too early")
         set_trace_function(exporter)
@@ -443,6 +451,10 @@ def test_the_exporter_health_is_right(demo: Scraped) -> None:
     assert demo.asked("Exporter health: Dropped events") == {"": 0}
     versions = demo.asked("Exporter health: Versions", "version", "python")
     assert versions == {f"{__version__}.{platform.python_version()}": 1}
+    pushes = demo.asked("Exporter health: Failed attempts, by exporter", "exporter")
+    assert pushes == {"JsonLinesExporter": 0}
+    age = demo.asked("Exporter health: Time since the last success, by exporter", "exporter")
+    assert age["JsonLinesExporter"] == pytest.approx(1, abs=5)
     (lines,) = demo.asked("Exporter health: Scrape size").values()
     assert lines == pytest.approx(demo.rooms[-1].lines, rel=0.05)
 

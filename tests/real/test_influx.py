@@ -214,7 +214,8 @@ def test_an_answer_that_is_lost_makes_nothing_count_twice(
             assert exporter.failures == 1
     assert influxdb.sum(database, "lost_answer_function_counter_total") == 3
     query = "sum_over_time(lost_answer_function_counter_total_val[1h])"
-    victoria.wait(lambda: victoria.value(query) == 3)
+    # 1.79 keeps either of two points of one time, later versions the larger one.
+    victoria.wait(lambda: victoria.value(query) in {2, 3})
 
 
 @pytest.mark.parametrize("precision", ["ns", "us", "ms", "s"])
@@ -269,6 +270,109 @@ def test_victoriametrics_answers_what_the_program_did(
     durations = f"sum(sum_over_time({name}function_duration_seconds_count[1h]))"
     victoria.wait(lambda: victoria.value(durations) == 150)
     victoria.wait(lambda: victoria.value(f"sum_over_time({name}paid_total_val[1h])") == 375)
+
+
+EVENTS = (
+    Counter("orders_total", of="Shop.*", tags=["channel", "amount"]),
+    Sum("paid_total", of="Shop.*", value="amount"),
+)
+
+
+def orders(shop: Shop, number: int) -> set[int]:
+    """Place orders, and give their times."""
+    times = {1_764_469_463_000_000_000 + 7 * each for each in range(number)}
+    for when in times:
+        shop.tracer.trace("order", channel="phone, fax = old", amount=0.5, timestamp=when)
+    return times
+
+
+def test_influxdb_over_http_has_a_point_for_each_event(influxdb: InfluxDB, database: str) -> None:
+    """With its time to the nanosecond; those of one time stay apart, and sums are equal."""
+    metrics = Metrics(declared=EVENTS, labels={"service": "the shop"})
+    set_trace_function(metrics)
+    with InfluxExporter(
+        influxdb.url,
+        database=database,
+        metrics=metrics,
+        prefix="app",
+        events=EVENTS,
+        interval=NEVER,
+    ) as exporter:
+        shop = Shop()
+        times = orders(shop, 3_000)
+        assert exporter.flush()
+        for _ in range(100):
+            shop.tracer.trace("order", channel="web", amount=2, timestamp=1_764_469_462)
+        before = time.time_ns()
+        shop.order("web", 3)
+        after = time.time_ns()
+    assert (exporter.dropped, exporter.dropped_events, exporter.failures) == (0, 0, 0)
+    rows = influxdb.query(database, 'SELECT * FROM "app.orders_total"')
+    assert len(rows) == len({row["time"] for row in rows}) == 3_101
+    assert {row["time"] for row in rows if row["channel"] != "web"} == times
+    assert {row["service"] for row in rows} == {"the shop"}
+    (last,) = [row for row in rows if row["amount"] == 3]
+    assert before <= last["time"] <= after
+    assert influxdb.sum(database, "app.orders_total") == 3_101
+    assert influxdb.sum(database, "app.paid_total") == 1_500 + 200 + 3
+    assert influxdb.sum(database, "app.function_counter_total") == 3_101
+
+
+def test_influxdb_over_udp_has_a_point_for_each_event(influxdb: InfluxDB) -> None:
+    """In packets, with their times."""
+    influxdb.query("", 'CREATE DATABASE "udp"')
+    with InfluxExporter(
+        f"udp://127.0.0.1:{influxdb.udp}", prefix="udp", events=EVENTS, interval=NEVER
+    ) as exporter:
+        set_trace_function(exporter)
+        times = orders(Shop(), 500)
+        assert exporter.flush()
+
+    def found() -> list[dict[str, Any]]:
+        return influxdb.query("udp", 'SELECT * FROM "udp.orders_total"')
+
+    influxdb.wait(lambda: len(found()) >= 500)
+    assert {row["time"] for row in found()} == times
+
+
+def test_events_wait_for_a_server_that_comes_back(influxdb: InfluxDB, database: str) -> None:
+    """None is lost, and none counts twice, also if an answer is lost."""
+    with InfluxExporter(
+        influxdb.url, database=database, events=["Shop.*"], interval=NEVER
+    ) as exporter:
+        set_trace_function(exporter)
+        shop = Shop()
+        influxdb.stop()
+        try:
+            for _ in range(10):
+                orders(shop, 50)
+                exporter.flush(0.1)
+            assert exporter.failures
+        finally:
+            influxdb.start()
+        influxdb.wait(lambda: exporter.flush(0.1))
+        rows = influxdb.query(database, 'SELECT COUNT("val") FROM "Shop.orders"')
+    assert rows[0]["count"] == 500
+
+
+@pytest.mark.parametrize("place", [{"database": "shop"}, {"bucket": "shop"}])
+def test_victoriametrics_has_a_point_for_each_event(
+    victoria: VictoriaMetrics, place: dict[str, Any]
+) -> None:
+    """To the millisecond, which it keeps."""
+    name = f"events_{'_'.join(place)}_"
+    with InfluxExporter(
+        victoria.url, prefix=name, events=EVENTS, interval=NEVER, **place
+    ) as exporter:
+        set_trace_function(exporter)
+        shop, begin = Shop(), time.time() - 60
+        for number in range(200):
+            shop.tracer.trace("order", channel="web", amount=0.5, timestamp=begin + number / 100)
+        assert exporter.flush()
+    query = f"sum(sum_over_time({name}orders_total_val[1h]))"
+    victoria.wait(lambda: victoria.value(query) == 200)
+    query = f"sum(sum_over_time({name}paid_total_val[1h]))"
+    victoria.wait(lambda: victoria.value(query) == 100)
 
 
 def test_what_the_server_refuses_is_dropped_and_the_rest_goes_on(

@@ -1705,8 +1705,8 @@ PUSHING = (
     Safety(
         "push: what could not be sent is sent later",
         PUSH + "push.py",
-        "        suppress_tracing(self.send, encoded)\n        self._previous = reading\n",
-        "        self._previous = reading\n        untraced(self.send, encoded)\n",
+        "            suppress_tracing(self.send, encoded)\n",
+        "            self._previous = reading\n            suppress_tracing(self.send, encoded)\n",
         _push("push"),
     ),
     Safety(
@@ -1719,8 +1719,8 @@ PUSHING = (
     Safety(
         "push: what finalizers trace meanwhile is counted",
         PUSH + "push.py",
-        "self.encode(self.select(reading, previous))",
-        "suppress_tracing(self.encode, self.select(reading, previous))",
+        "self.encode(self.changes(reading, self._previous))",
+        "suppress_tracing(self.encode, self.changes(reading, self._previous))",
         _push("push"),
     ),
     Safety(
@@ -1794,6 +1794,69 @@ PUSHING = (
         _core("periodic"),
     ),
     Safety(
+        "flush: all exporters send at the same time",
+        METRICS + "flushing.py",
+        "return all([wait(max(0.0, deadline - monotonic())) for wait in waits])",
+        "return all([exporter.request_flush()(timeout) for exporter in exporters])",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: each is waited for after one has failed",
+        METRICS + "flushing.py",
+        "return all([wait(max(0.0, deadline - monotonic())) for wait in waits])",
+        "return all(wait(max(0.0, deadline - monotonic())) for wait in waits)",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: an event loop goes on meanwhile",
+        METRICS + "flushing.py",
+        "flushed = loop.run_in_executor(None, self._flush_or_log)",
+        "raise RuntimeError",
+        _metrics("flushing"),
+    ),
+    Safety(
+        "flush: an exporter that was stopped is not waited for",
+        PUSH + "push.py",
+        "            self.forwards_to.exports.detach(self)\n",
+        "",
+        _push("flushing"),
+    ),
+    Safety(
+        "exports: an exporter that was stopped does not look as if it failed",
+        PUSH + "push.py",
+        "            self._counts.end()\n",
+        "",
+        _push("flushing"),
+    ),
+    Safety(
+        "exports: a process that only exports what others share is no worker",
+        METRICS + "exports.py",
+        "if self._storage.is_observer:",
+        "if False:",
+        _metrics("exports"),
+    ),
+    Safety(
+        "sigterm: the handler of the application stays",
+        PUSH + "sigterm.py",
+        "if now is not signal.SIG_DFL and not isinstance(now, _FlushAndEnd):",
+        "if False:",
+        _push("sigterm"),
+    ),
+    Safety(
+        "sigterm: the signal ends the process all the same",
+        PUSH + "sigterm.py",
+        "            os.kill(os.getpid(), number)\n",
+        "            raise SystemExit(0)\n",
+        _push("sigterm"),
+    ),
+    Safety(
+        "sigterm: a second signal does not end the last reading",
+        PUSH + "sigterm.py",
+        "if self._ending == os.getpid():",
+        "if False:",
+        _push("sigterm"),
+    ),
+    Safety(
         "push: threads end before a fork",
         PUSH + "processes.py",
         "before=_before_fork,",
@@ -1823,21 +1886,21 @@ PUSHING = (
     ),
     Safety(
         "push: a line without room is taken back",
-        PUSH + "json_lines.py",
+        PUSH + "writers.py",
         "os.ftruncate(descriptor, end - written)",
         "pass",
         _push("json_lines"),
     ),
     Safety(
         "push: half a line does not spoil the next",
-        PUSH + "json_lines.py",
+        PUSH + "writers.py",
         'line if _ends_a_line(path) else b"\\n" + line',
         "line",
         _push("json_lines"),
     ),
     Safety(
         "push: a pipe without a reader is not waited for",
-        PUSH + "json_lines.py",
+        PUSH + "writers.py",
         " | _NO_WAITING | _AS_IT_IS",
         " | _AS_IT_IS",
         _push("json_lines"),
@@ -2023,6 +2086,116 @@ PUSHING = (
         "while time in self._times:",
         "while False:",
         _influx("exporter"),
+    ),
+    Safety(
+        "influx: no event replaces another",
+        INFLUX + "event_lines.py",
+        "self._times.free(series, point.time * self._unit // SECOND)",
+        "point.time * self._unit // SECOND",
+        _influx("exporter"),
+    ),
+    Safety(
+        "influx: a whole number of an event is no other type of field",
+        INFLUX + "event_lines.py",
+        "value if isinstance(value, bool) else float(value)",
+        "value",
+        _influx("event_lines"),
+    ),
+    Safety(
+        "influx: a class cannot make a comment of a line",
+        INFLUX + "lines.py",
+        'f"_{text[1:]}" if text.startswith("#") else text',
+        "text",
+        _influx("event_lines"),
+    ),
+    Safety(
+        "influx: an event is not in a sum of points twice",
+        INFLUX + "lines.py",
+        "if family.name not in without:",
+        "if family:",
+        _influx("exporter"),
+    ),
+    Safety(
+        "events: those that wait are bounded",
+        PUSH + "events.py",
+        "if self.waiting >= self._limit:",
+        "if False:",
+        _push("events"),
+    ),
+    Safety(
+        "events: one that is dropped leaves a gap",
+        PUSH + "events.py",
+        """\
+        number = next(self._numbers)
+        if self.waiting >= self._limit:
+            self._drop(1)
+            return
+""",
+        """\
+        if self.waiting >= self._limit:
+            self._drop(1)
+            return
+        number = next(self._numbers)
+""",
+        _push("events", "json_lines"),
+    ),
+    Safety(
+        "events: a forked child does not send those of its parent",
+        PUSH + "push.py",
+        "self._events.restart()",
+        "pass",
+        _push("events"),
+    ),
+    Safety(
+        "events: a failure does not keep counts from being sent",
+        PUSH + "push.py",
+        """\
+            finally:  # neither is in the way of the other
+                if self._leads():
+                    self._send_changes()
+""",
+        """\
+            finally:
+                pass
+            if self._leads():
+                self._send_changes()
+""",
+        _push("events"),
+    ),
+    Safety(
+        "events: those that cannot be encoded are not in the way of others",
+        PUSH + "events.py",
+        "self._drop(len(taken))",
+        "self._waiting.extendleft((one.number, one) for one in reversed(taken))",
+        _push("events"),
+    ),
+    Safety(
+        "events: a line that was written is not written again",
+        PUSH + "json_lines.py",
+        """\
+            self._write(encoded[0])
+            self.count_bytes(len(encoded.popleft()) + 1)
+""",
+        """\
+            for line in encoded:
+                self._write(line)
+            encoded.clear()
+""",
+        _push("json_lines"),
+    ),
+    Safety(
+        "events: no value acts on a terminal",
+        PUSH + "console.py",
+        'each if each.isprintable() else each.encode("unicode_escape").decode()',
+        "each",
+        _push("console"),
+    ),
+    Safety(
+        "events: a value that cannot be a time is ignored",
+        DECLARED + "selections.py",
+        "if -_LATEST <= nanoseconds <= _LATEST:",
+        "if True:",
+        _declared("selections"),
     ),
     Safety(
         "influx: what is refused does not stop what comes after",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import re
 import socket
 from base64 import b64encode
 from collections import deque
@@ -13,9 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
+from hypertrace.exporters.events import MAX_EVENTS
 from hypertrace.exporters.push import PushExporter
 from hypertrace.rate_limit import RateLimit
 
+from .event_lines import EventLines
 from .lines import Batch, batches, lines
 from .receivers import (
     DatagramReceiver,
@@ -29,12 +32,13 @@ from .receivers import (
 from .secrets import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Unpack
 
-    from hypertrace.metrics import CountingOptions, Metrics, Reading
+    from hypertrace.metrics import CountingOptions, EventPoint, Metrics, Reading
+    from hypertrace.metrics.declared.selections import Selected
 
-    from .receivers import Receiver
+    from .receivers import Receiver, Send
 
 TOKEN_VARIABLE = "INFLUX_TOKEN"  # noqa: S105 -- the name of the variable
 
@@ -47,6 +51,7 @@ _HTTP = ("http", "https")
 _SCHEMES = (*_HTTP, "udp", "tcp", "unix", "unixgram")
 
 _LONGEST_TIMEOUT = 3_600.0
+_PREFIX = re.compile("[A-Za-z][A-Za-z0-9_.-]*")
 
 _logger = logging.getLogger("hypertrace.exporters")
 
@@ -60,6 +65,11 @@ class InfluxExporter(PushExporter):
     are not above it; summaries `count`, `sum`, `mean` and `p50`. Series without change are left
     out. `docs/influxdb.md` has all fields.
 
+    With `events` there is also a point for each event, with its time: its tags are those of
+    `EventPoint`, numbers and truth values among them are fields, and the field `val` is the value.
+    Declared metrics whose events are sent so have no other points. What waits is sent again until
+    the receiver has it.
+
     What the receiver refuses as wrong (400, 413 and most of 4xx) is logged with its reason, counted
     in `dropped`, and not sent again. All other failures are those of `PushExporter`: what could not
     be sent is part of the next attempt. Where the receiver may have stored it nevertheless, the
@@ -69,7 +79,7 @@ class InfluxExporter(PushExporter):
     The thread, forks and the end of the program are as in `PushExporter`.
     """
 
-    def __init__(  # noqa: PLR0913 -- a setting each
+    def __init__(  # type: ignore[misc]  # noqa: PLR0913 -- its prefix is not that of Metrics
         self,
         url: str,
         *,
@@ -83,8 +93,11 @@ class InfluxExporter(PushExporter):
         interval: float = 10.0,
         timeout: float = 10.0,
         gzip: bool = True,
+        prefix: str = "",
+        events: Iterable[Selected] = (),
+        max_events: int = MAX_EVENTS,
         metrics: Metrics | None = None,
-        **counting: Unpack[CountingOptions],
+        **counting: Unpack[CountingOptions],  # pyright: ignore[reportGeneralTypeIssues]
     ) -> None:
         """Start to send.
 
@@ -103,6 +116,11 @@ class InfluxExporter(PushExporter):
             interval: seconds between two readings.
             timeout: seconds to wait for the receiver, each time.
             gzip: whether to compress requests.
+            prefix: of the names of all measurements, as `shop` for `shop.function_counter_total`,
+                or `shop_` for `shop_function_counter_total`; instead of that of `Metrics`.
+            events: what selects the events of which each is a point, with its time: patterns on
+                `Class.function`, `EventPattern`, or declared metrics.
+            max_events: how many of them may wait to be sent.
             metrics: what to read; None makes one.
             counting: arguments of `Metrics` for the one that is made.
 
@@ -114,6 +132,7 @@ class InfluxExporter(PushExporter):
             RuntimeError: as in `PushExporter`.
         """
         self._precision = _checked_precision(precision)
+        self._prefix = _checked_prefix(prefix)
         target = _Target(url, _checked_timeout(timeout))
         if target.is_http:
             path = _write_path(target.path, database, bucket, org, precision)
@@ -122,24 +141,27 @@ class InfluxExporter(PushExporter):
         else:
             _refuse_http_arguments(target.scheme, database, bucket, org, token, username, password)
             self._receiver = target.socket_receiver()
-        self._dropped = 0
         self._drop_limit = RateLimit()
-        super().__init__(metrics, counting, interval=interval)
+        super().__init__(
+            metrics,
+            counting,  # type: ignore[arg-type]  # as above
+            interval=interval,
+            events=events,
+            max_events=max_events,
+        )
 
     def begin(self) -> None:
         """Forget times: what comes is not part of an earlier attempt."""
         self._unconfirmed: int | None = None
         self._times: deque[int] = deque(maxlen=4096)
-
-    @property
-    def dropped(self) -> int:
-        """How many points the receiver has refused; those of a reading may count twice."""
-        return self._dropped
+        unit = _UNITS[self._precision]
+        self._event_lines = EventLines(self._prefix, self.forwards_to.labels, unit)
 
     def encode(self, reading: Reading) -> tuple[int, list[Batch]]:
         """Return the time of the points, and their lines in batches."""
         time = self._time_of(reading) if self._unconfirmed is None else self._unconfirmed
-        return time, batches(lines(reading, time), self._receiver.size)
+        made = lines(reading, time, self._prefix, self._events.names)
+        return time, batches(made, self._receiver.size)
 
     def send(self, encoded: tuple[int, list[Batch]]) -> None:
         """Send the batches."""
@@ -148,12 +170,27 @@ class InfluxExporter(PushExporter):
             # From here on the receiver may have some points, also if this fails.
             self._unconfirmed = time
             for batch in made:
-                try:
-                    send(batch.data)
-                except RefusedError as refused:
-                    self._drop(batch, refused)
+                self._send_batch(send, batch)
         self._unconfirmed = None
         self._times.append(time)
+
+    def encode_events(self, points: Sequence[EventPoint]) -> deque[Batch]:
+        """Return the lines of events in batches."""
+        return deque(batches(self._event_lines.encode(points), self._receiver.size))
+
+    def send_events(self, encoded: deque[Batch]) -> None:
+        """Send the batches; those that were sent are not part of the next attempt."""
+        with self._receiver.connected() as send:
+            while encoded:
+                self._send_batch(send, encoded[0])
+                encoded.popleft()
+
+    def _send_batch(self, send: Send, batch: Batch) -> None:
+        try:
+            send(batch.data)
+            self.count_bytes(len(batch.data))
+        except RefusedError as refused:
+            self._drop(batch, refused)
 
     def _time_of(self, reading: Reading) -> int:
         """Return the time of a reading, which no reading has that was sent before.
@@ -169,7 +206,7 @@ class InfluxExporter(PushExporter):
         return time
 
     def _drop(self, batch: Batch, refused: RefusedError) -> None:
-        self._dropped += refused.lines or batch.lines
+        self.count_dropped(refused.lines or batch.lines)
         if self._drop_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 _logger.warning(
@@ -300,6 +337,17 @@ def _checked_precision(precision: str) -> str:
     if precision not in _UNITS:
         raise ValueError(f"precision must be one of {', '.join(_UNITS)}, not {precision!r}")
     return precision
+
+
+def _checked_prefix(prefix: str) -> str:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, as 'shop', not {prefix!r}")
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ValueError(
+            f"prefix {prefix!r} is no beginning of a name: it takes letters, digits, '_', '-' and "
+            "'.', and a letter first"
+        )
+    return f"{prefix}." if prefix and prefix[-1] not in "._" else prefix
 
 
 def _checked_timeout(timeout: float) -> float:

@@ -12,7 +12,7 @@ from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryRead
 from hypertrace.metrics.exponential import scale_of_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from hypertrace.metrics import Family, Reading
     from hypertrace.metrics.reading import Value
@@ -27,8 +27,9 @@ _RESERVED = {"time", "_field", "_measurement"}
 
 _LARGEST = 2**63 - 1
 
-_QUANTILES = (0.5, 0.9, 0.99)
-"""Of native histograms: the bounds of their buckets differ from one reading to the next."""
+_ESTIMATES = {0.0: "min", 0.5: "p50", 0.9: "p90", 0.99: "p99", 1.0: "max"}
+"""Quantiles of native histograms: the bounds of their buckets differ from one reading to the next.
+"""
 
 
 class Batch(NamedTuple):
@@ -56,15 +57,21 @@ def batches(lines: Iterable[str], size: int) -> list[Batch]:
     return made
 
 
-def lines(reading: Reading, time: int) -> Iterator[str]:
+def lines(
+    reading: Reading, time: int, prefix: str = "", without: Container[str] = ()
+) -> Iterator[str]:
     """Yield a line for each series, with its line break.
 
     Args:
         reading: what the lines say.
         time: the timestamp of all lines.
+        prefix: of the names of measurements.
+        without: names of metrics to leave out.
     """
     for family in reading.families:
-        yield from _family(family, measurement(family.name), reading.labels.items(), time)
+        if family.name not in without:
+            name = measurement(prefix + family.name)
+            yield from _family(family, name, reading.labels.items(), time)
 
 
 def _family(
@@ -86,7 +93,14 @@ def _tags(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def measurement(text: str) -> str:
-    """Return a text as the name of a measurement."""
+    """Return a text as the name of a measurement.
+
+    A `#` at its begin, which would make a comment of the line, becomes a `_`.
+    """
+    return _escaped(f"_{text[1:]}" if text.startswith("#") else text)
+
+
+def _escaped(text: str) -> str:
     return _clean(text).replace(",", "\\,").replace(" ", "\\ ")
 
 
@@ -104,7 +118,7 @@ def tag_value(text: str) -> str:
     space; and a backslash by `/` where one of these follows it: a comma, an equals sign, a space,
     another backslash, or the end.
     """
-    return measurement(text).replace("=", "\\=")
+    return _escaped(text).replace("=", "\\=")
 
 
 def _clean(text: str) -> str:
@@ -147,6 +161,7 @@ def _numbers(family: Family, value: Value) -> Iterator[tuple[str, float]]:
     if count:
         yield "mean", value.sum / count
     if isinstance(value, HistogramReading):
+        yield from _limits(value)
         yield from zip(_bucket_names(value.bounds), accumulate(value.counts), strict=False)
     elif isinstance(value, SummaryReading):
         yield from ((_quantile_name(at), found) for at, found in value.quantiles.items())
@@ -154,13 +169,22 @@ def _numbers(family: Family, value: Value) -> Iterator[tuple[str, float]]:
         yield from _estimates(value)
 
 
+def _limits(value: HistogramReading) -> Iterator[tuple[str, float]]:
+    """Yield the bounds between which all values are, where the buckets have them."""
+    filled = [at for at, count in enumerate(value.counts) if count]
+    if filled and filled[0]:
+        yield "min", value.bounds[filled[0] - 1]
+    if filled and filled[-1] < len(value.bounds):
+        yield "max", value.bounds[filled[-1]]
+
+
 def _estimates(value: ExponentialReading) -> Iterator[tuple[str, float]]:
     scale = scale_of_schema(value.schema)
     counts = {-scale.key_of(index): count for index, count in value.negative.items()}
     counts |= {scale.key_of(index): count for index, count in value.positive.items()}
     counts[0] = value.zero_count
-    for at, found in scale.quantiles(counts, _QUANTILES).items():
-        yield _quantile_name(at), found
+    for at, found in scale.quantiles(counts, _ESTIMATES).items():
+        yield _ESTIMATES[at], found
 
 
 @lru_cache(maxsize=256)

@@ -97,7 +97,6 @@ class OpenTelemetryExporter(PushExporter):
         self.temporality: Temporality = _checked_temporality(temporality)
         self._timeout = _checked_timeout(timeout)
         self._exponential = os.environ.get(_AGGREGATION, "").strip().lower().startswith("base2")
-        self._dropped = 0
         self._drop_limit = RateLimit()
         super().__init__(metrics, counting, interval=interval)
 
@@ -106,15 +105,10 @@ class OpenTelemetryExporter(PushExporter):
         self._sender = Sender(self.endpoint, self._timeout)
         self._origin = self.forwards_to.storage.origin  # before the first reading is taken
 
-    @property
-    def dropped(self) -> int:
-        """How many points the receiver has refused."""
-        return self._dropped
-
-    def select(self, reading: Reading, previous: Reading | None) -> Reading:
+    def changes(self, reading: Reading, previous: Reading | None) -> Reading:
         """Return all of a reading, or with `delta` what came in since the one before."""
         self._previous_time = None if previous is None else previous.time
-        return super().select(reading, previous) if self.temporality == "delta" else reading
+        return super().changes(reading, previous) if self.temporality == "delta" else reading
 
     def encode(self, reading: Reading) -> MetricsData:
         """Return a reading as the library takes it."""
@@ -131,12 +125,12 @@ class OpenTelemetryExporter(PushExporter):
     def send(self, encoded: MetricsData) -> None:
         """Send it, in one attempt."""
         try:
-            self._sender.send(encoded)
+            self.count_bytes(self._sender.send(encoded))
         except RefusedError as refused:
             self._drop(_points(encoded) if refused.points is None else refused.points, refused)
 
     def _drop(self, points: int, refused: RefusedError) -> None:
-        self._dropped += points
+        self.count_dropped(points)
         if self._drop_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 _logger.warning(

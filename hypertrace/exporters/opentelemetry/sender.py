@@ -55,8 +55,8 @@ class Sender:
         self._session = _OneAttempt()
         self._exporter = OTLPMetricExporter(endpoint, timeout=timeout, session=self._session)
 
-    def send(self, data: MetricsData) -> None:
-        """Send metric data.
+    def send(self, data: MetricsData) -> int:
+        """Send metric data, and return how many bytes it was.
 
         Raises:
             RefusedError: the receiver has refused it or some of it, and would again.
@@ -72,6 +72,7 @@ class Sender:
             self._session.close()
         if result is not MetricExportResult.SUCCESS:
             raise OSError("the library of OpenTelemetry could not encode it; its log says why")
+        return self._session.size
 
 
 class _EndOfAttempt(BaseException):
@@ -87,7 +88,13 @@ class _EndOfAttempt(BaseException):
 
 
 class _OneAttempt(requests.Session):
-    """Session that ends the library's attempts at the first one."""
+    """Session that ends the library's attempts at the first one.
+
+    Attributes:
+        size: bytes of the last request.
+    """
+
+    size: int = 0
 
     def request(  # type: ignore[override]  # what the library gives is passed on
         self, method: str, url: str, **options: Any
@@ -96,6 +103,7 @@ class _OneAttempt(requests.Session):
             # Else REQUESTS_CA_BUNDLE would win over the certificate that OpenTelemetry is given.
             options.setdefault("verify", self.verify)
         options["allow_redirects"] = False
+        self.size = len(options["data"])
         try:
             response = super().request(method, url, **options)
             _check(response)

@@ -127,6 +127,17 @@ class _Tag:
             return ""
         return None if value is FAILED else self._text(value)
 
+    def item(self, event: TraceEvent) -> object:
+        """Return the value of an event as it is, or the text that `tag_values` makes of it.
+
+        None without a value, `FAILED` if a function raised.
+        """
+        value = self.path.of_event(event)
+        if value is None or (self._function is None and self._mapping is None):
+            return value
+        text = self.text(value)
+        return FAILED if text is None else text
+
     def _mapped(self, value: object) -> object:
         try:
             return self._mapping.get(value, value)  # type: ignore[union-attr]  # it is there
@@ -178,6 +189,17 @@ class MetricTags:
     def values_of(self, event: TraceEvent) -> Values | None:
         """Return the texts of an event, None if a function raised: the metric leaves it out."""
         return _all_texts([tag.text(tag.path.of_event(event)) for tag in self._tags])
+
+    def items_of(self, event: TraceEvent) -> dict[str, object] | None:
+        """Return the values of an event as they are, or the texts that `tag_values` makes of them.
+
+        Labels without a value are left out. None if a function raised, as `values_of`.
+        """
+        items = [tag.item(event) for tag in self._tags]
+        if any(item is FAILED for item in items):
+            return None
+        pairs = zip(self.label_names, items, strict=True)
+        return {label: item for label, item in pairs if item is not None}
 
 
 class SiteTags:

@@ -82,11 +82,11 @@ class Receiver:
 
 
 def counters_in(lines: Iterable[str]) -> dict[str, float]:
-    """Give the sums of the counters in some lines."""
+    """Give the sums of the counters in some lines, without the health of exporters."""
     sums: Counter[str] = Counter()
     for line in lines:
         text, _, kind = line.partition("|")
-        if kind == "c":
+        if kind == "c" and "hypertrace_export_" not in text:
             name, _, value = text.rpartition(":")
             sums[name] += float(value)  # type: ignore[assignment]
     return dict(sums)

@@ -10,15 +10,27 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from pythonjsonlogger.json import JsonFormatter
 
 import hypertrace
 from hypertrace import Caller, TracedObject, TraceEvent, Tracer, set_trace_function
-from hypertrace.exporters.json_lines import JsonLinesExporter, encode
-from hypertrace.metrics import ExponentialReading, Metrics, Reading, SummaryReading
+from hypertrace.exporters.json_lines import _KEYS, JsonLinesExporter, encode, encode_event
+from hypertrace.metrics import (
+    Counter,
+    EventPoint,
+    ExponentialReading,
+    Metrics,
+    Reading,
+    SummaryReading,
+)
 from hypertrace.metrics.declarations import Declaration
 from hypertrace.metrics.reading import Family
 from hypertrace.metrics.series import Series
@@ -479,3 +491,213 @@ def test_it_needs_no_other_package() -> None:
     packages = {name.partition(".")[0] for name in loaded}
     assert "hypertrace" in packages
     assert packages & {"hypertrace_prometheus", "prometheus_client", "werkzeug", "wrapt"} == set()
+
+
+class Shop:
+    """Something that is traced."""
+
+    def __init__(self) -> None:
+        self.tracer = Tracer(self)
+
+    def order(self, times: int = 1, **props: Any) -> None:
+        for _ in range(times):
+            self.tracer.trace("card", **props)
+
+
+def events_in(lines: list[str]) -> list[dict[str, Any]]:
+    """Give the lines of events."""
+    return [line for line in map(json.loads, lines) if "event" in line]
+
+
+def missing(lines: list[str]) -> list[int]:
+    """Give the numbers that one session has no line of, as docs/json_lines.md has it."""
+    numbers = {json.loads(line)["sequence"] for line in lines}
+    return sorted(set(range(1, max(numbers) + 1)) - numbers)
+
+
+def test_an_event_has_a_line(export: Callable[..., JsonLinesExporter]) -> None:
+    """With its time, its value and its tags, each with its type; before that of the reading."""
+    lines: list[str] = []
+    orders = Counter("orders_total", of="Shop.*", tags=["channel", "amount", "paid", "none"])
+    exporter = export(lines.append, events=[orders], labels={"service": "shop"})
+    set_trace_function(exporter)
+    time = 1_764_469_463_000_000_001
+    Shop().order(channel="å\n", amount=2.5, paid=True, api_key="4bf9", timestamp=time)
+    assert exporter.flush()
+    assert [json.loads(line)["sequence"] for line in lines] == [1, 2]
+    (session,) = {json.loads(line)["session"] for line in lines}
+    assert list(json.loads(lines[0]).items()) == [
+        ("timestamp", "2025-11-30T02:24:23.000000001Z"),
+        ("level", "info"),
+        ("event", "orders_total"),
+        ("value", 1),
+        ("channel", "å\n"),
+        ("amount", 2.5),
+        ("paid", True),
+        ("labels", {"service": "shop"}),
+        ("pid", os.getpid()),
+        ("session", session),
+        ("sequence", 1),
+    ]
+    assert "4bf9" not in "".join(lines)
+    assert calls(lines[1]) == 1
+
+
+def test_only_allowed_props_are_in_lines(export: Callable[..., JsonLinesExporter]) -> None:
+    """Also of events that a pattern selects."""
+    lines: list[str] = []
+    exporter = export(lines.append, events=["Shop.*"], allowed_props=["amount"])
+    set_trace_function(exporter)
+    Shop().order(channel="web", amount=2, password="4bf9")
+    assert exporter.flush()
+    (event,) = events_in(lines)
+    assert (event["event"], event["id"], event["caller_props_amount"]) == ("Shop.order", "card", 2)
+    assert "web" not in lines[0]
+    assert "4bf9" not in lines[0]
+
+
+def test_a_tag_is_never_another_key() -> None:
+    """One that is called like a key has a `_` behind its name."""
+    tags: dict[str, str | float] = {
+        "event": "a",
+        "event_": "b",
+        "sequence": 3,
+        "value__": 1,
+        "value": 2,
+    }
+    line = json.loads(encode_event(EventPoint("Shop.order", 0, 7.5, tags, 4), {"pid": 1}))
+    assert line == {
+        "timestamp": "1970-01-01T00:00:00.000000000Z",
+        "level": "info",
+        "event": "Shop.order",
+        "value": 7.5,
+        "event__": "a",
+        "event_": "b",
+        "sequence_": 3,
+        "value__": 1,
+        "value_": 2,
+        "pid": 1,
+        "sequence": 4,
+    }
+
+
+@given(
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.dictionaries(
+        st.text(min_size=1), st.one_of(st.text(), st.booleans(), st.integers(), st.floats(0, 1))
+    ),
+)
+def test_any_event_is_one_line_that_gives_it_back(time: int, tags: dict[str, Any]) -> None:
+    """ASCII, without a line break, and with the nanoseconds of its time."""
+    line = encode_event(EventPoint("Shop.order", time, 1, tags, 1), {})
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
+    found = json.loads(line)
+    assert len(found) == len(tags) + 5
+    assert tags.items() <= {**found, **{k: found.get(f"{k}_") for k in tags if k in _KEYS}}.items()
+    seconds = datetime.fromisoformat(found["timestamp"][:19] + "+00:00") - datetime(
+        1970, 1, 1, tzinfo=UTC
+    )
+    nanoseconds = int(found["timestamp"][20:29])
+    assert seconds // timedelta(seconds=1) * 1_000_000_000 + nanoseconds == time
+
+
+def test_a_line_has_the_keys_of_other_structured_logs(
+    export: Callable[..., JsonLinesExporter], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of structlog as it is documented, and of python-json-logger as docs/json_lines.md has it."""
+    processors = structlog.processors
+    structlog.wrap_logger(
+        structlog.PrintLogger(sys.stdout),
+        processors=[
+            processors.add_log_level,
+            processors.TimeStamper(fmt="iso"),
+            processors.JSONRenderer(),
+        ],
+    ).info("login")
+    record = logging.makeLogRecord({"levelname": "INFO", "msg": "login"})
+    renamed = {"levelname": "level", "message": "event"}
+    formatter = JsonFormatter(
+        "{levelname}{message}", style="{", rename_fields=renamed, timestamp=True
+    )
+    sys.stdout.write(f"{formatter.format(record)}\n")
+    exporter = export(sys.stdout, events=["Shop.*"])
+    set_trace_function(exporter)
+    Shop().order()
+    assert exporter.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:3]]
+    assert all({"timestamp", "level", "event"} <= line.keys() for line in lines)
+    assert {line["level"].lower() for line in lines} == {"info"}
+    times = [datetime.fromisoformat(line["timestamp"]) for line in lines]
+    assert max(times) - min(times) < timedelta(seconds=SOON)
+
+
+def test_each_gap_is_found(export: Callable[..., JsonLinesExporter]) -> None:
+    """Events that had no room, and lines that were lost on their way, are missing numbers."""
+    lines: list[str] = []
+    entered, released = threading.Event(), threading.Event()
+
+    def write(line: str) -> None:
+        entered.set()
+        assert released.wait(SOON)
+        lines.append(line)
+
+    exporter = export(write, events=["Shop.*"], max_events=10)
+    set_trace_function(exporter)
+    shop = Shop()
+    shop.order(5)
+    assert entered.wait(SOON)
+    shop.order(9)  # four of them have no room
+    released.set()
+    assert exporter.flush(SOON)
+    shop.order()
+    assert exporter.flush()
+    exporter.stop()
+    assert exporter.dropped_events == 4
+    assert missing(lines) == [11, 12, 13, 14]
+    for lost in range(len(lines) - 1):
+        number = json.loads(lines[lost])["sequence"]
+        assert missing(lines[:lost] + lines[lost + 1 :]) == sorted([11, 12, 13, 14, number])
+
+
+def test_a_line_that_was_written_is_not_written_again(
+    export: Callable[..., JsonLinesExporter],
+) -> None:
+    """The next attempt begins with the line that failed."""
+    lines: list[str] = []
+    failing = [False, False, True]
+
+    def write(line: str) -> None:
+        if failing and failing.pop(0):
+            raise OSError("no room")
+        lines.append(line)
+
+    exporter = export(write, events=["Shop.*"])
+    set_trace_function(exporter)
+    Shop().order(5)
+    assert not exporter.flush()
+    assert exporter.flush()
+    assert [event["sequence"] for event in events_in(lines)] == [1, 2, 3, 4, 5]
+    assert missing(lines) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
+def test_a_full_disk_loses_nothing(
+    export: Callable[..., JsonLinesExporter], tmp_path: Path
+) -> None:
+    """The application goes on; when there is room, all events and counts come."""
+    path = tmp_path / "lines"
+    path.symlink_to("/dev/full")
+    exporter = export(path, events=["Shop.*"])
+    set_trace_function(exporter)
+    shop = Shop()
+    for number in range(1, 4):
+        shop.order(10)
+        assert not exporter.flush()
+        assert exporter.failures == number
+    path.unlink()
+    assert exporter.flush()
+    lines = path.read_text().splitlines()
+    assert len(events_in(lines)) == 30
+    assert calls(lines[-1]) == 30
+    assert missing(lines) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from .programs import APPS, check_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .conftest import Start
 
@@ -58,3 +60,41 @@ def test_the_page_has_the_sum(
     send(20)
     program.wait(lambda: tally.calls() == 60)
     check_page(program, port)
+
+
+def _pushed(path: Path) -> int:
+    """Add up the calls in the lines of all processes."""
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    points = [point for line in lines for point in line["metrics"]]
+    return sum(
+        point["value"]
+        for point in points
+        if point["name"] == "function_counter_total" and point["labels"].get("id") == "traced"
+    )
+
+
+@pytest.mark.parametrize("workers", ["auto", "0"], ids=["shared", "each for itself"])
+@pytest.mark.parametrize("option", [[], ["--max-tasks-per-child=5"]], ids=["for ever", "renewed"])
+def test_the_last_counts_are_pushed(
+    start: Start,
+    send: Callable[[int], object],
+    redis: str,
+    tmp_path: Path,
+    option: list[str],
+    workers: str,
+) -> None:
+    """When the worker is ended by SIGTERM, an exporter has sent what all its processes counted."""
+    path = tmp_path / "lines"
+    command = [*CELERY[:3], "--app=pushed", *CELERY[4:], *OPTIONS, *option]
+    program = start(*command, HYPERTRACE_WORKERS=workers, LINES=str(path), BROKER=redis)
+    send(40)
+    program.wait(lambda: program.tally.calls() == 40)
+    if workers == "auto":
+        before = program.pids()
+        os.kill(max(before), signal.SIGKILL)
+        program.wait(lambda: len(now := program.pids()) == len(before) and now != before)
+        send(10)
+        program.wait(lambda: program.tally.calls() == 50)
+    os.kill(program.process.pid, signal.SIGTERM)
+    program.wait(lambda: program.process.poll() is not None or None)
+    assert _pushed(path) == program.tally.calls(), program.log

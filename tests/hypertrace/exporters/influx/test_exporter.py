@@ -17,7 +17,7 @@ from line_protocol_parser import parse_line
 
 from hypertrace import Tracer, set_trace_function
 from hypertrace.exporters.influx import InfluxExporter, receivers
-from hypertrace.metrics import LastValue, Metrics
+from hypertrace.metrics import Counter, LastValue, Metrics
 
 from ..recording import NEVER, SOON, Hanging, exporter_threads, until
 
@@ -559,3 +559,114 @@ def test_a_wrong_type_is_an_error_at_once(settings: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         InfluxExporter("http://127.0.0.1:8086", database="shop", **settings)
     assert not exporter_threads()
+
+
+def event_points(server: Server, name: str) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """Give time, tags and fields of the points of a measurement."""
+    return [
+        (point["time"], point["tags"], point["fields"])
+        for point in server.points.values()
+        if point["measurement"] == name
+    ]
+
+
+ORDERS = Counter("orders_total", of="shop.*", tags=["channel", "amount"])
+
+
+def order(times: int = 1, **props: Any) -> None:
+    tracer = Tracer("shop")
+    for _ in range(times):
+        tracer.trace("buy", **props)
+
+
+def test_an_event_is_a_point_of_its_time(
+    server: Server, export: Callable[..., InfluxExporter]
+) -> None:
+    """With tags and fields; its metric has no other points, which would count it twice."""
+    metrics = Metrics(declared=[ORDERS], labels={"service": "shop"})
+    exporter = export(server.url, metrics=metrics, events=[ORDERS], prefix="app")
+    order(channel="web", amount=2.5, timestamp=1_764_469_463_120_000_001)
+    order(channel="web", amount=3, timestamp=1_764_469_463)
+    assert exporter.flush()
+    tags = {"service": "shop", "channel": "web"}
+    assert event_points(server, "app.orders_total") == [
+        (1_764_469_463_120_000_001, tags, {"val": 1, "amount": 2.5}),
+        (1_764_469_463_000_000_000, tags, {"val": 1, "amount": 3.0}),
+    ]
+    assert sum_of(server.points.values(), "app.function_counter_total") == 2
+
+
+def test_events_of_one_moment_are_points_of_their_own_time(
+    server: Server, export: Callable[..., InfluxExporter]
+) -> None:
+    """At any precision: no point replaces another."""
+    for precision in ("ns", "us", "ms", "s"):
+        server.points.clear()
+        exporter = export(server.url, events=["shop.*"], precision=precision)
+        order(100, timestamp=1_764_469_463)
+        assert exporter.flush()
+        times = [time for time, *_ in event_points(server, "shop.order")]
+        assert len(times) == len(set(times)) == 100
+        exporter.stop()
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 404])
+def test_events_that_a_server_cannot_take_now_are_sent_later(
+    server: Server,
+    export: Callable[..., InfluxExporter],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    """Each is one point, also if it was stored the first time."""
+    monkeypatch.setattr(receivers.HttpReceiver, "size", 300)
+    exporter = export(server.url, events=["shop.*"])
+    order(20)
+    server.answers += [(204, "")] * 2 + [(status, "but stored")]
+    exporter.flush(0.2)
+    until(lambda: exporter.failures)
+    order(10)
+    until(lambda: exporter.flush(0.2) or exporter.sent)
+    assert len(event_points(server, "shop.order")) == 30
+    assert (exporter.dropped, exporter.dropped_events) == (0, 0)
+
+
+def test_events_that_a_server_refuses_are_dropped(
+    server: Server, export: Callable[..., InfluxExporter], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the reason in the log; the reading after them is sent."""
+    exporter = export(server.url, events=["shop.*"])
+    order(3)
+    server.answers.append((400, "field type conflict"))
+    assert exporter.flush()
+    assert (exporter.dropped, exporter.failures) == (3, 0)
+    assert "was refused 3 points, which are dropped: 400 Bad Request: field type" in caplog.text
+    assert server.calls() == 3
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("", "function_counter_total"),
+        ("shop", "shop.function_counter_total"),
+        ("shop.web.", "shop.web.function_counter_total"),
+        ("shop_", "shop_function_counter_total"),
+    ],
+)
+def test_a_prefix_is_before_all_names(
+    server: Server, export: Callable[..., InfluxExporter], prefix: str, name: str
+) -> None:
+    """With a dot, unless it ends in one or in an underscore; also with given metrics."""
+    exporter = export(server.url, metrics=Metrics(), prefix=prefix)
+    trace(2)
+    assert exporter.flush()
+    assert sum_of(server.points.values(), name) == 2
+
+
+@pytest.mark.parametrize(
+    ("prefix", "error"),
+    [("a b", ValueError), ("1a", ValueError), ("#", ValueError), (7, TypeError)],
+)
+def test_a_prefix_that_begins_no_name_is_refused(prefix: Any, error: type[Exception]) -> None:
+    """With an error that says what it takes."""
+    with pytest.raises(error, match="prefix"):
+        InfluxExporter("udp://127.0.0.1:1", prefix=prefix)

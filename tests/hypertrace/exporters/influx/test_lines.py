@@ -54,6 +54,16 @@ def line_of(value: Any, kind: Kind = "counter", **labels: str) -> str:
             "count=4i,sum=2.0,mean=0.5,le_-1=1i,le_0.1=3i,le_10=3i",
         ),
         (
+            "histogram",
+            HistogramReading((0.1, 1.0, 10.0), (0, 2, 2, 0), 4.0, {}),
+            "count=4i,sum=4.0,mean=1.0,min=0.1,max=10.0,le_0.1=0i,le_1=2i,le_10=4i",
+        ),
+        (
+            "histogram",
+            HistogramReading((0.1, 1.0), (2, 0, 0), 0.1, {}),
+            "count=2i,sum=0.1,mean=0.05,max=0.1,le_0.1=2i,le_1=2i",
+        ),
+        (
             "summary",
             SummaryReading(2, 3.0, {0.5: 1.5, 0.999: math.nan}, {}),
             "count=2i,sum=3.0,mean=1.5,p50=1.5",
@@ -72,6 +82,7 @@ def test_a_native_histogram_has_quantiles() -> None:
     fields = parse_line(line_of(value, "histogram"))["fields"]
     assert (fields["count"], fields["sum"], fields["mean"]) == (10, 10.0, 1.0)
     assert fields["p50"] == fields["p90"] == fields["p99"] == pytest.approx(2, rel=0.1)
+    assert (fields["min"], fields["max"]) == pytest.approx((-2, 2), rel=0.1)
     all_negative = ExponentialReading(3, 1e-9, 0, {}, {8: 2}, -4.0, {})
     assert parse_line(line_of(all_negative, "histogram"))["fields"]["p50"] == pytest.approx(
         -2, rel=0.1
