@@ -31,6 +31,8 @@ _PROTOCOLS = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 
+_TIMEOUTS = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"
+_DEFAULT_TIMEOUT = 10.0
 _LONGEST_TIMEOUT = 3_600.0
 
 _logger = logging.getLogger("hypertrace.exporters")
@@ -95,7 +97,7 @@ class OpenTelemetryExporter(PushExporter):
         """
         self.endpoint: str = _endpoint(endpoint)
         self.temporality: Temporality = _checked_temporality(temporality)
-        self._timeout = _checked_timeout(timeout)
+        self._timeout = _timeout(timeout)
         self._exponential = os.environ.get(_AGGREGATION, "").strip().lower().startswith("base2")
         self._drop_limit = RateLimit()
         super().__init__(metrics, counting, interval=interval)
@@ -208,13 +210,32 @@ def _checked_temporality(given: str | None) -> Temporality:
     )
 
 
-def _checked_timeout(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-    if not 0 < timeout <= _LONGEST_TIMEOUT:
+def _timeout(given: float | None) -> float:
+    """Return the seconds that are given, or that the environment has.
+
+    Raises:
+        TypeError: they are no number.
+        ValueError: they are out of range, or the text of the environment is no number.
+    """
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int | float):
+            raise TypeError(f"timeout must be a number of seconds or None, not {given!r}")
+        return _in_range("timeout", given)
+    for name in _TIMEOUTS:
+        if text := os.environ.get(name):
+            try:
+                return _in_range(name, float(text))
+            except ValueError:
+                raise ValueError(
+                    f"{name} must be a number of seconds above 0, up to {_LONGEST_TIMEOUT:.0f}, "
+                    f"not {text!r}"
+                ) from None
+    return _DEFAULT_TIMEOUT
+
+
+def _in_range(where: str, seconds: float) -> float:
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise ValueError(
-            f"timeout must be above 0 and up to {_LONGEST_TIMEOUT:.0f} seconds, not {timeout!r}"
+            f"{where} must be above 0 and up to {_LONGEST_TIMEOUT:.0f} seconds, not {seconds!r}"
         )
-    return float(timeout)
+    return float(seconds)

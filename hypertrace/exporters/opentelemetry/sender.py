@@ -45,14 +45,14 @@ class Sender:
     Each request has its own connection, so that processes share none.
     """
 
-    def __init__(self, endpoint: str, timeout: float | None) -> None:
+    def __init__(self, endpoint: str, timeout: float) -> None:
         """Make the library's exporter.
 
         Args:
             endpoint: the whole URL.
-            timeout: seconds to wait for the receiver; None takes it from the environment.
+            timeout: seconds to wait for the receiver.
         """
-        self._session = _OneAttempt()
+        self._session = _OneAttempt(timeout)
         self._exporter = OTLPMetricExporter(endpoint, timeout=timeout, session=self._session)
 
     def send(self, data: MetricsData) -> int:
@@ -96,12 +96,18 @@ class _OneAttempt(requests.Session):
 
     size: int = 0
 
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self._timeout = timeout
+
     def request(  # type: ignore[override]  # what the library gives is passed on
         self, method: str, url: str, **options: Any
     ) -> requests.Response:
         if self.verify is not True:
             # Else REQUESTS_CA_BUNDLE would win over the certificate that OpenTelemetry is given.
             options.setdefault("verify", self.verify)
+        # The library takes what is left of it by a clock that may be set meanwhile.
+        options["timeout"] = self._timeout
         options["allow_redirects"] = False
         self.size = len(options["data"])
         try:

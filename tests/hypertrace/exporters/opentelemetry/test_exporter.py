@@ -265,6 +265,10 @@ def test_a_wrong_variable_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(ValueError, match="gRPC"):
         OpenTelemetryExporter()
+    for wrong in ("10s", "0", "nan"):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", wrong)
+        with pytest.raises(ValueError, match=f"OTEL_EXPORTER_OTLP_TIMEOUT must .* not '{wrong}'"):
+            OpenTelemetryExporter("http://127.0.0.1:4318")
 
 
 def test_without_the_extra_the_error_says_what_to_install() -> None:
@@ -396,12 +400,19 @@ def test_a_receiver_that_is_missing_and_comes(
         late.stop()
 
 
+@pytest.mark.parametrize("where", ["argument", "environment"])
 def test_a_receiver_that_never_answers_costs_the_timeout(
-    receiver: Receiver, export: Export, caplog: pytest.LogCaptureFixture
+    receiver: Receiver,
+    export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
 ) -> None:
     """One attempt of it, and the stop no more than its own."""
+    settings = {"timeout": 0.2} if where == "argument" else {}
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60" if settings else "0.2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        exporter = export(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2)
+        exporter = export(f"http://127.0.0.1:{silent.getsockname()[1]}", **settings)
         buy(3)
         assert not exporter.flush(SOON)
         assert exporter.failures == 1
