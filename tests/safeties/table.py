@@ -1997,6 +1997,13 @@ PUSHING = (
         _opentelemetry("exporter"),
     ),
     Safety(
+        "opentelemetry: no header is logged",
+        OPENTELEMETRY + "sender.py",
+        "except requests.exceptions.InvalidHeader:",
+        "except ZeroDivisionError:",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
         "opentelemetry: what is refused is not sent again",
         OPENTELEMETRY + "exporter.py",
         "except RefusedError as refused:",

@@ -111,7 +111,13 @@ class _OneAttempt(requests.Session):
         options["allow_redirects"] = False
         self.size = len(options["data"])
         try:
-            response = super().request(method, url, **options)
+            try:
+                response = super().request(method, url, **options)
+            except requests.exceptions.InvalidHeader:
+                # Its message shows the value, which may be a token.
+                raise ValueError(
+                    "a header in OTEL_EXPORTER_OTLP_HEADERS has a line break or a space before it"
+                ) from None
             _check(response)
         except Exception as error:  # noqa: BLE001 -- raised again by the sender
             raise _EndOfAttempt(error) from None

@@ -221,6 +221,20 @@ def test_the_environment_says_where_headers_and_compression(
     assert request.headers["Content-Type"] == "application/x-protobuf"
 
 
+def test_a_header_that_cannot_be_sent_is_not_logged(
+    receiver: Receiver,
+    export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It may be a token."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=secret%0Aone")
+    assert not export().flush()
+    assert "a header in OTEL_EXPORTER_OTLP_HEADERS" in caplog.text
+    assert "secret" not in caplog.text
+    assert not receiver.requests
+
+
 def test_without_any_address_it_is_the_port_of_a_collector_here(export: Export) -> None:
     """As in OpenTelemetry's SDK."""
     assert export(None).endpoint == "http://localhost:4318/v1/metrics"
