@@ -12,6 +12,7 @@ setup(
                 "hypertrace/_cells.c",
                 "hypertrace/_buckets.c",
                 "hypertrace/_segments.c",
+                "hypertrace/_signals.c",
             ],
             depends=["hypertrace/_segments.h"],
             optional=True,
