@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
 from . import peers
 from .measure import OURS, compared
 from .ours import App, Swarm, exporting
@@ -25,7 +28,6 @@ def rows(effort: Effort) -> Iterator[Row]:
             "OpenTelemetry, `histogram.record`": otel.record,
             "OpenTelemetry, `start_as_current_span`": otel.span,
         }
-    # OpenTelemetry is loaded, and would be asked for an exemplar at the end of each span.
     with exporting(exemplar=None):
         swarm = Swarm(App())
         times = effort.nanoseconds({OURS: swarm.span, **operations})
@@ -37,6 +39,8 @@ def rows(effort: Effort) -> Iterator[Row]:
             "a span, `span(prop=value)`, allowed": swarm.span_with_prop,
         }.items():
             yield from compared(what, effort.nanoseconds({OURS: operation, **peer}))
+    # OpenTelemetry is asked for an exemplar at the end of each span once its traces are in use.
+    trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     for what, settings in {
         "a span, with edges": {"upstream": True, "exemplar": None},
         "a span, asked for an exemplar": {},

@@ -1,10 +1,12 @@
 """Fixtures for every test: global state put back, free ports, external programs."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,11 @@ from hypertrace.metrics.declared import registry
 from hypertrace.testing import reset
 
 from .running import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from opentelemetry.sdk.trace import TracerProvider
 
 INSTALL = {
     "prometheus": "apt-get install -y --no-install-recommends prometheus",
@@ -52,6 +59,17 @@ def span_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("hypertrace._span.clock", clock)
     return clock
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
+    """Give a tracer provider of OpenTelemetry that the application has set."""
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- few tests need it
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    # The library lets it be set once in a process.
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    return provider
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     ExemplarFunction = Callable[[], Mapping[str, str] | None]
 
@@ -22,9 +23,9 @@ _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 def opentelemetry_exemplar() -> Mapping[str, str] | None:
     """Return the ids of OpenTelemetry's current span if it is sampled, else None.
 
-    Costs one look-up as long as the application does not load OpenTelemetry.
+    Costs two look-ups as long as the application has not set a tracer provider of OpenTelemetry.
     """
-    trace = sys.modules.get("opentelemetry.trace")
+    trace = _traces()
     if trace is None:
         return None
     context = trace.get_current_span().get_span_context()
@@ -36,8 +37,20 @@ def opentelemetry_exemplar() -> Mapping[str, str] | None:
 def is_never(function: ExemplarFunction | None) -> bool:
     """Return whether there are no exemplars, as far as is known now."""
     if function is opentelemetry_exemplar:
-        return "opentelemetry.trace" not in sys.modules
+        return _traces() is None
     return function is None
+
+
+def _traces() -> Any:
+    """Return the module `opentelemetry.trace` if the application uses it, else None.
+
+    Many libraries load it, and so does an exporter of metrics; only with a tracer provider do its
+    spans have ids.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    # Its function for that takes a microsecond, and may load a provider.
+    has_provider = getattr(trace, "_TRACER_PROVIDER", trace) is not None
+    return trace if has_provider else None
 
 
 def ask(function: ExemplarFunction) -> Mapping[str, str] | None:

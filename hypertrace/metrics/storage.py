@@ -7,8 +7,10 @@ There are two: the memory of this process, and files that the workers of an appl
 from __future__ import annotations
 
 import atexit
+import os
 import sys
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from hypertrace.forks import after_fork_in_child
@@ -29,6 +31,20 @@ if TYPE_CHECKING:
     from .shared.snapshot import Snapshot
 
 S = TypeVar("S", bound="Series")
+
+
+class Origin(NamedTuple):
+    """Where and when counts began, for backends that are sent totals."""
+
+    id: str
+    """32 hexadecimal digits: the same in all workers that share the counts, and no others."""
+    time: float
+    """When they began, in seconds since the epoch."""
+
+    @classmethod
+    def new(cls) -> Origin:
+        """Return that of counts that begin now."""
+        return cls(os.urandom(16).hex(), time.time())
 
 
 class View(Protocol):
@@ -77,6 +93,10 @@ class Storage(Protocol):
     @property
     def locks(self) -> Locks | None:
         """By which workers agree on one that exports for all; None for one that exports alone."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where and when these counts began; another one in a forked child that counts alone."""
 
     @property
     def foreign_tables(self) -> Sequence[SeriesTable[Any]]:
@@ -130,6 +150,7 @@ class MemoryStorage:
             problem: as in `Storage`.
         """
         self.problem: str = problem
+        self.origin: Origin = Origin.new()
         self._tables: WeakSet[SeriesTable[Any]] = WeakSet()
         _all.add(self)
 
@@ -169,6 +190,7 @@ class MemoryStorage:
 
     def reset(self) -> None:
         """Start from zero, in a forked child that has one thread."""
+        self.origin = Origin.new()
         for table in tuple(self._tables):
             for series in table.all():
                 series.reset()

@@ -68,7 +68,8 @@ def test_the_python_of_a_page_runs(
     """The Python blocks of a page run from top to bottom as one program, without a warning."""
     if "certfile=" in page.read_text():
         _make_secrets(tmp_path)
-    program = tmp_path / page.with_suffix(".py").name
+    # Not by its name alone, which may be that of a library.
+    program = tmp_path / f"page_{page.stem}.py"
     program.write_text(_program(page, free_port()))
     run = subprocess.run(
         [sys.executable, "-W", "error", program],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import subprocess
 import time
 import tomllib
 import urllib.error
@@ -23,12 +21,13 @@ from hypertrace.exporters.influx.lines import tag_value
 from hypertrace.exporters.influx.receivers import HttpReceiver
 from hypertrace.metrics import Counter, LastValue, Metrics, Sum, Summary
 
+from .databases import VICTORIA, Server, VictoriaMetrics
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NEVER = 3_600.0
-DEADLINE = 30.0
 
 CONFIGURATION = """
 reporting-enabled = false
@@ -49,62 +48,6 @@ bind-address = "127.0.0.1:{rpc}"
   database = "udp"
   batch-timeout = "10ms"
 """
-
-
-class Server:
-    """A running database."""
-
-    def __init__(self, command: list[str], folder: Path, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self._command = command
-        self._log = folder / "log"
-        self.start()
-
-    def start(self) -> None:
-        """Start it, also again."""
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def ask(self, path: str, method: str = "GET", **parameters: str) -> Any:
-        """Give the answer to a request, as JSON if there is any."""
-        query = urllib.parse.urlencode(parameters)
-        request = urllib.request.Request(f"{self.url}{path}?{query}", method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            body = answer.read()
-        return json.loads(body) if body.startswith((b"{", b"[")) else body
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        """Wait until something holds."""
-        deadline = time.monotonic() + DEADLINE
-        last: object = None
-        while time.monotonic() < deadline:
-            try:
-                if condition():
-                    return
-            except (OSError, KeyError, IndexError) as error:
-                last = error
-            time.sleep(0.02)
-        raise AssertionError(f"not in time: {last!r}\n{self._log.read_text()[-5_000:]}")
-
-
-class VictoriaMetrics(Server):
-    """VictoriaMetrics."""
-
-    def value(self, query: str) -> float:
-        """Give the sum of the series that a query finds now."""
-        self.ask("/internal/force_flush")
-        answer = self.ask("/api/v1/query", query=query, time=str(time.time() + 1), nocache="1")
-        return sum(float(result["value"][1]) for result in answer["data"]["result"])
 
 
 class InfluxDB(Server):
@@ -149,28 +92,18 @@ def influxdb(
         server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=VICTORIA)
 def victoria(
+    request: pytest.FixtureRequest,
     component: Callable[[str], str],
     free_port: Callable[[], int],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[VictoriaMetrics]:
-    """Give a running VictoriaMetrics."""
-    program, folder = component("victoria-metrics"), tmp_path_factory.mktemp("victoria")
-    port = free_port()
-    command = [
-        program,
-        f"-storageDataPath={folder}/data",
-        f"-httpListenAddr=127.0.0.1:{port}",
-        "-search.latencyOffset=0s",
-        "-dedup.minScrapeInterval=1ms",  # as docs/influxdb.md has it
-    ]
-    server = VictoriaMetrics(command, folder, port)
-    try:
-        server.wait(lambda: server.ask("/health") == b"OK")
+    """Give a running VictoriaMetrics of one version, and then of the other."""
+    program, folder = component(request.param), tmp_path_factory.mktemp("victoria")
+    option = "-dedup.minScrapeInterval=1ms"  # as docs/influxdb.md has it
+    with VictoriaMetrics.started(program, folder, free_port(), option) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

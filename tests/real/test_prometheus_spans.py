@@ -61,12 +61,18 @@ def kitchen(root: Path, start_prometheus: Callable[[int], Prometheus]) -> Iterat
     """Run examples/kitchen.py inside a trace of OpenTelemetry, under the eyes of a Prometheus."""
     events: list[TraceEvent] = []
     began = time.time()
-    with PrometheusExporter(0, buckets=BUCKETS, upstream=True) as exporter:
+    provider = TracerProvider(shutdown_on_exit=False)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        PrometheusExporter(0, buckets=BUCKETS, upstream=True) as exporter,
+    ):
+        # The library lets it be set once in a process.
+        patch.setattr(trace, "_TRACER_PROVIDER", provider)
         assert exporter.port
         prometheus = start_prometheus(exporter.port)
         evening = runpy.run_path(str(root / "examples" / "kitchen.py"))["evening"]
         set_trace_function(fan_out(exporter, events.append))
-        with TracerProvider().get_tracer("test").start_as_current_span("evening") as span:
+        with provider.get_tracer("test").start_as_current_span("evening") as span:
             for _ in range(3):
                 asyncio.run(evening())
         reset()

@@ -22,6 +22,8 @@ from hypertrace.exporters.statsd import StatsdExporter
 from hypertrace.metrics import LastValue, Metrics, Sum, Summary
 from hypertrace.stats import Stats
 
+from .databases import VICTORIA
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
@@ -325,9 +327,11 @@ def started() -> Iterator[Callable[..., None]]:
         process.wait(timeout=30)
 
 
+@pytest.mark.parametrize("program", VICTORIA)
 @pytest.mark.parametrize("tags", ["dogstatsd", "graphite"])
 def test_labels_come_out_of_victoria_metrics(
     tags: Tags,
+    program: str,
     component: Callable[[str], str],
     free_port: Callable[[], int],
     started: Callable[..., None],
@@ -337,7 +341,7 @@ def test_labels_come_out_of_victoria_metrics(
     http, graphite, port = free_port(), free_port(), free_port()
     started(
         tmp_path,
-        component("victoria-metrics"),
+        component(program),
         f"-storageDataPath={tmp_path / 'data'}",
         f"-httpListenAddr=127.0.0.1:{http}",
         f"-graphiteListenAddr=127.0.0.1:{graphite}",

@@ -48,6 +48,7 @@ DECLARED = "hypertrace/metrics/declared/"
 PUSH = "hypertrace/exporters/"
 INFLUX = "hypertrace/exporters/influx/"
 MAPPING = "hypertrace/statsd_mapping/"
+OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
 
 
@@ -57,6 +58,10 @@ def _core(*names: str) -> tuple[str, ...]:
 
 def _push(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/exporters/test_{name}.py" for name in names)
+
+
+def _opentelemetry(*names: str) -> tuple[str, ...]:
+    return tuple(f"hypertrace/exporters/opentelemetry/test_{name}.py" for name in names)
 
 
 def _influx(*names: str) -> tuple[str, ...]:
@@ -2066,6 +2071,76 @@ PUSHING = (
         "if self._is_stopped or ",
         "if ",
         _push("statsd_events"),
+    ),
+    Safety(
+        "exemplars: OpenTelemetry is not asked before it has a tracer provider",
+        METRICS + "exemplars.py",
+        'getattr(trace, "_TRACER_PROVIDER", trace) is not None',
+        "trace is not None",
+        ("hypertrace/metrics/test_exemplars.py",),
+    ),
+    Safety(
+        "opentelemetry: the library does not try again by itself",
+        OPENTELEMETRY + "sender.py",
+        "            raise _EndOfAttempt(error) from None\n",
+        "            raise\n",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: no header is logged",
+        OPENTELEMETRY + "sender.py",
+        "except requests.exceptions.InvalidHeader:",
+        "except ZeroDivisionError:",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: what is refused is not sent again",
+        OPENTELEMETRY + "exporter.py",
+        "except RefusedError as refused:",
+        "except ZeroDivisionError as refused:",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: instrumentations do not trace the exporter's requests",
+        OPENTELEMETRY + "sender.py",
+        "context.set_value(_NOT_INSTRUMENTED, value=True)",
+        "context.get_current()",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: a value is in the bucket it belongs to",
+        OPENTELEMETRY + "data.py",
+        "Buckets(first - 1, ",
+        "Buckets(first, ",
+        _opentelemetry("data"),
+    ),
+    Safety(
+        "opentelemetry: no number makes a reading unsendable",
+        OPENTELEMETRY + "data.py",
+        "abs(value) > _LARGEST",
+        "False",
+        _opentelemetry("data"),
+    ),
+    Safety(
+        "opentelemetry: backends leave names as they are",
+        OPENTELEMETRY + "data.py",
+        "if is_named and unit in _UNITS",
+        "if unit in _UNITS",
+        _opentelemetry("data"),
+    ),
+    Safety(
+        "opentelemetry: workers are one instance, also after one was killed",
+        SHARED + "origin.py",
+        "    found = _read(path)\n    if found is None:",
+        "    found = None\n    if False:",
+        _opentelemetry("exporter"),
+    ),
+    Safety(
+        "opentelemetry: a forked child that counts alone is another instance",
+        METRICS + "storage.py",
+        "        self.origin = Origin.new()\n",
+        "",
+        _opentelemetry("exporter"),
     ),
     Safety(
         "influx: a label cannot end a line",

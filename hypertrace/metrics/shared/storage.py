@@ -15,6 +15,7 @@ from hypertrace.forks import after_fork_in_child
 from hypertrace.metrics.declarations import DURATIONS, IN_PROGRESS, Declaration
 from hypertrace.metrics.series import Series
 from hypertrace.metrics.series_kinds import CALL_SERIES, NATIVE_CALL_SERIES
+from hypertrace.metrics.storage import Origin
 
 from .directory import NotShared, again, find, keep_linked, remove_if_last
 from .garbage import LAYOUT, GarbageCounter
@@ -22,6 +23,7 @@ from .journal import Journal, Place
 from .kinds import KINDS
 from .layouts import COUNT, GAUGE, NUMBER, histogram_layout, page_layout
 from .locks import Locks
+from .origin import settled_origin
 from .segment import HEAD_SIZE, Segment, make_segment
 from .snapshot import NOTHING, Snapshot, fold, take, write_dead
 from .table import SharedTable
@@ -104,6 +106,7 @@ class SharedStorage:
         self._pid = os.getpid()
         self._warned: set[str] = set()
         self._dead = NOTHING
+        self._origin: Origin | None = None
         self._moving = threading.Lock()
         self._journal = Journal(directory.path, self._apply, reserved=len(LAYOUT))
         self._locks = Locks(directory.path)
@@ -144,6 +147,16 @@ class SharedStorage:
                 self._own.append(table)
                 return table
         return made
+
+    @property
+    def origin(self) -> Origin:
+        """Where and when these counts began: as the first process wrote that was asked.
+
+        Where it cannot be written, each process has its own.
+        """
+        if self._origin is None:
+            self._origin = settled_origin(self.directory.path, Origin.new())
+        return self._origin
 
     @property
     def foreign_tables(self) -> list[SharedTable[Any]]:
@@ -343,6 +356,8 @@ class SharedStorage:
         self._journal.move(directory.path)
         self.directory = directory
         write_dead(directory.path, self._dead)
+        if self._origin is not None:
+            self._origin = settled_origin(directory.path, self._origin)
         if self._segment is not None:
             self._segment.move(directory.path)
         # Who leads stays as it is for those that knew the old directory.

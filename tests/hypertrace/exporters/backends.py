@@ -14,12 +14,15 @@ from line_protocol_parser import parse_line
 
 from hypertrace.exporters.influx import InfluxExporter
 from hypertrace.exporters.json_lines import JsonLinesExporter
+from hypertrace.exporters.opentelemetry import OpenTelemetryExporter
 from hypertrace.exporters.statsd import StatsdExporter
 
+from .opentelemetry.receiver import Receiver as OtlpReceiver
 from .recording import NEVER
 from .statsd_receivers import Receiver
 
 if TYPE_CHECKING:
+    from hypertrace.exporters.opentelemetry.exporter import Temporality
     from hypertrace.exporters.push import PushExporter
     from hypertrace.metrics import Metrics
 
@@ -147,6 +150,52 @@ class Influx:
             if parsed["measurement"] == COUNTER:
                 series = line.rsplit(" ", 2)[0]
                 self._points[series, parsed["time"]] = parsed["fields"]["val"]
+
+
+class Otlp:
+    """A receiver of OTLP, which adds up differences, or keeps the totals of each instance."""
+
+    def __init__(self, temporality: Temporality) -> None:
+        self._temporality = temporality
+        self._receiver = OtlpReceiver()
+        self.address = self._receiver.url
+        self._requests = self._receiver.taken
+        self._is_up = True
+        self.down()
+
+    def export(self, metrics: Metrics, interval: float = NEVER) -> PushExporter:
+        """Make an exporter."""
+        return OpenTelemetryExporter(
+            self.address,
+            temporality=self._temporality,
+            metrics=metrics,
+            interval=interval,
+            timeout=1.0,
+        )
+
+    def up(self) -> None:
+        """Serve at the same address."""
+        self._receiver = OtlpReceiver(self._receiver.port)
+        self._receiver.taken = self._requests
+        self._is_up = True
+
+    def down(self) -> None:
+        """Stop to serve."""
+        if self._is_up:
+            self._receiver.stop()
+            self._is_up = False
+
+    def calls(self) -> float:
+        """Add up what came, or what came last."""
+        calls = self._receiver.calls()
+        if self._temporality == "delta":
+            return sum(calls)
+        instances = [one.resource["service.instance.id"] for one in self._requests]
+        return sum(dict(zip(instances, calls, strict=True)).values())
+
+    def close(self) -> None:
+        """Stop to serve."""
+        self.down()
 
 
 class Lines:

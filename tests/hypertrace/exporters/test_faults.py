@@ -21,11 +21,12 @@ from hypertrace import Tracer, set_trace_function
 from hypertrace.exporters import processes
 from hypertrace.exporters.influx import InfluxExporter
 from hypertrace.exporters.json_lines import JsonLinesExporter
+from hypertrace.exporters.opentelemetry import OpenTelemetryExporter
 from hypertrace.exporters.statsd import StatsdExporter
 from hypertrace.metrics import Metrics
 from hypertrace.periodic import PeriodicThread
 
-from .backends import Influx, Lines, Statsd
+from .backends import Influx, Lines, Otlp, Statsd
 from .recording import NEVER, SOON, Hanging, Recording, exporter_threads, until
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 
     from .backends import Backend
 
-NAMES = ("statsd over tcp", "statsd over udp", "influx", "json lines")
+NAMES = (
+    *("statsd over tcp", "statsd over udp", "influx", "json lines"),
+    *("otlp with cumulative", "otlp with delta"),
+)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
@@ -43,6 +47,8 @@ def made(name: str, folder: Path) -> Backend:
     """Make a backend, whose receiver is down; a file is there."""
     if name == "influx":
         return Influx()
+    if name.startswith("otlp"):
+        return Otlp("delta" if name.endswith("delta") else "cumulative")
     return Lines(folder) if name == "json lines" else Statsd(name.rpartition(" ")[2])
 
 
@@ -199,7 +205,7 @@ def full_pipe(tmp_path: Path) -> Iterator[Path]:
     os.close(reader)
 
 
-@pytest.mark.parametrize("name", ["statsd", "influx", "json lines"])
+@pytest.mark.parametrize("name", ["statsd", "influx", "otlp", "json lines"])
 def test_the_receiver_accepts_and_never_reads(
     name: str,
     silent: str,
@@ -213,6 +219,8 @@ def test_the_receiver_accepts_and_never_reads(
         stuck: PushExporter = JsonLinesExporter(
             request.getfixturevalue("full_pipe"), metrics=metrics, interval=NEVER
         )
+    elif name == "otlp":
+        stuck = OpenTelemetryExporter(f"http://{silent}", metrics=metrics, interval=NEVER)
     elif name == "influx":
         stuck = InfluxExporter(f"http://{silent}", database="db", metrics=metrics, interval=NEVER)
     else:
@@ -316,6 +324,7 @@ from hypertrace import Tracer, set_trace_function
 from hypertrace.metrics import Metrics
 from hypertrace.exporters.influx import InfluxExporter
 from hypertrace.exporters.json_lines import JsonLinesExporter
+from hypertrace.exporters.opentelemetry import OpenTelemetryExporter
 from hypertrace.exporters.statsd import StatsdExporter
 
 name, address = sys.argv[1:]
@@ -326,6 +335,11 @@ set_trace_function(metrics)
 def export():
     if name == "influx":
         return InfluxExporter(address, database="db", metrics=metrics, interval=3600)
+    if name.startswith("otlp"):
+        from hypertrace.exporters.opentelemetry import OpenTelemetryExporter
+
+        kind = name.rpartition(" ")[2]
+        return OpenTelemetryExporter(address, temporality=kind, metrics=metrics, interval=3600)
     kind = JsonLinesExporter if name == "json lines" else StatsdExporter
     return kind(address, metrics=metrics, interval=3600)
 

@@ -44,10 +44,12 @@ def run() -> None:
 # --- OpenTelemetry ----------------------------------------------------------------------
 
 
-def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(count: Count) -> None:
+def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(
+    count: Count, traces: TracerProvider
+) -> None:
     """By default a span that ends inside a sampled span of OpenTelemetry is its exemplar."""
     metrics = count()
-    with TracerProvider().get_tracer("test").start_as_current_span("request") as span:
+    with traces.get_tracer("test").start_as_current_span("request") as span:
         run()
     (exemplar,) = exemplars(metrics)
     context = span.get_span_context()
@@ -59,15 +61,15 @@ def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(count: Count) -> Non
     assert exemplar.timestamp
 
 
-def test_a_span_outside_of_any_trace_has_none(count: Count) -> None:
-    """OpenTelemetry may be loaded: without a current span there is no exemplar."""
+def test_a_span_outside_of_any_trace_has_none(count: Count, traces: TracerProvider) -> None:
+    """OpenTelemetry may be in use: without a current span there is no exemplar."""
     metrics = count()
     run()
     assert exemplars(metrics) == []
     assert values(metrics, COUNT, "result") == {("ok",): 1}
 
 
-def test_a_trace_that_is_not_sampled_has_none(count: Count) -> None:
+def test_a_trace_that_is_not_sampled_has_none(count: Count, traces: TracerProvider) -> None:
     """What OpenTelemetry does not keep is nothing to lead to."""
     metrics = count()
     tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("test")
@@ -90,12 +92,28 @@ def test_opentelemetry_is_not_loaded_for_it() -> None:
     assert run.stdout == "True None\n[]\n"
 
 
-def test_opentelemetry_is_found_once_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opentelemetry_is_found_once_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, traces: TracerProvider
+) -> None:
     """Whether there may be exemplars is known from what the application has imported."""
     assert not is_never(opentelemetry_exemplar)
     monkeypatch.delitem(sys.modules, "opentelemetry.trace")
     assert is_never(opentelemetry_exemplar)
     assert opentelemetry_exemplar() is None
+
+
+def test_opentelemetry_is_not_asked_before_it_has_a_tracer_provider() -> None:
+    """Many libraries load it: spans cost what they cost without it until there can be traces."""
+    code = (
+        "from opentelemetry import trace\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from hypertrace.metrics.exemplars import is_never, opentelemetry_exemplar\n"
+        "print(is_never(opentelemetry_exemplar), opentelemetry_exemplar())\n"
+        "trace.set_tracer_provider(TracerProvider())\n"
+        "print(is_never(opentelemetry_exemplar))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "True None\nFalse\n"
 
 
 # --- any function -----------------------------------------------------------------------
@@ -128,10 +146,10 @@ def test_a_function_may_have_none(count: Count, nothing: dict[str, str] | None) 
     assert swallowed_errors() == 0
 
 
-def test_exemplars_can_be_switched_off(count: Count) -> None:
+def test_exemplars_can_be_switched_off(count: Count, traces: TracerProvider) -> None:
     """With None there are none, also inside a trace of OpenTelemetry."""
     metrics = count(exemplar=None)
-    with TracerProvider().get_tracer("test").start_as_current_span("request"):
+    with traces.get_tracer("test").start_as_current_span("request"):
         run()
     assert exemplars(metrics) == []
     assert values(metrics, COUNT, "result") == {("ok",): 1}

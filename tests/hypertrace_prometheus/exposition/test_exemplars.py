@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
 
 from hypertrace import Tracer
 from hypertrace_prometheus.exposition.render import render
@@ -13,6 +12,7 @@ from hypertrace_prometheus.exposition.render import render
 from ..pages import parse_openmetrics
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
     from prometheus_client.samples import Exemplar
 
     from hypertrace_prometheus import PrometheusExporter
@@ -34,10 +34,12 @@ def run() -> None:
         pass
 
 
-def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(export: Export) -> None:
+def test_a_span_inside_a_trace_of_opentelemetry_has_its_ids(
+    export: Export, traces: TracerProvider
+) -> None:
     """By default a span that ends inside a sampled span of OpenTelemetry is its exemplar."""
     exporter = export()
-    with TracerProvider().get_tracer("test").start_as_current_span("request") as span:
+    with traces.get_tracer("test").start_as_current_span("request") as span:
         run()
     (exemplar,) = exemplars(exporter)
     context = span.get_span_context()
