@@ -218,7 +218,7 @@ class StatsdExporter(PushExporter):
 
     def encode(self, reading: Reading) -> list[Packet]:
         """Return the packets, without what the receiver has of an attempt that failed."""
-        take = no_sample if self._samples is None else self._samples.take
+        take = no_sample if self._samples is None else self._samples.begin()
         self._lines = self._encoder.encode(reading, self._arrived, take)
         return self._packets(self._lines.texts)
 

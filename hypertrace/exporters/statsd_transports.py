@@ -117,12 +117,21 @@ class Tcp:
                 for packet in packets:
                     receiver.sendall(_HALF_BREAK.sub(_replaced, packet) + b"\n")
                 receiver.shutdown(socket.SHUT_WR)
-                receiver.settimeout(_CONFIRMED)
-                # One that reads slowly has it in its buffer: sent again, it would count twice.
-                with suppress(TimeoutError):
-                    while receiver.recv(4096):
-                        pass
+                _wait_until_closed(receiver)
         yield len(packets)
+
+
+def _wait_until_closed(receiver: socket.socket) -> None:
+    """Wait for a receiver that reads slowly, not for one that says something all the time.
+
+    It has all in its buffer: sent again, it would count twice.
+    """
+    deadline = time.monotonic() + _CONFIRMED
+    with suppress(TimeoutError):
+        while (left := deadline - time.monotonic()) > 0:
+            receiver.settimeout(left)
+            if not receiver.recv(4096):
+                return
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypertrace import Caller
@@ -24,7 +24,7 @@ from .storage import MemoryStorage
 from .tables import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hypertrace import Cell
 
@@ -59,7 +59,7 @@ class Exports:
         self._storage = storage
         self._tables = _Tables(storage)
         self._observer: _Tables | None = None
-        self._kinds: Counter[str] = Counter()
+        self._kinds: dict[str, Iterator[int]] = {}
         self._flushables: dict[Flushable, None] = {}
 
     def add(self, kind: str) -> ExportCounts:
@@ -69,8 +69,7 @@ class Exports:
             kind: of exporter, as `StatsdExporter`, for the label; the second one of a kind is
                 `StatsdExporter-2`.
         """
-        self._kinds[kind] += 1
-        number = self._kinds[kind]
+        number = next(self._kinds.setdefault(kind, count(1)))  # one for each, also of threads
         name = kind if number == 1 else f"{kind}-{number}"
         tables = self._tables
         if self._storage.is_observer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from contextlib import suppress
 from functools import wraps
 from time import monotonic
@@ -13,6 +14,7 @@ from hypertrace import suppress_tracing
 from hypertrace.rate_limit import RateLimit
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
@@ -20,6 +22,7 @@ FLUSH_TIMEOUT = 2.0
 """Seconds that a flush may take at the most, unless it is given others."""
 
 _LONGEST_TIMEOUT = 3_600.0
+_THREAD_NAME = "hypertrace-flush"
 
 _log_limit = RateLimit()
 _logger = logging.getLogger("hypertrace.exporters")
@@ -105,8 +108,7 @@ class Flushed:
         import asyncio
 
         try:
-            loop = asyncio.get_running_loop()
-            flushed = loop.run_in_executor(None, self._flush_or_log)
+            flushed = self._flush_in_thread(asyncio.get_running_loop())
         except RuntimeError:  # of another library, or without a thread left
             self._flush_or_log()
         else:
@@ -138,6 +140,22 @@ class Flushed:
             async with self:
                 return await function(*arguments, **named)
 
+        return flushed
+
+    def _flush_in_thread(self, loop: AbstractEventLoop) -> Future[None]:
+        """Flush in a thread for itself: those of the loop may be busy for as long as they like."""
+        flushed: Future[None] = loop.create_future()
+
+        def end() -> None:
+            if not flushed.done():  # else the task was cancelled
+                flushed.set_result(None)
+
+        def flush() -> None:
+            self._flush_or_log()
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(end)
+
+        threading.Thread(target=flush, name=_THREAD_NAME, daemon=True).start()
         return flushed
 
     def _flush_or_log(self) -> None:

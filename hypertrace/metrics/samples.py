@@ -15,7 +15,7 @@ from hypertrace.sample_cells import SampleCell
 from .series import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from hypertrace.number_cells import HistogramCell
 
@@ -95,12 +95,24 @@ class Samples:
         self.room: int = room
         self._source = source
         self._taken: dict[Series, Sample] = {}
+        self._earlier: dict[Series, Sample] = {}
         self._unsent: dict[Series, Sample] = {}
         _open.add(self)
         for series in source.histograms():
             held = series.samples
             if held is None or held.room < room:
                 series.sample(new_samples())
+
+    def begin(self) -> Callable[[Series], Sample]:
+        """Begin a reading: forget what was taken of series that were not in the one before.
+
+        They are gone, and while nothing can be sent there may be ever more of them.
+
+        Returns:
+            `take`.
+        """
+        self._earlier, self._taken = self._taken, {}
+        return self.take
 
     def take(self, series: Series) -> Sample:
         """Return the values of a series that came since those that were sent."""
@@ -111,13 +123,14 @@ class Samples:
                 for each in tuple(_open):
                     if each._source is self._source:
                         each._add(series, new)
-        found = self._merged(self._taken.get(series, NOTHING), self._unsent.pop(series, NOTHING))
+        before = self._taken.get(series) or self._earlier.pop(series, NOTHING)
+        found = self._merged(before, self._unsent.pop(series, NOTHING))
         self._taken[series] = found
         return found
 
     def sent(self) -> None:
         """Forget the values that were taken: they were sent."""
-        self._taken = {}
+        self._taken, self._earlier = {}, {}
 
     def close(self) -> None:
         """Keep no values any more, unless another exporter wants some."""
@@ -129,7 +142,7 @@ class Samples:
 
     def forget(self) -> None:
         """Forget all values, in a forked child."""
-        self._taken, self._unsent = {}, {}
+        self._taken, self._earlier, self._unsent = {}, {}, {}
 
     def _add(self, series: Series, new: Sample) -> None:
         if len(self._unsent) > _MOST_UNSENT:

@@ -208,13 +208,14 @@ class InfluxExporter(PushExporter):
         return time
 
     def _drop(self, batch: Batch, refused: RefusedError) -> None:
-        self.count_dropped(refused.lines or batch.lines)
+        number = min(refused.lines or batch.lines, batch.lines)  # whatever the receiver says
+        self.count_dropped(number)
         if self._drop_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 _logger.warning(
                     "%s was refused %d points, which are dropped: %s (%d more refusals not logged)",
                     type(self).__name__,
-                    refused.lines or batch.lines,
+                    number,
                     refused,
                     self._drop_limit.take_suppressed(),
                 )

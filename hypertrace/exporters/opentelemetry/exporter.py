@@ -129,7 +129,10 @@ class OpenTelemetryExporter(PushExporter):
         try:
             self.count_bytes(self._sender.send(encoded))
         except RefusedError as refused:
-            self._drop(_points(encoded) if refused.points is None else refused.points, refused)
+            points = _points(encoded)
+            if refused.points is not None:
+                points = max(0, min(points, refused.points))  # whatever the receiver says
+            self._drop(points, refused)
 
     def _drop(self, points: int, refused: RefusedError) -> None:
         self.count_dropped(points)

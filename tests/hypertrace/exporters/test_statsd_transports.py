@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -123,3 +126,25 @@ def test_a_named_pipe_is_refused(address: str) -> None:
     """It says what to do: agents of Windows receive UDP, too."""
     with pytest.raises(ValueError, match=r"is a named pipe of Windows.*'udp://host:port'"):
         transport_of(address)
+
+
+def test_a_receiver_that_answers_all_the_time_is_not_waited_for() -> None:
+    """As one that sends back what it gets: it has it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        is_delivered = threading.Event()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                deadline = time.monotonic() + 30
+                while not is_delivered.is_set() and time.monotonic() < deadline:
+                    connection.send(b"x")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert list(Tcp("127.0.0.1", listener.getsockname()[1]).deliver([b"a:1|c"])) == [1]
+        was_answering = thread.is_alive()
+        is_delivered.set()
+        thread.join()
+    assert was_answering

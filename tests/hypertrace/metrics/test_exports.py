@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace.metrics import Metrics, declarations
+from hypertrace.metrics import Metrics, declarations, exports
 
 from .readings import values, values_in
 
@@ -98,6 +99,30 @@ def test_several_of_a_kind_have_numbers(metrics: Metrics) -> None:
         metrics.exports.add(kind).count_sent()
     expected = {"A": 1, "A-2": 1, "A-3": 1, "B": 1}
     assert by_exporter(metrics.read(), SENT) == expected
+
+
+def test_threads_may_make_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two have one name, under which the next process that leads would mix them up."""
+
+    class Kind(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            time.sleep(0.0001)  # another thread runs wherever the name is looked up
+            return 1
+
+    monkeypatch.setattr(exports, "ExportCounts", lambda _, name: name)
+    all_exports, kind = Metrics(workers=False).exports, Kind("Sender")
+    names: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: names.extend([all_exports.add(kind) for _ in range(20)]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == len(names) == 80
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

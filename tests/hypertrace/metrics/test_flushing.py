@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -153,6 +154,24 @@ def test_the_event_loop_goes_on_meanwhile() -> None:
 
     asyncio.run(main())
     assert thread != [threading.current_thread()]
+
+
+def test_the_threads_of_the_loop_may_be_busy() -> None:
+    """The end of the block does not wait for them: the timeout says how long it takes."""
+    flushes, is_over = Flushes(), threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, is_over.wait, SOON)
+        async with Flushed(flushes, 0.5):
+            pass
+        assert not busy.done()
+        is_over.set()
+        await busy
+
+    asyncio.run(main())
+    assert len(flushes.timeouts) == 1
 
 
 def test_a_cancelled_handler_flushes() -> None:

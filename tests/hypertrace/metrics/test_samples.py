@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypertrace.metrics.samples import Samples
+    from hypertrace.metrics.series import Series
 
     from .conftest import Count
 
@@ -210,6 +211,25 @@ def test_what_was_not_sent_is_taken_again(sampled: Callable[..., Samples]) -> No
     assert (sample.seen, len(sample.values)) == (503, 40)
     samples.sent()
     assert samples.take(series) == NOTHING
+
+
+def last_series(metrics: Metrics) -> Series:
+    """Give the one that was made last."""
+    return metrics.read().family("function_duration_seconds").series[-1]
+
+
+def test_values_of_series_that_are_gone_are_forgotten(sampled: Callable[..., Samples]) -> None:
+    """Where each object has series, there are ever new ones while a receiver is down."""
+    metrics = Metrics(workers=False)
+    samples = sampled(metrics)
+    for number in range(10):
+        swarm = TracedObject(f"Swarm{number}", 1)
+        metrics(SpanEvent("dial", swarm, None, CALLER, 1.0, "ok", None))
+        samples.begin()
+        assert samples.take(last_series(metrics)).seen == 1
+    assert len(samples._taken) + len(samples._earlier) <= 2
+    samples.begin()
+    assert samples.take(last_series(metrics)).seen == 1  # not sent yet
 
 
 def test_a_series_without_values_of_this_process_has_none(

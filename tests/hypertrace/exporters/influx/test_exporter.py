@@ -327,6 +327,16 @@ def test_what_a_server_refuses_in_part_is_counted_as_it_says(
     assert exporter.dropped == 2
 
 
+def test_no_more_points_are_dropped_than_were_sent(
+    server: Server, export: Callable[..., InfluxExporter]
+) -> None:
+    """Whatever a server says: to count as many as it likes would take the thread for ever."""
+    server.answers.append((400, f"partial write: dropped={2**62}"))
+    exporter = export(server.url)
+    assert exporter.flush()
+    assert exporter.dropped == len(server.requests[0].body.splitlines())
+
+
 def test_a_refused_batch_does_not_stop_the_others(
     server: Server, export: Callable[..., InfluxExporter], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -375,6 +375,19 @@ def test_a_part_that_is_refused_is_logged(
     assert "was refused 2 points, which are dropped: too old" in caplog.text
 
 
+@pytest.mark.parametrize(("rejected", "is_dropped"), [(2**62, True), (-1, False)])
+def test_no_more_points_are_dropped_than_were_sent(
+    receiver: Receiver, export: Export, rejected: int, is_dropped: bool
+) -> None:
+    """Whatever a receiver says: to count as many as it likes would take the thread for ever."""
+    answer = ExportMetricsServiceResponse()
+    answer.partial_success.rejected_data_points = rejected
+    receiver.answers.append((200, answer.SerializeToString()))
+    exporter = export()
+    assert exporter.flush()
+    assert bool(exporter.dropped) is is_dropped
+
+
 @pytest.mark.parametrize("body", [b"ok", b"\n", b'{"partialSuccess":{}}'])
 def test_other_answers_of_success_are_success(
     receiver: Receiver, export: Export, body: bytes
