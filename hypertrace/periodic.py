@@ -148,6 +148,11 @@ class Request:
         self._succeeded = succeeded
         self._answered.set()
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the call has returned."""
+        return self._answered.is_set()
+
     def wait(self, timeout: float) -> bool:
         """Return whether the call succeeded within `timeout` seconds."""
         return self._answered.wait(max(0.0, timeout)) and self._succeeded

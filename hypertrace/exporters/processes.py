@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         _thread: PeriodicThread
         _closed: bool
 
+        def _push(self) -> bool: ...
         def _resume(self) -> None: ...
         def _restart_in_child(self) -> None: ...
         def _report_unsent(self, seconds: float) -> None: ...
@@ -71,11 +72,14 @@ def remove(exporter: Exporting) -> bool:
 
 def _finish(exporters: Iterable[Exporting]) -> None:
     deadline = monotonic() + EXIT_TIMEOUT
+    requests = []
     for exporter in exporters:  # all at the same time: one that hangs costs the others nothing
-        exporter._thread.request()
+        requests.append(exporter._thread.request())
         exporter._thread.end()
-    for exporter in exporters:
+    for exporter, request in zip(exporters, requests, strict=True):
         has_ended = exporter._thread.join(deadline - monotonic())
+        if has_ended and request is not None and not request.is_answered:
+            exporter._push()  # another thread is just forking: the fork has ended the thread before
         exporter._closed = True
         if not (has_ended or exporter._thread.is_current()):
             exporter._report_unsent(EXIT_TIMEOUT)

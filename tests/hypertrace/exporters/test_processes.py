@@ -505,6 +505,17 @@ def test_an_exporter_that_stops_during_a_fork_has_no_thread_after_it() -> None:
     assert exporter_threads() == []
 
 
+def test_an_exporter_that_stops_during_a_fork_sends_the_rest() -> None:
+    """So does one of a process that ends meanwhile; the fork has ended the thread already."""
+    exporter = Recording()
+    hypertrace.set_trace_function(exporter)
+    hypertrace.Tracer("object").trace()
+    processes._before_fork()
+    exporter.stop()
+    processes._after_fork_in_parent()
+    assert exporter.calls() == [1]
+
+
 def test_an_exporter_that_stops_as_its_thread_starts_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
