@@ -54,7 +54,7 @@ def read(text: str, file: str) -> Rules:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of values, and of depth
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f", line {mark.line + 1}"
         raise ValueError(

@@ -61,6 +61,8 @@ def test_what_a_program_gives_needs_no_file() -> None:
         (MAPPING + "  labels: {a: !!python/name:os.system x}\n", "this is no YAML"),
         ("- match: a\n- match: b\n", r"^m\.yml, line 1, match 'a': name is missing"),
         ("\x00", r"^m\.yml.*: this is no YAML"),
+        ("[" * 5_000, r"^m\.yml: this is no YAML: maximum recursion depth"),
+        ("since: 2026-99-99", r"^m\.yml: this is no YAML: month must be"),
     ],
 )
 def test_mistakes_have_a_line(text: str, message: str) -> None:
