@@ -172,7 +172,7 @@ class Writer:
             return
         if isinstance(said, Values):
             bounds, groups, first, end = said
-            keys = (*bounds, _MORE)
+            keys: tuple[str | float, ...] = (*bounds, _MORE)
             values = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
             for bucket, weight, each in values[first:end]:
                 found = bisect_left(bounds, each) if bucket is None else bucket
@@ -212,7 +212,7 @@ class Writer:
     def _values(self, series: Series, value: HistogramReading, start: str, end: str) -> None:
         counts, total = value.counts, value.sum
         if self._arrived:
-            keys = (*value.bounds, _MORE)
+            keys: tuple[str | float, ...] = (*value.bounds, _MORE)
             pairs = zip(keys, counts, strict=True)
             counts = tuple(int(self._new(series, *pair)) for pair in pairs)
             total = self._new(series, "sum", total)
