@@ -190,9 +190,15 @@ def checked_timeout(timeout: float) -> float:
 
 
 def _check_function(function: Any) -> None:
+    if isinstance(function, staticmethod | classmethod):
+        kind = type(function).__name__
+        raise TypeError(f"{function!r} would be no {kind} any more: flush below @{kind} instead")
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"only a function can be flushed after, not {function!r}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    called = type(function).__call__
+    if any(map(inspect.isgeneratorfunction, (function, called))) or any(
+        map(inspect.isasyncgenfunction, (function, called))
+    ):
         raise TypeError(
             f"{function!r} makes a generator, which runs later: use a with block in it instead"
         )

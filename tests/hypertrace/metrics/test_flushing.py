@@ -250,11 +250,25 @@ async def async_generator() -> Any:
     yield 1
 
 
-@pytest.mark.parametrize("function", [generator, async_generator])
+class Generating:
+    """An object that makes generators when it is called."""
+
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize("function", [generator, async_generator, Generating()])
 def test_a_generator_function_is_refused(function: Callable[..., Any]) -> None:
     """It has done nothing yet when it returns; the error says what to do."""
     with pytest.raises(TypeError, match="use a with block in it instead"):
         Flushed(Flushes(), 0.5)(function)
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_a_decorator_that_is_too_far_out_is_refused(kind: Any) -> None:
+    """A method would get its object, which it does not expect."""
+    with pytest.raises(TypeError, match=rf"flush below @{kind.__name__} instead"):
+        Flushed(Flushes(), 0.5)(kind(len))
 
 
 @pytest.mark.parametrize("function", [1, "handler", HandlerError, None])
