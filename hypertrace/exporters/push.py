@@ -51,8 +51,8 @@ class PushExporter(Exporter):
 
     How the exporter fares is in all readings of its metrics, see `hypertrace.metrics.exports`.
 
-    Where workers share their counts, one of them sends what all have counted, and another goes on
-    from there when it ends; otherwise each process sends what it counts itself. The thread ends
+    Where workers share their counts, one of those that have an exporter of this name sends what all
+    have counted, and another goes on from there when it ends; otherwise each process sends what it counts itself. The thread ends
     before the process forks, and starts again in parent and child. A fork waits for a thread that
     is just sending, for 0.1 seconds.
 
@@ -99,7 +99,7 @@ class PushExporter(Exporter):
         self._log_limit = RateLimit()
         self._closed = False
         locks = self.forwards_to.storage.locks
-        self._locks = None if locks is None else locks.another()
+        self._locks = None if locks is None else locks.another(self._counts.name)
         self._begin()
         self._thread.start()
         processes.add(self)

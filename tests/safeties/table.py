@@ -2366,7 +2366,7 @@ PORT = (
     Safety(
         "locks: a user that stops does not take the lead from another",
         METRICS + "shared/locks.py",
-        "if not file.leaders:\n",
+        "if not leaders:\n",
         "if True:\n",
         (SHARED_LOCKS,),
     ),

@@ -21,6 +21,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from hypertrace.forks import after_fork_in_child
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 FILE_NAME = "lock"
 
 _LEADER, _FOLDER, _PROBE = range(3)
-"""Bytes of the file."""
+"""Bytes of the file. There is one for each other purpose behind `_FIRST`."""
+_FIRST = 1_024
 
 _FLAGS = os.O_RDWR | os.O_CREAT
 for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):  # Windows has none of them
@@ -57,7 +59,8 @@ class Locks:
     """The locks of one user in this process: a metrics server, a push exporter, a storage.
 
     A process leads while at least one of its `Locks` does, so that one that stops does not take the
-    lead from another. Any thread and any signal handler may use them. In a forked child they are
+    lead from another. For each purpose there is a lead, as a process may export to one backend and
+    not to another. Any thread and any signal handler may use them. In a forked child they are
     there, and none of them leads.
 
     Attributes:
@@ -77,13 +80,19 @@ class Locks:
         if sys.platform == "win32":
             raise OSError(errno.ENOTSUP, "this system has no locks of parts of files")
         self.path: str = os.path.join(directory, FILE_NAME)
+        self._byte = _LEADER
         self._file: _LockFile | None = _opened(self.path)
 
-    def another(self) -> Self:
-        """Return locks of the same file for another user in this process."""
+    def another(self, purpose: str = "") -> Self:
+        """Return locks of the same file for another user in this process.
+
+        Args:
+            purpose: what they lead in; empty for the same.
+        """
         with _process().guard:
             other = type(self).__new__(type(self))
             other.path, other._file = self.path, self._opened
+            other._byte = _FIRST + crc32(purpose.encode()) if purpose else self._byte
             other._opened.users += 1
         return other
 
@@ -91,13 +100,13 @@ class Locks:
     def is_leading(self) -> bool:
         """Whether these locks lead; another process then does not."""
         _process()
-        return self._file is not None and self in self._file.leaders
+        return self._file is not None and self in self._file.leaders_of(self._byte)
 
     def try_lead(self) -> bool:
         """Lead unless another process does; return whether these locks lead now. Never waits."""
         with _process().guard:
-            file, leaders = self._opened, self._opened.leaders
-            if leaders or file.lock(_LEADER):
+            file, leaders = self._opened, self._opened.leaders_of(self._byte)
+            if leaders or file.lock(self._byte):
                 leaders.add(self)
             return bool(leaders)
 
@@ -122,10 +131,11 @@ class Locks:
         """Let another process lead, unless other locks of this process do."""
         with _process().guard:
             file = self._file
-            if file is not None and self in file.leaders:
-                file.leaders.discard(self)
-                if not file.leaders:
-                    file.unlock(_LEADER)
+            leaders = set() if file is None else file.leaders_of(self._byte)
+            if file is not None and self in leaders:
+                leaders.discard(self)
+                if not leaders:
+                    file.unlock(self._byte)
 
     @contextmanager
     def try_fold(self) -> Iterator[bool]:
@@ -190,7 +200,7 @@ class Locks:
         """Return the pid of the process that leads, 0 if it cannot be known, None without one."""
         if not hasattr(os, "pidfd_open"):
             return 0
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LEADER, 1, 0)
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0)
         kind, _, _, _, pid = _FLOCK.unpack(
             fcntl.fcntl(self._opened.descriptor, fcntl.F_GETLK, asked)
         )
@@ -208,8 +218,12 @@ class _LockFile:
         self.renew()
 
     def renew(self) -> None:
-        self.leaders: set[Locks] = set()
+        self.leaders: dict[int, set[Locks]] = {}
         self.fold_guard = threading.Lock()
+
+    def leaders_of(self, byte: int) -> set[Locks]:
+        """Return the locks of this process that lead by a byte."""
+        return self.leaders.setdefault(byte, set())
 
     @property
     def descriptor(self) -> int:
@@ -220,8 +234,9 @@ class _LockFile:
                 os.close(descriptor)
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
             self.descriptors[0] = descriptor
-            if self.leaders and not self.lock(_LEADER):  # another process leads meanwhile
-                self.leaders.clear()
+            for byte, leaders in list(self.leaders.items()):
+                if leaders and not self.lock(byte):  # another process leads meanwhile
+                    leaders.clear()
         return self.descriptors[0]
 
     def is_own(self, descriptor: int) -> bool:

@@ -15,6 +15,7 @@ import pytest
 
 import hypertrace
 from hypertrace.exporters import processes
+from hypertrace.metrics import Metrics
 from hypertrace.periodic import PeriodicThread
 
 from .recording import SOON, Recording, exporter_threads, until
@@ -494,6 +495,33 @@ trace("parent")
 exporter.stop()
 """
     assert calls(run(program, before=before)) == {"parent": 2, "child": 1}
+
+
+OTHER = """
+import sys
+from hypertrace.exporters.json_lines import JsonLinesExporter
+
+exporter = JsonLinesExporter(print, workers=sys.argv[1], interval=3600)
+assert exporter.flush(30)
+assert exporter.sent == 1
+"""
+
+
+def test_workers_may_have_different_exporters(tmp_path: Path) -> None:
+    """One that sends to a backend is not in the way of another that sends to another backend."""
+    metrics = Metrics(workers=str(tmp_path / "run"))
+    hypertrace.set_trace_function(metrics)
+    hypertrace.Tracer("object").trace()
+    exporter = Recording(metrics)
+    assert exporter.flush(SOON)
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER, tmp_path / "run"], check=True, capture_output=True
+    )
+    exporter.stop()
+    metrics.close()
+    points = json.loads(done.stdout.splitlines()[0])["metrics"]
+    counted = [point["value"] for point in points if point["name"] == "function_counter_total"]
+    assert (counted, exporter.calls()[0]) == ([1], 1)
 
 
 def test_an_exporter_that_stops_during_a_fork_has_no_thread_after_it() -> None:

@@ -152,6 +152,16 @@ def test_the_users_of_a_process_lead_together(locks: Locks, start: Callable[[], 
     assert other.ask("locks.try_lead()") == "True"
 
 
+def test_each_purpose_has_a_lead(locks: Locks, start: Callable[[], Other]) -> None:
+    """A process that leads in one thing is not in the way of another that leads in something else."""
+    other = start()
+    assert locks.try_lead()
+    assert locks.another("StatsdExporter").try_lead()
+    assert other.ask("locks.another('StatsdExporter').try_lead()") == "False"
+    assert other.ask("locks.another('InfluxExporter').try_lead()") == "True"
+    assert not locks.another("InfluxExporter").try_lead()
+
+
 def test_a_process_opens_the_file_once(
     locks: Locks, tmp_path: Path, start: Callable[[], Other]
 ) -> None:
