@@ -52,9 +52,9 @@ class PushExporter(Exporter):
     How the exporter fares is in all readings of its metrics, see `hypertrace.metrics.exports`.
 
     Where workers share their counts, one of those that have an exporter of this name sends what all
-    have counted, and another goes on from there when it ends; otherwise each process sends what it counts itself. The thread ends
-    before the process forks, and starts again in parent and child. A fork waits for a thread that
-    is just sending, for 0.1 seconds.
+    have counted, and another goes on from there when it ends; otherwise each process sends what it
+    counts itself. The thread ends before the process forks, and starts again in parent and child. A
+    fork waits for a thread that is just sending, for 0.1 seconds.
 
     Any thread, and any signal handler, may call all methods.
 

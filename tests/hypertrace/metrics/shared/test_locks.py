@@ -153,7 +153,7 @@ def test_the_users_of_a_process_lead_together(locks: Locks, start: Callable[[], 
 
 
 def test_each_purpose_has_a_lead(locks: Locks, start: Callable[[], Other]) -> None:
-    """A process that leads in one thing is not in the way of another that leads in something else."""
+    """A process that leads in one thing is not in the way of one that leads in something else."""
     other = start()
     assert locks.try_lead()
     assert locks.another("StatsdExporter").try_lead()
