@@ -172,7 +172,7 @@ class Writer:
             return
         if isinstance(said, Values):
             bounds, groups, first, end = said
-            keys = (*bounds, _MORE)
+            keys = _keys(bounds)
             values = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
             for bucket, weight, each in values[first:end]:
                 found = bisect_left(bounds, each) if bucket is None else bucket
@@ -212,8 +212,7 @@ class Writer:
     def _values(self, series: Series, value: HistogramReading, start: str, end: str) -> None:
         counts, total = value.counts, value.sum
         if self._arrived:
-            keys = (*value.bounds, _MORE)
-            pairs = zip(keys, counts, strict=True)
+            pairs = zip(_keys(value.bounds), counts, strict=True)
             counts = tuple(int(self._new(series, *pair)) for pair in pairs)
             total = self._new(series, "sum", total)
         most = 1 if self._packs else ESTIMATES
@@ -225,6 +224,11 @@ class Writer:
             for first, last in _ranges(texts, room):
                 text = f"{start}{':'.join(texts[first:last])}{rest}"
                 self._write(series, text, Values(bounds, groups, first, last))
+
+
+def _keys(bounds: Sequence[float]) -> tuple[str | float, ...]:
+    """Return what stands for each bucket among the parts of a series."""
+    return (*bounds, _MORE)
 
 
 def _by_weight(groups: Sequence[Group]) -> Iterable[tuple[int, Sequence[Group]]]:
@@ -252,7 +256,11 @@ def _ranges(texts: Sequence[str], room: int) -> Iterator[tuple[int, int]]:
 def _value(value: float) -> str:
     """Return a value with nine digits, which is a nanosecond of a second."""
     text = f"{value:.9g}"
-    return format(Decimal(text), "f") if "e" in text else text
+    if "e" not in text:
+        return text
+    if abs(value) > 1:
+        return format(Decimal(text), "f")
+    return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _number(value: float) -> str:
