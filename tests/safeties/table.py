@@ -2221,8 +2221,8 @@ PUSHING = (
     Safety(
         "events: those that wait are bounded",
         PUSH + "events.py",
-        "if self.waiting >= self._limit:",
-        "if False:",
+        "if self._is_stopped or self.waiting >= self._limit:",
+        "if self._is_stopped:",
         _push("events"),
     ),
     Safety(
@@ -2230,12 +2230,12 @@ PUSHING = (
         PUSH + "events.py",
         """\
         number = next(self._numbers)
-        if self.waiting >= self._limit:
+        if self._is_stopped or self.waiting >= self._limit:
             self._drop(1)
             return
 """,
         """\
-        if self.waiting >= self._limit:
+        if self._is_stopped or self.waiting >= self._limit:
             self._drop(1)
             return
         number = next(self._numbers)
@@ -2277,7 +2277,7 @@ PUSHING = (
         PUSH + "json_lines.py",
         """\
             self._write(encoded[0])
-            encoded.popleft()
+            self.count_bytes(len(encoded.popleft()) + 1)
 """,
         """\
             for line in encoded:
@@ -3370,7 +3370,7 @@ INSTRUMENTS = (
     ),
     Safety(
         "stats: a forked child starts with empty sets",
-        CORE + "stats.py",
+        METRICS + "distinct.py",
         "        one.clear()\n",
         "        pass\n",
         _core("stats"),

@@ -308,3 +308,87 @@ def test_each_process_sends_its_own_events(tmp_path: Path, workers: bool) -> Non
     for session in sessions:
         numbers = sorted(line["sequence"] for line in lines if line["session"] == session)
         assert numbers == list(range(1, len(numbers) + 1))
+
+
+EVERYWHERE = """
+import os, signal, sys, threading, time, warnings
+from hypertrace import Tracer, dropped_events, set_trace_function
+from hypertrace.exporters.json_lines import JsonLinesExporter
+
+warnings.simplefilter("ignore")  # of forks with threads
+exporter = JsonLinesExporter(sys.argv[1], interval=0.02, events=["Cart.*"], workers=False)
+set_trace_function(exporter)
+
+
+class Cart:
+    def __init__(self):
+        self.tracer = Tracer(self)
+
+    def add(self):
+        self.tracer.trace("item")
+
+
+class Finalized:
+    def __del__(self):
+        add()
+
+
+def add(*_):
+    Cart().add()
+    done.append(None)
+
+
+def work():
+    while not is_over:
+        add()
+        time.sleep(0.0001)
+
+
+done, is_over = [], False
+signal.signal(signal.SIGALRM, add)
+signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(20):
+    Finalized()
+    if (child := os.fork()) == 0:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _ in range(5):
+            Cart().add()
+        os._exit(not exporter.flush(30))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    time.sleep(0.01)
+signal.setitimer(signal.ITIMER_REAL, 0)
+is_over = True
+for thread in threads:
+    thread.join()
+exporter.stop()
+print(os.getpid(), len(done) - dropped_events() - exporter.dropped_events)
+"""
+
+
+@needs_fork
+def test_no_event_is_lost_between_threads_signals_finalizers_and_forks(tmp_path: Path) -> None:
+    """Each has a line in the session of its process, or is counted as dropped."""
+    path = tmp_path / "lines"
+    where = str(Path(hypertrace.__file__).parent.parent)
+    printed = subprocess.run(
+        [sys.executable, "-c", EVERYWHERE, path],
+        env={**os.environ, "PYTHONPATH": where, "COVERAGE_PROCESS_START": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    parent, expected = map(int, printed.split())
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    numbers: dict[str, list[int]] = {}
+    events: Tally[int] = Tally()
+    for line in lines:
+        numbers.setdefault(line["session"], []).append(line["sequence"])
+        events[line["pid"]] += "event" in line
+    assert events.pop(parent) == expected
+    assert sorted(events.values()) == [5] * 20
+    for found in numbers.values():
+        assert sorted(found) == list(range(1, len(found) + 1))

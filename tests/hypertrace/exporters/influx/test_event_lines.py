@@ -17,6 +17,7 @@ from hypertrace.metrics import EventPoint
 from .test_lines import HOSTILE, documented
 
 LARGEST = 2**63 - 1
+RESERVED = {"time", "time_", "_field", "_field_", "_measurement", "_measurement_"}
 
 
 def line_of(
@@ -97,7 +98,7 @@ def test_any_event_comes_back(name: str, tags: dict[str, Any], time: int) -> Non
     keys = Counter(map(documented, tags))
     for key, value in tags.items():
         shown = documented(key)
-        if keys[shown] == 1 and shown not in {"val", "val_", "time", "time_"}:
+        if keys[shown] == 1 and shown not in {"val", "val_", *RESERVED}:
             part = found["tags"] if isinstance(value, str) else found["fields"]
             assert part[shown] == (documented(value) if isinstance(value, str) else float(value))
     assert found["fields"]["val"] == 1
