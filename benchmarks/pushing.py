@@ -41,7 +41,7 @@ OTEL = "OpenTelemetry, `counter.add`"
 NEVER = 86_400.0
 TOPICS = 2_500
 """Of each there is a series of calls, and one of calls, durations and open spans of spans."""
-PUSHES = 5
+PUSHES = 15
 UPDATES = 10_000
 DRAINED = 50
 """Updates of a peer after which its datagrams are read, so that none is dropped."""
