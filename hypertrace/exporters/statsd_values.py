@@ -15,7 +15,7 @@ _CORRECTING = 8
 
 
 Group: TypeAlias = "tuple[int | None, int, Sequence[float]]"
-"""Values of equal weight: the index of the bucket of all of them, None if each is in its own; how many
+"""Values of equal weight: index of the bucket of all of them, None if each is in its own; how many
 values each of them stands for; and the values, in the unit of the metric."""
 
 
