@@ -13,6 +13,7 @@ setup(
                 "hypertrace/_buckets.c",
                 "hypertrace/_samples.c",
                 "hypertrace/_segments.c",
+                "hypertrace/_signals.c",
             ],
             depends=["hypertrace/_segments.h"],
             optional=True,

@@ -91,6 +91,9 @@ INTERNAL int add_buckets(PyObject *module);
 #if HAVE_SEGMENTS
 /* Add the types and functions of segments to the module. */
 INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);
+
+/* Add the functions for SIGTERM, which are in _signals.c. */
+INTERNAL int add_signals(PyObject *module);
 #endif
 
 #endif

@@ -6,7 +6,9 @@ import atexit
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import hypertrace.metrics.storage  # noqa: F401 -- its files are to be closed after the last reading
+# Their exit functions are to run after the last reading.
+import hypertrace.metrics.storage
+import hypertrace.signals  # noqa: F401
 from hypertrace.forks import ChildEnd, around_fork
 from hypertrace.metrics.flushing import flush_all
 
@@ -81,8 +83,8 @@ def _finish(exporters: Iterable[Exporting]) -> None:
 
 def _at_exit() -> None:
     exporters = list(_running)
-    _running.clear()
     _finish(exporters)
+    _running.clear()  # last, since a signal that comes meanwhile waits for them
 
 
 def _flush() -> None:

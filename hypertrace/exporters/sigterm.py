@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from hypertrace import suppress_tracing
 from hypertrace.metrics.flushing import FLUSH_TIMEOUT, checked_timeout, flush_all
+from hypertrace.signals import before_sigterm
 
 from . import processes
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-_FIRST_PROCESS = 1
-"""Pid of the first process of a container."""
 
 _logger = logging.getLogger("hypertrace.exporters")
 
@@ -30,10 +22,10 @@ def flush_on_sigterm(timeout: float = FLUSH_TIMEOUT) -> bool:
     status is that of the signal. Processes that are forked later do the same.
 
     An application or server that has a handler for SIGTERM ends by itself, and sends the rest at
-    its exit: there this does nothing. A handler that is set later takes its place. It is not done
-    by default, since a signal handler changes a program: Python runs it between two steps of the
-    main thread, so that C code which neither returns nor looks at signals delays the end of the
-    process, until SIGKILL. Python's own functions that wait do look.
+    its exit: there this does nothing. A handler that is set later takes its place. With the
+    compiled core it works whatever the main thread does, and `signal.getsignal` does not show it.
+    Without that it is a handler of Python, which runs between two steps of the main thread: C code
+    that neither returns nor looks at signals delays the end of the process.
 
     Args:
         timeout: seconds that the end of the process may be delayed by.
@@ -44,49 +36,18 @@ def flush_on_sigterm(timeout: float = FLUSH_TIMEOUT) -> bool:
     Raises:
         TypeError: `timeout` is no number.
         ValueError: `timeout` is not above zero, or longer than an hour.
-        RuntimeError: this is not the main thread, which alone may set signal handlers.
+        RuntimeError: this is not the main thread, or the system has no thread left.
     """
-    handler = _FlushAndEnd(checked_timeout(timeout))
-    now = signal.getsignal(signal.SIGTERM)
-    if now is not signal.SIG_DFL and not isinstance(now, _FlushAndEnd):
-        return False
-    try:
-        signal.signal(signal.SIGTERM, handler)
-    except ValueError:
-        raise RuntimeError(
-            "flush_on_sigterm() must be called in the main thread: Python lets no other thread set "
-            "signal handlers"
-        ) from None
-    return True
+    seconds = checked_timeout(timeout)
+    return before_sigterm(lambda: _flush(seconds), seconds)
 
 
-class _FlushAndEnd:
-    """A signal handler that flushes, and then lets the signal end the process."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._ending: int | None = None
-
-    def __call__(self, number: int, _: FrameType | None) -> None:
-        if self._ending == os.getpid():
-            return  # it came twice, as from `timeout`, which signals the process and its group
-        self._ending = os.getpid()
-        try:
-            if not flush_all(processes.running(), self._timeout):
-                self._report()
-        finally:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            if os.getpid() == _FIRST_PROCESS:
-                # Which Linux does not end by a signal that it does not handle.
-                self._ending = None
-                signal.signal(number, self)
-
-    def _report(self) -> None:
+def _flush(timeout: float) -> None:
+    if not flush_all(processes.running(), timeout):
         with suppress(Exception):  # a broken log handler must not keep the process
             suppress_tracing(
                 _logger.warning,
                 "Not all exporters have sent their last reading within %g seconds of SIGTERM: what "
                 "came in since the one before may be lost",
-                self._timeout,
+                timeout,
             )

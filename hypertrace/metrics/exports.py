@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .aggregations import Count
     from .declarations import Declaration
     from .flushing import Flushable
+    from .measurements import Gauge, Number
     from .reading import Value
     from .series import Key, SeriesKind, SeriesTable
     from .storage import Storage, View
@@ -187,12 +188,12 @@ class _Tables:
         def table(declaration: Declaration, kind: SeriesKind[S]) -> SeriesTable[S]:
             return storage.table(declaration, _MOST_EXPORTERS, (declaration.labels, ()), kind)
 
-        self.sent = table(EXPORTS_SENT, COUNT_SERIES)
-        self.failed = table(EXPORTS_FAILED, COUNT_SERIES)
-        self.dropped = table(EXPORTS_DROPPED, COUNT_SERIES)
-        self.bytes = table(EXPORTS_BYTES, number_series())
-        self.seconds = table(EXPORTS_SECONDS, number_series())
-        self.last_success = table(EXPORTS_LAST_SUCCESS, gauge_series("max"))
+        self.sent: SeriesTable[Count] = table(EXPORTS_SENT, COUNT_SERIES)
+        self.failed: SeriesTable[Count] = table(EXPORTS_FAILED, COUNT_SERIES)
+        self.dropped: SeriesTable[Count] = table(EXPORTS_DROPPED, COUNT_SERIES)
+        self.bytes: SeriesTable[Number] = table(EXPORTS_BYTES, number_series())
+        self.seconds: SeriesTable[Number] = table(EXPORTS_SECONDS, number_series())
+        self.last_success: SeriesTable[Gauge] = table(EXPORTS_LAST_SUCCESS, gauge_series("max"))
         self._counts = (self.sent, self.failed, self.dropped)
         self._numbers = (self.bytes, self.seconds)
         self.counters: Sequence[SeriesTable[Any]] = (*self._counts, *self._numbers)

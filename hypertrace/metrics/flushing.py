@@ -123,7 +123,7 @@ class Flushed:
         """
         _check_function(function)
         if _is_coroutine_function(function):
-            return self._around_coroutine(function)
+            return self._around_coroutine(function)  # type: ignore[no-any-return]
 
         @wraps(function)
         def flushed(*arguments: P.args, **named: P.kwargs) -> R:

@@ -153,6 +153,23 @@ def test_events_come_also_beside_another_trace_function(export: Callable[..., Se
     assert exporter.names() == {"Cart.add": 2}
 
 
+def test_exporters_have_their_own_events(export: Callable[..., Sending]) -> None:
+    """One that hangs keeps none from the others, also with the same metrics."""
+    metrics = Metrics()
+    hanging = Hanging()
+    first, second = export("Cart.add", metrics=metrics), export("Cart.*", metrics=metrics)
+    first.on_send = hanging
+    cart = Cart()
+    cart.add(2)
+    first.flush(0)
+    assert hanging.entered.wait(SOON)
+    cart.pay()
+    assert second.flush()
+    assert second.names() == {"Cart.add": 2, "Cart.pay": 1}
+    hanging.released.set()
+    until(lambda: first.names() == {"Cart.add": 2})
+
+
 def test_a_full_queue_drops_and_counts(
     export: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:

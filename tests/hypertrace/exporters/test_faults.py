@@ -88,6 +88,12 @@ def sends(exporter: PushExporter) -> None:
     until(lambda: exporter.flush(SOON))
 
 
+def wait_for(exporter: PushExporter) -> None:
+    """Wait until it has sent what came in, at its interval."""
+    before = exporter.sent
+    until(lambda: exporter.sent > before + 1)
+
+
 def health(metrics: Metrics, name: str) -> float:
     """Give a number of the only exporter."""
     ((_, value),) = metrics.read().family(f"hypertrace_export_{name}").points
@@ -269,8 +275,7 @@ def test_the_clock_jumps(
     for number in range(6):
         offset[0] = jump if number % 2 else 0.0
         trace(number)
-        before = exporter.sent
-        until(lambda before=before: exporter.sent > before + 1)
+        wait_for(exporter)
     sends(exporter)
     assert backend.calls() == 15
     assert exporter.failures == 0
@@ -439,16 +444,15 @@ def test_exporters_that_fail_hang_and_refuse_do_not_slow_the_others(metrics: Met
         assert hanging.entered.wait(SOON)
         for _ in range(20):
             trace(1)
-            before = well.sent
-            until(lambda before=before: well.sent > before + 1)
+            wait_for(well)
             assert not failing.flush(SOON)
             assert others.flush(SOON)
         assert sum(well.calls()) == 20
         failing.on_send = lambda: None
         hanging.released.set()
-        for exporter in (stuck, failing):
-            sends(exporter)
-            assert sum(exporter.calls()) == 20
+        for one in (stuck, failing):
+            sends(one)
+            assert sum(one.calls()) == 20
         dropped = dict(metrics.read().family("hypertrace_export_dropped_total").points)
         assert dropped["InfluxExporter",] == others.dropped >= 20
     finally:

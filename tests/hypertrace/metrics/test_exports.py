@@ -131,7 +131,7 @@ def test_an_observer_counts_for_itself(tmp_path: Path) -> None:
     observer = Metrics(workers=tmp_path / "run")
     if not observer.storage.is_shared:
         pytest.skip("processes share no counts on this system")
-    observer.storage.is_observer = True  # type: ignore[misc]  # as `hypertrace serve` does
+    observer.storage.is_observer = True  # as `hypertrace serve` does
     counts = observer.exports.add("Sender")
     counts.count_sent()
     counts.count_sent()

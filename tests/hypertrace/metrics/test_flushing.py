@@ -88,7 +88,7 @@ def test_a_function_is_what_it_was() -> None:
     assert (handler.__name__, handler.__doc__) == ("handler", "Handle an event.")
     assert str(inspect.signature(handler)).startswith("(event: 'str', *, context: 'int' = 1)")
     service = Service()
-    assert service.handle("b") == (service, "b")  # type: ignore[misc, call-arg]
+    assert service.handle("b") == (service, "b")
     assert len(flushes.timeouts) == 2
 
 
