@@ -152,22 +152,21 @@ class Writer:
         Args:
             at: index of the line.
         """
-        said, series, name = self._said[at], self._series[at], self._name
-        if said is None:
-            return
-        if not isinstance(said, tuple):
-            yield (name, series, ""), said
-        elif isinstance(said[0], str):
-            part, amount = said
-            yield (name, series, part), amount
-        else:
-            bounds, groups, first, end = said
-            keys = _keys(bounds)
-            values = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
-            for bucket, weight, each in values[first:end]:
-                found = bisect_left(bounds, each) if bucket is None else bucket
-                yield (name, series, keys[found]), weight
-                yield (name, series, "sum"), weight * each
+        series, name = self._series[at], self._name
+        match self._said[at]:
+            case None:
+                return
+            case (str(part), amount):
+                yield (name, series, part), amount
+            case (bounds, groups, first, end):
+                keys = _keys(bounds)
+                found = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
+                for bucket, weight, each in found[first:end]:
+                    place = bisect_left(bounds, each) if bucket is None else bucket
+                    yield (name, series, keys[place]), weight
+                    yield (name, series, "sum"), weight * each
+            case amount:
+                yield (name, series, ""), amount
 
     def _write(self, series: Series, text: str, said: Said) -> None:
         self.texts.append(text.encode())
