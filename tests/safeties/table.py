@@ -2172,7 +2172,7 @@ PUSHING = (
     Safety(
         "influx: a gauge keeps its type",
         INFLUX + "lines.py",
-        'float(value) if family.kind == "gauge" else value',
+        "float(value) if is_gauge else value",
         "value",
         _influx("lines"),
     ),
