@@ -281,7 +281,8 @@ def test_an_answer_that_is_lost_makes_nothing_count_twice(
             assert exporter.failures == 1
     assert influxdb.sum(database, "lost_answer_function_counter_total") == 3
     query = "sum_over_time(lost_answer_function_counter_total_val[1h])"
-    victoria.wait(lambda: victoria.value(query) == 3)
+    # Of points of the same time, 1.79 keeps any; 1.145, the one with the largest value.
+    victoria.wait(lambda: victoria.value(query) in {2, 3})
 
 
 @pytest.mark.parametrize("precision", ["ns", "us", "ms", "s"])
