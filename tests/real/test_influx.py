@@ -213,7 +213,7 @@ def test_an_answer_that_is_lost_makes_nothing_count_twice(
             assert exporter.failures == 1
     assert influxdb.sum(database, "lost_answer_function_counter_total") == 3
     query = "sum_over_time(lost_answer_function_counter_total_val[1h])"
-    # 1.79 keeps either of two points of one time, later versions the larger one.
+    # Of points of the same time, 1.79 keeps any; 1.145, the one with the largest value.
     victoria.wait(lambda: victoria.value(query) in {2, 3})
 
 
