@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypertrace.exporters.statsd_lines import Encoder
+from hypertrace.exporters.statsd.lines import Encoder
 from hypertrace.metrics import (
     Distribution,
     Family,
@@ -25,7 +25,7 @@ from .rules import ANY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.exporters.statsd.lines import Tags
     from hypertrace.metrics import Metrics
     from hypertrace.metrics.reading import Value
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters import statsd_messages
-from hypertrace.exporters.statsd_datadog import Environment
-from hypertrace.exporters.statsd_messages import Messages
+from hypertrace.exporters.statsd import messages
+from hypertrace.exporters.statsd.datadog import Environment
+from hypertrace.exporters.statsd.messages import Messages
 from hypertrace.metrics import EventPoint
 
-from ...hostile_values import GivesNoStr, HostileStr, Liar
-from .statsd_parsers import Check, Event, parse
+from ....hostile_values import GivesNoStr, HostileStr, Liar
+from .parsers import Check, Event, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +36,9 @@ NOW = "1700000000"
 @pytest.fixture(autouse=True)
 def _report_again() -> Iterator[None]:
     """Let each test log what others have logged already."""
-    statsd_messages._report.cache_clear()
+    messages._report.cache_clear()
     yield
-    statsd_messages._report.cache_clear()
+    messages._report.cache_clear()
 
 
 def event(title: object, text: object = "", limit: int = 8192, **fields: Any) -> Event:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 from hypertrace.metrics.samples import NOTHING, Sample
 
-from .statsd_values import Group, grouped
+from .values import Group, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -18,12 +18,11 @@ import pytest
 
 import hypertrace
 from hypertrace import Caller, SpanEvent, TracedObject, TraceEvent, Tracer, set_trace_function
-from hypertrace.exporters import statsd_transports
-from hypertrace.exporters.statsd import StatsdExporter
+from hypertrace.exporters.statsd import StatsdExporter, transports
 from hypertrace.metrics import Counter, Metrics, Sum
 
-from .recording import NEVER, SOON, exporter_threads, until
-from .statsd_receivers import Receiver, counters_in
+from ..recording import NEVER, SOON, exporter_threads, until
+from .receivers import Receiver, counters_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,7 +172,7 @@ def test_what_arrived_before_a_buffer_was_full_is_not_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An attempt that fails in the middle counts as far as it came; the next one has the rest."""
-    monkeypatch.setattr(statsd_transports, "TIMEOUT", 0.05)
+    monkeypatch.setattr(transports, "TIMEOUT", 0.05)
     receiver = receive("unix")
     exporter = export(receiver.address, tags="graphite")
     for _ in range(2):
@@ -390,7 +389,7 @@ def test_the_number_of_durations_is_right_after_an_attempt_that_failed_in_the_mi
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What had arrived is not sent again, whether as samples or as estimates."""
-    monkeypatch.setattr(statsd_transports, "TIMEOUT", 0.05)
+    monkeypatch.setattr(transports, "TIMEOUT", 0.05)
     receiver = receive("unix")
     exporter = export(receiver.address, tags=tags, max_label_length=2_000)
     for number in range(600):

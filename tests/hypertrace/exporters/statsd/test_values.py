@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters.statsd_values import estimates, grouped
+from hypertrace.exporters.statsd.values import estimates, grouped
 from hypertrace.metrics.samples import NOTHING, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hypertrace.exporters.statsd_values import Group
+    from hypertrace.exporters.statsd.values import Group
 
 BOUNDS = (0.1, 1.0, 5.0)
 VALUES = st.lists(st.floats(0, 20), max_size=80)

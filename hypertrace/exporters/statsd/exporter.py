@@ -8,15 +8,15 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from hypertrace import Cell
+from hypertrace.exporters.events import MAX_EVENTS, Message
+from hypertrace.exporters.push import PushExporter
 
-from .events import MAX_EVENTS, Message
-from .push import PushExporter
-from .statsd_datadog import environment
-from .statsd_lines import Encoder
-from .statsd_messages import Messages, report_unsupported
-from .statsd_packets import LONGEST_LINE, Packet, pack
-from .statsd_transports import address_from_environment, transport_of
-from .statsd_writer import no_sample
+from .datadog import environment
+from .lines import Encoder
+from .messages import Messages, report_unsupported
+from .packets import LONGEST_LINE, Packet, pack
+from .transports import address_from_environment, transport_of
+from .writer import no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from hypertrace.metrics.declared.selections import Selected
     from hypertrace.metrics.samples import Samples
 
-    from .statsd_lines import Tags
-    from .statsd_messages import AlertType, MessageTags, Priority, Status
+    from .lines import Tags
+    from .messages import AlertType, MessageTags, Priority, Status
 
 _MOST_SAMPLES = 1_000
 _MOST_KEPT = 100_000

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters.statsd_datadog import Environment
-from hypertrace.exporters.statsd_lines import Encoder
-from hypertrace.exporters.statsd_packets import pack
+from hypertrace.exporters.statsd.datadog import Environment
+from hypertrace.exporters.statsd.lines import Encoder
+from hypertrace.exporters.statsd.packets import pack
 from hypertrace.metrics import (
     Counter,
     ExponentialReading,
@@ -26,13 +26,13 @@ from hypertrace.metrics.reading import Family
 from hypertrace.metrics.samples import Sample
 from hypertrace.metrics.series import Series
 
-from .statsd_parsers import Metric, parse, parse_graphite
+from .parsers import Metric, parse, parse_graphite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypertrace.exporters.statsd_lines import Tags
-    from hypertrace.exporters.statsd_writer import Lines
+    from hypertrace.exporters.statsd.lines import Tags
+    from hypertrace.exporters.statsd.writer import Lines
     from hypertrace.metrics.declarations import Kind
 
 EVERY_TAGS: tuple[Tags, ...] = ("none", "dogstatsd", "graphite")

@@ -6,13 +6,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from hypertrace.exporters.series_texts import SeriesTexts
 from hypertrace.metrics import DeclaredMetric
 from hypertrace.metrics.distinct import DISTINCT
 from hypertrace.metrics.labels import CLASS, FUNCTION, TRACE_ID
 
-from .series_texts import SeriesTexts
-from .statsd_datadog import Environment
-from .statsd_writer import Lines, Writer, no_sample
+from .datadog import Environment
+from .writer import Lines, Writer, no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

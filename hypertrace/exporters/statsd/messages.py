@@ -14,13 +14,13 @@ from hypertrace import suppress_tracing
 from hypertrace.inspection import type_name
 from hypertrace.metrics.labels import RESULT
 
-from .statsd_lines import tag_pair, tags_text
-from .statsd_packets import LONGEST_LINE
+from .lines import tag_pair, tags_text
+from .packets import LONGEST_LINE
 
 if TYPE_CHECKING:
     from hypertrace.metrics import EventPoint
 
-    from .statsd_datadog import Environment
+    from .datadog import Environment
 
 AlertType: TypeAlias = Literal["error", "warning", "info", "success"]
 Priority: TypeAlias = Literal["normal", "low"]
