@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
         _thread: PeriodicThread
         _closed: bool
+        _is_ending: bool
 
         def _resume(self) -> None: ...
         def _restart_in_child(self) -> None: ...
@@ -72,6 +73,7 @@ def remove(exporter: Exporting) -> bool:
 def _finish(exporters: Iterable[Exporting]) -> None:
     deadline = monotonic() + EXIT_TIMEOUT
     for exporter in exporters:  # all at the same time: one that hangs costs the others nothing
+        exporter._is_ending = True
         exporter._thread.request()
         exporter._thread.end()
     for exporter in exporters:

@@ -78,6 +78,9 @@ class InfluxExporter(PushExporter):
     twice.
 
     The thread, forks and the end of the program are as in `PushExporter`.
+
+    Attributes:
+        address: the URL.
     """
 
     def __init__(  # type: ignore[misc]  # noqa: PLR0913 -- its prefix is not that of Metrics
@@ -136,6 +139,7 @@ class InfluxExporter(PushExporter):
         self._precision = _checked_precision(precision)
         self._prefix = _checked_prefix(prefix)
         target = _Target(url, _checked_timeout(timeout))
+        self.address: str = url
         if target.is_http:
             path = _write_path(target.path, database, bucket, org, precision)
             headers = _headers(token, username, password)
