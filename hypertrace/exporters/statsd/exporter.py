@@ -7,7 +7,6 @@ from collections import Counter
 from math import ceil
 from typing import TYPE_CHECKING
 
-from hypertrace import Cell
 from hypertrace.exporters.events import MAX_EVENTS, Message
 from hypertrace.exporters.push import PushExporter
 
@@ -118,7 +117,6 @@ class StatsdExporter(PushExporter):
                 f"events together with tags={tags!r}: only DogStatsD has events; give "
                 'tags="dogstatsd", or send them with another exporter'
             )
-        self._omitted = Cell()
         super().__init__(
             metrics,
             counting,  # type: ignore[arg-type]  # as above
@@ -201,11 +199,6 @@ class StatsdExporter(PushExporter):
             )
             self._events.add(Message(line))
 
-    @property
-    def omitted(self) -> int:
-        """How many lines were left out, since they have more than 8192 bytes."""
-        return self._omitted.value
-
     def begin(self) -> None:
         """Forget what the receiver has of an attempt that failed, and which values of sets."""
         self._arrived: Counter[object] = Counter()
@@ -274,9 +267,7 @@ class StatsdExporter(PushExporter):
         return self._has_messages
 
     def _packets(self, lines: Sequence[bytes]) -> list[Packet]:
-        for _ in filter(LONGEST_LINE.__lt__, map(len, lines)):
-            self._omitted.increment()
-            self.count_dropped(1)
+        self.count_dropped(sum(map(LONGEST_LINE.__lt__, map(len, lines))))
         return pack(lines, self._transport.limit)
 
     def _deliver(self, packets: list[Packet]) -> None:

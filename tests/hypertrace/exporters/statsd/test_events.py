@@ -161,7 +161,7 @@ def test_no_message_is_longer_than_a_packet(
     until(lambda: received(receiver, Check))
     assert received(receiver, Event)
     assert max(map(len, receiver.packets)) <= 1432
-    assert exporter.omitted == 0
+    assert exporter.dropped == 0
 
 
 def test_a_call_after_the_end_is_dropped(

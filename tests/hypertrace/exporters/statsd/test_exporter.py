@@ -254,7 +254,7 @@ def test_a_line_that_no_receiver_can_read_is_left_out(
     exporter(event())
     assert exporter.flush(SOON)
     until(lambda: receiver.counters() == {NAME: 1})
-    assert exporter.omitted == 1
+    assert exporter.dropped == 1
 
 
 def test_the_environment_says_where_to(
