@@ -247,6 +247,10 @@ class _Target:
             self.path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=")
             if not self._host:
                 raise ValueError(f"url has no host: {url!r}")
+            if self.is_http and self.path.endswith("/write"):
+                raise ValueError(
+                    f"url must end before /write or /api/v2/write, which is added to it: {url!r}"
+                )
             if not self.is_http and (self._port is None or self.path):
                 raise ValueError(f"url must be '{self.scheme}://HOST:PORT', not {url!r}")
 
