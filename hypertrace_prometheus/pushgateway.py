@@ -176,7 +176,10 @@ def _split(url: str) -> SplitResult:
     except ValueError as error:
         raise ValueError(f"url is none: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("url must begin with http:// or https:// and a host")
+        raise ValueError(
+            "url of the Pushgateway must begin with http:// or https:// and a host, as "
+            "'http://127.0.0.1:9091'"
+        )
     if parts.query or parts.fragment or not has_port or not url.isprintable() or " " in url:
         raise ValueError("url must be an address without a query, as 'http://127.0.0.1:9091'")
     if "/metrics/job" in parts.path:
