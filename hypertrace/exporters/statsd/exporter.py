@@ -82,7 +82,8 @@ class StatsdExporter(PushExporter):
                 `DD_DOGSTATSD_PORT`, or `STATSD_HOST` and `STATSD_PORT`, in this order; without them
                 it is this machine.
             metrics: what to read; None makes one.
-            prefix: of all names, as `shop.production`; instead of that of `Metrics`.
+            prefix: of all names, as `shop.production` for `shop.production.function_counter_total`,
+                or `shop_` for `shop_function_counter_total`; instead of that of `Metrics`.
             tags: where labels go: `none` makes them parts of the name, `dogstatsd` is
                 `|#name:value`, `graphite` is `;name=value` behind the name. With `dogstatsd`, tags
                 and origin of Datadog's variables are honoured: `DD_ENV`, `DD_SERVICE`,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hypertrace.exporters.statsd.lines import Tags
 
 LABELS = st.text(st.sampled_from("aZ09_-./:|@#, ;=$*\"'\\\n\x00üŁ日😀"), max_size=6)
-PREFIXES = ["", "shop", "shop.prod-1."]
+PREFIXES = ["", "shop", "shop.prod-1.", "shop_"]
 
 
 def metrics_of(**options: Any) -> Metrics:

@@ -370,6 +370,14 @@ def test_a_line_that_no_receiver_can_read_is_in_no_packet() -> None:
     assert [packet.end for packet in pack(texts, 1_432)] == [1, 3, 5]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "whole"), [("", ""), ("a", "a."), ("a.", "a."), ("a.b-c", "a.b-c."), ("a_", "a_")]
+)
+def test_a_dot_follows_a_prefix_that_has_no_end(prefix: str, whole: str) -> None:
+    """As for InfluxDB, one that ends in `.` or `_` is used as it is."""
+    assert Encoder(prefix, "none").prefix == whole
+
+
 @pytest.mark.parametrize("prefix", ["a b", ".a", "a..b", "a:b", "å", "a\n"])
 def test_a_prefix_that_is_no_name_is_refused(prefix: str) -> None:
     """The message names it."""
