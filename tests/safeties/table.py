@@ -1708,8 +1708,15 @@ PUSHING = (
     Safety(
         "push: failures are logged once a minute",
         PUSH + "push.py",
-        "if self._log_limit.allow():",
+        "if self._is_ending or self._log_limit.allow():",
         "if True:",
+        _push("push"),
+    ),
+    Safety(
+        "push: the last attempt that fails is logged, whatever was logged before",
+        PUSH + "push.py",
+        "if self._is_ending or self._log_limit.allow():",
+        "if self._log_limit.allow():",
         _push("push"),
     ),
     Safety(
