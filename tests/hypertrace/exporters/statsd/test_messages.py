@@ -99,6 +99,17 @@ def test_a_status_is_a_name_or_its_number(status: object, found: str) -> None:
     assert check("c", status).status == found
 
 
+def test_a_status_that_is_none_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The line says what is sent, and what there is."""
+    check("c", "down")
+    check("c", "down")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "The status 'down' of a service check is sent as 'unknown': use 'ok', 'warning', "
+        "'critical', 'unknown', or 0 to 3"
+    )
+
+
 def test_tags_are_a_mapping_or_a_list() -> None:
     """Given ones win over those of the process."""
     messages = Messages({"service": "shop", "env": "x"}, Environment(), 1432)
