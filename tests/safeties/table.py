@@ -2438,10 +2438,10 @@ PUSHING = (
     ),
     Safety(
         "influx: what a server cannot take now is not dropped",
-        INFLUX + "receivers.py",
-        "response.status not in _TEMPORARY",
+        PUSH + "answers.py",
+        "status not in _TEMPORARY",
         "True",
-        _influx("exporter"),
+        (*_influx("exporter"), *_opentelemetry("exporter")),
     ),
     Safety(
         "influx: a line that is too long for a packet does not stop others",
