@@ -276,9 +276,9 @@ def test_the_clock_jumps(
         offset[0] = jump if number % 2 else 0.0
         trace(number)
         wait_for(exporter)
-    sends(exporter)
-    assert backend.calls() == 15
+    exporter.stop()
     assert exporter.failures == 0
+    assert backend.calls() == 15
 
 
 def test_memory_is_bounded_while_the_receiver_is_down(
