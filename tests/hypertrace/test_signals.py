@@ -42,7 +42,7 @@ def run(code: str) -> tuple[str, int]:
     """Run a program; return what it printed, and how it ended."""
     where = str(Path(hypertrace.__file__).parent.parent)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SETTING + code],
+        [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", SETTING + code],
         env={**os.environ, "PYTHONPATH": where},
         capture_output=True,
         text=True,
@@ -212,7 +212,7 @@ os.register_at_fork(before=lambda: alive.append(threading.active_count()))
     where = str(Path(hypertrace.__file__).parent.parent)
     program = before + SETTING + code + "assert alive == [1] * 20, alive"
     subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": where}, check=True
+        [sys.executable, "-P", "-c", program], env={**os.environ, "PYTHONPATH": where}, check=True
     )
 
 
