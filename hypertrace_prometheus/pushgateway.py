@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
+from hypertrace.exporters.answers import SHOWN, check, checked_timeout
 from hypertrace.exporters.push import NEVER, PushExporter
 
 from .http.access import authorization
@@ -26,11 +27,6 @@ _PLAIN = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.:-]*")
 _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 _HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-
-_SHOWN = 500
-"""Characters of a server's answer that go into a message."""
-
-_LONGEST_TIMEOUT = 3_600.0
 
 
 class Pushgateway:
@@ -67,7 +63,7 @@ class Pushgateway:
         parts = _split(url)
         self._is_secure = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
-        self._timeout = _checked_timeout(timeout)
+        self._timeout = checked_timeout(timeout)
         self._group = "".join(
             _path_of(name, value) for name, value in _labels(job, grouping).items()
         )
@@ -115,14 +111,10 @@ class Pushgateway:
     ) -> None:
         connection.request(method, f"{self._prefix}{group}", body, self._headers())
         response = connection.getresponse()
-        answer = response.read(_SHOWN * 4).decode("utf-8", "replace")
+        answer = response.read(SHOWN * 4).decode("utf-8", "replace")
         if not response.isclosed():  # there is more: the next request connects again
             connection.close()
-        if response.status // 100 != 2:  # noqa: PLR2004 -- success
-            message = f"{response.status} {response.reason}: {' '.join(answer.split())[:_SHOWN]}"
-            if response.status // 100 == 3:  # noqa: PLR2004 -- a redirect
-                message += " (redirects are not followed: give the address that the server means)"
-            raise OSError(message)
+        check(response.status, response.reason, answer)
 
     def _headers(self) -> dict[str, str]:
         sent = self._basic if self._auth is None else authorization("auth", self._auth)
@@ -176,7 +168,10 @@ def _split(url: str) -> SplitResult:
     except ValueError as error:
         raise ValueError(f"url is none: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("url must begin with http:// or https:// and a host")
+        raise ValueError(
+            "url of the Pushgateway must begin with http:// or https:// and a host, as "
+            "'http://127.0.0.1:9091'"
+        )
     if parts.query or parts.fragment or not has_port or not url.isprintable() or " " in url:
         raise ValueError("url must be an address without a query, as 'http://127.0.0.1:9091'")
     if "/metrics/job" in parts.path:
@@ -219,13 +214,3 @@ def _path_of(name: str, value: str) -> str:
     # As much as the empty text needs.
     encoded = urlsafe_b64encode(value.encode(errors="replace")).decode() or "="
     return f"/{name}@base64/{encoded}"
-
-
-def _checked_timeout(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-    if not 0 < timeout <= _LONGEST_TIMEOUT:
-        raise ValueError(
-            f"timeout must be above 0 and up to {_LONGEST_TIMEOUT:.0f} seconds, not {timeout!r}"
-        )
-    return float(timeout)

@@ -105,7 +105,7 @@ class ConsoleExporter(PushExporter):
     def send(self, encoded: list[str]) -> None:
         """Write the lines."""
         for line in encoded:
-            self._write(line)
+            self._show(line)
         self._gauges = self._read_gauges
 
     def encode_events(self, points: Sequence[EventPoint]) -> deque[str]:
@@ -115,8 +115,12 @@ class ConsoleExporter(PushExporter):
     def send_events(self, encoded: deque[str]) -> None:
         """Write the lines; those that were written are not part of the next attempt."""
         while encoded:
-            self._write(encoded[0])
+            self._show(encoded[0])
             encoded.popleft()
+
+    def _show(self, line: str) -> None:
+        self._write(line)
+        self.count_bytes(len(line.encode(errors="replace")) + 1)
 
     def _change(self, family: Family, labels: tuple[str, ...], value: Value) -> str:
         """Return how a series changed; nothing if it did not."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
         _thread: PeriodicThread
         _closed: bool
+        _is_ending: bool
 
         def _push(self) -> bool: ...
         def _resume(self) -> None: ...
@@ -74,6 +75,7 @@ def _finish(exporters: Iterable[Exporting]) -> None:
     deadline = monotonic() + EXIT_TIMEOUT
     requests = []
     for exporter in exporters:  # all at the same time: one that hangs costs the others nothing
+        exporter._is_ending = True
         requests.append(exporter._thread.request())
         exporter._thread.end()
     for exporter, request in zip(exporters, requests, strict=True):

@@ -66,7 +66,10 @@ class PushExporter(Exporter):
 
     Attributes:
         interval: seconds between two readings.
+        address: where it sends to, for the log; empty where errors say it. A subclass sets it.
     """
+
+    address: str = ""
 
     def __init__(
         self,
@@ -108,7 +111,7 @@ class PushExporter(Exporter):
             self.forwards_to,
             wake=self._wake,
             count_dropped=self.count_dropped,
-            name=type(self).__name__,
+            name=self._counts.name,
         )
 
     def begin(self) -> None:
@@ -251,6 +254,7 @@ class PushExporter(Exporter):
     def _begin(self) -> None:
         self._previous: Reading | None = None
         self._is_leading = False
+        self._is_ending = False
         # A fork does not wait for a thread that sends for long: for a moment there may be two.
         self._sending = threading.Lock()
         self._thread = PeriodicThread(self._push, self.interval, THREAD_NAME)
@@ -313,14 +317,17 @@ class PushExporter(Exporter):
 
     def _fail(self, error: BaseException) -> None:
         self._counts.count_failed()
-        if self._log_limit.allow():
+        # No loss is silent: the last attempt is logged also where one before it was just now.
+        if self._is_ending or self._log_limit.allow():
             with suppress(Exception):  # a broken log handler must not end the thread
                 suppress_tracing(self._log_failure, error)
 
     def _log_failure(self, error: BaseException) -> None:
         _logger.warning(
-            "%s could not send its metrics, and will try again: %s (%d more failures not logged)",
-            type(self).__name__,
+            "%s could not send its metrics%s, and %s: %s (%d more failures not logged)",
+            self._counts.name,
+            f" to {self.address}" if self.address else "",
+            "makes no further attempt" if self._is_ending else "will try again",
             # Also of an error that has no text.
             "".join(traceback.format_exception_only(error)).strip(),
             self._log_limit.take_suppressed(),
@@ -333,7 +340,7 @@ class PushExporter(Exporter):
                 _logger.warning,
                 "%s did not send its last reading within %g seconds: what came in since the one "
                 "before may be lost",
-                type(self).__name__,
+                self._counts.name,
                 seconds,
             )
 

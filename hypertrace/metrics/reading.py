@@ -263,18 +263,15 @@ class Family:
         if self.kind not in {"counter", "histogram", "summary"}:
             return self
         before = dict(zip(previous.series, previous.values, strict=True))
-        changed: list[tuple[Series, Value]] = []
+        changed: list[Series] = []
+        differences: list[Value] = []
         for series, value in zip(self.series, self.values, strict=True):
             earlier = before.get(series)
             difference = value if earlier is None else _difference(value, earlier)
             if difference is not None:
-                changed.append((series, difference))
-        return Family(
-            self.declaration,
-            self.label_names,
-            [series for series, _ in changed],
-            [value for _, value in changed],
-        )
+                changed.append(series)
+                differences.append(difference)
+        return Family(self.declaration, self.label_names, changed, differences)
 
 
 @dataclass(frozen=True, slots=True)

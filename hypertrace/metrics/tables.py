@@ -41,14 +41,16 @@ def calls_families(table: SeriesTable[Calls], view: View) -> tuple[list[Family],
     counts = view.counts(calls)
     timed = [index for index, series in enumerate(calls) if series.spans is not None]
     durations: list[tuple[Series, HistogramReading]] = []
-    opened: list[tuple[Series, int]] = []
+    started: list[Series] = []
+    opened: list[int] = []
     overflowed = 0
     for index in timed:
         reading = view.spans(calls[index])
         counts[index] += reading.finished
         durations += reading.durations
         if reading.started:
-            opened.append((calls[index], reading.open))
+            started.append(calls[index])
+            opened.append(reading.open)
         if table.is_overflow(calls[index]):
             overflowed = reading.finished
     # Without calls are the overflow, mostly, and series whose spans are open or ended with other
@@ -60,7 +62,7 @@ def calls_families(table: SeriesTable[Calls], view: View) -> tuple[list[Family],
     return [
         Family(table.declaration, names, called, positive),
         Family(duration, (*names, *duration.labels), *_columns(durations)),
-        Family(in_progress, names, *_columns(opened)),
+        Family(in_progress, names, started, opened),
     ], [
         _usage(table, calls, counts),
         Usage(duration.name, len(held), table.limit, overflowed),

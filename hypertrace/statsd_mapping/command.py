@@ -28,8 +28,8 @@ names of StatsD into metrics of Prometheus with labels.
 
 Without --from it is the mapping of the names that StatsdExporter sends: those of
 the metrics of functions, and with --declared those of an application's metrics,
-too. With --from it is a mapping in the format from before
-it was YAML, written in today's.
+too. With --from, a mapping in the format from before it was YAML is written in
+today's.
 
 hypertrace reads such a file itself, without statsd_exporter: where code counts
 with the calls of a StatsD client, Stats("shop", mapping="mapping.yml").

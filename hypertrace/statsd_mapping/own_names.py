@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypertrace.exporters.statsd_lines import Encoder
+from hypertrace.exporters.statsd.lines import Encoder
 from hypertrace.metrics import (
     Distribution,
     Family,
@@ -25,7 +25,7 @@ from .rules import ANY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.exporters.statsd.lines import Tags
     from hypertrace.metrics import Metrics
     from hypertrace.metrics.reading import Value
 
@@ -45,12 +45,11 @@ def own_rules(metrics: Metrics, prefix: str = "", tags: Tags = "none") -> list[d
         ValueError: `prefix` is none of an exporter, or statsd_exporter does not take it.
     """
     encoder = Encoder(prefix, tags)
-    start = f"{prefix.removesuffix('.')}." if prefix else ""
     rules = [
         rule
         for family in metrics.read().families
         for value, more in _values_of(family, metrics.buckets)
-        for rule in _rules_of(family, value, more, encoder, start)
+        for rule in _rules_of(family, value, more, encoder)
     ]
     try:
         rules_of(rules, Lines(f"prefix {prefix!r}", [1] * len(rules)))
@@ -78,7 +77,7 @@ def _values_of(family: Family, bounds: tuple[float, ...]) -> Iterator[tuple[Valu
 
 
 def _rules_of(
-    family: Family, value: Value, more: dict[str, str], encoder: Encoder, prefix: str
+    family: Family, value: Value, more: dict[str, str], encoder: Encoder
 ) -> Iterator[dict[str, Any]]:
     """Give a rule for each line that a value makes; `more` are labels that no name has."""
     names = family.label_names
@@ -87,12 +86,12 @@ def _rules_of(
     one = Family(family.declaration, names, [series], [value])
     for line in encoder.encode(Reading(0.0, [one]), {}).texts:
         path, _, rest = line.decode().partition(":")
-        parts = path.removeprefix(prefix).split(".")
+        parts = path.removeprefix(encoder.prefix).split(".")
         found = [marks[part] for part in parts if part in marks]
         labels = {name: f"${{{found.index(name) + 1}}}" for name in names if name in found}
         ends = [] if more else [part for part in parts[1:] if part not in marks]
         rule = {
-            "match": prefix + ".".join([ANY if part in marks else part for part in parts]),
+            "match": encoder.prefix + ".".join([ANY if part in marks else part for part in parts]),
             "match_metric_type": _METRIC_TYPES[rest.split("|")[1]],
             "name": "_".join((family.name, *ends)),
             "help": family.description,

@@ -113,7 +113,8 @@ def test_the_compiled_cell_checks_its_arguments() -> None:
 @pytest.mark.usefixtures("_quick_switches")
 def test_threads_that_add_and_take_break_nothing(kind: Any) -> None:
     """All are counted; at most what threads are adding is held beyond the room."""
-    cell, taken = kind(50), []
+    cell = kind(50)
+    taken: list[tuple[int, list[float]]] = []
 
     def add() -> None:
         for _ in range(5_000):

@@ -42,7 +42,7 @@ def run(code: str) -> tuple[str, int]:
     """Run a program; return what it printed, and how it ended."""
     where = str(Path(hypertrace.__file__).parent.parent)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SETTING + code],
+        [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", SETTING + code],
         env={**os.environ, "PYTHONPATH": where},
         capture_output=True,
         text=True,
@@ -69,6 +69,28 @@ assert before_sigterm(lambda: say("second"), 1)
 terminate(os.getpid())
 """
     assert run(code) == ("second", -signal.SIGTERM)
+
+
+def test_it_is_called_once_however_often_the_signal_comes() -> None:
+    """Some programs signal a process, and then its group."""
+    code = """
+def work():
+    say("called")
+    time.sleep(0.5)
+
+
+def send():
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+
+before_sigterm(work, 30)
+threading.Thread(target=send, daemon=True).start()
+for _ in range(300):
+    time.sleep(0.1)
+"""
+    assert run(code) == ("called", -signal.SIGTERM)
 
 
 def test_an_error_does_not_keep_the_process() -> None:
@@ -137,9 +159,11 @@ say("parent")
 def test_a_process_without_its_descriptors_ends_at_once() -> None:
     """A program may close them all, and use their numbers: nothing is written there."""
     code = """
+import socket
+
 before_sigterm(lambda: None, 1)
 os.closerange(3, 1000)
-files = [os.open("/dev/null", os.O_WRONLY) for _ in range(20)]
+sockets = [socket.socketpair() for _ in range(20)]
 terminate(os.getpid())
 """
     assert run(code) == ("", -signal.SIGTERM)
@@ -188,7 +212,7 @@ os.register_at_fork(before=lambda: alive.append(threading.active_count()))
     where = str(Path(hypertrace.__file__).parent.parent)
     program = before + SETTING + code + "assert alive == [1] * 20, alive"
     subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": where}, check=True
+        [sys.executable, "-P", "-c", program], env={**os.environ, "PYTHONPATH": where}, check=True
     )
 
 

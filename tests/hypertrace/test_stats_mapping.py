@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hypertrace import _stat_names, fan_out, set_trace_function
 from hypertrace.exporters.influx.lines import lines as influx_lines
-from hypertrace.exporters.statsd_lines import Encoder
+from hypertrace.exporters.statsd.lines import Encoder
 from hypertrace.metrics import HistogramReading, Metrics, SummaryReading
 from hypertrace.stats import Stats
 from hypertrace.statsd_mapping.old_format import rules_in

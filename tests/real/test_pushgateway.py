@@ -37,8 +37,13 @@ def gateway(
 ) -> Iterator[Server]:
     """Give a running Pushgateway."""
     port = free_port()
-    command = [component("prometheus-pushgateway"), f"--web.listen-address=127.0.0.1:{port}"]
-    log = tmp_path_factory.mktemp("pushgateway") / "log"
+    folder = tmp_path_factory.mktemp("pushgateway")
+    log = folder / "log"
+    command = [
+        component("prometheus-pushgateway"),
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--persistence.file={folder / 'data'}",  # else Debian's keeps it for the next run
+    ]
     with Server(command, port, log, "/-/ready") as server:
         yield server
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.exporters.statsd.lines import Tags
 
 DEADLINE = 30.0
 """Seconds that a test waits for what takes less than one."""

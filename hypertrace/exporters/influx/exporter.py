@@ -9,22 +9,20 @@ import re
 import socket
 from base64 import b64encode
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
+from hypertrace.exporters.answers import RefusalLog, RefusedError, checked_timeout
 from hypertrace.exporters.events import MAX_EVENTS
 from hypertrace.exporters.push import PushExporter
 from hypertrace.exporters.series_texts import SeriesTexts
-from hypertrace.rate_limit import RateLimit
 
 from .event_lines import EventLines
 from .lines import Batch, batches, lines
 from .receivers import (
     DatagramReceiver,
     HttpReceiver,
-    RefusedError,
     StreamReceiver,
     connect_tcp,
     connect_udp,
@@ -51,7 +49,6 @@ _V1_PRECISIONS = {"ns": "n", "us": "u"}
 _HTTP = ("http", "https")
 _SCHEMES = (*_HTTP, "udp", "tcp", "unix", "unixgram")
 
-_LONGEST_TIMEOUT = 3_600.0
 _PREFIX = re.compile("[A-Za-z][A-Za-z0-9_.-]*")
 
 _logger = logging.getLogger("hypertrace.exporters")
@@ -78,6 +75,9 @@ class InfluxExporter(PushExporter):
     twice.
 
     The thread, forks and the end of the program are as in `PushExporter`.
+
+    Attributes:
+        address: the URL.
     """
 
     def __init__(  # type: ignore[misc]  # noqa: PLR0913 -- its prefix is not that of Metrics
@@ -135,7 +135,8 @@ class InfluxExporter(PushExporter):
         self._texts: SeriesTexts[str] = SeriesTexts()
         self._precision = _checked_precision(precision)
         self._prefix = _checked_prefix(prefix)
-        target = _Target(url, _checked_timeout(timeout))
+        target = _Target(url, checked_timeout(timeout))
+        self.address: str = url
         if target.is_http:
             path = _write_path(target.path, database, bucket, org, precision)
             headers = _headers(token, username, password)
@@ -143,7 +144,7 @@ class InfluxExporter(PushExporter):
         else:
             _refuse_http_arguments(target.scheme, database, bucket, org, token, username, password)
             self._receiver = target.socket_receiver()
-        self._drop_limit = RateLimit()
+        self._refusals = RefusalLog(_logger, type(self).__name__)
         super().__init__(
             metrics,
             counting,  # type: ignore[arg-type]  # as above
@@ -192,7 +193,9 @@ class InfluxExporter(PushExporter):
             send(batch.data)
             self.count_bytes(len(batch.data))
         except RefusedError as refused:
-            self._drop(batch, refused)
+            lines = refused.up_to(batch.lines)
+            self.count_dropped(lines)
+            self._refusals.add(lines, refused)
 
     def _time_of(self, reading: Reading) -> int:
         """Return the time of a reading, which no reading has that was sent before.
@@ -206,19 +209,6 @@ class InfluxExporter(PushExporter):
         while time in self._times:
             time += 1
         return time
-
-    def _drop(self, batch: Batch, refused: RefusedError) -> None:
-        number = min(refused.lines or batch.lines, batch.lines)  # whatever the receiver says
-        self.count_dropped(number)
-        if self._drop_limit.allow():
-            with suppress(Exception):  # a broken log handler must not end the thread
-                _logger.warning(
-                    "%s was refused %d points, which are dropped: %s (%d more refusals not logged)",
-                    type(self).__name__,
-                    number,
-                    refused,
-                    self._drop_limit.take_suppressed(),
-                )
 
 
 class _Target:
@@ -244,6 +234,10 @@ class _Target:
             self.path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=")
             if not self._host:
                 raise ValueError(f"url has no host: {url!r}")
+            if self.is_http and self.path.endswith("/write"):
+                raise ValueError(
+                    f"url must end before /write or /api/v2/write, which is added to it: {url!r}"
+                )
             if not self.is_http and (self._port is None or self.path):
                 raise ValueError(f"url must be '{self.scheme}://HOST:PORT', not {url!r}")
 
@@ -351,13 +345,3 @@ def _checked_prefix(prefix: str) -> str:
             "'.', and a letter first"
         )
     return f"{prefix}." if prefix and prefix[-1] not in "._" else prefix
-
-
-def _checked_timeout(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-    if not 0 < timeout <= _LONGEST_TIMEOUT:
-        raise ValueError(
-            f"timeout must be above 0 and up to {_LONGEST_TIMEOUT:.0f} seconds, not {timeout!r}"
-        )
-    return float(timeout)

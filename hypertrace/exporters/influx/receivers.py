@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from hypertrace.exporters.answers import SHOWN, RefusedError, check
+
 if TYPE_CHECKING:
     import http.client
     from collections.abc import Callable, Iterator, Mapping
@@ -18,27 +20,8 @@ if TYPE_CHECKING:
 
     Send: TypeAlias = Callable[[bytes], None]
 
-_TEMPORARY = {401, 403, 404, 408, 429}
-"""Not the fault of what was sent: a token or database that is yet to come, or too many requests."""
-
-_SHOWN = 500
-"""Characters of a server's answer that go into a message."""
-
 _DROPPED = re.compile(r"dropped=([1-9]\d*)")
 """What InfluxDB says when it has written a part of a batch."""
-
-
-class RefusedError(Exception):
-    """The receiver does not take a batch, now or later.
-
-    Attributes:
-        lines: how many of its lines were refused; None is all.
-    """
-
-    def __init__(self, reason: str, lines: int | None = None) -> None:
-        """Keep the reason."""
-        super().__init__(reason)
-        self.lines = lines
 
 
 class Receiver(Protocol):
@@ -100,19 +83,16 @@ class HttpReceiver:
         body = gzip.compress(data, compresslevel=1, mtime=0) if self._compress else data
         connection.request("POST", self._path, body, headers)
         response = connection.getresponse()
-        answer = response.read(_SHOWN * 4).decode("utf-8", "replace")
-        if response.status // 100 == 2:  # noqa: PLR2004 -- success
-            if not response.isclosed():  # there is more: the next request connects again
-                connection.close()
-            return
-        message = f"{response.status} {response.reason}: {' '.join(answer.split())[:_SHOWN]}"
-        if response.status // 100 == 4 and response.status not in _TEMPORARY:  # noqa: PLR2004
-            match = _DROPPED.search(answer)
-            connection.close()  # as above
-            raise RefusedError(message, int(match[1]) if match else None)
-        if response.status // 100 == 3:  # noqa: PLR2004 -- a redirect
-            message += " (redirects are not followed: give the address that the server means)"
-        raise OSError(message)
+        answer = response.read(SHOWN * 4).decode("utf-8", "replace")
+        if not response.isclosed():  # there is more: the next request connects again
+            connection.close()
+        try:
+            check(response.status, response.reason, answer)
+        except RefusedError as refused:
+            if match := _DROPPED.search(answer):
+                refused.amount = int(match[1])
+            connection.close()
+            raise
 
 
 class StreamReceiver:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricsData, ResourceMetrics
 
+from hypertrace.exporters.answers import LONGEST_TIMEOUT, RefusalLog, RefusedError
 from hypertrace.exporters.push import PushExporter
-from hypertrace.rate_limit import RateLimit
 
 from .data import Frame, resource, scope_metrics
-from .sender import RefusedError, Sender
+from .sender import Sender
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -33,7 +32,6 @@ _AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 
 _TIMEOUTS = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"
 _DEFAULT_TIMEOUT = 10.0
-_LONGEST_TIMEOUT = 3_600.0
 
 _logger = logging.getLogger("hypertrace.exporters")
 
@@ -99,7 +97,7 @@ class OpenTelemetryExporter(PushExporter):
         self.temporality: Temporality = _checked_temporality(temporality)
         self._timeout = _timeout(timeout)
         self._exponential = os.environ.get(_AGGREGATION, "").strip().lower().startswith("base2")
-        self._drop_limit = RateLimit()
+        self._refusals = RefusalLog(_logger, type(self).__name__)
         super().__init__(metrics, counting, interval=interval)
 
     def begin(self) -> None:
@@ -129,22 +127,9 @@ class OpenTelemetryExporter(PushExporter):
         try:
             self.count_bytes(self._sender.send(encoded))
         except RefusedError as refused:
-            points = _points(encoded)
-            if refused.points is not None:
-                points = max(0, min(points, refused.points))  # whatever the receiver says
-            self._drop(points, refused)
-
-    def _drop(self, points: int, refused: RefusedError) -> None:
-        self.count_dropped(points)
-        if self._drop_limit.allow():
-            with suppress(Exception):  # a broken log handler must not end the thread
-                _logger.warning(
-                    "%s was refused %d points, which are dropped: %s (%d more refusals not logged)",
-                    type(self).__name__,
-                    points,
-                    refused,
-                    self._drop_limit.take_suppressed(),
-                )
+            points = refused.up_to(_points(encoded))
+            self.count_dropped(points)
+            self._refusals.add(points, refused)
 
 
 def _points(data: MetricsData) -> int:
@@ -230,15 +215,15 @@ def _timeout(given: float | None) -> float:
                 return _in_range(name, float(text))
             except ValueError:
                 raise ValueError(
-                    f"{name} must be a number of seconds above 0, up to {_LONGEST_TIMEOUT:.0f}, "
+                    f"{name} must be a number of seconds above 0, up to {LONGEST_TIMEOUT:.0f}, "
                     f"not {text!r}"
                 ) from None
     return _DEFAULT_TIMEOUT
 
 
 def _in_range(where: str, seconds: float) -> float:
-    if not 0 < seconds <= _LONGEST_TIMEOUT:
+    if not 0 < seconds <= LONGEST_TIMEOUT:
         raise ValueError(
-            f"{where} must be above 0 and up to {_LONGEST_TIMEOUT:.0f} seconds, not {seconds!r}"
+            f"{where} must be above 0 and up to {LONGEST_TIMEOUT:.0f} seconds, not {seconds!r}"
         )
     return float(seconds)

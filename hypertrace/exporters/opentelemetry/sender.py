@@ -13,30 +13,13 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.sdk.metrics.export import MetricExportResult
 
+from hypertrace.exporters.answers import SHOWN, RefusedError, check
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
 
-_TEMPORARY = {401, 403, 404, 408, 429}
-"""Not the fault of what was sent: a token or path that is yet to come, or too many requests."""
-
-_SHOWN = 500
-"""Characters of a receiver's answer that go into a message."""
-
 _NOT_INSTRUMENTED = "suppress_instrumentation"
 """Key in OpenTelemetry's context, by which its instrumentations leave a request out."""
-
-
-class RefusedError(Exception):
-    """The receiver does not take what was sent, now or later; or not all of it.
-
-    Attributes:
-        points: how many points it has refused; None is all.
-    """
-
-    def __init__(self, reason: str, points: int | None = None) -> None:
-        """Keep the reason."""
-        super().__init__(reason)
-        self.points = points
 
 
 class Sender:
@@ -118,25 +101,12 @@ class _OneAttempt(requests.Session):
                 raise ValueError(
                     "a header in OTEL_EXPORTER_OTLP_HEADERS has a line break or a space before it"
                 ) from None
-            _check(response)
+            content = response.content
+            check(response.status_code, response.reason, content.decode("utf-8", "replace"))
+            _check_all_taken(content)
         except Exception as error:  # noqa: BLE001 -- raised again by the sender
             raise _EndOfAttempt(error) from None
         return response
-
-
-def _check(response: requests.Response) -> None:
-    """Raise unless the receiver has taken all that was sent."""
-    status = response.status_code
-    if status // 100 == 2:  # noqa: PLR2004 -- success
-        _check_all_taken(response.content)
-        return
-    shown = " ".join(response.content.decode("utf-8", "replace").split())[:_SHOWN]
-    message = f"{status} {response.reason}: {shown}"
-    if status // 100 == 4 and status not in _TEMPORARY:  # noqa: PLR2004 -- the client's fault
-        raise RefusedError(message)
-    if status // 100 == 3:  # noqa: PLR2004 -- a redirect
-        message += " (redirects are not followed: give the address that the server means)"
-    raise OSError(message)
 
 
 def _check_all_taken(content: bytes) -> None:
@@ -145,4 +115,4 @@ def _check_all_taken(content: bytes) -> None:
     except DecodeError:  # a text, from a receiver that does not follow the protocol here
         return
     if rejected := answer.partial_success.rejected_data_points:
-        raise RefusedError(answer.partial_success.error_message[:_SHOWN], rejected)
+        raise RefusedError(answer.partial_success.error_message[:SHOWN], rejected)

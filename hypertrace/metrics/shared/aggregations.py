@@ -258,6 +258,7 @@ class SharedHistogram(Histogram):
 
     at: int
     buffer: list[float]
+    samples: SampleCell | None
 
     def __init__(self, key: Key, bounds: tuple[float, ...], at: int) -> None:
         """Know the cells, and make no object for them."""

@@ -224,9 +224,14 @@ class SharedView:
         spans = calls.spans
         if not isinstance(spans, SharedSpans):
             return NO_SPANS if spans is None else spans.read()
-        readings = [(one, self._histogram(one)) for one in list(spans.results.values())]
-        finished = sum(reading.count for _, reading in readings)
-        durations = [pair for pair in readings if pair[1].count]
+        durations: list[tuple[Histogram, HistogramReading]] = []
+        finished = 0
+        for one in list(spans.results.values()):
+            reading = self._histogram(one)
+            count = reading.count
+            if count:
+                durations.append((one, reading))
+                finished += count
         started, _, _ = self._three(self._counts, spans)
         # Those of workers that are gone are not open any more.
         begun, left, arrived = self._three(self._of_living, spans)

@@ -19,7 +19,7 @@ from hypertrace.exporters.statsd import StatsdExporter
 
 from .opentelemetry.receiver import Receiver as OtlpReceiver
 from .recording import NEVER
-from .statsd_receivers import Receiver
+from .statsd.receivers import Receiver
 
 if TYPE_CHECKING:
     from hypertrace.exporters.opentelemetry.exporter import Temporality

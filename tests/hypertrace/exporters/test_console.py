@@ -204,3 +204,14 @@ def test_a_duration_has_a_unit_that_fits(seconds: float, shown: str) -> None:
     """With three digits."""
     point = EventPoint("Shop.pay", 0, 1, {"duration": seconds}, 1)
     assert PLAIN.event(point).endswith(f" Shop.pay {shown}")
+
+
+def test_it_counts_what_it_shows(export: Callable[..., ConsoleExporter]) -> None:
+    """Its health says how many bytes it wrote, with line breaks."""
+    written: list[str] = []
+    exporter = export(written.append)
+    Shop().order()
+    assert exporter.flush()
+    exporter.stop()
+    (sent,) = exporter.forwards_to.read().family("hypertrace_export_bytes_total").values
+    assert sent == sum(len(line.encode()) + 1 for line in written) > 0

@@ -285,7 +285,7 @@ def test_the_clock_jumps(
         trace(number)
         wait_for(exporter)
     sends(exporter)
-    assert exporter.failures == 0  # before the backend is down for a moment, to be read
+    assert exporter.failures == 0  # before the backend is read, which ends connections
     assert backend.calls() == 15
 
 

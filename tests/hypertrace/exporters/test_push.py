@@ -95,6 +95,25 @@ def test_failures_are_logged_once_a_minute(
     assert {record.name for record in caplog.records} == {"hypertrace.exporters"}
 
 
+def test_the_last_attempt_is_logged_as_such(
+    record: Callable[..., Recording], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure at the end is logged also just after another one, so that no loss is silent."""
+    metrics = Metrics()
+    record(metrics=metrics)
+    exporter = record(metrics=metrics)
+    exporter.address = "udp://127.0.0.1:8125"
+    exporter.on_send = fail
+    exporter.flush()
+    exporter.stop()
+    start = "Recording-2 could not send its metrics to udp://127.0.0.1:8125, and"
+    end = "OSError: the network is down (0 more failures not logged)"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{start} will try again: {end}",
+        f"{start} makes no further attempt: {end}",
+    ]
+
+
 class NamelessError(Exception):
     """An error that cannot be shown."""
 

@@ -259,6 +259,24 @@ time.sleep(60)
     assert (program.calls(), program.errors) == ({"main": 1}, "")
 
 
+def test_a_signal_while_the_program_ends(start: Callable[[str], Program]) -> None:
+    """The last reading that the end of the program sends gets out all the same."""
+    program = start("""
+def write(line):
+    is_ready()
+    time.sleep(0.5)
+    with open(path, "a") as file:
+        file.write(line + "\\n")
+
+
+export(write)
+flush_on_sigterm()
+trace("main")
+""")
+    assert program.end(again=False) in {0, -signal.SIGTERM}
+    assert program.calls() == {"main": 1}
+
+
 def test_a_log_handler_that_breaks_does_not_keep_the_process(
     start: Callable[[str], Program],
 ) -> None:

@@ -7,17 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import hypertrace
 from hypertrace.metrics import Metrics, declarations, exports
 
 from .readings import values, values_in
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hypertrace.metrics import Reading
 
 NAMES = [one.name for one in declarations.EXPORTS]
@@ -152,7 +152,11 @@ metrics.exports.add("Sender").count_sent()
 
 def test_an_observer_counts_for_itself(tmp_path: Path) -> None:
     """A process that exports what others share is no worker, and stands beside their exporters."""
-    subprocess.run([sys.executable, "-c", WORKER, tmp_path / "run"], check=True)
+    subprocess.run(
+        [sys.executable, "-P", "-c", WORKER, tmp_path / "run"],
+        env={**os.environ, "PYTHONPATH": str(Path(hypertrace.__file__).parent.parent)},
+        check=True,
+    )
     observer = Metrics(workers=tmp_path / "run")
     if not observer.storage.is_shared:
         pytest.skip("processes share no counts on this system")

@@ -207,7 +207,8 @@ def test_what_was_not_sent_is_taken_again(sampled: Callable[..., Samples]) -> No
     for _ in range(50):
         ended(metrics, *[1.0] * 10)
         _ = series.value
-        sample = samples.take(series)
+        samples.take(series)
+    sample = samples.take(series)
     assert (sample.seen, len(sample.values)) == (503, 40)
     samples.sent()
     assert samples.take(series) == NOTHING

@@ -47,7 +47,7 @@ def matching(
             continue
         if rule.get("match_type", kind) != "regex":
             continue
-        if match := re.search(rule["match"], name):
+        if match := re.search(rule["match"], name, re.ASCII):
             return rule, [match[0], *match.groups(default="")]
     return None
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypertrace import Tracer, set_trace_function
-from hypertrace.exporters.statsd_lines import Encoder, path_text, tag_text
+from hypertrace.exporters.statsd.lines import Encoder, path_text, tag_text
 from hypertrace.metrics import (
     Counter,
     Distribution,
@@ -35,10 +35,10 @@ from .statsd_exporter import Sample, received
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypertrace.exporters.statsd_lines import Tags
+    from hypertrace.exporters.statsd.lines import Tags
 
 LABELS = st.text(st.sampled_from("aZ09_-./:|@#, ;=$*\"'\\\n\x00üŁ日😀"), max_size=6)
-PREFIXES = ["", "shop", "shop.prod-1."]
+PREFIXES = ["", "shop", "shop.prod-1.", "shop_"]
 
 
 def metrics_of(**options: Any) -> Metrics:

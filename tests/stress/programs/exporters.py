@@ -26,14 +26,14 @@ BLOCK = 200
 
 
 def broken_receivers(rounds: int, seconds: float, interval: float, series: int) -> dict[str, Any]:
-    """Work with and without exporters in turn; return the share of the pace that is kept.
+    """Work with and without exporters in turn; return what is kept of the pace and of the CPU.
 
     One pushes to a server that answers 500, one to a receiver that accepts and never reads, and one
     to a pipe that nothing reads.
 
     Args:
         rounds: how often each is measured.
-        seconds: how long at a time.
+        seconds: of CPU, for which it works at a time.
         interval: of the exporters.
         series: how many there are.
     """
@@ -42,7 +42,7 @@ def broken_receivers(rounds: int, seconds: float, interval: float, series: int) 
     swarm = Swarm()
     for number in range(series):
         swarm.meet(f"peer {number}")
-    calls, kept, failures = series, [], 0
+    calls, kept, shares, failures = series, [], [], 0
     with _refusing() as url, _silent() as address, _unread() as pipe:
         for number in range(rounds):
             paces = {}
@@ -52,14 +52,17 @@ def broken_receivers(rounds: int, seconds: float, interval: float, series: int) 
                     exporters = _exporters(metrics, interval, url, address, pipe) if pushes else []
                     for exporter in exporters:
                         stack.enter_context(exporter)
-                    done, took = _work(swarm, seconds)
+                    done, own, took = _work(swarm, seconds)
                     failures += sum(exporter.failures for exporter in exporters)
                 paces[pushes] = done / took
                 calls += done
+                if pushes:
+                    shares.append(own / took)
             kept.append(paces[True] / paces[False])
     counted = sum(metrics.read().family("function_counter_total").values)  # type: ignore[arg-type]
     return {
-        "kept": statistics.median(kept),
+        "pace": statistics.median(kept),
+        "share": statistics.median(shares),
         "failures": failures,
         "missing": calls - counted,
         "threads": threading.active_count(),
@@ -74,15 +77,22 @@ def _exporters(metrics: Metrics, interval: float, url: str, address: str, pipe: 
     ]
 
 
-def _work(swarm: Swarm, seconds: float) -> tuple[int, float]:
-    """Work for so long; return how often something was traced, and how long that took."""
-    done, start = 0, time.perf_counter()
-    while (took := time.perf_counter() - start) < seconds:
+def _work(swarm: Swarm, seconds: float) -> tuple[int, float, float]:
+    """Work for so many seconds of CPU.
+
+    Exporters take theirs from the thread that works, as only one thread has the GIL. Other programs
+    of the machine do not count.
+
+    Returns:
+        How often something was traced, and how much CPU this thread and all threads took.
+    """
+    done, own, start = 0, time.thread_time(), time.process_time()
+    while (took := time.process_time() - start) < seconds:
         for i in range(BLOCK):
             sum(range(i))  # what the application is there for
             swarm.connect()
         done += BLOCK
-    return done, took
+    return done, time.thread_time() - own, took
 
 
 @contextmanager

@@ -540,6 +540,8 @@ def test_a_gauge_keeps_its_type(server: Server, export: Callable[..., InfluxExpo
         ("http://h", {"database": "a", "timeout": 0}, "timeout must be above 0"),
         ("http://h/write?db=x", {"database": "a"}, "without a query"),
         ("http://h:port", {"database": "a"}, "url is none"),
+        ("http://h:8086/write", {"database": "a"}, "must end before /write"),
+        ("http://h:8086/api/v2/write/", {"bucket": "a"}, "must end before /write"),
         ("http://", {"database": "a"}, "no host"),
         ("http://a b", {"database": "a"}, "url"),
         ("127.0.0.1:8086", {"database": "a"}, "must begin with one of http://"),

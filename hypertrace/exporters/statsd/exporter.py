@@ -7,16 +7,15 @@ from collections import Counter
 from math import ceil
 from typing import TYPE_CHECKING
 
-from hypertrace import Cell
+from hypertrace.exporters.events import MAX_EVENTS, Message
+from hypertrace.exporters.push import PushExporter
 
-from .events import MAX_EVENTS, Message
-from .push import PushExporter
-from .statsd_datadog import environment
-from .statsd_lines import Encoder
-from .statsd_messages import Messages, report_unsupported
-from .statsd_packets import LONGEST_LINE, Packet, pack
-from .statsd_transports import address_from_environment, transport_of
-from .statsd_writer import no_sample
+from .datadog import environment
+from .lines import Encoder
+from .messages import Messages, report_unsupported
+from .packets import LONGEST_LINE, Packet, pack
+from .transports import address_from_environment, transport_of
+from .writer import no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from hypertrace.metrics.declared.selections import Selected
     from hypertrace.metrics.samples import Samples
 
-    from .statsd_lines import Tags
-    from .statsd_messages import AlertType, MessageTags, Priority, Status
+    from .lines import Tags
+    from .messages import AlertType, MessageTags, Priority, Status
 
 _MOST_SAMPLES = 1_000
 _MOST_KEPT = 100_000
@@ -83,7 +82,8 @@ class StatsdExporter(PushExporter):
                 `DD_DOGSTATSD_PORT`, or `STATSD_HOST` and `STATSD_PORT`, in this order; without them
                 it is this machine.
             metrics: what to read; None makes one.
-            prefix: of all names, as `shop.production`; instead of that of `Metrics`.
+            prefix: of all names, as `shop.production` for `shop.production.function_counter_total`,
+                or `shop_` for `shop_function_counter_total`; instead of that of `Metrics`.
             tags: where labels go: `none` makes them parts of the name, `dogstatsd` is
                 `|#name:value`, `graphite` is `;name=value` behind the name. With `dogstatsd`, tags
                 and origin of Datadog's variables are honoured: `DD_ENV`, `DD_SERVICE`,
@@ -118,7 +118,6 @@ class StatsdExporter(PushExporter):
                 f"events together with tags={tags!r}: only DogStatsD has events; give "
                 'tags="dogstatsd", or send them with another exporter'
             )
-        self._omitted = Cell()
         super().__init__(
             metrics,
             counting,  # type: ignore[arg-type]  # as above
@@ -201,11 +200,6 @@ class StatsdExporter(PushExporter):
             )
             self._events.add(Message(line))
 
-    @property
-    def omitted(self) -> int:
-        """How many lines were left out, since they have more than 8192 bytes."""
-        return self._omitted.value
-
     def begin(self) -> None:
         """Forget what the receiver has of an attempt that failed, and which values of sets."""
         self._arrived: Counter[object] = Counter()
@@ -274,9 +268,7 @@ class StatsdExporter(PushExporter):
         return self._has_messages
 
     def _packets(self, lines: Sequence[bytes]) -> list[Packet]:
-        for _ in filter(LONGEST_LINE.__lt__, map(len, lines)):
-            self._omitted.increment()
-            self.count_dropped(1)
+        self.count_dropped(sum(map(LONGEST_LINE.__lt__, map(len, lines))))
         return pack(lines, self._transport.limit)
 
     def _deliver(self, packets: list[Packet]) -> None:

@@ -6,12 +6,12 @@ from bisect import bisect_left, bisect_right
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite, nextafter
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from hypertrace.metrics import ExponentialReading, HistogramReading, SummaryReading
 from hypertrace.metrics.samples import NOTHING, Sample
 
-from .statsd_values import Group, grouped
+from .values import Group, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Amount: TypeAlias = "tuple[tuple[str, Series, str | float], float]"
     """How much of a part of a series."""
+    Values: TypeAlias = "tuple[Sequence[float], Sequence[Group], int, int]"
+    """Bounds of buckets, values of equal weight, and from which to which of these a line has."""
     Said: TypeAlias = "float | tuple[str, float] | Values | None"
     """What a line says: an amount, one of a part, values, or nothing to add up."""
 
@@ -33,22 +35,6 @@ MOST_PACKED = 1432
 
 _MORE = "more"
 """Stands for infinity among the bounds of buckets."""
-
-
-class Values(NamedTuple):
-    """What a line says that has values.
-
-    Attributes:
-        bounds: of the buckets.
-        groups: values of equal weight.
-        first: index of the first of all these values that is in the line.
-        end: index of the value behind the last one.
-    """
-
-    bounds: Sequence[float]
-    groups: Sequence[Group]
-    first: int
-    end: int
 
 
 def no_sample(_: Series) -> Sample:
@@ -141,18 +127,17 @@ class Writer:
             before: what is between the name and the value.
             end: what is behind the value.
         """
+        if isinstance(value, HistogramReading) and self._has_values:
+            self._values(series, value, f"{self._values_head}{before}:", end)
+            return
         if isinstance(value, int | float):
             if self._is_counter:
                 self._counter(series, "", value, before, end)
-            elif type(value) is int and value >= 0:
-                self._write(series, f"{self._head}{before}:{value}|g{end}", None)
             else:
                 self._gauge(series, "", value, before, end)
             return
-        if not isinstance(value, SummaryReading) and self._has_values:
-            if isinstance(value, ExponentialReading):
-                value = value.classic()
-            self._values(series, value, f"{self._values_head}{before}:", end)
+        if isinstance(value, ExponentialReading) and self._has_values:
+            self._values(series, value.classic(), f"{self._values_head}{before}:", end)
             return
         self._counter(series, ".count", value.count, before, end)
         self._counter(series, ".sum", value.sum, before, end)
@@ -167,22 +152,21 @@ class Writer:
         Args:
             at: index of the line.
         """
-        said, series, name = self._said[at], self._series[at], self._name
-        if said is None:
-            return
-        if isinstance(said, Values):
-            bounds, groups, first, end = said
-            keys: tuple[str | float, ...] = (*bounds, _MORE)
-            values = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
-            for bucket, weight, each in values[first:end]:
-                found = bisect_left(bounds, each) if bucket is None else bucket
-                yield (name, series, keys[found]), weight
-                yield (name, series, "sum"), weight * each
-        elif isinstance(said, tuple):
-            part, amount = said
-            yield (name, series, part), amount
-        else:
-            yield (name, series, ""), said
+        series, name = self._series[at], self._name
+        match self._said[at]:
+            case None:
+                return
+            case (str(part), amount):
+                yield (name, series, part), amount
+            case (bounds, groups, first, end):
+                keys = _keys(bounds)
+                found = [(bucket, weight, each) for bucket, weight, some in groups for each in some]
+                for bucket, weight, each in found[first:end]:
+                    place = bisect_left(bounds, each) if bucket is None else bucket
+                    yield (name, series, keys[place]), weight
+                    yield (name, series, "sum"), weight * each
+            case amount:
+                yield (name, series, ""), amount
 
     def _write(self, series: Series, text: str, said: Said) -> None:
         self.texts.append(text.encode())
@@ -197,14 +181,14 @@ class Writer:
         if self._arrived:
             amount = self._new(series, part, amount)
         if amount and isfinite(amount):
-            number = amount if type(amount) is int else _number(amount)
+            number = amount if type(amount) is int else _number(amount)  # most are
             text = f"{self._head}{part}{before}:{number}|c{end}"
             self._write(series, text, (part, amount) if part else amount)
 
     def _gauge(self, series: Series, part: str, value: float, before: str, end: str) -> None:
         if isfinite(value):
             start = f"{self._head}{part}{before}:"
-            text = f"{start}{_number(value)}|g{end}"
+            text = f"{start}{value if type(value) is int else _number(value)}|g{end}"
             # A sign means a difference to what the receiver has.
             text = f"{start}0|g{end}\n{text}" if value < 0 else text
             self._write(series, text, None)
@@ -212,47 +196,58 @@ class Writer:
     def _values(self, series: Series, value: HistogramReading, start: str, end: str) -> None:
         counts, total = value.counts, value.sum
         if self._arrived:
-            keys: tuple[str | float, ...] = (*value.bounds, _MORE)
-            pairs = zip(keys, counts, strict=True)
+            pairs = zip(_keys(value.bounds), counts, strict=True)
             counts = tuple(int(self._new(series, *pair)) for pair in pairs)
             total = self._new(series, "sum", total)
         most = 1 if self._packs else ESTIMATES
         bounds, kind = value.bounds, "d" if self._packs else "ms"
         for weight, groups in _by_weight(grouped(bounds, counts, total, self._take(series), most)):
             rest = f"|{kind}{_rate(weight)}{end}"
-            texts = [_value(each * self._factor) for group in groups for each in group.values]
+            texts = [_value(each * self._factor) for _, _, values in groups for each in values]
             room = MOST_PACKED - len(start) - len(rest) if self._packs else 0
             for first, last in _ranges(texts, room):
                 text = f"{start}{':'.join(texts[first:last])}{rest}"
-                self._write(series, text, Values(bounds, groups, first, last))
+                self._write(series, text, (bounds, groups, first, last))
+
+
+def _keys(bounds: Sequence[float]) -> tuple[str | float, ...]:
+    """Return what stands for each bucket among the parts of a series."""
+    return (*bounds, _MORE)
 
 
 def _by_weight(groups: Sequence[Group]) -> Iterable[tuple[int, Sequence[Group]]]:
     """Return groups of equal weight together."""
     if len(groups) == 1:
-        return ((groups[0].weight, groups),)
+        return ((groups[0][1], groups),)
     found: dict[int, list[Group]] = {}
     for group in groups:
-        found.setdefault(group.weight, []).append(group)
+        found.setdefault(group[1], []).append(group)
     return found.items()
 
 
-def _ranges(texts: Sequence[str], room: int) -> Iterator[tuple[int, int]]:
-    """Yield the indexes of texts which together, with colons between, have room; one at least."""
+def _ranges(texts: Sequence[str], room: int) -> Iterable[tuple[int, int]]:
+    """Return the indexes of texts which together, with colons between, have room; one at least."""
+    if len(texts) == 1:
+        return ((0, 1),)
+    found: list[tuple[int, int]] = []
     first = size = 0
     for at, text in enumerate(texts):
         size += len(text) + 1
         if size > room + 1 and at > first:
-            yield first, at
+            found.append((first, at))
             first, size = at, len(text) + 1
-    if texts:
-        yield first, len(texts)
+    found.append((first, len(texts)))
+    return found
 
 
 def _value(value: float) -> str:
     """Return a value with nine digits, which is a nanosecond of a second."""
     text = f"{value:.9g}"
-    return format(Decimal(text), "f") if "e" in text else text
+    if "e" not in text:
+        return text
+    if abs(value) > 1:
+        return format(Decimal(text), "f")
+    return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _number(value: float) -> str:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters import statsd_messages
-from hypertrace.exporters.statsd_datadog import Environment
-from hypertrace.exporters.statsd_messages import Messages
+from hypertrace.exporters.statsd import messages
+from hypertrace.exporters.statsd.datadog import Environment
+from hypertrace.exporters.statsd.messages import Messages
 from hypertrace.metrics import EventPoint
 
-from ...hostile_values import GivesNoStr, HostileStr, Liar
-from .statsd_parsers import Check, Event, parse
+from ....hostile_values import GivesNoStr, HostileStr, Liar
+from .parsers import Check, Event, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +36,9 @@ NOW = "1700000000"
 @pytest.fixture(autouse=True)
 def _report_again() -> Iterator[None]:
     """Let each test log what others have logged already."""
-    statsd_messages._report.cache_clear()
+    messages._report.cache_clear()
     yield
-    statsd_messages._report.cache_clear()
+    messages._report.cache_clear()
 
 
 def event(title: object, text: object = "", limit: int = 8192, **fields: Any) -> Event:
@@ -97,6 +97,17 @@ def test_the_line_of_a_service_check() -> None:
 def test_a_status_is_a_name_or_its_number(status: object, found: str) -> None:
     """Any other is unknown."""
     assert check("c", status).status == found
+
+
+def test_a_status_that_is_none_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The line says what is sent, and what there is."""
+    check("c", "down")
+    check("c", "down")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "The status 'down' of a service check is sent as 'unknown': use 'ok', 'warning', "
+        "'critical', 'unknown', or 0 to 3"
+    )
 
 
 def test_tags_are_a_mapping_or_a_list() -> None:

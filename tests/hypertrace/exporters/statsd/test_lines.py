@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters.statsd_datadog import Environment
-from hypertrace.exporters.statsd_lines import Encoder
-from hypertrace.exporters.statsd_packets import pack
+from hypertrace.exporters.statsd.datadog import Environment
+from hypertrace.exporters.statsd.lines import Encoder
+from hypertrace.exporters.statsd.packets import pack
 from hypertrace.metrics import (
     Counter,
     ExponentialReading,
@@ -26,13 +26,13 @@ from hypertrace.metrics.reading import Family
 from hypertrace.metrics.samples import Sample
 from hypertrace.metrics.series import Series
 
-from .statsd_parsers import Metric, parse, parse_graphite
+from .parsers import Metric, parse, parse_graphite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypertrace.exporters.statsd_lines import Tags
-    from hypertrace.exporters.statsd_writer import Lines
+    from hypertrace.exporters.statsd.lines import Tags
+    from hypertrace.exporters.statsd.writer import Lines
     from hypertrace.metrics.declarations import Kind
 
 EVERY_TAGS: tuple[Tags, ...] = ("none", "dogstatsd", "graphite")
@@ -130,14 +130,14 @@ def test_durations_are_timers_with_the_right_count_and_mean() -> None:
 
 def test_samples_are_sent_as_they_are() -> None:
     """Each in a line, or those of equal weight in one, in milliseconds, with nine digits."""
-    value = HistogramReading((0.25, 0.75), (2, 1, 1), 2.61234567891, {})
+    value = HistogramReading((0.25, 0.75), (2, 1, 1), 2.612345723, {})
     reading = reading_of(value, "histogram", unit="seconds")
-    sample = Sample(4, [0.1, 0.000_000_45, 0.5, 2.01234567891])
+    sample = Sample(4, [0.1, 4.5e-8, 0.5, 2.01234567891])
     texts = [
         [text.decode() for text in Encoder("", tags).encode(reading, {}, lambda _: sample).texts]
         for tags in EVERY_TAGS
     ]
-    values = ["100", "0.00045", "500", "2012.34568"]
+    values = ["100", "0.000045", "500", "2012.34568"]
     assert texts[0] == [f"wait_milliseconds.mail:{value}|ms" for value in values]
     assert texts[1] == [f"wait_milliseconds:{':'.join(values)}|d|#queue:mail"]
     assert texts[2] == [f"wait_milliseconds;queue=mail:{value}|ms" for value in values]
@@ -179,6 +179,17 @@ def test_a_receiver_that_drops_fractions_counts_right(weight: int) -> None:
     (line,) = lines_of(reading_of(value, "histogram", unit="seconds"), "dogstatsd")
     rate = re.search(r"@([0-9.]+)", line)
     assert int(1 / float(rate[1] if rate else 1)) == weight
+
+
+@given(st.floats(-1e15, 1e15))
+def test_a_value_has_nine_digits_and_no_exponent(value: float) -> None:
+    """Receivers read `1e-07` as 1; what is below a millionth of a nanosecond may be 0."""
+    reading = reading_of(HistogramReading((), (1,), value, {}), "histogram")
+    encoder = Encoder("", "dogstatsd")
+    (text,) = encoder.encode(reading, {}, lambda _: Sample(1, [value])).texts
+    found = re.fullmatch(r"depth:(-?[0-9]+(?:\.[0-9]*[1-9])?)\|d\|#queue:mail", text.decode())
+    assert found
+    assert float(found[1]) == pytest.approx(value, rel=1e-8, abs=1e-12)
 
 
 def test_other_histograms_are_totals_or_distributions_of_datadog() -> None:
@@ -357,6 +368,14 @@ def test_a_line_that_no_receiver_can_read_is_in_no_packet() -> None:
     assert packets == [(b"\n".join([texts[0], texts[1], texts[3]]), 5)]
     assert pack([texts[2]], 10_000) == []
     assert [packet.end for packet in pack(texts, 1_432)] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "whole"), [("", ""), ("a", "a."), ("a.", "a."), ("a.b-c", "a.b-c."), ("a_", "a_")]
+)
+def test_a_dot_follows_a_prefix_that_has_no_end(prefix: str, whole: str) -> None:
+    """As for InfluxDB, one that ends in `.` or `_` is used as it is."""
+    assert Encoder(prefix, "none").prefix == whole
 
 
 @pytest.mark.parametrize("prefix", ["a b", ".a", "a..b", "a:b", "å", "a\n"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hypertrace.exporters.statsd_transports import (
+from hypertrace.exporters.statsd.transports import (
     Tcp,
     Udp,
     Unix,

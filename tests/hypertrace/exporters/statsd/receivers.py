@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from .recording import SOON
+from ..recording import SOON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,13 +14,13 @@ from hypertrace import suppress_tracing
 from hypertrace.inspection import type_name
 from hypertrace.metrics.labels import RESULT
 
-from .statsd_lines import tag_pair, tags_text
-from .statsd_packets import LONGEST_LINE
+from .lines import tag_pair, tags_text
+from .packets import LONGEST_LINE
 
 if TYPE_CHECKING:
     from hypertrace.metrics import EventPoint
 
-    from .statsd_datadog import Environment
+    from .datadog import Environment
 
 AlertType: TypeAlias = Literal["error", "warning", "info", "success"]
 Priority: TypeAlias = Literal["normal", "low"]
@@ -231,7 +231,13 @@ def _one_of(name: str, value: object, known: tuple[str, ...]) -> str:
 def _status_number(status: object) -> int:
     if type(status) is int and 0 <= status < len(STATUSES):
         return status
-    name = _one_of("status", status, STATUSES) or "unknown"
+    name = _text(status)
+    if name not in STATUSES:
+        shown, known = repr(name[:_LONGEST_FIELD]), ", ".join(map(repr, STATUSES))
+        _report(
+            f"The status {shown} of a service check is sent as 'unknown': use {known}, or 0 to 3"
+        )
+        name = "unknown"
     return STATUSES.index(name)
 
 

@@ -246,6 +246,6 @@ _UNIX: dict[str, Callable[[str], Transport]] = {
 
 def _not_an_address(address: str) -> ValueError:
     return ValueError(
-        "address must be 'udp://host:port', 'tcp://host:port', 'unix:///path' or 'host:port', "
-        f"not {address!r}"
+        "address must be 'udp://host:port', 'tcp://host:port', 'unix:///path', "
+        f"'unixstream:///path' or 'host:port', not {address!r}"
     )

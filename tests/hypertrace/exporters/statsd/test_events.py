@@ -15,16 +15,15 @@ import pytest
 
 import hypertrace
 from hypertrace import Tracer, set_trace_function
-from hypertrace.exporters import statsd_messages
-from hypertrace.exporters.statsd import StatsdExporter
-from hypertrace.exporters.statsd_transports import Tcp
+from hypertrace.exporters.statsd import StatsdExporter, messages
+from hypertrace.exporters.statsd.transports import Tcp
 from hypertrace.metrics import Counter, Metrics, Sum
 from hypertrace.patterns import EventPattern
 from hypertrace.stats import Stats
 
-from .recording import NEVER, SOON, exporter_threads, until
-from .statsd_parsers import Check, Event, Metric, parse
-from .statsd_receivers import Receiver
+from ..recording import NEVER, SOON, exporter_threads, until
+from .parsers import Check, Event, Metric, parse
+from .receivers import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +136,7 @@ def test_messages_that_arrived_are_not_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A receiver whose buffer is full has the first packets, and gets the others later."""
-    monkeypatch.setattr("hypertrace.exporters.statsd_transports.TIMEOUT", 0.05)
+    monkeypatch.setattr("hypertrace.exporters.statsd.transports.TIMEOUT", 0.05)
     receiver = receive("unix")
     exporter = export(receiver.address)
     for number in range(900):
@@ -162,7 +161,7 @@ def test_no_message_is_longer_than_a_packet(
     until(lambda: received(receiver, Check))
     assert received(receiver, Event)
     assert max(map(len, receiver.packets)) <= 1432
-    assert exporter.omitted == 0
+    assert exporter.dropped == 0
 
 
 def test_a_call_after_the_end_is_dropped(
@@ -187,7 +186,7 @@ def test_without_dogstatsd_no_message_is_sent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Other receivers take them for bad lines. It is logged once, and raises nothing."""
-    statsd_messages._report.cache_clear()
+    messages._report.cache_clear()
     receiver = receive().start()
     exporter = export(receiver.address, tags=tags)
     with caplog.at_level(logging.WARNING):
@@ -262,7 +261,7 @@ def test_a_call_waits_for_nothing(
         return []
 
     exporter = export("127.0.0.1:1")
-    monkeypatch.setattr("hypertrace.exporters.statsd_transports.Udp.deliver", hang)
+    monkeypatch.setattr("hypertrace.exporters.statsd.transports.Udp.deliver", hang)
     try:
         assert not exporter.flush(0)
         assert entered.wait(SOON)

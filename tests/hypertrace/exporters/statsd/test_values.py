@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypertrace.exporters.statsd_values import Group, estimates, grouped
+from hypertrace.exporters.statsd.values import estimates, grouped
 from hypertrace.metrics.samples import NOTHING, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from hypertrace.exporters.statsd.values import Group
 
 BOUNDS = (0.1, 1.0, 5.0)
 VALUES = st.lists(st.floats(0, 20), max_size=80)
@@ -47,7 +49,7 @@ def total(groups: Sequence[Group]) -> float:
 def test_all_samples_are_sent_as_they_are(values: list[float], most: int) -> None:
     """If there are as many as were counted."""
     groups = grouped(BOUNDS, counted(values), sum(values), Sample(len(values), values), most)
-    assert groups == ([Group(None, 1, values)] if values else [])
+    assert groups == ([(None, 1, values)] if values else [])
 
 
 @given(own=VALUES, others=VALUES, later=VALUES, most=st.sampled_from([1, 20]))

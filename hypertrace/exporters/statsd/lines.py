@@ -6,13 +6,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from hypertrace.exporters.series_texts import SeriesTexts
 from hypertrace.metrics import DeclaredMetric
 from hypertrace.metrics.distinct import DISTINCT
 from hypertrace.metrics.labels import CLASS, FUNCTION, TRACE_ID
 
-from .series_texts import SeriesTexts
-from .statsd_datadog import Environment
-from .statsd_writer import Lines, Writer, no_sample
+from .datadog import Environment
+from .writer import Lines, Writer, no_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,13 +40,17 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 class Encoder:
-    """Makes lines of readings. One thread at a time may use it."""
+    """Makes lines of readings. One thread at a time may use it.
+
+    Attributes:
+        prefix: what is before the name of each metric, with the dot.
+    """
 
     def __init__(self, prefix: str, tags: str, environment: Environment = _NO_ENVIRONMENT) -> None:
         """Know how names are written.
 
         Args:
-            prefix: of all names, without a dot at its end; empty for none.
+            prefix: of all names; a dot is added unless it ends in one, or in `_`. Empty for none.
             tags: where labels go.
             environment: what each line of DogStatsD has besides.
 
@@ -64,7 +68,7 @@ class Encoder:
             )
         if tags not in ("none", "dogstatsd", "graphite"):
             raise ValueError(f"tags must be 'none', 'dogstatsd' or 'graphite', not {tags!r}")
-        self._prefix = prefix and f"{prefix}."
+        self.prefix: str = prefix if prefix.endswith("_") or not prefix else f"{prefix}."
         self._tags = tags
         self._environment = environment
         self._known: SeriesTexts[tuple[str, str]] = SeriesTexts()
@@ -88,7 +92,7 @@ class Encoder:
                 continue
             known = self._known.of(family)
             ends = self.ends_of(family.declaration, family.label_names, reading.labels)
-            writer = Writer(self._prefix, family, arrived, take, packs=self._tags == "dogstatsd")
+            writer = Writer(self.prefix, family, arrived, take, packs=self._tags == "dogstatsd")
             for series, value in zip(family.series, family.values, strict=True):
                 texts = known.get(series)
                 if texts is None:
@@ -115,7 +119,7 @@ class Encoder:
         for metric, labels, values in sets:
             earlier = sent.get((metric.name, labels), {})
             before, end = self.ends_of(metric, metric.labels, common).of(labels)
-            head = f"{self._prefix}{metric.name.removesuffix(DISTINCT)}{before}"
+            head = f"{self.prefix}{metric.name.removesuffix(DISTINCT)}{before}"
             lines += [
                 f"{head}:{value}|s{end}".encode()
                 for value, came in values.items()

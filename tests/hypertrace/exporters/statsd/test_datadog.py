@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hypertrace.exporters import statsd_datadog
-from hypertrace.exporters.statsd_datadog import Environment, container, environment
+from hypertrace.exporters.statsd import datadog
+from hypertrace.exporters.statsd.datadog import Environment, container, environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,14 +53,14 @@ def test_only_agents_get_the_origin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Other receivers take it for a part of the last tag."""
-    monkeypatch.setattr(statsd_datadog, "container", lambda: "ci-7")
+    monkeypatch.setattr(datadog, "container", lambda: "ci-7")
     found = environment(variables, takes_address=takes_address)
     assert found.origin == ("|c:ci-7" if has_origin else "")
 
 
 def test_the_origin_has_further_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in them ends a field or a line; a cardinality that there is not is left out."""
-    monkeypatch.setattr(statsd_datadog, "container", lambda: "")
+    monkeypatch.setattr(datadog, "container", lambda: "")
     variables = {"DD_AGENT_HOST": "d", "DD_EXTERNAL_ENV": "it-false,cn-a|#b\nc"}
     wanted = {**variables, "DD_CARDINALITY": "low"}
     assert environment(wanted, takes_address=True).origin == "|e:it-false,cn-a_#b_c|card:low"
@@ -87,9 +87,9 @@ def test_a_container_has_a_name(
     namespace = tmp_path / "ns"
     namespace.touch()
     (tmp_path / "cgroup").write_text(groups)
-    monkeypatch.setattr(statsd_datadog, "_NAMESPACE", namespace)
-    monkeypatch.setattr(statsd_datadog, "_OF_HOST", namespace.stat().st_ino)
-    monkeypatch.setattr(statsd_datadog, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(datadog, "_NAMESPACE", namespace)
+    monkeypatch.setattr(datadog, "_OF_HOST", namespace.stat().st_ino)
+    monkeypatch.setattr(datadog, "_GROUPS", tmp_path / "cgroup")
     expected = f"ci-{groups.strip().rpartition('/')[2]}" if found is None else found
     assert container() == expected
 
@@ -104,9 +104,9 @@ def test_a_container_with_its_own_namespace_has_a_number(
     """That of its control group."""
     (tmp_path / "cgroup").write_text(groups)
     (tmp_path / "fs" / "memory" / "a").mkdir(parents=True)
-    monkeypatch.setattr(statsd_datadog, "_NAMESPACE", tmp_path)
-    monkeypatch.setattr(statsd_datadog, "_GROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(statsd_datadog, "_MOUNTED", tmp_path / "fs")
+    monkeypatch.setattr(datadog, "_NAMESPACE", tmp_path)
+    monkeypatch.setattr(datadog, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(datadog, "_MOUNTED", tmp_path / "fs")
     expected = "" if folder is None else f"in-{(tmp_path / 'fs' / folder).stat().st_ino}"
     assert container() == expected
 
@@ -115,5 +115,5 @@ def test_a_system_without_control_groups_has_no_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is raised."""
-    monkeypatch.setattr(statsd_datadog, "_NAMESPACE", tmp_path / "missing")
+    monkeypatch.setattr(datadog, "_NAMESPACE", tmp_path / "missing")
     assert container() == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,19 +14,9 @@ _CORRECTING = 8
 """One in so many of the values that samples stand for is an estimate, which makes the sum right."""
 
 
-class Group(NamedTuple):
-    """Values of equal weight.
-
-    Attributes:
-        bucket: index of the bucket of all of them; None if each is in the bucket that it belongs
-            to.
-        weight: how many values each of them stands for.
-        values: in the unit of the metric.
-    """
-
-    bucket: int | None
-    weight: int
-    values: Sequence[float]
+Group: TypeAlias = "tuple[int | None, int, Sequence[float]]"
+"""Values of equal weight: index of the bucket of all of them, None if each is in its own; how many
+values each of them stands for; and the values, in the unit of the metric."""
 
 
 def grouped(
@@ -47,7 +37,7 @@ def grouped(
     seen, samples = sample
     number = sum(counts)
     if seen == len(samples) == number and _are_in(bounds, counts, samples):
-        return [Group(None, 1, samples)] if number else []
+        return [(None, 1, samples)] if number else []
     groups: list[Group] = []
     rest = [*counts]
     for bucket, values in _by_bucket(bounds, samples).items():
@@ -56,13 +46,13 @@ def grouped(
             share = _share(len(values), counts[bucket], sample, number)
             rest[bucket] -= share
             for weight, some in _divided(share, values):
-                groups.append(Group(bucket, weight, some))
+                groups.append((bucket, weight, some))
                 total -= weight * sum(some)
     left = sum(rest)
     for bucket, value in enumerate(estimates(bounds, rest, total) if left else ()):
         if (count := rest[bucket]) > 0:
             parts = min(count, max(1, round(count * most / left)))
-            groups += [Group(bucket, *each) for each in _divided(count, [value] * parts)]
+            groups += [(bucket, *each) for each in _divided(count, [value] * parts)]
     return groups
 
 

@@ -1,0 +1,57 @@
+"""Answers of servers: which are taken, which are tried again, and which are refused for ever."""
+
+import logging
+
+import pytest
+
+from hypertrace.exporters.answers import RefusalLog, RefusedError, check, checked_timeout
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_success_is_taken(status: int) -> None:
+    """Any code of success is one."""
+    check(status, "OK", "")
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_was_sent_is_refused(status: int) -> None:
+    """The server would refuse it again."""
+    with pytest.raises(RefusedError, match=f"^{status} Bad: wrong line$") as caught:
+        check(status, "Bad", " wrong\n line ")
+    assert caught.value.amount is None
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 429, 500, 503])
+def test_it_may_be_taken_later(status: int) -> None:
+    """Nothing is wrong with what was sent."""
+    with pytest.raises(OSError, match=f"^{status} No: ") as caught:
+        check(status, "No", "later")
+    assert not isinstance(caught.value, RefusedError)
+    assert ("redirects are not followed" in str(caught.value)) == (status == 301)
+
+
+@pytest.mark.parametrize("timeout", [True, "1", None])
+def test_a_timeout_is_a_number(timeout: object) -> None:
+    """Anything else is named."""
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, not"):
+        checked_timeout(timeout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 3601, float("nan")])
+def test_a_timeout_is_in_range(timeout: float) -> None:
+    """It is above zero, and an hour at the most."""
+    with pytest.raises(ValueError, match="above 0 and up to 3600 seconds"):
+        checked_timeout(timeout)
+    assert checked_timeout(3600) == 3600.0
+
+
+def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """And a log that fails ends nothing."""
+    logger = logging.getLogger("hypertrace.exporters")
+    log = RefusalLog(logger, "InfluxExporter")
+    log.add(3, RefusedError("bad line"))
+    log.add(4, RefusedError("another"))
+    assert caplog.messages == [
+        "InfluxExporter was refused 3 points, which are dropped: bad line "
+        "(0 more refusals not logged)"
+    ]
