@@ -124,7 +124,8 @@ class Samples:
         if cell is not None:
             new = _sample(cell.take())
             if new.seen:
-                if len(_open) == 1 and series not in self._taken and not self._unsent:
+                is_first = not (self._unsent or self._earlier or series in self._taken)
+                if is_first and len(_open) == 1:
                     self._taken[series] = new  # as mostly
                     return new
                 for each in tuple(_open):
