@@ -3573,8 +3573,8 @@ ENDING = (
     Safety(
         "jobs that end: an answer other than success is an error",
         EXPORTER + "pushgateway.py",
-        "if response.status // 100 != 2:  # noqa: PLR2004 -- success\n",
-        "if response.status // 100 == 5:\n",
+        "        check(response.status, response.reason, answer)\n",
+        "",
         _exporter("pushgateway"),
     ),
     Safety(

@@ -51,7 +51,8 @@ def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> 
     log = RefusalLog(logger, "InfluxExporter")
     log.add(3, RefusedError("bad line"))
     log.add(4, RefusedError("another"))
-    assert caplog.messages == [
+    (message,) = caplog.messages
+    assert message == (
         "InfluxExporter was refused 3 points, which are dropped: bad line "
         "(0 more refusals not logged)"
-    ]
+    )
