@@ -1827,7 +1827,7 @@ PUSHING = (
     Safety(
         "flush: an event loop goes on meanwhile",
         METRICS + "flushing.py",
-        "flushed = loop.run_in_executor(None, self._flush_or_log)",
+        "flushed = self._flush_in_thread(asyncio.get_running_loop())",
         "raise RuntimeError",
         _metrics("flushing"),
     ),
@@ -2060,7 +2060,7 @@ PUSHING = (
     Safety(
         "samples: what was not sent is taken again",
         METRICS + "samples.py",
-        "self._taken.get(series, NOTHING)",
+        "self._taken.get(series) or self._earlier.pop(series, NOTHING)",
         "NOTHING",
         ("hypertrace/metrics/test_samples.py", *_statsd("exporter")),
     ),
@@ -2118,8 +2118,8 @@ PUSHING = (
     Safety(
         "statsd: a connection that was reset did not receive",
         STATSD + "transports.py",
-        "with suppress(TimeoutError):\n                    while",
-        "with suppress(OSError):\n                    while",
+        "with suppress(TimeoutError):\n        while",
+        "with suppress(OSError):\n        while",
         _statsd("exporter"),
     ),
     Safety(
@@ -2685,6 +2685,20 @@ SHARING = (
         '"observed" if self.is_observer else "sent"',
         '"sent"',
         ("hypertrace_prometheus/test_serve.py",),
+    ),
+    Safety(
+        "workers: a worker that sends to one backend is not in the way of another",
+        "hypertrace/exporters/push.py",
+        "locks.another(self._counts.name)",
+        "locks.another()",
+        ("hypertrace/exporters/test_processes.py",),
+    ),
+    Safety(
+        "workers: a process that ends while it forks sends the rest",
+        "hypertrace/exporters/processes.py",
+        "if has_ended and request is not None and not request.is_answered:",
+        "if False:",
+        ("hypertrace/exporters/test_processes.py",),
     ),
     Safety(
         "workers: an exporter that exports alone goes on from what was sent",
