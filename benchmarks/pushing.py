@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .measure import Effort
 
 COUNT = "a count that is pushed later"
+VALUE = "a duration that is pushed later"
 TIME = "a timed block that is pushed later"
 
 STATSD = "statsd, `incr`"
@@ -38,6 +39,8 @@ DATADOG_BUFFERED = "datadog, `increment`, buffered"
 DATADOG_AGGREGATED = "datadog, `increment`, aggregated"
 OTEL = "OpenTelemetry, `counter.add`"
 
+DURATION = 0.25
+"""Seconds."""
 NEVER = 86_400.0
 TOPICS = 2_500
 """Of each there is a series of calls, and one of calls, durations and open spans of spans."""
@@ -105,12 +108,15 @@ def updates(effort: Effort) -> dict[str, dict[str, float]]:
     """Return what updates with six labels cost the thread that does them, by what they are."""
     with (
         closing(Sink()) as sink,
-        _counting(_statsd(sink, "dogstatsd")),
+        _counting(_statsd(sink, "dogstatsd")) as exporter,
         closing(Clients(sink)) as clients,
     ):
         swarm = Swarm(App())
+        values = exporter.forwards_to.distribution("bound_seconds", list(LABEL_VALUES))
+        observe = partial(values.labels(**LABEL_VALUES).observe, DURATION)
         return {
             COUNT: effort.nanoseconds({OURS: swarm.connect, **clients.updates}),
+            VALUE: effort.nanoseconds({OURS: observe, **clients.durations}),
             TIME: effort.nanoseconds({OURS: swarm.span, **clients.timers}),
         }
 
@@ -194,6 +200,7 @@ class Clients:
 
     Attributes:
         updates: one count of a series with labels, by what it is called.
+        durations: one duration of such a series that was measured before.
         timers: one timed block that is empty, of such a series.
     """
 
@@ -228,6 +235,17 @@ class Clients:
 
         record = meter.create_histogram("function_duration").record
         of_datadog: Any = {"metric": "function_duration", "tags": tags}
+        milliseconds = 1_000 * DURATION
+        self.durations: dict[str, Callable[[], object]] = {
+            "statsd, `timing`": partial(self._statsd.timing, name, milliseconds),
+            "datadog, `distribution`, buffered": partial(
+                buffered.distribution, value=milliseconds, **of_datadog
+            ),
+            "datadog, `distribution`, aggregated": partial(
+                aggregated.distribution, value=milliseconds, **of_datadog
+            ),
+            "OpenTelemetry, `histogram.record`": partial(record, DURATION, LABEL_VALUES),
+        }
         self.timers: dict[str, Callable[[], object]] = {
             "statsd, `timer`": partial(timed, partial(self._statsd.timer, name)),
             "datadog, `distributed`, buffered": partial(
@@ -236,7 +254,7 @@ class Clients:
             "datadog, `distributed`, aggregated": partial(
                 timed, partial(aggregated.distributed, **of_datadog)
             ),
-            "OpenTelemetry, `histogram.record`": recorded,
+            "OpenTelemetry, `histogram.record`, timed": recorded,
         }
 
     def flush(self) -> None:
