@@ -65,7 +65,7 @@ class Program:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
         where = str(Path(hypertrace.__file__).parent.parent)
         self.process = subprocess.Popen(
-            [sys.executable, program, self._path, ready],
+            [sys.executable, "-W", "ignore::DeprecationWarning", program, self._path, ready],
             env={**environment, "PYTHONPATH": where},
             stderr=subprocess.PIPE,
             text=True,
