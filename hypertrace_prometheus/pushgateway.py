@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
-from hypertrace.exporters.answers import SHOWN, check, checked_timeout
+from hypertrace.exporters.answers import SHOWN, check
 from hypertrace.exporters.push import NEVER, PushExporter
+from hypertrace.metrics.flushing import checked_timeout
 
 from .http.access import authorization
 from .runs import LABEL

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 SHOWN = 500
 """Characters of an answer that go into a message."""
 
-LONGEST_TIMEOUT = 3_600.0
-"""Seconds that a request may take at the most."""
-
 _TEMPORARY = {401, 403, 404, 408, 429}
 """Not the fault of what was sent: a token or database that is yet to come, or too many requests."""
 
@@ -62,22 +59,6 @@ def check(status: int, reason: str, answer: str) -> None:
     if kind == 3:  # noqa: PLR2004 -- a redirect
         message += " (redirects are not followed: give the address that the server means)"
     raise OSError(message)
-
-
-def checked_timeout(timeout: float) -> float:
-    """Return a timeout in seconds.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is not above zero, or longer than an hour.
-    """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-    if not 0 < timeout <= LONGEST_TIMEOUT:
-        raise ValueError(
-            f"timeout must be above 0 and up to {LONGEST_TIMEOUT:.0f} seconds, not {timeout!r}"
-        )
-    return float(timeout)
 
 
 class RefusalLog:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FLUSH_TIMEOUT = 2.0
 """Seconds that a flush may take at the most, unless it is given others."""
 
-_LONGEST_TIMEOUT = 3_600.0
+LONGEST_TIMEOUT = 3_600.0
 _THREAD_NAME = "hypertrace-flush"
 
 _log_limit = RateLimit()
@@ -182,9 +182,9 @@ def checked_timeout(timeout: float) -> float:
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-    if not 0 < timeout <= _LONGEST_TIMEOUT:
+    if not 0 < timeout <= LONGEST_TIMEOUT:
         raise ValueError(
-            f"timeout must be above 0 and up to {_LONGEST_TIMEOUT:.0f} seconds, not {timeout!r}"
+            f"timeout must be above 0 and up to {LONGEST_TIMEOUT:.0f} seconds, not {timeout!r}"
         )
     return float(timeout)
 

@@ -13,10 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from hypertrace.exporters.answers import RefusalLog, RefusedError, checked_timeout
+from hypertrace.exporters.answers import RefusalLog, RefusedError
 from hypertrace.exporters.events import MAX_EVENTS
 from hypertrace.exporters.push import PushExporter
 from hypertrace.exporters.series_texts import SeriesTexts
+from hypertrace.metrics.flushing import checked_timeout
 
 from .event_lines import EventLines
 from .lines import Batch, batches, lines

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricsData, ResourceMetrics
 
-from hypertrace.exporters.answers import LONGEST_TIMEOUT, RefusalLog, RefusedError
+from hypertrace.exporters.answers import RefusalLog, RefusedError
 from hypertrace.exporters.push import PushExporter
+from hypertrace.metrics.flushing import LONGEST_TIMEOUT, checked_timeout
 
 from .data import Frame, resource, scope_metrics
 from .sender import Sender
@@ -206,24 +207,14 @@ def _timeout(given: float | None) -> float:
         ValueError: they are out of range, or the text of the environment is no number.
     """
     if given is not None:
-        if isinstance(given, bool) or not isinstance(given, int | float):
-            raise TypeError(f"timeout must be a number of seconds or None, not {given!r}")
-        return _in_range("timeout", given)
+        return checked_timeout(given)
     for name in _TIMEOUTS:
         if text := os.environ.get(name):
             try:
-                return _in_range(name, float(text))
+                return checked_timeout(float(text))
             except ValueError:
                 raise ValueError(
                     f"{name} must be a number of seconds above 0, up to {LONGEST_TIMEOUT:.0f}, "
                     f"not {text!r}"
                 ) from None
     return _DEFAULT_TIMEOUT
-
-
-def _in_range(where: str, seconds: float) -> float:
-    if not 0 < seconds <= LONGEST_TIMEOUT:
-        raise ValueError(
-            f"{where} must be above 0 and up to {LONGEST_TIMEOUT:.0f} seconds, not {seconds!r}"
-        )
-    return float(seconds)

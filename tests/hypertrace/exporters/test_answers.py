@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from hypertrace.exporters.answers import RefusalLog, RefusedError, check, checked_timeout
+from hypertrace.exporters.answers import RefusalLog, RefusedError, check
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
@@ -28,21 +28,6 @@ def test_it_may_be_taken_later(status: int) -> None:
         check(status, "No", "later")
     assert not isinstance(caught.value, RefusedError)
     assert ("redirects are not followed" in str(caught.value)) == (status == 301)
-
-
-@pytest.mark.parametrize("timeout", [True, "1", None])
-def test_a_timeout_is_a_number(timeout: object) -> None:
-    """Anything else is named."""
-    with pytest.raises(TypeError, match="timeout must be a number of seconds, not"):
-        checked_timeout(timeout)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("timeout", [0, -1, 3601, float("nan")])
-def test_a_timeout_is_in_range(timeout: float) -> None:
-    """It is above zero, and an hour at the most."""
-    with pytest.raises(ValueError, match="above 0 and up to 3600 seconds"):
-        checked_timeout(timeout)
-    assert checked_timeout(3600) == 3600.0
 
 
 def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

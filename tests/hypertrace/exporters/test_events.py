@@ -19,14 +19,13 @@ from hypertrace.exporters.push import PushExporter
 from hypertrace.metrics import Counter, Metrics, Sum
 from hypertrace.patterns import EventPattern
 
+from ..conftest import needs_fork
 from .recording import NEVER, SOON, Hanging, exporter_threads, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from hypertrace.metrics import EventPoint, Reading
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 class Sending(PushExporter):

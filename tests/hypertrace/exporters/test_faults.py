@@ -26,6 +26,7 @@ from hypertrace.exporters.statsd import StatsdExporter
 from hypertrace.metrics import Metrics
 from hypertrace.periodic import PeriodicThread
 
+from ..conftest import needs_fork
 from .backends import Influx, Lines, Otlp, Statsd
 from .recording import NEVER, SOON, Hanging, Recording, exporter_threads, until
 
@@ -40,7 +41,6 @@ NAMES = (
     *("statsd over tcp", "statsd over udp", "influx", "json lines"),
     *("otlp with cumulative", "otlp with delta"),
 )
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 def made(name: str, folder: Path) -> Backend:

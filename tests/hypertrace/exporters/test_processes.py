@@ -18,6 +18,7 @@ from hypertrace.exporters import processes
 from hypertrace.metrics import Metrics
 from hypertrace.periodic import PeriodicThread
 
+from ..conftest import needs_fork
 from .recording import SOON, Recording, exporter_threads, until
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     Lines: TypeAlias = list[dict[str, Any]]
     Run: TypeAlias = Callable[..., Lines]
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 forks_with_warnings = pytest.mark.skipif(
     sys.version_info[:2] == (3, 13) or sys.version_info[:3] == (3, 14, 0),
     reason="Python warns of threads that are started after the fork (python/cpython#137109)",

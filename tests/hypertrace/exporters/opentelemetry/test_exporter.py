@@ -25,6 +25,7 @@ from hypertrace import Tracer, set_trace_function, traced
 from hypertrace.exporters.opentelemetry import OpenTelemetryExporter
 from hypertrace.metrics import Distribution, Metrics, Summary
 
+from ...conftest import needs_fork
 from ..recording import NEVER, SOON, Hanging, until
 from .receiver import CALLS, Receiver
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     Export = Callable[..., OpenTelemetryExporter]
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 def buy(times: int = 1, name: str = "buy") -> None:

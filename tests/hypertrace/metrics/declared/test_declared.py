@@ -29,6 +29,7 @@ from hypertrace.metrics.declared import declared as module
 from hypertrace.metrics.declared.sites import MAX_KNOWN
 
 from ....running import in_threads
+from ...conftest import needs_fork
 from .model import invalid_of, points_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOGINS = Counter("logins_total", tags=["country"])
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 def pay(tracer: Tracer, **props: Any) -> None:
