@@ -66,6 +66,14 @@ def reset() -> None:
     _current.set(None)
 
 
+def open_span() -> Span | None:
+    """Return the innermost open span of this thread or task; None in a finalizer."""
+    if is_collecting():
+        return None
+    span = _current.get()
+    return span._nearest_open() if span is not None and span._token is ENDED else span
+
+
 def is_collecting() -> bool:
     """Whether this thread may be in a finalizer that must not set the current span."""
     # A signal handler or another thread may run a whole collection between two steps here: then the
@@ -324,7 +332,11 @@ class FinishedSpan(Span):
     __slots__ = ("_known_ending",)
 
     def record(
-        self, duration: float, result: Result, exception: type[BaseException] | None
+        self,
+        duration: float,
+        result: Result,
+        exception: type[BaseException] | None,
+        outer: Span | None,
     ) -> None:
         """Record the start and the end of the span as of now; raises what recorders raise.
 
@@ -332,14 +344,13 @@ class FinishedSpan(Span):
             duration: in seconds.
             result: how it ended.
             exception: class of the exception that ended it.
+            outer: the span around it, as `open_span()` returns it.
         """
         self._known_ending = result, exception
-        binding, outer = self._binding, None
+        binding = self._binding
         binding.start()
-        if binding.edges is not None and not is_collecting():
-            outer = _current.get()
-            if outer is not None and outer._token is ENDED:
-                outer = outer._nearest_open()
+        if binding.edges is None:
+            outer = None
         if binding.durations is None or result != "ok" or duration > LONGEST:
             self._end(duration, None, outer)
             return

@@ -15,7 +15,7 @@ from ._guard import active_suppressions, drop_if_suppressed
 from ._naming import class_name_of
 from ._object_ids import sequence_for, sequences
 from ._plain import plain_props
-from ._span import NO_SPAN, FinishedSpan, Span
+from ._span import NO_SPAN, FinishedSpan, Span, open_span
 from ._targets import new_table
 
 TYPE_CHECKING = False
@@ -207,7 +207,7 @@ class Tracer(TracerBase):
                 ending = checked_ending(result, exception)
                 id, given = call_arguments(id, props, kwargs, copy=True)
                 binding = target.bind_span(self, resolve(frame), id, given)
-                FinishedSpan(binding, self, given).record(seconds, *ending)
+                FinishedSpan(binding, self, given).record(seconds, *ending, open_span())
         except Exception as error:  # noqa: BLE001 -- as in trace()
             self._swallow(error, culprit)
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from . import _calls, _callsite, _failures, _guard, _handlers, _object_ids, _silent, _span
+from . import (
+    _calls,
+    _callsite,
+    _failures,
+    _guard,
+    _handlers,
+    _object_ids,
+    _operations,
+    _silent,
+    _span,
+)
 from ._dispatch import clear_trace_function, get_trace_function, set_trace_function
 
 TYPE_CHECKING = False
@@ -20,12 +30,15 @@ def reset() -> None:
     """Restore the state that this package had in this process after its import.
 
     Clears the trace function, detaches all handlers, forgets counted errors, dropped events and
-    silent tracers, cached call sites and classes, and the current span of this context, and starts
-    the ids of objects from 1 again. What `instrument` replaced stays replaced. For a fixture that
-    runs around each test.
+    silent tracers, cached call sites and classes, and the current span and entry of this context,
+    and starts the ids of objects from 1 again. What `instrument` replaced stays replaced. For a
+    fixture that runs around each test.
     """
     clear_trace_function()
-    modules = _handlers, _calls, _callsite, _failures, _guard, _object_ids, _silent, _span
+    modules = (
+        *(_handlers, _calls, _callsite, _failures, _guard, _object_ids, _operations),
+        *(_silent, _span),
+    )
     for module in modules:
         module.reset()
 

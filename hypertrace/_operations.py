@@ -1,0 +1,183 @@
+"""Operations: spans that an integration starts and ends for a framework, as of a request or a job.
+
+What an operation was is known at its end: its props are given there, and how it ended. While it
+runs, it is the span that is open in its thread or task, and may be an entry: work that begins here.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from contextvars import ContextVar
+
+from . import _dispatch, _span
+from ._callsite import CallSite
+from ._failures import swallow
+from ._guard import active_suppressions, drop_if_suppressed
+from ._span import FinishedSpan, ending_of, is_collecting, open_span
+from ._tracer import implicit_tracer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from .events import Result
+
+_current_entry: ContextVar[Operation | None] = ContextVar("hypertrace_entry", default=None)
+"""The entry that this thread or task works for."""
+
+
+def current_entry() -> str:
+    """Return the name of the entry that this thread or task works for; empty without one."""
+    entry = _current_entry.get()
+    return "" if entry is None else entry.entry_name
+
+
+class Operations:
+    """Operations of one kind, which are counted as the calls of one function.
+
+    Any thread may use it. Nothing is raised, and while tracing is off nothing is recorded.
+    """
+
+    def __init__(self, class_name: str, function: str, *, entry: str = "") -> None:
+        """Prepare for operations.
+
+        Args:
+            class_name: the class that they are counted under, as `HttpServer`.
+            function: the function, as `request`.
+            entry: what kind of entry each of them is, as `http`; empty if they are none. It becomes
+                the id of the events, as `entry.http`.
+        """
+        self.id: str | None = f"entry.{entry}" if entry else None
+        self.tracer = implicit_tracer(class_name)
+        self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+
+    def start(self) -> Operation:
+        """Start an operation: its time begins, and it is the span that is open here."""
+        operation = Operation(self)
+        operation.open()
+        return operation
+
+    def record(
+        self,
+        seconds: float,
+        props: dict[str, object],
+        result: Result = "ok",
+        exception: type[BaseException] | None = None,
+    ) -> None:
+        """Record an operation of known length that ends now, inside the span that is open here.
+
+        Args:
+            seconds: how long it took.
+            props: of it; they are kept.
+            result: how it ended.
+            exception: class of the exception that ended it. Then `"ok"` becomes what a span has
+                that the exception ends.
+        """
+        Operation(self).finish_after(seconds, props, result, exception)
+
+    def count(self, props: dict[str, object]) -> None:
+        """Count something that has no length, as a message that was sent.
+
+        Args:
+            props: of it.
+        """
+        try:
+            target = _dispatch.target
+            if target is not None and not drop_if_suppressed():
+                target.deliver(self.tracer, self.site, self.id, props or None)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+
+
+class Operation(FinishedSpan):
+    """One operation, from its start to its end, which may be in different threads and contexts.
+
+    Attributes:
+        began: when it started, by the clock of spans.
+        entry_name: the name of the entry that it is; it may be set when it is known, and is empty
+            when the operation has ended.
+    """
+
+    __slots__ = ("_entry_token", "_kind", "began", "entry_name", "has_ended")
+
+    def __init__(self, kind: Operations) -> None:
+        self._kind = kind
+        self._tracer = kind.tracer
+        self._props = self._details = self._outer = self._token = None
+        self._entry_token: Token[Operation | None] | None = None
+        self.entry_name: str = ""
+        self.has_ended: bool = False
+        self.began: float = 0.0
+
+    def open(self) -> None:
+        """Start it here."""
+        try:
+            kind = self._kind
+            target = _dispatch.target
+            if target is not None and not (active_suppressions and drop_if_suppressed()):
+                self._binding = target.bind_span(kind.tracer, kind.site, kind.id, None)
+                if not is_collecting():
+                    if self._binding.edges is not None:
+                        self._outer = open_span()
+                        self._token = _span._current.set(self)
+                    if kind.id is not None:
+                        self._entry_token = _current_entry.set(self)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+        self.began = _span.clock()
+
+    def finish(
+        self,
+        props: dict[str, object],
+        result: Result = "ok",
+        exception: type[BaseException] | None = None,
+    ) -> None:
+        """End it, and record it; only the first call has an effect.
+
+        Args:
+            props: as of `Operations.record`.
+            result: as there.
+            exception: as there.
+        """
+        if not self.has_ended:
+            self.finish_after(_span.clock() - self.began, props, result, exception)
+
+    def finish_after(
+        self,
+        seconds: float,
+        props: dict[str, object],
+        result: Result = "ok",
+        exception: type[BaseException] | None = None,
+    ) -> None:
+        """End it as `finish` does, with a length that is known."""
+        if self.has_ended:
+            return
+        self.has_ended = True
+        self.entry_name = ""
+        try:
+            outer = self._leave()
+            target = _dispatch.target
+            if target is None or drop_if_suppressed():
+                return
+            if exception is not None and result == "ok":
+                result, exception = ending_of(exception)
+            kind = self._kind
+            self._binding = target.bind_span(kind.tracer, kind.site, kind.id, props or None)
+            self._props = props or None
+            self.record(max(seconds, 0.0), result, exception, outer)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+
+    def _leave(self) -> _span.Span | None:
+        """Leave the contexts that it was opened in, and return the span around it."""
+        if self._entry_token is not None:
+            token, self._entry_token = self._entry_token, None
+            if _current_entry.get() is self:
+                with suppress(ValueError):  # it was opened in another context
+                    _current_entry.reset(token)
+        return open_span() if self._token is None else self._close(self._outer, None)
+
+
+def reset() -> None:
+    """Leave no entry in this context."""
+    _current_entry.set(None)

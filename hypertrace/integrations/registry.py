@@ -1,0 +1,180 @@
+"""Registry of the integrations: installs them by name, once their library is imported."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Protocol
+
+import wrapt
+
+from hypertrace._failures import count_and_log, logger
+
+from .patches import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LIBRARIES: Mapping[str, str] = {}
+"""The module whose import makes an integration possible, by the name of the integration. The module
+of the integration has that name, too."""
+
+
+class Integration(Protocol):
+    """What the class `Integration` of each integration's module is.
+
+    It is made with the options, and raises `TypeError` and `ValueError` for wrong ones. The library
+    is not imported then.
+    """
+
+    def patch(self, patches: Patches) -> None:
+        """Replace what is to be measured, in the library, which is imported.
+
+        Args:
+            patches: replaces, and remembers what was there.
+        """
+
+
+def install(*names: str, **options: Any) -> None:
+    """Measure what libraries do, from now on, or from when the application imports them.
+
+    Installing again with equal options does nothing. Nothing is imported that the application does
+    not import. What goes wrong in an integration is logged, and the application goes on.
+
+    Args:
+        names: of integrations, as `"flask"`; `available()` lists them.
+        options: of all of them; each module of an integration says which it has.
+
+    Raises:
+        ValueError: there is no such integration, an option has a wrong value, or the integration is
+            installed with other options; nothing is installed then.
+        TypeError: an integration has no such option.
+    """
+    if not names:
+        raise ValueError(f"install() needs a name: {', '.join(map(repr, LIBRARIES))}")
+    made = [_Installed(name, options) for name in dict.fromkeys(names)]
+    for one in made:
+        before = _installed.get(one.name)
+        if before is not None and before.options != options:
+            raise ValueError(
+                f"{one.name!r} is installed with {before.options or 'no options'}; "
+                f"call uninstall({one.name!r}) before you install it with {options or 'none'}"
+            )
+    for one in made:
+        if one.name not in _installed:
+            _installed[one.name] = one
+            one.begin()
+
+
+def install_all(**options: Any) -> None:
+    """Install every integration, each from when the application imports its library.
+
+    Args:
+        options: each goes to the integrations that have it.
+
+    Raises:
+        ValueError: as of `install`.
+        TypeError: no integration has such an option.
+    """
+    unused = set(options)
+    chosen = {}
+    for name in LIBRARIES:
+        known = inspect.signature(_class_of(name)).parameters
+        chosen[name] = {option: value for option, value in options.items() if option in known}
+        unused -= set(known)
+    if unused:
+        raise TypeError(f"no integration has the option {min(unused)!r}")
+    for name, own in chosen.items():
+        if name not in _installed:
+            install(name, **own)
+
+
+def uninstall(*names: str) -> None:
+    """Put back what integrations have replaced; requests and jobs that run are still recorded.
+
+    Args:
+        names: of the integrations; none for all. One that is not installed is passed over.
+
+    Raises:
+        ValueError: there is no such integration.
+    """
+    for name in names:
+        _check(name)
+    for name in reversed(names or tuple(_installed)):
+        one = _installed.pop(name, None)
+        if one is not None:
+            one.end()
+
+
+def installed() -> dict[str, bool]:
+    """Return the installed integrations by name, and whether their library is imported."""
+    return {name: one.is_active for name, one in _installed.items()}
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of all integrations."""
+    return tuple(LIBRARIES)
+
+
+class _Installed:
+    """An integration with its options, before and after the import of its library."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        _check(name)
+        kind = _class_of(name)
+        try:
+            inspect.signature(kind).bind(**options)
+        except TypeError as error:
+            known = ", ".join(inspect.signature(kind).parameters) or "none"
+            raise TypeError(f"integration {name!r}: {error}; its options: {known}") from None
+        self.name = name
+        self.options = options
+        self.is_active = False
+        self._has_ended = False
+        self._integration: Integration = kind(**options)
+        self._patches = Patches()
+
+    def begin(self) -> None:
+        library = LIBRARIES[self.name]
+        if library in sys.modules:
+            self._patch()
+        else:
+            wrapt.register_post_import_hook(lambda _: self._patch(), library)
+
+    def _patch(self) -> None:
+        if self._has_ended or self.is_active:
+            return
+        self.is_active = True
+        try:
+            self._integration.patch(self._patches)
+        except Exception as error:  # noqa: BLE001 -- the application imports its library here
+            self.is_active = False
+            count_and_log(error, self._integration)
+            logger().warning("integration %r is not installed", self.name)
+            self._undo()
+
+    def end(self) -> None:
+        self._has_ended = True
+        self._undo()
+
+    def _undo(self) -> None:
+        try:
+            self._patches.undo()
+        except Exception as error:  # noqa: BLE001 -- as above
+            count_and_log(error, self._integration)
+
+
+_installed: dict[str, _Installed] = {}
+
+
+def _class_of(name: str) -> Any:
+    return importlib.import_module(f"{__package__}.{name}").Integration
+
+
+def _check(name: object) -> None:
+    if not isinstance(name, str) or name not in LIBRARIES:
+        near = get_close_matches(str(name), LIBRARIES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(LIBRARIES)}"
+        raise ValueError(f"there is no integration {name!r}{hint}")

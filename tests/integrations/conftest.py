@@ -1,0 +1,54 @@
+"""Fixtures for the tests of integrations: the library under test, and metrics that count it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hypertrace import set_trace_function
+from hypertrace.integrations import uninstall
+from hypertrace.metrics import Metrics
+from hypertrace.testing import reset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def library() -> Callable[[str], Any]:
+    """Give a function that imports a library, or skips the test; in CI it fails."""
+
+    def find(name: str) -> Any:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            if os.environ.get("HYPERTRACE_EVERY_SERVER"):
+                raise
+            pytest.skip(f"needs {name}: pip install --group integrations")
+
+    return find
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """Give metrics that are set as trace function; afterwards nothing is installed."""
+    made = Metrics(workers=False)
+    set_trace_function(made)
+    yield made
+    uninstall()
+    reset()
+
+
+@pytest.fixture
+def points(metrics: Metrics) -> Callable[[str], dict[tuple[str, ...], float]]:
+    """Give a function that returns the counts, or values, of a metric by its labels."""
+
+    def read(name: str) -> dict[tuple[str, ...], float]:
+        family = metrics.read().family(name)
+        numbers = [getattr(value, "count", value) for value in family.values]
+        return {point.labels: number for point, number in zip(family.points, numbers, strict=True)}
+
+    return read
