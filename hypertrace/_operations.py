@@ -173,6 +173,18 @@ class Operation(FinishedSpan):
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
 
+    def abandon(self) -> None:
+        """End it, and record nothing: another process does."""
+        try:
+            del self._running
+        except AttributeError:
+            return
+        self.entry_name = ""
+        try:
+            self._leave()
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+
     def _leave(self) -> _span.Span | None:
         """Leave the contexts that it was opened in, and return the span around it."""
         if self._entry_token is not None:
