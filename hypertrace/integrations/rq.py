@@ -233,7 +233,7 @@ def _name(job: Any) -> str:
 
 def _full_name(name: str, instance: object) -> str:
     """Return the name of a function, or of a method of an instance or a class."""
-    if instance is None or type(instance).__name__ == "UnevaluatedType":
+    if instance is None or type(instance) is object:  # RQ has not looked yet: a function
         return name
     kind = instance if isinstance(instance, type) else type(instance)
     return f"{kind.__module__}.{kind.__qualname__}.{name}"
