@@ -28,7 +28,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from hypertrace._dispatch import get_trace_function
@@ -54,16 +54,6 @@ _ENDINGS: dict[str | None, Ending] = {
 _MOST_ROUTES = 1_000
 
 
-class _Run(NamedTuple):
-    """One task that runs in this process."""
-
-    job: Job
-    is_pool_process: bool
-    """Whether the main process is another one, which is informed when this one is lost."""
-    handled: BaseException | None
-    """The exception that the code around it handles."""
-
-
 class Integration:
     """Tasks of Celery."""
 
@@ -77,7 +67,9 @@ class Integration:
             TypeError: `skip` is one text, or has what is no text.
         """
         self._jobs = Jobs(skip=skip)
-        self._running: dict[int, _Run] = {}
+        # With whether the main process is another one, which is informed when this one is lost;
+        # and the exception that the code around the task handles.
+        self._running: dict[int, tuple[Job, bool, BaseException | None]] = {}
         self._received: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._receiver = 0
         self._has_patched_requests = False
@@ -100,7 +92,6 @@ class Integration:
             "before_task_publish": self._on_publish,
             "after_task_publish": self._on_sent,
             "task_received": self._on_received,
-            "task_prerun": self._on_start,
             "task_failure": self._on_failure,
             "task_retry": self._on_retry,
             "task_revoked": self._on_revoked,
@@ -109,7 +100,9 @@ class Integration:
         }
         for name, receiver in receivers.items():
             patches.then(_connect(getattr(signals, name), _guarded(receiver)))
-        self._undo_end = _connect(signals.task_postrun, _guarded(self._on_end))
+        # Without a function around them, as they are called for each task.
+        patches.then(_connect(signals.task_prerun, self._on_start))
+        self._undo_end = _connect(signals.task_postrun, self._on_end)
         patches.then(self._disconnect_end)
 
     def _disconnect_end(self) -> None:
@@ -133,37 +126,47 @@ class Integration:
     # --- what a task does, in the process that runs it ---
 
     def _on_start(self, sender: Any, task_id: str, **_: object) -> None:
-        request = sender.request
-        sent = _take_header(request)
-        is_pool_process = not request.is_eager and (
-            self._receiver != os.getpid() or self._received.pop(task_id, None) is None
-        )
-        job = self._jobs.start(
-            sender.name,
-            self._queue_of(request),
-            None if sent is None else time() - max(sent, _due(request)),
-            is_entry=not request.is_eager,
-        )
-        if job is not None:
-            self._running[id(request)] = _Run(job, is_pool_process, sys.exception())
+        try:
+            request = sender.request_stack.top
+            sent = _take_header(request)
+            is_eager = request.is_eager
+            # A request that this process received is not in another one's pool.
+            is_pool_process = not is_eager and (
+                self._receiver != os.getpid() or self._received.pop(task_id, None) is None
+            )
+            job = self._jobs.start(
+                sender.name,
+                self._queue_of(request),
+                None if sent is None else time() - max(sent, _due(request)),
+                is_entry=not is_eager,
+            )
+            if job is not None:
+                self._running[id(request)] = job, is_pool_process, sys.exception()
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
 
     def _on_end(self, sender: Any, state: str | None, retval: object, **_: object) -> None:
-        run = self._running.pop(id(sender.request), None)
-        if self._patches is None:
-            self._disconnect_end()
-        if run is None:
-            return
-        raised = sys.exception()
-        error = None if raised is run.handled else raised
-        if run.is_pool_process and _is_lost(error, state):
-            run.job.abandon()
-            return
-        if error is not None:
-            run.job.end_as(_ending(error))
-        elif state in _ENDINGS:
-            run.job.end_as(_ENDINGS[state])
-            error = retval if isinstance(retval, BaseException) else None
-        run.job.finish(error)
+        try:
+            run = self._running.pop(id(sender.request_stack.top), None)
+            if self._patches is None:
+                self._disconnect_end()
+            if run is None:
+                return
+            job, is_pool_process, handled = run
+            error = sys.exception()
+            if error is handled:
+                error = None
+            if is_pool_process and (error is not None or state in _ENDINGS) and _is_lost(error):
+                job.abandon()
+                return
+            if error is not None:
+                job.end_as(_ending(error))
+            elif state in _ENDINGS:
+                job.end_as(_ENDINGS[state])
+                error = retval if isinstance(retval, BaseException) else None
+            job.finish(error)
+        except Exception as failure:  # noqa: BLE001 -- as above
+            swallow(failure, self)
 
     # --- what the main process of a worker does ---
 
@@ -289,8 +292,9 @@ def _queue_name(exchange: str, routing_key: str) -> str:
 
 def _connect(signal: Any, receiver: Callable[..., None]) -> Callable[[], object]:
     """Connect a receiver to a signal, and return what disconnects it."""
-    signal.connect(receiver, weak=False)
-    return lambda: signal.disconnect(receiver)
+    uid = object()  # as Celery has taken the methods of two objects for one
+    signal.connect(receiver, weak=False, dispatch_uid=uid)
+    return lambda: signal.disconnect(dispatch_uid=uid)
 
 
 def _guarded(receiver: Callable[..., None]) -> Callable[..., None]:
@@ -341,10 +345,13 @@ def _ending(error: BaseException) -> Ending:
     return "cancelled" if type(error).__name__ == "GreenletExit" else "error"
 
 
-def _is_lost(error: BaseException | None, state: str | None) -> bool:
-    """Whether this pool process ends, and its main process counts the end of the task."""
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether this pool process ends, and its main process counts the end of the task.
+
+    The signal that ends it raises `SystemExit`, of which a task may make another exception.
+    """
     common = sys.modules.get("billiard.common")
-    has_fired = getattr(common, "terminate_handler_fired", None)
-    if state != "SUCCESS" and has_fired is not None and has_fired():
+    is_ended = getattr(common, "terminate_handler_fired", None)
+    if is_ended is not None and is_ended():
         return True
     return error is not None and not isinstance(error, Exception)
