@@ -230,7 +230,9 @@ class Integration:
 
         A task that ran in this process is not among the requests any more: it ended there.
         """
-        request = self._received.pop(task_id, None)
+        # A process of the pool has those that were there when it was forked.
+        is_receiver = self._receiver == os.getpid()
+        request = self._received.pop(task_id, None) if is_receiver else None
         if request is not None:
             began = request.time_start
             self._jobs.record(
