@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._handlers import handlers as handlers
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
+    from ._paths import TracedCall as TracedCall
     from ._recorders import PropsRecorder as PropsRecorder
     from ._silent import silent_tracers as silent_tracers
     from ._span import Span as Span
@@ -49,6 +50,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "SpanRecorder",
     "TraceEvent",
     "TraceFunction",
+    "TracedCall",
     "TracedObject",
     "Tracer",
     "Upstream",
@@ -83,6 +85,7 @@ _HOME = {
     "SpanRecorder": "protocols",
     "TraceEvent": "events",
     "TraceFunction": "protocols",
+    "TracedCall": "_paths",
     "TracedObject": "events",
     "Tracer": "_tracer",
     "Upstream": "events",

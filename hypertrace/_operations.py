@@ -11,9 +11,10 @@ from contextvars import ContextVar
 
 from . import _dispatch, _span
 from ._callsite import CallSite
+from ._endings import result_of
 from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
-from ._span import FinishedSpan, ending_of, is_collecting, open_span
+from ._span import FinishedSpan, is_collecting, open_span
 from ._tracer import implicit_tracer
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ class Operations:
         seconds: float,
         props: dict[str, object],
         result: Result = "ok",
-        exception: type[BaseException] | None = None,
+        exception: BaseException | type[BaseException] | None = None,
     ) -> None:
         """Record an operation of known length that ends now, inside the span that is open here.
 
@@ -70,8 +71,8 @@ class Operations:
             seconds: how long it took.
             props: of it; they are kept.
             result: how it ended.
-            exception: class of the exception that ended it. Then `"ok"` becomes what a span has
-                that the exception ends.
+            exception: that ended it, or its class: the exception itself, if there is one, since it
+                is counted once as raised. With one, `"ok"` becomes what a span has that it ends.
         """
         Operation(self).finish_after(seconds, props, result, exception)
 
@@ -130,7 +131,7 @@ class Operation(FinishedSpan):
         self,
         props: dict[str, object],
         result: Result = "ok",
-        exception: type[BaseException] | None = None,
+        exception: BaseException | type[BaseException] | None = None,
     ) -> None:
         """End it, and record it; only the first call has an effect.
 
@@ -147,7 +148,7 @@ class Operation(FinishedSpan):
         seconds: float,
         props: dict[str, object],
         result: Result = "ok",
-        exception: type[BaseException] | None = None,
+        exception: BaseException | type[BaseException] | None = None,
     ) -> None:
         """End it as `finish` does, with a length that is known."""
         if self.has_ended:
@@ -160,7 +161,7 @@ class Operation(FinishedSpan):
             if target is None or drop_if_suppressed():
                 return
             if exception is not None and result == "ok":
-                result, exception = ending_of(exception)
+                result = result_of(exception)
             kind = self._kind
             self._binding = target.bind_span(kind.tracer, kind.site, kind.id, props or None)
             self._props = props or None

@@ -139,7 +139,9 @@ class FunctionSeries:
         if event.exception is not None:
             values, caller, owner = self.site_of(event)
             exception = self.labeller.text(type_name(event.exception))
-            others = (*self.labeller.of_props(event.caller.props), exception)
+            # An event that was made by hand may have any.
+            raised = "inside" if event.raised == "inside" else "here"
+            others = (*self.labeller.of_props(event.caller.props), exception, raised)
             self.exceptions.get((values, others), caller, owner).cell.increment()
 
     def edge_of(self, event: TraceEvent) -> EdgeFunction | None:

@@ -154,7 +154,8 @@ class SpansRecorder:
             self.spans.moved_to(spans)
         result, seconds = _result_of(event), duration(event.duration)
         spans.end(result, seconds)
-        self._ends.count_exception(event)
+        if result != "ok":
+            self._ends.count_exception(event)
         exemplar = self._ends.exemplar()
         if exemplar is not None:
             spans.remember(result, seconds, exemplar)
