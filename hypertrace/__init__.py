@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._handlers import handlers as handlers
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
+    from ._operations import current_entry as current_entry
     from ._paths import TracedCall as TracedCall
     from ._recorders import PropsRecorder as PropsRecorder
     from ._silent import silent_tracers as silent_tracers
@@ -56,6 +57,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "Upstream",
     "attach",
     "clear_trace_function",
+    "current_entry",
     "dropped_events",
     "fan_out",
     "get_trace_function",
@@ -90,6 +92,7 @@ _HOME = {
     "Tracer": "_tracer",
     "Upstream": "events",
     "attach": "_handlers",
+    "current_entry": "_operations",
     "clear_trace_function": "_dispatch",
     "dropped_events": "_guard",
     "fan_out": "_fan_out",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace import Upstream, suppress_tracing
-from hypertrace._operations import current_entry
+from hypertrace import Upstream, current_entry, suppress_tracing
 from hypertrace.inspection import type_name
 
 from . import exemplars, labels

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from hypertrace import PropsRecorder
-from hypertrace._operations import current_entry
+from hypertrace import PropsRecorder, current_entry
 from hypertrace.inspection import are_texts
 
 from .aggregations import RESULTS, duration
