@@ -425,11 +425,12 @@ class FinishedSpan(Span):
         binding.start()
         if binding.edges is None:
             outer = None
-        if binding.durations is None or result != "ok" or kind is not None or duration > LONGEST:
+        durations = None if kind is not None else binding.durations
+        if durations is None or result != "ok" or duration > LONGEST:
             self._end(duration, None, outer)
             return
-        binding.durations.append(duration)
-        if outer is not None or len(binding.durations) > MAX_BUFFERED:
+        durations.append(duration)
+        if outer is not None or len(durations) > MAX_BUFFERED:
             self._fold_and_count_edge(outer)
 
     def _ending(
