@@ -259,12 +259,12 @@ class RecorderTarget:
         # One byte after the key of a trace() of the same instruction, which no other key uses.
         key = recorder_key(site.address + 1, id, with_props=props is not None)
         if props is None:
-            binder = _binder(self._spans, site)
+            binder = _binder(self._spans, site, self)
             binding: SpanBinding = limit_recursion(
                 self._find_or_bind, tracer, site, id, key, binder
             )
             return binding
-        props_binder = _props_binder(self._spans, site)
+        props_binder = _props_binder(self._spans, site, self)
         bindings: PropsBindings = limit_recursion(
             self._find_or_bind, tracer, site, id, key, props_binder
         )
@@ -347,13 +347,19 @@ def _guarding(
     return lambda event: guarded(bind(event), droppable=True)
 
 
-def _binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], SpanBinding]:
-    return lambda event: SpanBinding(function.bind_span(event), site, event.id, _upstream_of(event))
+def _binder(
+    function: SpanBinder, site: CallSite, target: Target
+) -> Callable[[TraceEvent], SpanBinding]:
+    return lambda event: SpanBinding(
+        function.bind_span(event), site, event.id, _upstream_of(event), target
+    )
 
 
-def _props_binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], PropsBindings]:
+def _props_binder(
+    function: SpanBinder, site: CallSite, target: Target
+) -> Callable[[TraceEvent], PropsBindings]:
     return lambda event: PropsBindings(
-        function.bind_span_props(event), site, event.id, _upstream_of(event)
+        function.bind_span_props(event), site, event.id, _upstream_of(event), target
     )
 
 
