@@ -9,6 +9,7 @@ import logging
 import pickle
 import sys
 import threading
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +111,13 @@ def test_patches_are_undone_in_any_order(lib: Any, path: str, order: tuple[int, 
     """Each takes away its own layer, and at the end the library is what it was."""
     before = state(lib)
     owner, name = (lib, path) if "." not in path else (getattr(lib, path[:4]), path[5:])
-    call = {
+    call: Callable[[], Any] = {
         "plain": lambda: lib.plain(1),
         "Base.method": lambda: lib.Base().method(1),
         "Base.static": lambda: lib.Base.static(1),
         "Base.of_class": lambda: lib.Sub.of_class(1),
     }[path]
-    result, seen = call(), []
+    result, seen = call(), list[str]()
     layers = [replaced(owner, name, mark, seen) for mark in "abc"]
     assert call() == result
     assert seen == ["c", "b", "a"]
@@ -345,11 +346,12 @@ def test_an_import_that_fails_may_be_tried_again(unimported: Callable[[str], str
     with pytest.raises(ZeroDivisionError):
         importlib.import_module(name)
     assert found == []
-    sys.modules["builtins"].fake_ready = 1  # type: ignore[attr-defined]  # for the module
+    builtins: Any = sys.modules["builtins"]
+    builtins.fake_ready = 1
     try:
         importlib.import_module(name)
     finally:
-        del sys.modules["builtins"].fake_ready  # type: ignore[attr-defined]  # as above
+        del builtins.fake_ready
     assert found == [1]
 
 
@@ -358,9 +360,14 @@ def test_an_import_inside_of_a_hook_is_seen(unimported: Callable[[str], str]) ->
     inner = unimported("value = 1")
     outer = unimported("value = 2")
     found: list[str] = []
+
+    def import_inner() -> None:
+        importlib.import_module(inner)
+        found.append("outer")
+
     patches = Patches()
     patches.when_imported(inner, lambda: found.append("inner"))
-    patches.when_imported(outer, lambda: (importlib.import_module(inner), found.append("outer")))
+    patches.when_imported(outer, import_inner)
     importlib.import_module(outer)
     assert found == ["inner", "outer"]
 
@@ -403,11 +410,10 @@ def test_a_module_that_another_thread_is_importing_is_waited_for(
 def test_threads_that_import_while_others_wait(unimported: Callable[[str], str]) -> None:
     """Whichever comes first, each function is called once."""
     for _ in range(20):
-        name = unimported("value = 1")
-        found: list[int] = []
-        in_threads(
-            *[lambda name=name: importlib.import_module(name)] * 2,  # type: ignore[misc]
-            *[lambda name=name, found=found: Patches().when_imported(name, lambda: found.append(1))]  # type: ignore[misc]
-            * 4,
-        )
+        name, found = unimported("value = 1"), list[int]()
+
+        def wait(name: str = name, found: list[int] = found) -> None:
+            Patches().when_imported(name, lambda: found.append(1))
+
+        in_threads(*[partial(importlib.import_module, name)] * 2, *[wait] * 4)
         assert found == [1] * 4

@@ -260,7 +260,7 @@ def test_a_library_that_is_imported_once_more_can_be_installed_again() -> None:
 @pytest.mark.usefixtures("libraries")
 def test_the_hooks_are_bounded() -> None:
     """However often it is installed without its library, one hook waits."""
-    wrapt_hooks = sys.modules["wrapt.importer"]._post_import_hooks  # type: ignore[attr-defined]
+    wrapt_hooks = sys.modules["wrapt.importer"]._post_import_hooks
     for _ in range(50):
         install_all()
         uninstall()

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import COMPILED, swallowed_errors
-from hypertrace.integrations import event_loops, install, process, registry, runtime, uninstall
-from hypertrace.metrics import Metrics
+from hypertrace.integrations import event_loops, install, process, registry, uninstall
+from hypertrace.metrics import Family, HistogramReading, Metrics
 from hypertrace_prometheus.exposition.workers import NAMES
 
 from ..running import LONG, in_threads
@@ -47,6 +47,11 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 def collections() -> list[int]:
     """Return how many collections there were, by the generation."""
     return [one["collections"] for one in gc.get_stats()]
+
+
+def histograms(family: Family) -> list[HistogramReading]:
+    """Return the distributions of a family."""
+    return [one for one in family.values if isinstance(one, HistogramReading)]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -99,8 +104,10 @@ def test_files_threads_memory_and_time_follow_the_process(metrics: Metrics, poin
     held = bytearray(os.urandom(1)) * 50_000_000
     after = [points(name)[("0",)] for name in names]
     end.set()
-    for one in (*threads, *files):
-        one.join() if isinstance(one, threading.Thread) else one.close()
+    for thread in threads:
+        thread.join()
+    for file in files:
+        file.close()
     rises = [now - then for now, then in zip(after, before, strict=True)]
     assert rises[:2] == [7, 3]
     assert rises[2] > 40_000_000
@@ -132,11 +139,11 @@ def test_what_a_system_does_not_have_is_absent(
     """Without /proc, `resource` and psutil nothing is zero, and nothing fails."""
     monkeypatch.setattr(process, "resource", None)
     monkeypatch.setattr(process, "_read", lambda path: b"")
-    monkeypatch.setattr(process.os, "listdir", _no_folder)
+    monkeypatch.setattr("os.listdir", _no_folder)
     monkeypatch.setitem(sys.modules, "psutil", None)
     before = swallowed_errors()
     install("runtime")
-    found = {family.name: len(family.points) for family in metrics.read().families}
+    found = {family.name: len([*family.points]) for family in metrics.read().families}
     assert found["process_cpu_time_seconds_total"] == 2  # every system has it
     absent = [name for name, number in found.items() if name.startswith("process_") and not number]
     assert len(absent) == 8
@@ -161,7 +168,7 @@ def test_psutil_stands_in_where_the_system_has_no_files(
     assert found[1] == pytest.approx(own.memory_info().vms, rel=0.5)
     assert found[2] == pytest.approx(time.time() - own.create_time(), abs=2)
     assert found[3]["voluntary"] is not None
-    monkeypatch.setattr(process.os, "listdir", _no_folder)
+    monkeypatch.setattr("os.listdir", _no_folder)
     assert process.threads() is None or isinstance(process.threads(), int)
 
 
@@ -239,7 +246,7 @@ def test_pauses_are_as_long_as_collections(metrics: Metrics) -> None:
         family = metrics.read().family(PAUSES)
     finally:
         gc.enable()
-    total = sum(point.value.sum for point in family.points)
+    total = sum(one.sum for one in histograms(family))
     assert took / 2 < total <= took
     assert kept
 
@@ -276,14 +283,17 @@ def test_collected_and_uncollectable_objects_are_counted(metrics: Metrics, point
     before = points(name)[("2",)]
     stats = gc.get_stats()[2]["collected"]
     for _ in range(10):
-        cycle: list[Any] = []
-        cycle.append(cycle)
-    del cycle
+        _make_cycle()
     gc.collect()
     assert points(name)[("2",)] - before == gc.get_stats()[2]["collected"] - stats >= 10
     assert points("cpython_gc_uncollectable_objects_total") == {
         (str(generation),): gc.get_stats()[generation]["uncollectable"] for generation in range(3)
     }
+
+
+def _make_cycle() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
 
 
 # --- installation -----------------------------------------------------------------------
@@ -295,8 +305,8 @@ def test_every_metrics_has_the_figures_and_none_is_kept(metrics: Metrics, points
     install("runtime")
     later = Metrics(workers=False)
     gc.collect()
-    assert len(later.read().family("process_uptime_seconds").points) == 1
-    integration: Any = runtime_integration()
+    assert len([*later.read().family("process_uptime_seconds").points]) == 1
+    integration = runtime_integration()
     assert len(integration._held) >= 2
     number = len(integration._held)
     reference = weakref.ref(later)
@@ -308,9 +318,8 @@ def test_every_metrics_has_the_figures_and_none_is_kept(metrics: Metrics, points
         assert {len(one) for one in integration._timer.adders} == {number - 1}
 
 
-def runtime_integration() -> runtime.Integration:
-    found: Any = registry._installed["runtime"]._integration
-    return found
+def runtime_integration() -> Any:
+    return registry._installed["runtime"]._integration
 
 
 def test_uninstall_leaves_nothing(metrics: Metrics, points: Points) -> None:
@@ -376,17 +385,12 @@ def test_a_blocked_loop_is_late(metrics: Metrics) -> None:
         await asyncio.sleep(0)
 
     asyncio.run(main())
-    (point,) = metrics.read().family(LAGS).points
-    assert point.value.sum > 0.25
-    bounds = [*point.value.bounds]
-    assert sum(point.value.counts[bounds.index(0.1) + 1 :]) > 1
+    (lag,) = histograms(metrics.read().family(LAGS))
+    assert lag.sum > 0.25
+    assert sum(lag.counts[lag.bounds.index(0.1) + 1 :]) > 1
 
 
-def uvloop_or_asyncio() -> list[Any]:
-    return ["asyncio", "uvloop"]
-
-
-@pytest.fixture(params=uvloop_or_asyncio())
+@pytest.fixture(params=["asyncio", "uvloop"])
 def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
     """Give a function that makes a loop, of each kind."""
     if request.param == "asyncio":
@@ -433,7 +437,7 @@ def test_many_loops_in_threads_are_seen(
 def test_a_loop_is_neither_kept_nor_kept_from_ending(
     metrics: Metrics, points: Points, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """It ends when it has nothing to do, runs again, can be closed, and is gone when it is let go."""
+    """It ends when its work is done, runs again, can be closed, and is gone with its last name."""
     install("runtime")
     for _ in range(20):
         loop = new_loop()
@@ -459,7 +463,7 @@ def test_a_loop_that_runs_again_is_not_late(
         time.sleep(0.1)
     loop.run_until_complete(asyncio.sleep(0.02))
     loop.close()
-    total = sum(point.value.sum for point in metrics.read().family(LAGS).points)
+    total = sum(one.sum for one in histograms(metrics.read().family(LAGS)))
     assert total < 0.1
 
 
@@ -610,7 +614,7 @@ def test_forked_workers_count_for_themselves(tmp_path: Path) -> None:
         "import atexit; atexit.register(gc.collect)",
         "sys.exit(0)",
         "threading.Thread(target=time.sleep, args=(20,), daemon=True).start()",
-        "loop = asyncio.new_event_loop(); threading.Thread(target=loop.run_forever, daemon=True).start()",
+        "l = asyncio.new_event_loop(); threading.Thread(target=l.run_forever, daemon=True).start()",
     ],
 )
 def test_a_program_that_ends_at_once_ends_at_once(end: str) -> None:
