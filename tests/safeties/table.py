@@ -45,6 +45,7 @@ CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
 SHARED = "hypertrace/metrics/shared/"
 DECLARED = "hypertrace/metrics/declared/"
+INTEGRATIONS = "hypertrace/integrations/"
 PUSH = "hypertrace/exporters/"
 STATSD = "hypertrace/exporters/statsd/"
 INFLUX = "hypertrace/exporters/influx/"
@@ -55,6 +56,10 @@ EXPORTER = "hypertrace_prometheus/"
 
 def _core(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/test_{name}.py" for name in names)
+
+
+def _integration(*names: str) -> tuple[str, ...]:
+    return tuple(f"integrations/test_{name}.py" for name in names)
 
 
 def _statsd(*names: str) -> tuple[str, ...]:
@@ -3824,10 +3829,66 @@ ERRORS = (
         "moves = event.caller.props or self._ends.by_entry",
         "moves = event.caller.props",
         _metrics("entry_label"),
+RUNTIME = (
+    Safety(
+        "runtime: a poll that hangs does not stop the others",
+        CORE + "polling.py",
+        "self._returned.get(timeout=PATIENCE)",
+        "self._returned.get(timeout=10 * 3600)",
+        _core("polling"),
+    ),
+    Safety(
+        "runtime: polls start again after a fork",
+        CORE + "polling.py",
+        """        for one in self.held():
+            one.restart()
+        self.after_fork_in_parent()
+""",
+        "",
+        _core("polling"),
+    ),
+    Safety(
+        "runtime: the time between two runs of an event loop is no lag",
+        INTEGRATIONS + "event_loops.py",
+        """        if self.has_ended:  # the loop has stopped since, and runs again
+            return
+""",
+        "",
+        _integration("runtime"),
+    ),
+    Safety(
+        "runtime: an event loop is not kept",
+        INTEGRATIONS + "event_loops.py",
+        "self.loop: Callable[[], Any] = ref(loop)",
+        "self.loop: Callable[[], Any] = lambda: loop",
+        _integration("runtime"),
+    ),
+    Safety(
+        "integrations: patches are undone in any order",
+        INTEGRATIONS + "patches.py",
+        "            made = above.made = self._made(above.make, made)\n",
+        "            made = above.made\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "integrations: a coroutine function stays one",
+        INTEGRATIONS + "patches.py",
+        "            made = _as_coroutine_function(made)\n",
+        "            pass\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "integrations: no error reaches an import",
+        INTEGRATIONS + "patches.py",
+        "                count_and_log(error, patch)\n",
+        "                raise\n",
+        _integration("patches"),
     ),
 )
 
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING + ERRORS),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
+    *RUNTIME,
 )
