@@ -3829,6 +3829,9 @@ ERRORS = (
         "moves = event.caller.props or self._ends.by_entry",
         "moves = event.caller.props",
         _metrics("entry_label"),
+    ),
+)
+
 RUNTIME = (
     Safety(
         "runtime: a poll that hangs does not stop the others",
@@ -3888,7 +3891,6 @@ RUNTIME = (
 
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING + ERRORS),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *RUNTIME,
+    *(ERRORS + RUNTIME),
 )
