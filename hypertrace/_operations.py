@@ -195,6 +195,20 @@ class Operation(FinishedSpan):
         finally:
             self._leave_entry()
 
+    def abandon(self) -> None:
+        """End it, and record nothing: another process does."""
+        try:
+            del self._running
+        except AttributeError:
+            return
+        try:
+            if self._token is not None:
+                self._close(self._outer, None)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+        finally:
+            self._leave_entry()
+
     def _is_nested(self) -> bool:
         """Whether another entry is open here; then this one is none."""
         entry = None if self._id is None or is_collecting() else _entry_here()

@@ -15,7 +15,11 @@ from .patches import Patches
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LIBRARIES: Mapping[str, str] = {"runtime": "sys"}
+LIBRARIES: Mapping[str, str] = {
+    "celery": "celery.signals",
+    "rq": "rq",
+    "runtime": "sys",
+}
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
 

@@ -3889,8 +3889,34 @@ RUNTIME = (
     ),
 )
 
+JOBS = (
+    Safety(
+        "queued jobs: one whose end another process counts is open nowhere",
+        CORE + "integrations/jobs.py",
+        """            self._leave()
+            self._operation.abandon()
+""",
+        "            pass\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a flood of names and queues is bounded",
+        CORE + "integrations/jobs.py",
+        "            if len(self._kept) >= self._most:\n",
+        "            if not self._most:\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a retry, and what is ignored or rejected, is no error",
+        CORE + "integrations/jobs.py",
+        "        ending = self._ending or ending_of(exception)[0]\n",
+        "        ending = ending_of(exception)[0]\n",
+        ("integrations/test_jobs.py",),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME),
+    *(ERRORS + RUNTIME + JOBS),
 )
