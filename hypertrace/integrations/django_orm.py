@@ -9,9 +9,9 @@ Of models, these count, once their transaction is committed: `save()` and what c
 or `update` for an instance that was there), also of fixtures; `delete()` of instances and of
 querysets, with all rows of each model that it deletes in a cascade; `QuerySet.update()` and
 `bulk_update()` by their rows; `bulk_create()` by its instances, unless it ignores or updates
-conflicts: how many were created is not known then. Raw SQL, and rows that the database deletes in a cascade, count in
-`db_client_affected_rows_total` only. Where tests run in a transaction that is rolled back, as in
-Django's `TestCase`, nothing counts.
+conflicts: how many were created is not known then. Raw SQL, and rows that the database deletes in a
+cascade, count in `db_client_affected_rows_total` only. Where tests run in a transaction that is
+rolled back, as in Django's `TestCase`, nothing counts.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _TABLE_NEXT = _words(
 """Operations that a table, or a procedure, follows itself."""
 _NOISE = _words(
     "ABORT ALL DELAYED EXISTS FAIL HIGH_PRIORITY IF IGNORE INTO LATERAL LOW_PRIORITY NOT ONLY OR"
-    " OVERWRITE QUICK REPLACE ROLLBACK TABLE"
+    " OVERWRITE QUICK REPLACE ROLLBACK TABLE TOP"
 )
 """Words between those and the table."""
 OPERATIONS = _words(
@@ -285,6 +285,7 @@ class _Reader:
         if mark == "(":
             if not self._operation:
                 self._base = len(self._levels)
+            self._expects &= self._levels[-1].table_after is not _DEFINING
             self._levels.append(_Level())
         elif mark == ")":
             self._expects = False
