@@ -19,6 +19,9 @@ LIBRARIES: Mapping[str, str] = {
     "celery": "celery.signals",
     "rq": "rq",
     "runtime": "sys",
+    "django_orm": "django.db.models",
+    "sqlalchemy": "sqlalchemy",
+    "sqlalchemy_orm": "sqlalchemy.orm",
 }
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""

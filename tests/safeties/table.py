@@ -3909,8 +3909,8 @@ JOBS = (
     Safety(
         "queued jobs: a retry, and what is ignored or rejected, is no error",
         CORE + "integrations/jobs.py",
-        "        ending = self._ending or ending_of(exception)[0]\n",
-        "        ending = ending_of(exception)[0]\n",
+        'self._ending or ("ok" if error is None else result_of(error))',
+        '"ok" if error is None else result_of(error)',
         ("integrations/test_jobs.py",),
     ),
 )
