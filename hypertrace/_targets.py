@@ -263,7 +263,7 @@ class RecorderTarget:
         found: Any = tracer._table.get(key) if is_plain_id(id) else None
         if found is None:
             binder: Callable[[TraceEvent], Any]
-            binder = (_binder if props is None else _props_binder)(self._spans, site)
+            binder = (_binder if props is None else _props_binder)(self._spans, site, self)
             found = limit_recursion(self._find_or_bind, tracer, site, id, key, binder)
         binding: SpanBinding = found if props is None else limit_recursion(found.find, props)
         return binding
@@ -345,13 +345,19 @@ def _guarding(
     return lambda event: guarded(bind(event), droppable=True)
 
 
-def _binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], SpanBinding]:
-    return lambda event: SpanBinding(function.bind_span(event), site, event.id, _upstream_of(event))
+def _binder(
+    function: SpanBinder, site: CallSite, target: Target
+) -> Callable[[TraceEvent], SpanBinding]:
+    return lambda event: SpanBinding(
+        function.bind_span(event), site, event.id, _upstream_of(event), target
+    )
 
 
-def _props_binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], PropsBindings]:
+def _props_binder(
+    function: SpanBinder, site: CallSite, target: Target
+) -> Callable[[TraceEvent], PropsBindings]:
     return lambda event: PropsBindings(
-        function.bind_span_props(event), site, event.id, _upstream_of(event)
+        function.bind_span_props(event), site, event.id, _upstream_of(event), target
     )
 
 

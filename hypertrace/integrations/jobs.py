@@ -18,9 +18,9 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from hypertrace._dispatch import get_trace_function
+from hypertrace._endings import result_of
 from hypertrace._failures import misuse
 from hypertrace._operations import Operations
-from hypertrace._span import ending_of
 from hypertrace.metrics import Counter, Distribution, declare
 
 from .entries import NAME, declare_entries
@@ -239,13 +239,12 @@ class Job:
         """
         if self._operation.has_ended:
             return
-        exception = None if error is None else type(error)
-        ending = self._ending or ending_of(exception)[0]
+        ending = self._ending or ("ok" if error is None else result_of(error))
         self._leave()
         self._operation.finish(
             _props(self._name, self._queue, ending),
             _result(ending),
-            exception if ending in {"error", "cancelled"} else None,
+            error if ending in {"error", "cancelled"} else None,
         )
 
     def abandon(self) -> None:
