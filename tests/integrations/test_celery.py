@@ -99,7 +99,7 @@ def _exception(name: str, *args: object) -> BaseException:
 def test_each_end_is_one(
     app: Any, points: Points, function: Callable[[Any], object], result: str, throw: bool
 ) -> None:
-    """A task that is applied has one start, one end, no queue, and is no entry."""
+    """A task that is applied has one start, one end, and no queue."""
     attempts = 0
 
     def run(self: Any) -> object:
@@ -117,12 +117,12 @@ def test_each_end_is_one(
     assert events["shop.run", "", "started"] == attempts
     assert sum(events.values()) == 2 * attempts
     assert points("jobs_in_progress") == {("shop.run", ""): 0}
-    assert points("entry_duration_seconds") == {}
+    assert sum(points("entry_duration_seconds").values()) == attempts
     assert current_entry() == ""
 
 
 def test_a_task_that_calls_another_in_place_is_two_jobs(app: Any, points: Points) -> None:
-    """Each has its end, also while the outer one handles an exception, and one may call itself."""
+    """Each has its end, also while the outer one handles an exception; one alone is an entry."""
 
     def inner(depth: int) -> None:
         if depth:
@@ -144,6 +144,7 @@ def test_a_task_that_calls_another_in_place_is_two_jobs(app: Any, points: Points
         ("failing", "", "error"): 1,
         ("outer", "", "ok"): 1,
     }
+    assert points("entry_duration_seconds") == {("job", "outer", "ok"): 1}
     assert set(points("jobs_in_progress").values()) == {0}
 
 
