@@ -18,6 +18,7 @@ from ._endings import result_of
 from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
 from ._span import FinishedSpan, is_collecting, open_span
+from ._targets import recorder_key
 from ._tracer import implicit_tracer
 
 TYPE_CHECKING = False
@@ -64,6 +65,7 @@ class Operations:
         self.nested_id: str | None = f"nested.{entry}" if entry else None
         self.tracer = implicit_tracer(class_name)
         self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        self._key = recorder_key(self.site.address, self.id, with_props=True)
 
     def start(self) -> Operation:
         """Start an operation: its time begins, and it is the span that is open here."""
@@ -97,8 +99,14 @@ class Operations:
         """
         try:
             target = _dispatch.target
-            if target is not None and not drop_if_suppressed():
+            if target is None or drop_if_suppressed():
+                return
+            # As in `Tracer.trace`: what the target has bound is in the table.
+            record = self.tracer._table.get(self._key) if props else None
+            if record is None:
                 target.deliver(self.tracer, self.site, self.id, props or None)
+            else:
+                record(props)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
 
@@ -138,14 +146,14 @@ class Operation(FinishedSpan):
             kind = self._kind
             target = _dispatch.target
             if target is not None and not (active_suppressions and drop_if_suppressed()):
-                is_nested = self._is_nested()
+                may_set = not is_collecting()
+                is_entry = may_set and kind.id is not None and not self._is_nested()
                 self._binding = target.bind_span(kind.tracer, kind.site, self._id, None)
-                if not is_collecting():
-                    if self._binding.edges is not None:
-                        self._outer = open_span()
-                        self._token = _span._current.set(self)
-                    if kind.id is not None and not is_nested:
-                        self._entry_token = _current_entry.set(ref(self))
+                if may_set and self._binding.edges is not None:
+                    self._outer = open_span()
+                    self._token = _span._current.set(self)
+                if is_entry:
+                    self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         self.began = _span.clock()
@@ -178,16 +186,19 @@ class Operation(FinishedSpan):
         except AttributeError:
             return
         try:
-            outer = open_span() if self._token is None else self._close(self._outer, None)
+            was_current = self._token is not None
+            outer = self._close(self._outer, None) if was_current else None
             target = _dispatch.target
             if target is None or drop_if_suppressed():
                 return
             if exception is not None and result == "ok":
                 result = result_of(exception)
             kind = self._kind
-            if self._entry_token is None:
+            if self._entry_token is None and kind.id is not None and not is_collecting():
                 self._is_nested()
             self._binding = target.bind_span(kind.tracer, kind.site, self._id, props or None)
+            if not was_current and self._binding.edges is not None:
+                outer = open_span()
             self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
@@ -211,7 +222,7 @@ class Operation(FinishedSpan):
 
     def _is_nested(self) -> bool:
         """Whether another entry is open here; then this one is none."""
-        entry = None if self._id is None or is_collecting() else _entry_here()
+        entry = _entry_here()
         if entry is None or entry.has_ended:
             return False
         self._id = self._kind.nested_id

@@ -69,12 +69,12 @@ class Integration:
         self._jobs = Jobs(skip=skip)
         # With whether the main process is another one, which is informed when this one is lost;
         # and the exception that the code around the task handles.
-        self._running: dict[int, tuple[Job, bool, BaseException | None]] = {}
+        self._running: dict[tuple[str, int], tuple[Job, bool, BaseException | None]] = {}
         self._received: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._receiver = 0
         self._foreign_names = FirstValues()
         self._queues = FirstValues()
-        self._routes: dict[tuple[str, str], str] = {}
+        self._routes: dict[tuple[str, str | None], str] = {}
         self._has_ended = False
         self._undo_end: Callable[[], object] | None = None
 
@@ -125,7 +125,19 @@ class Integration:
 
     # --- what a task does, in the process that runs it ---
 
-    def _on_start(self, sender: Any, task_id: str, **_: object) -> None:
+    # These two are called for each task, and name all that Celery gives them: what is left over
+    # would cost a mapping each time.
+
+    def _on_start(  # noqa: PLR0913, PLR0917
+        self,
+        sender: Any,
+        task_id: str,
+        kwargs: object,
+        task: object = None,  # noqa: ARG002 -- see above
+        args: object = None,  # noqa: ARG002
+        signal: object = None,  # noqa: ARG002
+        **_: object,
+    ) -> None:
         try:
             request = sender.request_stack.top
             sent = _take_header(request)
@@ -139,13 +151,25 @@ class Integration:
                 None if sent is None else time() - max(sent, _due(request)),
             )
             if job is not None:
-                self._running[id(request)] = job, is_pool_process, sys.exception()
+                self._running[task_id, id(kwargs)] = job, is_pool_process, sys.exception()
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
 
-    def _on_end(self, sender: Any, state: str | None, retval: object, **_: object) -> None:
+    def _on_end(  # noqa: PLR0913, PLR0917
+        self,
+        sender: object,  # noqa: ARG002 -- see above
+        task_id: str,
+        kwargs: object,
+        state: str | None,
+        retval: object,
+        task: object = None,  # noqa: ARG002
+        args: object = None,  # noqa: ARG002
+        signal: object = None,  # noqa: ARG002
+        **_: object,
+    ) -> None:
         try:
-            run = self._running.pop(id(sender.request_stack.top), None)
+            # The mapping is one of this run alone: a task may be applied with an id that runs.
+            run = self._running.pop((task_id, id(kwargs)), None)
             if self._has_ended:
                 self._disconnect_end()
             if run is None:
@@ -153,16 +177,17 @@ class Integration:
             job, is_pool_process, handled = run
             error = sys.exception()
             if error is handled:
+                if state not in _ENDINGS:
+                    job.finish()
+                    return
                 error = None
-            if is_pool_process and (error is not None or state in _ENDINGS) and _is_lost(error):
+            if is_pool_process and _is_lost(error):
                 job.abandon()
-                return
-            if error is not None:
-                job.end_as(_ending(error))
-            elif state in _ENDINGS:
-                job.end_as(_ENDINGS[state])
-                error = retval if isinstance(retval, BaseException) else None
-            job.finish(error)
+            elif error is not None:
+                job.finish(error, _ending(error))
+            else:
+                raised = retval if isinstance(retval, BaseException) else None
+                job.finish(raised, _ENDINGS[state])
         except Exception as failure:  # noqa: BLE001 -- as above
             swallow(failure, self)
 
@@ -253,14 +278,16 @@ class Integration:
 
     def _queue(self, exchange: Any, routing_key: str | None) -> str:
         """Return the queue that an exchange sends to by a routing key."""
-        if not routing_key:
-            return ""
-        route = getattr(exchange, "name", exchange) or "", routing_key
-        queue = self._routes.get(route)
-        if queue is None:
-            if len(self._routes) >= _MOST_ROUTES:
-                self._routes.clear()
-            queue = self._routes[route] = self._queues.bound(_queue_name(*route))
+        if type(exchange) is not str:
+            exchange = getattr(exchange, "name", exchange) or ""
+        queue = self._routes.get((exchange, routing_key))
+        return self._new_queue(exchange, routing_key) if queue is None else queue
+
+    def _new_queue(self, exchange: str, routing_key: str | None) -> str:
+        if len(self._routes) >= _MOST_ROUTES:
+            self._routes.clear()
+        queue = self._queues.bound(_queue_name(exchange, routing_key)) if routing_key else ""
+        self._routes[exchange, routing_key] = queue
         return queue
 
 

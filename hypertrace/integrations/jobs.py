@@ -63,6 +63,8 @@ _ENDS: dict[Ending, Event] = {
     "ignored": "ignored",
     "rejected": "rejected",
 }
+_RESULTS: dict[Ending, Result] = {"error": "error", "cancelled": "cancelled"}
+"""Results of spans, where they are not ok."""
 _EVENTS = get_args(Event)
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -187,7 +189,8 @@ class Jobs:
             exception: class of the exception that stands for its end.
         """
         if not self.is_skipped(name):
-            _RUNS.record(seconds, _props(name, queue, ending), _result(ending), exception)
+            result = _RESULTS.get(ending, "ok")
+            _RUNS.record(seconds, _props(name, queue, ending), result, exception)
 
 
 class Job:
@@ -226,21 +229,21 @@ class Job:
             ending = "error"
         self._ending = ending
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def finish(self, error: BaseException | None = None, ending: Ending | None = None) -> None:
         """End it; only the first call has an effect.
 
         Args:
-            error: the exception that ended it, unless `end_as()` says otherwise.
+            error: the exception that ended it.
+            ending: how it ended, unless `end_as()` has said so; by default, as a span that the
+                exception ends.
         """
         if self._operation.has_ended:
             return
-        ending = self._ending or ("ok" if error is None else result_of(error))
+        ending = self._ending or ending or ("ok" if error is None else result_of(error))
         self._leave()
-        self._operation.finish(
-            _props(self._name, self._queue, ending),
-            _result(ending),
-            error if ending in {"error", "cancelled"} else None,
-        )
+        result = _RESULTS.get(ending, "ok")
+        props = _props(self._name, self._queue, ending)
+        self._operation.finish(props, result, None if result == "ok" else error)
 
     def abandon(self) -> None:
         """End it, and record no end: another process does."""
@@ -350,13 +353,6 @@ def declare_jobs() -> None:
 def _props(name: str, queue: str, ending: Ending) -> dict[str, object]:
     """Return the props of a job that ended."""
     return {_JOB: name, _QUEUE: queue, _EVENT: _ENDS[ending], _ENDING: ending, NAME: name}
-
-
-def _result(ending: Ending) -> Result:
-    """Return how the span of a job ended."""
-    if ending == "error" or ending == "cancelled":  # noqa: PLR1714 -- mypy narrows this
-        return ending
-    return "ok"
 
 
 _declared_for: object = None
