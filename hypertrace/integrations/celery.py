@@ -233,13 +233,23 @@ class Integration:
             self._end_elsewhere(task_id, "error", type(exception))
 
     def _on_retry(self, request: Any, **_: object) -> None:
-        self._end_elsewhere(request.id, "retried")
+        if self._is_of_received(request):
+            self._end_elsewhere(request.id, "retried")
 
     def _on_revoked(self, sender: Any, request: Any, *, terminated: bool, **_: object) -> None:
         if terminated:
-            self._end_elsewhere(request.id, "cancelled")
+            if self._is_of_received(request):
+                self._end_elsewhere(request.id, "cancelled")
         else:
             self._jobs.count("revoked", sender.name, self._queue_of(request))
+
+    def _is_of_received(self, context: Any) -> bool:
+        """Whether a signal is about the message that was received last with this id.
+
+        A task that retries sends it again, and it may be received before that one has ended.
+        """
+        received = self._received.get(context.id)
+        return received is not None and vars(received).get("_context") is context
 
     def _end_elsewhere(
         self, task_id: str, ending: Ending, exception: type[BaseException] | None = None
