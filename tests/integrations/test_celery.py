@@ -49,7 +49,7 @@ def work(app: Any, library: Callable[[str], Any]) -> Callable[[Callable[[], obje
     start_worker = library("celery.contrib.testing.worker").start_worker
 
     def run_until(condition: Callable[[], object]) -> None:
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        with start_worker(app, pool="threads", perform_ping_check=False, shutdown_timeout=30):
             for _ in range(1_500):
                 if condition():
                     return
@@ -181,6 +181,28 @@ def test_messages_a_worker_runs(
     assert not any("hypertrace_sent" in request for request in requests)
     headers = [request.get("headers") for request in requests]
     assert sorted(headers, key=str) == [None, None, {"tenant": "north"}]
+
+
+def test_a_retry_that_is_received_before_the_task_has_ended(
+    app: Any, points: Points, work: Callable[[Callable[[], object]], None]
+) -> None:
+    """A task that retries has one end, though a message with its id is there already."""
+    queue = app.conf.task_default_queue
+
+    def run(self: Any) -> None:
+        if not self.request.retries:
+            again = self.retry(countdown=0, throw=False)
+            while points("jobs_total")["shop.run", queue, "received"] < 2:
+                threading.Event().wait(0.01)
+            raise again
+
+    app.task(run, name="shop.run", bind=True, shared=False).delay()
+    work(lambda: ("shop.run", queue, "succeeded") in points("jobs_total"))
+    assert points("jobs_total") == {
+        **{("shop.run", queue, event): 2 for event in ("sent", "received", "started")},
+        ("shop.run", queue, "retried"): 1,
+        ("shop.run", queue, "succeeded"): 1,
+    }
 
 
 def test_a_task_with_an_eta_waits_from_then(
