@@ -1,8 +1,8 @@
-"""Gauges in all metrics that are in use: what is under way now, by labels."""
+"""Gauges and sizes in all metrics that are in use: what is under way now, and how large it was."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypertrace._dispatch import get_trace_function
 from hypertrace._failures import swallow
@@ -10,17 +10,16 @@ from hypertrace._fan_out import receivers
 from hypertrace.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    Add = Callable[..., object]
 
 _MOST_KNOWN = 1_000
 """Values of labels that are remembered; beyond it, all are forgotten."""
 
 
-class Gauge:
-    """A gauge of each `Metrics` that gets the events, or none while tracing is off.
-
-    Any thread may use it; nothing is raised. A change costs some 200 ns.
-    """
+class _Instrument:
+    """A metric that code counts in, of each `Metrics` that gets the events."""
 
     def __init__(self, name: str, tags: tuple[str, ...], description: str) -> None:
         """Prepare for changes.
@@ -33,7 +32,40 @@ class Gauge:
         self._name = name
         self._tags = tags
         self._description = description
-        self._known: tuple[object, dict[tuple[str, ...], list[Callable[..., object]]]] = None, {}
+        self._known: tuple[object, dict[tuple[str, ...], list[Add]]] = None, {}
+
+    def _adders(self, values: tuple[str, ...]) -> list[Add]:
+        """Return what adds to the series of some values, in each of the metrics."""
+        try:
+            function, known = self._known
+            current = get_trace_function()
+            if current is not function or len(known) > _MOST_KNOWN:
+                known = {}
+                self._known = current, known
+            found = known.get(values)
+            if found is None:
+                found = known[values] = self._made(values)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+            return []
+        return found
+
+    def _made(self, values: tuple[str, ...]) -> list[Add]:
+        labels = dict(zip(self._tags, values, strict=True))
+        current = get_trace_function()
+        found = [] if current is None else receivers([current])
+        return [self._adder(one, labels) for one in found if isinstance(one, Metrics)]
+
+    def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:
+        """Return what adds to a series of one of the metrics."""
+        raise NotImplementedError
+
+
+class Gauge(_Instrument):
+    """A gauge of each `Metrics` that gets the events, or none while tracing is off.
+
+    Any thread may use it; nothing is raised. A change costs some 200 ns.
+    """
 
     def enter(self, *values: str) -> Callable[[], None]:
         """Add 1, and return what takes it away again, in the same metrics.
@@ -51,29 +83,47 @@ class Gauge:
 
         return leave
 
-    def _adders(self, values: tuple[str, ...]) -> list[Callable[..., object]]:
-        """Return what adds to the series of some values, in each of the metrics."""
-        try:
-            function, known = self._known
-            current = get_trace_function()
-            if current is not function or len(known) > _MOST_KNOWN:
-                known = {}
-                self._known = current, known
-            found = known.get(values)
-            if found is None:
-                found = known[values] = self._made(values)
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self)
-            return []
-        return found
+    def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:
+        gauge = metrics.gauge(self._name, self._tags, description=self._description)
+        return gauge.labels(**labels).inc
 
-    def _made(self, values: tuple[str, ...]) -> list[Callable[..., object]]:
-        labels = dict(zip(self._tags, values, strict=True))
-        current = get_trace_function()
-        found = [] if current is None else receivers([current])
-        gauges = [
-            one.gauge(self._name, self._tags, description=self._description)
-            for one in found
-            if isinstance(one, Metrics)
-        ]
-        return [gauge.labels(**labels).inc for gauge in gauges]
+
+class Sizes(_Instrument):
+    """A distribution of bytes, in each `Metrics` that gets the events; none while tracing is off.
+
+    Any thread may use it; nothing is raised.
+    """
+
+    def __init__(
+        self, name: str, tags: tuple[str, ...], description: str, buckets: Sequence[float]
+    ) -> None:
+        """Prepare for sizes.
+
+        Args:
+            name: of the metric.
+            tags: its labels.
+            description: one sentence for people who read the metric.
+            buckets: upper bounds, in bytes.
+        """
+        super().__init__(name, tags, description)
+        self._buckets = buckets
+
+    def add(self, size: int, *values: str) -> None:
+        """Add a size.
+
+        Args:
+            size: in bytes.
+            values: of the labels, in their order.
+        """
+        for observe in self._adders(values):
+            observe(size)
+
+    def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:
+        distribution = metrics.distribution(
+            self._name,
+            self._tags,
+            buckets=self._buckets,
+            unit="bytes",
+            description=self._description,
+        )
+        return distribution.labels(**labels).observe

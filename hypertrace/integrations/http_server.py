@@ -1,30 +1,40 @@
 """HTTP server requests: what all servers and frameworks measure of a request.
 
 `http_server_request_duration_seconds` by method, route, status and type of error, from the call of
-the application to the last byte of the body; `http_server_active_requests` by method. Each request
-is an entry of the kind `http`, named by method and route. The names are those of OpenTelemetry:
+the application to the last byte of the body; `http_server_active_requests` by method. With options,
+sizes of bodies, and a histogram of all requests in high resolution. Each request is an entry of the
+kind `http`, named by method and route. The names are those of OpenTelemetry:
 https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
+
+A request whose client goes away before the last byte is `cancelled`: this is its type of error and
+the result of its entry, and the status is the one that was sent. An exception that the application
+did not handle is status 500, and its class the type of error. Any other answer from 500 on has its
+status as the type of error.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hypertrace._failures import swallow
 from hypertrace._operations import Operations
+from hypertrace._span import ending_of
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Distribution, declare
 
 from .entries import NAME, declare_entries
-from .gauges import Gauge
+from .gauges import Gauge, Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableMapping
 
 METHOD = "http_request_method"
 ROUTE = "http_route"
 STATUS = "http_response_status_code"
 ERROR = "error_type"
+LABELS = (METHOD, ROUTE, STATUS, ERROR)
 
 METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
@@ -33,30 +43,66 @@ OTHER_METHOD = "_OTHER"
 """Stands for all methods that are none of these, as there may be any number."""
 UNMATCHED = "<unmatched>"
 """The route of requests for which the framework has none: paths may be any number."""
+CANCELLED = "cancelled"
+"""The type of error of requests whose clients went away."""
+UNKNOWN_SIZE = -1
+"""The size of a body that is not recorded."""
+KEY = "hypertrace.request"
+"""Where the environment of WSGI has the `Request`, or None if it is not measured."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Bounds of buckets, as OpenTelemetry recommends them for requests."""
+BYTES = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+"""Bounds of buckets of bodies."""
 
 DURATIONS = Distribution(
     "http_server_request_duration_seconds",
     of="HttpServer.request",
-    tags=[METHOD, ROUTE, STATUS, ERROR],
+    tags=LABELS,
     buckets=SECONDS,
     description="HTTP requests, from their receipt to the last byte of the answer.",
 )
+ALL_DURATIONS = Distribution(
+    "http_server_request_duration_native_seconds",
+    of="HttpServer.request",
+    native=True,
+    description="HTTP requests as a whole, in exponential buckets, for objectives.",
+)
 _REQUESTS = Operations("HttpServer", "request", entry="http")
 _ACTIVE = Gauge("http_server_active_requests", (METHOD,), "HTTP requests that are being answered.")
+_RECEIVED = Sizes(
+    "http_server_request_body_size_bytes", LABELS, "Bodies of HTTP requests.", BYTES
+)
+_SENT = Sizes("http_server_response_body_size_bytes", LABELS, "Bodies of HTTP answers.", BYTES)
 _SERVER_ERROR = 500
+_MOST_ROOTS = 100
+"""Roots of applications that become part of routes; they may come from the client."""
+
+_current: ContextVar[Request | None] = ContextVar("hypertrace_http_request", default=None)
+"""The request that was started last in this task, without an environment of WSGI."""
 
 
 class HttpServer:
-    """What is measured of the requests of one application."""
+    """What is measured of the requests of one application.
 
-    def __init__(self, *, excluded: Iterable[str] = ("/metrics",)) -> None:
+    Any thread may use it. Nothing is raised while requests are measured.
+    """
+
+    def __init__(
+        self,
+        *,
+        excluded: Iterable[str] = ("/metrics",),
+        body_sizes: bool = False,
+        native: bool = False,
+    ) -> None:
         """Declare the metrics.
 
         Args:
             excluded: shell-style patterns of paths that are not measured.
+            body_sizes: whether the bytes of bodies are measured:
+                `http_server_request_body_size_bytes`, `http_server_response_body_size_bytes`.
+            native: whether `http_server_request_duration_native_seconds` has all requests that are
+                measured in one native histogram, for objectives and exact quantiles.
 
         Raises:
             TypeError: `excluded` is one text, or has what is no text.
@@ -68,19 +114,48 @@ class HttpServer:
             raise TypeError(f"excluded must be texts, as '/health*', not {self._excluded!r}")
         self._paths = frozenset(path for path in self._excluded if not set(path) & set("*?["))
         self._patterns = tuple(path for path in self._excluded if path not in self._paths)
+        self._body_sizes = body_sizes
+        self._roots: set[str] = set()
         declare_entries()
         declare(DURATIONS)
+        if native:
+            declare(ALL_DURATIONS)
 
-    def start(self, method: str, path: str) -> Request | None:
+    def start(
+        self, method: str, path: str, environ: MutableMapping[str, Any] | None = None
+    ) -> Request | None:
         """Start to measure a request; return None for one that is excluded.
 
         Args:
             method: of the request.
-            path: of the request, for the exclusion only.
+            path: of the request, its application's root included; never part of a label.
+            environ: of WSGI; it gets the request under `KEY`. Without it, the context gets it.
         """
-        if path in self._paths or any(fnmatchcase(path, one) for one in self._patterns):
-            return None
-        return Request(method if method in METHODS else OTHER_METHOD)
+        request = None
+        if not (path in self._paths or any(fnmatchcase(path, one) for one in self._patterns)):
+            known = method if method in METHODS else OTHER_METHOD
+            request = Request(known, path, body_sizes=self._body_sizes)
+        if environ is None:
+            _current.set(request)
+        else:
+            environ[KEY] = request
+        return request
+
+    def route_below(self, root: str, route: str) -> str:
+        """Return a route with the root of its application, as that of a mounted one.
+
+        Args:
+            root: path at which the application is, as `SCRIPT_NAME`; mostly empty. One of too many
+                different ones is left out.
+            route: of the framework.
+        """
+        if not root:
+            return route
+        if root not in self._roots:
+            if len(self._roots) >= _MOST_ROOTS:
+                return route
+            self._roots.add(root)
+        return root.rstrip("/") + route
 
 
 class Request:
@@ -88,22 +163,51 @@ class Request:
 
     Attributes:
         status: status of the answer; 0 before there is one.
+        received: bytes of the body of the request, or `UNKNOWN_SIZE`.
+        sent: bytes of the body of the answer so far, or `UNKNOWN_SIZE`.
     """
 
-    __slots__ = ("_leave", "_method", "_operation", "_route", "status")
+    __slots__ = (
+        "_body_sizes",
+        "_failure",
+        "_leave",
+        "_method",
+        "_operation",
+        "_path",
+        "_route",
+        "received",
+        "sent",
+        "status",
+    )
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, path: str = "", *, body_sizes: bool = False) -> None:
         """Start the request.
 
         Args:
             method: one of `METHODS`, or `OTHER_METHOD`.
+            path: as of `HttpServer.start`.
+            body_sizes: whether the bytes of its bodies are measured.
         """
         self.status: int = 0
+        self.received: int = UNKNOWN_SIZE
+        self.sent: int = 0
+        self._failure: type[BaseException] | None = None
         self._method = method
+        self._path = path
+        self._body_sizes = body_sizes
         self._route = ""
         self._leave = _ACTIVE.enter(method)
         self._operation = _REQUESTS.start()
         self._operation.entry_name = method
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self._operation.has_ended
+
+    def is_for(self, method: str, path: str) -> bool:
+        """Whether it was started with this method and path."""
+        return self._path == path and self._method == (method if method in METHODS else OTHER_METHOD)
 
     @property
     def route(self) -> str:
@@ -115,27 +219,80 @@ class Request:
         self._route = route
         self._operation.entry_name = f"{self._method} {route}"
 
+    def fail(self, error: BaseException) -> None:
+        """Note an exception that the framework answers with an error page by itself.
+
+        It counts if the status is 500 or above.
+
+        Args:
+            error: the exception; its class is kept.
+        """
+        self._failure = type(error)
+
+    def cancel(self) -> None:
+        """End the request, as its client went away; only the first end has an effect."""
+        self._end(CANCELLED, None)
+
     def finish(self, error: BaseException | None = None) -> None:
-        """End the request; only the first call has an effect.
+        """End the request; only the first end has an effect.
 
         Args:
             error: the exception that ended it, if the application did not handle it.
         """
+        if error is None:
+            is_failed = self.status >= _SERVER_ERROR
+            self._end("error" if is_failed else "ok", self._failure if is_failed else None)
+            return
+        result, _ = ending_of(type(error))
+        self._end(result, type(error))
+
+    def _end(self, result: Any, exception: type[BaseException] | None) -> None:
         operation = self._operation
         if operation.has_ended:
             return
-        self._leave()
-        status = str(self.status or (_SERVER_ERROR if error is not None else ""))
-        failed = error is not None or self.status >= _SERVER_ERROR
-        kind = "" if not failed else status if error is None else type_name(type(error))
-        operation.finish(
-            {
-                METHOD: self._method,
-                ROUTE: self._route,
-                STATUS: status,
-                ERROR: kind,
-                NAME: f"{self._method} {self._route}".rstrip(),
-            },
-            "error" if failed else "ok",
-            None if error is None else type(error),
-        )
+        try:
+            self._leave()
+            kind = ""
+            if result == CANCELLED:
+                kind = CANCELLED
+            elif result == "error":
+                self.status = self.status or _SERVER_ERROR
+                kind = str(self.status) if exception is None else type_name(exception)
+            status = str(self.status or "")
+            operation.finish(
+                {
+                    METHOD: self._method,
+                    ROUTE: self._route,
+                    STATUS: status,
+                    ERROR: kind,
+                    NAME: f"{self._method} {self._route}" if self._route else self._method,
+                },
+                result,
+                exception,
+            )
+            if self._body_sizes:
+                self._add_sizes(status, kind)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+
+    def _add_sizes(self, status: str, kind: str) -> None:
+        labels = self._method, self._route, status, kind
+        if self.received != UNKNOWN_SIZE:
+            _RECEIVED.add(self.received, *labels)
+        if self.sent != UNKNOWN_SIZE:
+            _SENT.add(0 if self._method == "HEAD" else self.sent, *labels)
+
+
+def open_request(method: str, path: str) -> Request | None:
+    """Return the open request of this context, if it is the same; None without one.
+
+    So an application of WSGI that a server of ASGI calls does not measure its requests again.
+
+    Args:
+        method: as of `HttpServer.start`.
+        path: as there.
+    """
+    request = _current.get()
+    if request is None or request.has_ended or not request.is_for(method, path):
+        return None
+    return request

@@ -6,7 +6,9 @@ import inspect
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from hypertrace._failures import logger
+import wrapt
+
+from hypertrace._failures import count_and_log, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,7 @@ class Patches:
     def __init__(self) -> None:
         """Start with nothing replaced."""
         self._undo: list[Callable[[], object]] = []
+        self._is_undone = False
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace a function of a module or a class.
@@ -70,7 +73,28 @@ class Patches:
         """
         self._undo.append(undo)
 
+    def when_imported(self, name: str, patch: Callable[[Any], object]) -> None:
+        """Call a function with a module: now, or when the application imports it.
+
+        What it raises is logged, and the application goes on. After `undo()` it is not called.
+
+        Args:
+            name: of the module.
+            patch: replaces what is to be measured there.
+        """
+
+        def imported(module: Any) -> None:
+            if self._is_undone:
+                return
+            try:
+                patch(module)
+            except Exception as error:  # noqa: BLE001 -- the application imports the module here
+                count_and_log(error, patch)
+
+        wrapt.register_post_import_hook(imported, name)
+
     def undo(self) -> None:
         """Put everything back, what was replaced last first."""
+        self._is_undone = True
         while self._undo:
             self._undo.pop()()

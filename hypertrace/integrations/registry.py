@@ -17,7 +17,10 @@ from .patches import Patches
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIBRARIES: Mapping[str, str] = {}
+LIBRARIES: Mapping[str, str] = {
+    "django": "django.core.handlers.base",
+    "flask": "flask",
+}
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
 
