@@ -258,15 +258,15 @@ class RecorderTarget:
             return EventTarget(self._receiver).bind_span(tracer, site, id, props)
         # One byte after the key of a trace() of the same instruction, which no other key uses.
         key = recorder_key(site.address + 1, id, with_props=props is not None)
+        # What is bound already is found without code of the trace function.
+        found = tracer._table.get(key) if is_plain_id(id) else None
         if props is None:
-            binder = _binder(self._spans, site)
-            binding: SpanBinding = limit_recursion(
-                self._find_or_bind, tracer, site, id, key, binder
+            binding: SpanBinding = found or limit_recursion(
+                self._find_or_bind, tracer, site, id, key, _binder(self._spans, site)
             )
             return binding
-        props_binder = _props_binder(self._spans, site)
-        bindings: PropsBindings = limit_recursion(
-            self._find_or_bind, tracer, site, id, key, props_binder
+        bindings: PropsBindings = found or limit_recursion(
+            self._find_or_bind, tracer, site, id, key, _props_binder(self._spans, site)
         )
         return limit_recursion(bindings.find, props)
 

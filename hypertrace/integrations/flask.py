@@ -5,10 +5,11 @@ application, with the middleware around its `wsgi_app`, to the last byte of the 
 `http_server` for the metrics, and `wsgi` for answers.
 
 The route is that of `request.url_rule`, as `/items/<int:id>`, with the prefixes of blueprints, and
-with the root of an application that is mounted below another. It is `<unmatched>` where no rule fits
-path and method, also for redirects of the router. An exception without a handler is the type of
-error, whether Flask answers it with status 500 or passes it on (`PROPAGATE_EXCEPTIONS`, `TESTING`).
-One that `errorhandler` answers is not: then the status counts. The test client is measured, too.
+with the root of an application that is mounted below another. It is `<unmatched>` where no rule
+fits path and method, also for redirects of the router. An exception without a handler is the type
+of error, whether Flask answers it with status 500 or passes it on (`PROPAGATE_EXCEPTIONS`,
+`TESTING`). One that an `errorhandler` answers is not: then the status counts. The test client is
+measured, too, when its answer is read.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
@@ -29,6 +29,8 @@ from .gauges import Gauge, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
+
+    from hypertrace.events import Result
 
 METHOD = "http_request_method"
 ROUTE = "http_route"
@@ -43,7 +45,7 @@ OTHER_METHOD = "_OTHER"
 """Stands for all methods that are none of these, as there may be any number."""
 UNMATCHED = "<unmatched>"
 """The route of requests for which the framework has none: paths may be any number."""
-CANCELLED = "cancelled"
+CANCELLED: Final = "cancelled"
 """The type of error of requests whose clients went away."""
 UNKNOWN_SIZE = -1
 """The size of a body that is not recorded."""
@@ -70,9 +72,7 @@ ALL_DURATIONS = Distribution(
 )
 _REQUESTS = Operations("HttpServer", "request", entry="http")
 _ACTIVE = Gauge("http_server_active_requests", (METHOD,), "HTTP requests that are being answered.")
-_RECEIVED = Sizes(
-    "http_server_request_body_size_bytes", LABELS, "Bodies of HTTP requests.", BYTES
-)
+_RECEIVED = Sizes("http_server_request_body_size_bytes", LABELS, "Bodies of HTTP requests.", BYTES)
 _SENT = Sizes("http_server_response_body_size_bytes", LABELS, "Bodies of HTTP answers.", BYTES)
 _SERVER_ERROR = 500
 _MOST_ROOTS = 100
@@ -133,8 +133,7 @@ class HttpServer:
         """
         request = None
         if not (path in self._paths or any(fnmatchcase(path, one) for one in self._patterns)):
-            known = method if method in METHODS else OTHER_METHOD
-            request = Request(known, path, body_sizes=self._body_sizes)
+            request = Request(method, path, body_sizes=self._body_sizes)
         if environ is None:
             _current.set(request)
         else:
@@ -162,6 +161,7 @@ class Request:
     """One request that is being answered.
 
     Attributes:
+        start_line: method and path, as it was started with them.
         status: status of the answer; 0 before there is one.
         received: bytes of the body of the request, or `UNKNOWN_SIZE`.
         sent: bytes of the body of the answer so far, or `UNKNOWN_SIZE`.
@@ -173,10 +173,10 @@ class Request:
         "_leave",
         "_method",
         "_operation",
-        "_path",
         "_route",
         "received",
         "sent",
+        "start_line",
         "status",
     )
 
@@ -184,30 +184,26 @@ class Request:
         """Start the request.
 
         Args:
-            method: one of `METHODS`, or `OTHER_METHOD`.
-            path: as of `HttpServer.start`.
+            method: as of `HttpServer.start`.
+            path: as there.
             body_sizes: whether the bytes of its bodies are measured.
         """
+        self.start_line: tuple[str, str] = method, path
         self.status: int = 0
         self.received: int = UNKNOWN_SIZE
         self.sent: int = 0
-        self._failure: type[BaseException] | None = None
-        self._method = method
-        self._path = path
+        self._failure: BaseException | None = None
+        self._method = known = method if method in METHODS else OTHER_METHOD
         self._body_sizes = body_sizes
         self._route = ""
-        self._leave = _ACTIVE.enter(method)
+        self._leave = _ACTIVE.enter(known)
         self._operation = _REQUESTS.start()
-        self._operation.entry_name = method
+        self._operation.entry_name = known
 
     @property
     def has_ended(self) -> bool:
         """Whether it has ended."""
         return self._operation.has_ended
-
-    def is_for(self, method: str, path: str) -> bool:
-        """Whether it was started with this method and path."""
-        return self._path == path and self._method == (method if method in METHODS else OTHER_METHOD)
 
     @property
     def route(self) -> str:
@@ -225,9 +221,9 @@ class Request:
         It counts if the status is 500 or above.
 
         Args:
-            error: the exception; its class is kept.
+            error: the exception; kept until the end.
         """
-        self._failure = type(error)
+        self._failure = error
 
     def cancel(self) -> None:
         """End the request, as its client went away; only the first end has an effect."""
@@ -244,20 +240,21 @@ class Request:
             self._end("error" if is_failed else "ok", self._failure if is_failed else None)
             return
         result, _ = ending_of(type(error))
-        self._end(result, type(error))
+        self._end(result, error)
 
-    def _end(self, result: Any, exception: type[BaseException] | None) -> None:
+    def _end(self, result: Result, error: BaseException | None) -> None:
         operation = self._operation
         if operation.has_ended:
             return
         try:
+            self._failure = None
             self._leave()
             kind = ""
             if result == CANCELLED:
                 kind = CANCELLED
             elif result == "error":
                 self.status = self.status or _SERVER_ERROR
-                kind = str(self.status) if exception is None else type_name(exception)
+                kind = str(self.status) if error is None else type_name(error)
             status = str(self.status or "")
             operation.finish(
                 {
@@ -268,12 +265,12 @@ class Request:
                     NAME: f"{self._method} {self._route}" if self._route else self._method,
                 },
                 result,
-                exception,
+                None if error is None else type(error),
             )
             if self._body_sizes:
                 self._add_sizes(status, kind)
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self)
+        except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+            swallow(failure, self)
 
     def _add_sizes(self, status: str, kind: str) -> None:
         labels = self._method, self._route, status, kind
@@ -293,6 +290,6 @@ def open_request(method: str, path: str) -> Request | None:
         path: as there.
     """
     request = _current.get()
-    if request is None or request.has_ended or not request.is_for(method, path):
+    if request is None or request.has_ended or request.start_line != (method, path):
         return None
     return request

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .http_server import Request
 
 _NONE = object()
-_FILE_WRAPPER = "wsgi.file_wrapper"
 
 
 def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
@@ -50,7 +49,7 @@ def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
     return _TracedApplication(application, HttpServer(**options))
 
 
-class _TracedApplication(wrapt.ObjectProxy):  # type: ignore[misc]  # its stubs say Any
+class _TracedApplication(wrapt.ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt 2.0
     """An application that is called through `measured`."""
 
     def __init__(self, application: WSGIApplication, server: HttpServer) -> None:
@@ -93,7 +92,8 @@ def measured(
     except BaseException as error:
         answer.fail(error)
         raise
-    return answer.body(body, environ.get(_FILE_WRAPPER))
+    noted: Iterable[bytes] = answer.body(body, environ.get("wsgi.file_wrapper"))
+    return noted
 
 
 def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Request | None:
@@ -234,7 +234,7 @@ class _Answer:
             self._request.finish()
 
 
-class _Body(wrapt.BaseObjectProxy):  # type: ignore[misc]  # as above
+class _Body(wrapt.BaseObjectProxy):  # type: ignore[type-arg]  # as above
     """A body that is the given one but for the notes of its parts and its end."""
 
     def __init__(self, body: Any, answer: _Answer) -> None:
