@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
+from hypertrace import _span
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
 from hypertrace._span import ending_of
@@ -47,6 +48,8 @@ UNMATCHED = "<unmatched>"
 """The route of requests for which the framework has none: paths may be any number."""
 CANCELLED: Final = "cancelled"
 """The type of error of requests whose clients went away."""
+EXCLUDED = ("/metrics", "/metrics/")
+"""Paths that are not measured by default: the page of the metrics, also where it is mounted."""
 UNKNOWN_SIZE = -1
 """The size of a body that is not recorded."""
 KEY = "hypertrace.request"
@@ -91,7 +94,7 @@ class HttpServer:
     def __init__(
         self,
         *,
-        excluded: Iterable[str] = ("/metrics",),
+        excluded: Iterable[str] = EXCLUDED,
         body_sizes: bool = False,
         native: bool = False,
     ) -> None:
@@ -174,6 +177,7 @@ class Request:
         "_method",
         "_operation",
         "_route",
+        "_seconds",
         "received",
         "sent",
         "start_line",
@@ -196,6 +200,7 @@ class Request:
         self._method = known = method if method in METHODS else OTHER_METHOD
         self._body_sizes = body_sizes
         self._route = ""
+        self._seconds: float | None = None
         self._leave = _ACTIVE.enter(known)
         self._operation = _REQUESTS.start()
         self._operation.entry_name = known
@@ -225,6 +230,12 @@ class Request:
         """
         self._failure = error
 
+    def stop(self) -> None:
+        """End the time of the request with its last byte; `finish` says later how it ended."""
+        if self._seconds is None:
+            self._seconds = _span.clock() - self._operation.began
+            self._leave()
+
     def cancel(self) -> None:
         """End the request, as its client went away; only the first end has an effect."""
         self._end(CANCELLED, None)
@@ -248,7 +259,7 @@ class Request:
             return
         try:
             self._failure = None
-            self._leave()
+            self.stop()
             kind = ""
             if result == CANCELLED:
                 kind = CANCELLED
@@ -256,7 +267,8 @@ class Request:
                 self.status = self.status or _SERVER_ERROR
                 kind = str(self.status) if error is None else type_name(error)
             status = str(self.status or "")
-            operation.finish(
+            operation.finish_after(
+                self._seconds or 0.0,
                 {
                     METHOD: self._method,
                     ROUTE: self._route,

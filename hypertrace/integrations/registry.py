@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LIBRARIES: Mapping[str, str] = {
+    "aiohttp_server": "aiohttp.web",
     "django": "django.core.handlers.base",
     "flask": "flask",
+    "starlette": "starlette.applications",
 }
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
+ALIASES: Mapping[str, str] = {"fastapi": "starlette"}
+"""The integration of libraries that are built on another one, and measured with it."""
 
 
 class Integration(Protocol):
@@ -47,7 +51,8 @@ def install(*names: str, **options: Any) -> None:
     not import. What goes wrong in an integration is logged, and the application goes on.
 
     Args:
-        names: of integrations, as `"flask"`; `available()` lists them.
+        names: of integrations, as `"flask"`; `available()` lists them, and `"fastapi"` is
+            `"starlette"`.
         options: of all of them; each module of an integration says which it has.
 
     Raises:
@@ -57,7 +62,8 @@ def install(*names: str, **options: Any) -> None:
     """
     if not names:
         raise ValueError(f"install() needs a name: {', '.join(map(repr, LIBRARIES))}")
-    made = [_Installed(name, options) for name in dict.fromkeys(names)]
+    chosen = dict.fromkeys(ALIASES.get(name, name) for name in names)
+    made = [_Installed(name, options) for name in chosen]
     for one in made:
         before = _installed.get(one.name)
         if before is not None and before.options != options:
@@ -103,9 +109,10 @@ def uninstall(*names: str) -> None:
     Raises:
         ValueError: there is no such integration.
     """
-    for name in names:
+    chosen = [ALIASES.get(name, name) for name in names]
+    for name in chosen:
         _check(name)
-    for name in reversed(names or tuple(_installed)):
+    for name in reversed(chosen or tuple(_installed)):
         one = _installed.pop(name, None)
         if one is not None:
             one.end()
