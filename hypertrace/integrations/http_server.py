@@ -89,6 +89,9 @@ class HttpServer:
     """What is measured of the requests of one application.
 
     Any thread may use it. Nothing is raised while requests are measured.
+
+    Attributes:
+        excluded: patterns of paths that are not measured.
     """
 
     def __init__(
@@ -112,11 +115,11 @@ class HttpServer:
         """
         if isinstance(excluded, str):
             raise TypeError(f"excluded must be a list of patterns, as [{excluded!r}]")
-        self._excluded = tuple(excluded)
-        if not all(isinstance(pattern, str) for pattern in self._excluded):
-            raise TypeError(f"excluded must be texts, as '/health*', not {self._excluded!r}")
-        self._paths = frozenset(path for path in self._excluded if not set(path) & set("*?["))
-        self._patterns = tuple(path for path in self._excluded if path not in self._paths)
+        self.excluded: tuple[str, ...] = tuple(excluded)
+        if not all(isinstance(pattern, str) for pattern in self.excluded):
+            raise TypeError(f"excluded must be texts, as '/health*', not {self.excluded!r}")
+        self._paths = frozenset(path for path in self.excluded if not set(path) & set("*?["))
+        self._patterns = tuple(path for path in self.excluded if path not in self._paths)
         self._body_sizes = body_sizes
         self._roots: set[str] = set()
         declare_entries()
