@@ -19,9 +19,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from hypertrace import _span
+from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
-from hypertrace._span import ending_of
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Distribution, declare
 
@@ -253,8 +253,7 @@ class Request:
             is_failed = self.status >= _SERVER_ERROR
             self._end("error" if is_failed else "ok", self._failure if is_failed else None)
             return
-        result, _ = ending_of(type(error))
-        self._end(result, error)
+        self._end(result_of(error), error)
 
     def _end(self, result: Result, error: BaseException | None) -> None:
         operation = self._operation
@@ -280,7 +279,7 @@ class Request:
                     NAME: f"{self._method} {self._route}" if self._route else self._method,
                 },
                 result,
-                None if error is None else type(error),
+                error,
             )
             if self._body_sizes:
                 self._add_sizes(status, kind)
