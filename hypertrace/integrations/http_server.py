@@ -251,7 +251,7 @@ class Request(Operation):
 
     def cancel(self) -> None:
         """End the request, as its client went away; only the first end has an effect."""
-        self._end(CANCELLED, CANCELLED, None)
+        self._finish_as(CANCELLED, CANCELLED, None)
 
     def finish(self, error: BaseException | None = None) -> None:  # type: ignore[override]
         """End the request; only the first end has an effect.
@@ -271,9 +271,9 @@ class Request(Operation):
             kind = str(self.status) if error is None else type_name(error)
         elif result == CANCELLED:
             kind = CANCELLED
-        self._end(result, kind, error)
+        self._finish_as(result, kind, error)
 
-    def _end(self, result: Result, kind: str, error: BaseException | None) -> None:
+    def _finish_as(self, result: Result, kind: str, error: BaseException | None) -> None:
         if self.has_ended:
             return
         try:

@@ -120,12 +120,6 @@ def _length_of(environ: WSGIEnvironment) -> int:
     return UNKNOWN_SIZE if "HTTP_TRANSFER_ENCODING" in environ else 0
 
 
-def _is_file(body: Any, file_wrapper: Any) -> bool:
-    if isinstance(file_wrapper, type):
-        return isinstance(body, file_wrapper)
-    return file_wrapper is not None and hasattr(body, "read")  # that of uWSGI returns the file
-
-
 class _Answer:
     """One answer: its status, its bytes, and its end.
 
@@ -164,17 +158,18 @@ class _Answer:
     def of(self, body: Any, file_wrapper: Any) -> Any:
         """Return a body that the server takes for the given one, and that notes its end."""
         try:
-            if file_wrapper is not None and _is_file(body, file_wrapper):
+            if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
                 self._watch_file(body)
                 return body
             kind = type(body)
+            if kind is bytes or (file_wrapper is not None and hasattr(kind, "read")):
+                # What a server in C recognizes, as uWSGI the file itself: its end is not seen.
+                self._request.sent = self._length() if kind is not bytes else len(body)
+                self._request.finish()
+                return body
             if hasattr(kind, "__next__"):
                 self._parts = body
                 return self
-            if kind is bytes:  # not what WSGI asks for, but some servers send it as it is
-                self._add(body)
-                self._request.finish()
-                return body
             return (_SizedBody if hasattr(kind, "__len__") else _Body)(body, self)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
@@ -183,8 +178,7 @@ class _Answer:
 
     def _watch_file(self, file: Any) -> None:
         """End when a file is closed: servers send what it holds without asking it for parts."""
-        lengths = [text for name, text in self._headers if name.lower() == "content-length"]
-        self._request.sent = int(lengths[0]) if lengths else UNKNOWN_SIZE
+        self._request.sent = self._length()
         close = getattr(file, "close", None)
 
         def closed() -> None:
@@ -192,10 +186,11 @@ class _Answer:
             if close is not None:
                 close()
 
-        try:
-            file.close = closed
-        except (AttributeError, TypeError):  # it is none of Python: its end is not seen
-            self._request.finish()
+        file.close = closed
+
+    def _length(self) -> int:
+        lengths = [text for name, text in self._headers if name.lower() == "content-length"]
+        return int(lengths[0]) if lengths else UNKNOWN_SIZE
 
     def parts_of(self, body: Any) -> Iterator[bytes]:
         """Return this iterator, with the parts of a body that is none."""
