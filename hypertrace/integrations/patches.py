@@ -42,7 +42,7 @@ class Patches:
         inherited = inspect.getattr_static(owner, name)
         own = vars(owner).get(name, _MISSING)
         kind = type(inherited) if isinstance(inherited, staticmethod | classmethod) else None
-        function = inherited.__func__ if kind else inherited
+        function: Any = inherited.__func__ if kind else inherited
         made = make(function)
         if inspect.isfunction(made):
             made = wraps(function)(made)
