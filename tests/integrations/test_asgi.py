@@ -16,7 +16,7 @@ from hypertrace.integrations.asgi import trace_asgi
 from .asgi_calls import DISCONNECT, REQUEST, body, call, scope_of, start
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hypertrace.metrics import Metrics
 
@@ -49,7 +49,7 @@ def answer(data: str = "done") -> dict[str, Any]:
 
 def sum_of(metrics: Metrics) -> float:
     """Return the sum of the durations of requests that have one series."""
-    values: list[Any] = metrics.read().family(DURATIONS).values
+    values: Sequence[Any] = metrics.read().family(DURATIONS).values
     (histogram,) = values
     seconds: float = histogram.sum
     return seconds
@@ -449,7 +449,7 @@ def test_a_message_takes_until_the_next_send(metrics: Metrics, span_clock: Clock
     messages = [CONNECT, text("red"), text("silent"), text("blue"), GONE]
     asyncio.run(call(traced, messages, receiving=receiving, type="websocket"))
     family = metrics.read().family(MESSAGE_DURATIONS)
-    values: list[Any] = family.values
+    values: Sequence[Any] = family.values
     sums = [histogram.sum for histogram in values]
     assert dict(zip((point.labels[1] for point in family.points), sums, strict=True)) == seconds
 
