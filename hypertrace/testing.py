@@ -12,6 +12,7 @@ from . import (
     _handlers,
     _object_ids,
     _operations,
+    _raised,
     _silent,
     _span,
 )
@@ -37,7 +38,7 @@ def reset() -> None:
     clear_trace_function()
     modules = (
         *(_handlers, _calls, _callsite, _failures, _guard, _object_ids, _operations),
-        *(_silent, _span),
+        *(_raised, _silent, _span),
     )
     for module in modules:
         module.reset()

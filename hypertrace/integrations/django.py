@@ -1,8 +1,8 @@
 """Django sites: their HTTP requests, by the patterns of their URLs.
 
-`install("django")` measures all requests that a server of WSGI passes to the site, from the call of
-its handler, with all middleware, to the last byte of the answer; see `http_server` for the metrics,
-and `wsgi` for answers.
+`install("django")` measures all requests that a server of WSGI or ASGI passes to the site, from the
+call of its handler, with all middleware, to the last byte of the answer; see `http_server` for the
+metrics, `wsgi` and `asgi` for answers.
 
 The route is that of `request.resolver_match`, as `/items/<int:id>/`, with the prefixes of
 `include()`; of `re_path`, the expression. It is `<unmatched>` where no pattern fits, and where
@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from hypertrace._failures import swallow
 
-from .http_server import KEY, UNMATCHED, HttpServer
+from .asgi import AsgiServer
+from .http_server import EXCLUDED, KEY, UNMATCHED, HttpServer
 from .wsgi import measured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .http_server import Request
     from .patches import Patches
@@ -31,6 +32,20 @@ if TYPE_CHECKING:
 
 class Integration(HttpServer):
     """What is measured of Django sites."""
+
+    def __init__(
+        self,
+        *,
+        excluded: Iterable[str] = EXCLUDED,
+        body_sizes: bool = False,
+        native: bool = False,
+    ) -> None:
+        """Declare the metrics; the arguments are those of `HttpServer`."""
+        super().__init__(excluded=excluded, body_sizes=body_sizes, native=native)
+        # Only what resolves URLs knows routes.
+        self._asgi = AsgiServer(
+            excluded=self.excluded, body_sizes=body_sizes, native=native, route_of=lambda _: None
+        )
 
     def patch(self, patches: Patches) -> None:
         """Replace the handlers of servers, and what resolves URLs.
@@ -62,13 +77,23 @@ class Integration(HttpServer):
         patches.then(lambda: got_request_exception.disconnect(failed))
         patches.when_imported(
             "django.core.handlers.wsgi",
-            lambda module: patches.replace(module.WSGIHandler, "__call__", self._wsgi),
+            lambda module: patches.replace(module.WSGIHandler, "__call__", self._of_wsgi),
+        )
+        patches.when_imported(
+            "django.core.handlers.asgi",
+            lambda module: patches.replace(module.ASGIHandler, "__call__", self._of_asgi),
         )
 
-    def _wsgi(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _of_wsgi(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(handler: Any, environ: Any, start_response: Any) -> Any:  # noqa: N807
             application = MethodType(function, handler)
             return measured(self, application, environ, start_response, UNMATCHED)
+
+        return __call__
+
+    def _of_asgi(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def __call__(handler: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: N807
+            await self._asgi.measure(MethodType(function, handler), scope, receive, send)
 
         return __call__
 

@@ -19,9 +19,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from hypertrace import _span
+from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
-from hypertrace._span import ending_of
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Distribution, declare
 
@@ -89,6 +89,9 @@ class HttpServer:
     """What is measured of the requests of one application.
 
     Any thread may use it. Nothing is raised while requests are measured.
+
+    Attributes:
+        excluded: patterns of paths that are not measured.
     """
 
     def __init__(
@@ -112,11 +115,11 @@ class HttpServer:
         """
         if isinstance(excluded, str):
             raise TypeError(f"excluded must be a list of patterns, as [{excluded!r}]")
-        self._excluded = tuple(excluded)
-        if not all(isinstance(pattern, str) for pattern in self._excluded):
-            raise TypeError(f"excluded must be texts, as '/health*', not {self._excluded!r}")
-        self._paths = frozenset(path for path in self._excluded if not set(path) & set("*?["))
-        self._patterns = tuple(path for path in self._excluded if path not in self._paths)
+        self.excluded: tuple[str, ...] = tuple(excluded)
+        if not all(isinstance(pattern, str) for pattern in self.excluded):
+            raise TypeError(f"excluded must be texts, as '/health*', not {self.excluded!r}")
+        self._paths = frozenset(path for path in self.excluded if not set(path) & set("*?["))
+        self._patterns = tuple(path for path in self.excluded if path not in self._paths)
         self._body_sizes = body_sizes
         self._roots: set[str] = set()
         declare_entries()
@@ -250,8 +253,7 @@ class Request:
             is_failed = self.status >= _SERVER_ERROR
             self._end("error" if is_failed else "ok", self._failure if is_failed else None)
             return
-        result, _ = ending_of(type(error))
-        self._end(result, error)
+        self._end(result_of(error), error)
 
     def _end(self, result: Result, error: BaseException | None) -> None:
         operation = self._operation
@@ -277,7 +279,7 @@ class Request:
                     NAME: f"{self._method} {self._route}" if self._route else self._method,
                 },
                 result,
-                None if error is None else type(error),
+                error,
             )
             if self._body_sizes:
                 self._add_sizes(status, kind)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
-from hypertrace._span import ending_of
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Counter, Distribution, declare
 
@@ -145,8 +145,7 @@ class Connection:
             error: the exception that ended it, and the message that was being handled.
         """
         if self._message is not None:
-            result, exception = ending_of(None if error is None else type(error))
-            self._end(result, exception)
+            self._end("ok" if error is None else result_of(error), error)
         self._leave_active()
 
     def cancel(self) -> None:
@@ -160,16 +159,16 @@ class Connection:
         if leave is not None:
             leave()
 
-    def _end(self, result: Result = "ok", exception: type[BaseException] | None = None) -> None:
+    def _end(self, result: Result = "ok", error: BaseException | None = None) -> None:
         message, self._message = self._message, None
         if message is not None:
             kind = "" if result == "ok" else CANCELLED
             if result == "error":
-                kind = type_name(exception)
+                kind = type_name(error)
             message.finish(
                 {ROUTE: self._route, EVENT: self._event, ERROR: kind, NAME: self._name()},
                 result,
-                exception,
+                error,
             )
 
     def _name(self) -> str:

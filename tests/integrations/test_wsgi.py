@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.util import FileWrapper, setup_testing_defaults
+from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
@@ -19,53 +19,20 @@ from hypertrace._operations import current_entry
 from hypertrace.integrations.http_server import HttpServer
 from hypertrace.integrations.wsgi import trace_wsgi
 
+from .serving import Server, environ_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from hypertrace.metrics import Metrics
 
     from ..running import Clock
+    from .serving import Application
 
     Points = Callable[[str], dict[tuple[str, ...], float]]
-    Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 DURATIONS = "http_server_request_duration_seconds"
 HEADERS = [("Content-Type", "text/plain")]
-
-
-def environ_of(method: str = "GET", path: str = "/", **more: Any) -> dict[str, Any]:
-    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": ""}
-    setup_testing_defaults(environ)
-    return {**environ, "wsgi.file_wrapper": FileWrapper, **more}
-
-
-class Server:
-    """What a server does: it sends headers with the first byte, and closes the body."""
-
-    def __init__(self) -> None:
-        self.status = ""
-        self.body = b""
-        self.starts = 0
-
-    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        if exc_info is not None and self.body:
-            raise exc_info[1]
-        self.starts += 1
-        self.status = status
-        return self.write
-
-    def write(self, data: bytes) -> None:
-        self.body += data
-
-    def run(self, application: Application, environ: dict[str, Any] | None = None) -> Server:
-        body = application(environ or environ_of(), self.start_response)
-        try:
-            for part in body:
-                self.write(part)
-        finally:
-            if hasattr(body, "close"):
-                body.close()
-        return self
 
 
 def answers(status: str, *parts: bytes) -> Application:
