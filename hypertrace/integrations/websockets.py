@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypertrace._endings import result_of
+from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
 from hypertrace.inspection import type_name
@@ -162,9 +163,7 @@ class Connection:
     def _end(self, result: Result = "ok", error: BaseException | None = None) -> None:
         message, self._message = self._message, None
         if message is not None:
-            kind = "" if result == "ok" else CANCELLED
-            if result == "error":
-                kind = type_name(error)
+            kind = type_name(error) if result == "error" else "" if result == "ok" else CANCELLED
             message.finish(
                 {ROUTE: self._route, EVENT: self._event, ERROR: kind, NAME: self._name()},
                 result,
