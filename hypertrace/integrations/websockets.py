@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypertrace._endings import result_of
-from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
 from hypertrace.inspection import type_name
