@@ -165,7 +165,7 @@ def starlette_app(folder: Path, **options: Any) -> Starlette:
             Mount("/static", app=StaticFiles(directory=folder)),
             Host("{shop}.example.org", app=Router(routes=[Route("/basket/{id:int}", hello)])),
             Mount(
-                "", routes=[Route("/grouped/{id}", hello)], middleware=[Middleware(GZipMiddleware)]
+                "/grouped", routes=[Route("/{id}", hello)], middleware=[Middleware(GZipMiddleware)]
             ),
         ],
         exception_handlers={HandledError: answers_handled},
