@@ -6,6 +6,7 @@ functions, but for ours, which is of the library's class, as it is patched.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
 
@@ -27,6 +28,8 @@ GOAL = 10_000.0
 THIRD = (1 / 3, 1 / 4)
 FLASK_EXPORTER = "prometheus-flask-exporter"
 DJANGO_PROMETHEUS = "django-prometheus"
+INSTRUMENTATOR = "prometheus-fastapi-instrumentator"
+FASTAPI_TELEMETRY = "FastAPI's own telemetry"
 OTEL = "OpenTelemetry"
 
 
@@ -35,6 +38,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     set_trace_function(Metrics(workers=False))
     yield from _added("a request of Flask", effort, _flask(), FLASK_EXPORTER)
     yield from _added("a request of Django", effort, _django(), DJANGO_PROMETHEUS)
+    yield from _added("a request of FastAPI", effort, _fastapi(), INSTRUMENTATOR)
 
 
 def _added(
@@ -146,4 +150,76 @@ def _django() -> dict[str, Operation]:
         OURS: _wsgi(WSGIHandler()),
         DJANGO_PROMETHEUS: _wsgi(peer),
         OTEL: _wsgi(otel),
+    }
+
+
+def _asgi(application: Any) -> Operation:
+    """Return what asks an application for one page, as a server does."""
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "server": ("shop", 80),
+        "path": "/items/1",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"shop")],
+    }
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, object]) -> None:
+        pass
+
+    def ask() -> None:
+        coroutine = application(scope.copy(), receive, send)
+        with suppress(StopIteration):  # it waits for nothing
+            coroutine.send(None)
+            raise RuntimeError("the application waits")
+
+    return ask
+
+
+def _fastapi() -> dict[str, Operation]:
+    from fastapi import FastAPI  # noqa: PLC0415 -- as above
+    from fastapi.routing import APIRoute  # noqa: PLC0415
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+    from prometheus_fastapi_instrumentator import Instrumentator  # noqa: PLC0415
+    from starlette.applications import Starlette  # noqa: PLC0415
+
+    class Unpatched(Starlette):
+        __call__ = Starlette.__call__
+
+    class Bare(FastAPI, Unpatched):
+        """Its `super().__call__` is that of `Unpatched`."""
+
+    class BareRoute(APIRoute):
+        handle = APIRoute.handle
+
+    def made(kind: type[FastAPI], route: type[APIRoute], **options: Any) -> FastAPI:
+        app = kind(**options)
+        app.router.route_class = route
+
+        @app.get("/items/{id}")
+        async def item(id: int) -> dict[str, int]:
+            return {"id": id}
+
+        return app
+
+    telemetry = {"meter_provider": _providers()["meter_provider"], "tracing": False, "logs": False}
+    own = made(Bare, BareRoute, telemetry=telemetry)
+    peer, otel = made(Bare, BareRoute), made(Bare, BareRoute)
+    Instrumentator(registry=CollectorRegistry()).instrument(peer)
+    FastAPIInstrumentor.instrument_app(otel, exclude_spans=["receive", "send"], **_providers())
+    install("fastapi")
+    return {
+        BARE: _asgi(made(Bare, BareRoute)),
+        OURS: _asgi(made(FastAPI, APIRoute)),
+        INSTRUMENTATOR: _asgi(peer),
+        OTEL: _asgi(otel),
+        FASTAPI_TELEMETRY: _asgi(own),
     }

@@ -104,7 +104,8 @@ class Integration(AsgiServer):
 
 def _route_of(scope: Scope) -> str | None:
     """Return the path of a route whose class is the application's own."""
-    path = getattr(scope.get("route"), "path", None)
+    route = scope.get("route")
+    path = None if hasattr(route, "routes") else getattr(route, "path", None)
     return scope.get(_PREFIX, "") + path if isinstance(path, str) else None
 
 

@@ -162,9 +162,7 @@ class Connection:
     def _end(self, result: Result = "ok", error: BaseException | None = None) -> None:
         message, self._message = self._message, None
         if message is not None:
-            kind = "" if result == "ok" else CANCELLED
-            if result == "error":
-                kind = type_name(error)
+            kind = type_name(error) if result == "error" else "" if result == "ok" else CANCELLED
             message.finish(
                 {ROUTE: self._route, EVENT: self._event, ERROR: kind, NAME: self._name()},
                 result,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 exporter = PrometheusExporter()
 set_trace_function(exporter)
-install_all()
+install_all(event_of=str)  # a text is the name of its message
 
 PARTS = 10_000
 PART = b"x" * 65_536
