@@ -1,4 +1,4 @@
-"""Integrations: the time that they add to a request, a job or a call, beside those of others.
+"""Integrations: the time that they add to a request, a job or a call, beside third-party libraries.
 
 All contestants run in one process: each application is of a class that keeps the library's own
 functions, but for ours, which is of the library's class, as it is patched.
@@ -65,7 +65,7 @@ def _wsgi(application: Any) -> Operation:
     environ: dict[str, Any] = {"PATH_INFO": "/items/1", "REQUEST_METHOD": "GET"}
     setup_testing_defaults(environ)
 
-    def start_response(status: str, headers: Any, error: Any = None) -> Callable[[bytes], object]:
+    def start_response(*_: Any) -> Callable[[bytes], object]:
         return bytes
 
     def ask() -> None:
@@ -89,7 +89,7 @@ def _flask() -> dict[str, Operation]:
 
     def made(kind: type[Flask]) -> Flask:
         app = kind("benchmarks")
-        app.add_url_rule("/items/<int:id>", view_func=lambda id: str(id), endpoint="item")
+        app.add_url_rule("/items/<int:number>", view_func=lambda number: f"{number}", endpoint="a")
         return app
 
     peer, otel = made(Bare), made(Bare)
@@ -125,11 +125,11 @@ def _django() -> dict[str, Operation]:
     from opentelemetry.instrumentation.django import DjangoInstrumentor  # noqa: PLC0415
 
     class Urls:
-        urlpatterns = (path("items/<int:id>", lambda _, id: HttpResponse(str(id))),)
+        urlpatterns = (path("items/<int:number>", lambda _, number: HttpResponse(number)),)
 
     settings.configure(ROOT_URLCONF=Urls, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
 
-    class Bare(WSGIHandler):
+    class Bare(WSGIHandler):  # type: ignore[misc]  # Django has no types
         __call__ = WSGIHandler.__call__
         resolve_request = WSGIHandler.resolve_request
 

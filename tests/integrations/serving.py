@@ -19,7 +19,7 @@ def environ_of(method: str = "GET", path: str = "/", **more: Any) -> dict[str, A
 
 
 class Server:
-    """A server of WSGI, for one request: it sends headers with the first byte, and closes the body."""
+    """A server of WSGI, for one request: it sends headers with the first byte."""
 
     def __init__(self) -> None:
         self.status = ""

@@ -34,7 +34,7 @@ SITE = "measured_site"
 SEEN: list[str] = []
 
 
-class Oops(Exception):
+class OwnError(Exception):
     """What views raise."""
 
 
@@ -50,10 +50,10 @@ def _site(http: Any, urls: Any, core: Any) -> ModuleType:
         return http.HttpResponse(request.path)
 
     def boom(request: Any) -> Any:
-        raise Oops
+        raise OwnError
 
     async def async_boom(request: Any) -> Any:
-        raise Oops
+        raise OwnError
 
     def missing(request: Any) -> Any:
         raise http.Http404
@@ -66,7 +66,7 @@ def _site(http: Any, urls: Any, core: Any) -> ModuleType:
             yield "one"
             SEEN.append(current_entry())
             if fails:
-                raise Oops
+                raise OwnError
             yield "two"
 
         return http.StreamingHttpResponse(parts())
@@ -89,12 +89,12 @@ def _site(http: Any, urls: Any, core: Any) -> ModuleType:
         def __call__(self, request: Any) -> Any:
             mode = request.GET.get("mode")
             if mode == "before":
-                raise Oops
+                raise OwnError
             if mode == "early":
                 return http.HttpResponse("later", status=429)
             answer = self.get_response(request)
             if mode == "after":
-                raise Oops
+                raise OwnError
             return answer
 
     shop = [
@@ -213,17 +213,17 @@ ENDS = [
     ("/shop/tea/", ("/shop/<slug:name>/", "200", "")),
     ("/shop/old/2026/", ("/shop/old/(?P<year>[0-9]{4})/$", "200", "")),
     ("/v2/tea/", ("/v(?P<version>[12])/<slug:name>/", "200", "")),
-    ("/boom/", ("/boom/", "500", "Oops")),
-    ("/async-boom/", ("/async-boom/", "500", "Oops")),
+    ("/boom/", ("/boom/", "500", "OwnError")),
+    ("/async-boom/", ("/async-boom/", "500", "OwnError")),
     ("/missing/", ("/missing/", "404", "")),
     ("/denied/", ("/denied/", "403", "")),
     ("/file/", ("/file/", "200", "")),
     ("/no/", ("<unmatched>", "404", "")),
     ("/items/1", ("<unmatched>", "301", "")),
-    ("/items/1/?mode=before", ("<unmatched>", "500", "Oops")),
+    ("/items/1/?mode=before", ("<unmatched>", "500", "OwnError")),
     ("/items/1/?mode=early", ("<unmatched>", "429", "")),
-    ("/items/1/?mode=after", ("/items/<int:id>/", "500", "Oops")),
-    ("/boom/?mode=after", ("/boom/", "500", "Oops")),
+    ("/items/1/?mode=after", ("/items/<int:id>/", "500", "OwnError")),
+    ("/boom/?mode=after", ("/boom/", "500", "OwnError")),
 ]
 
 
@@ -262,10 +262,10 @@ def test_a_stream_lasts_until_its_last_part(settings: Any, points: Points) -> No
     """Parts run inside of the request; one that raises ends it with the status that was sent."""
     route = "/stream/<int:fails>/"
     assert _wsgi("/stream/0/").body == b"onetwo"
-    with pytest.raises(Oops):
+    with pytest.raises(OwnError):
         _wsgi("/stream/1/")
-    assert SEEN == [f"GET {route}"] * 2
-    assert points(DURATIONS) == {("GET", route, "200", ""): 1, ("GET", route, "200", "Oops"): 1}
+    assert [f"GET {route}"] * 2 == SEEN
+    assert points(DURATIONS) == {("GET", route, "200", ""): 1, ("GET", route, "200", "OwnError"): 1}
 
 
 def test_an_async_stream_lasts_until_its_last_part(settings: Any, points: Points) -> None:
@@ -298,9 +298,9 @@ def test_an_exception_that_passes_is_status_500(
 ) -> None:
     """With `DEBUG_PROPAGATE_EXCEPTIONS`, it reaches the server as it is."""
     settings.DEBUG_PROPAGATE_EXCEPTIONS = True
-    with pytest.raises(Oops):
+    with pytest.raises(OwnError):
         ask("/boom/")
-    assert points(DURATIONS) == {("GET", "/boom/", "500", "Oops"): 1}
+    assert points(DURATIONS) == {("GET", "/boom/", "500", "OwnError"): 1}
 
 
 def test_excluded_paths_are_not_measured(settings: Any, points: Points) -> None:
@@ -318,7 +318,7 @@ def test_middleware_around_the_site_counts_once(settings: Any, points: Points) -
     _asgi("/boom/", application=trace_asgi(ASGIHandler()))
     _wsgi("/no/", application=trace_wsgi(WSGIHandler()))
     assert points(DURATIONS) == {
-        ("GET", "/boom/", "500", "Oops"): 2,
+        ("GET", "/boom/", "500", "OwnError"): 2,
         ("GET", "<unmatched>", "404", ""): 1,
     }
 
@@ -359,4 +359,3 @@ def test_uninstalling_leaves_the_library_as_it_was(settings: Any) -> None:
     install("django")
     uninstall("django")
     assert state() == bare
-    assert "hypertrace" not in {vars(WSGIHandler)["__call__"].__module__.partition(".")[0]}

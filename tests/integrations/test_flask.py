@@ -45,12 +45,14 @@ def _get(app: Any, path: str, method: str = "GET", **more: Any) -> Any:
 def test_the_route_is_the_rule(flask: Any, points: Points) -> None:
     """Converters, methods, static files and `OPTIONS` have the rule that they matched."""
     app = flask.Flask(__name__, static_folder=None)
-    app.add_url_rule("/items/<int:id>", view_func=lambda id: f"item {id}", endpoint="item")
+    app.add_url_rule(
+        "/items/<int:number>", view_func=lambda number: f"item {number}", endpoint="item"
+    )
     for number in range(3):
         assert _get(app, f"/items/{number}").text == f"item {number}"
     _get(app, "/items/1", "HEAD")
     _get(app, "/items/1", "OPTIONS")
-    route = "/items/<int:id>"
+    route = "/items/<int:number>"
     assert points(DURATIONS) == {
         ("GET", route, "200", ""): 3,
         ("HEAD", route, "200", ""): 1,
@@ -108,12 +110,12 @@ def test_a_mounted_application_has_its_root_in_the_route(flask: Any, points: Poi
     }
 
 
-class Oops(Exception):
+class OwnError(Exception):
     """What views raise."""
 
 
 def _raise() -> str:
-    raise Oops
+    raise OwnError
 
 
 def _app(flask: Any, **configuration: Any) -> Any:
@@ -131,25 +133,25 @@ def test_an_exception_without_a_handler_is_status_500(flask: Any, points: Points
     assert _get(app, "/boom").status_code == 500
     assert _get(app, "/abort").status_code == 503
     assert points(DURATIONS) == {
-        ("GET", "/boom", "500", "Oops"): 1,
+        ("GET", "/boom", "500", "OwnError"): 1,
         ("GET", "/abort", "503", "503"): 1,
     }
     assert points("function_exceptions_total") == {
-        ("HttpServer", "", "request", "<HttpServer>", "entry.http", "Oops", "here"): 1
+        ("HttpServer", "", "request", "<HttpServer>", "entry.http", "OwnError", "here"): 1
     }
 
 
 @pytest.mark.parametrize("setting", ["PROPAGATE_EXCEPTIONS", "TESTING", "DEBUG"])
 def test_an_exception_that_passes_is_status_500(flask: Any, points: Points, setting: str) -> None:
     """It reaches the server as it is, and is counted once."""
-    with pytest.raises(Oops):
+    with pytest.raises(OwnError):
         _get(_app(flask, **{setting: True}), "/boom")
-    assert points(DURATIONS) == {("GET", "/boom", "500", "Oops"): 1}
+    assert points(DURATIONS) == {("GET", "/boom", "500", "OwnError"): 1}
 
 
 @pytest.mark.parametrize(
     ("handled", "status", "kind"),
-    [(Oops, 418, ""), (Exception, 500, "500"), (500, 500, "Oops"), (500, 200, "")],
+    [(OwnError, 418, ""), (Exception, 500, "500"), (500, 500, "OwnError"), (500, 200, "")],
 )
 def test_a_handler_makes_an_answer_of_an_exception(
     flask: Any, points: Points, handled: Any, status: int, kind: str
@@ -167,15 +169,15 @@ def test_hooks_that_raise_are_part_of_the_request(flask: Any, points: Points, ho
     app = _app(flask)
 
     def raising(*_: Any) -> None:
-        raise Oops
+        raise OwnError
 
     getattr(app, hook)(raising)
     if hook == "teardown_request":
-        with pytest.raises(Oops):
+        with pytest.raises(OwnError):
             _get(app, "/ok")
     else:
         assert _get(app, "/ok").status_code == 500
-    assert points(DURATIONS) == {("GET", "/ok", "500", "Oops"): 1}
+    assert points(DURATIONS) == {("GET", "/ok", "500", "OwnError"): 1}
 
 
 def test_a_hook_may_answer(flask: Any, points: Points) -> None:
@@ -200,7 +202,7 @@ def test_a_stream_lasts_until_its_last_part(flask: Any, points: Points) -> None:
             yield flask.request.args["name"]
             seen.append(current_entry())
             if fails:
-                raise Oops
+                raise OwnError
             yield "end"
 
         return flask.Response(flask.stream_with_context(parts()))
@@ -211,13 +213,13 @@ def test_a_stream_lasts_until_its_last_part(flask: Any, points: Points) -> None:
     assert answer.get_data() == b"aend"
     route = "/stream/<int:fails>"
     assert points(DURATIONS) == {("GET", route, "200", ""): 1}
-    with pytest.raises(Oops):
+    with pytest.raises(OwnError):
         app.test_client().get("/stream/1?name=a").get_data()
     app.test_client().get("/stream/0?name=a").close()
     assert seen == [f"GET {route}"] * 2
     assert points(DURATIONS) == {
         ("GET", route, "200", ""): 1,
-        ("GET", route, "200", "Oops"): 1,
+        ("GET", route, "200", "OwnError"): 1,
         ("GET", route, "200", "cancelled"): 1,
     }
 
@@ -248,7 +250,7 @@ def test_async_views_are_measured(
     async def view(fails: int) -> str:
         seen.append(current_entry())
         if fails:
-            raise Oops
+            raise OwnError
         return "ok"
 
     app.add_url_rule("/<int:fails>", view_func=view)
@@ -257,7 +259,7 @@ def test_async_views_are_measured(
     assert seen == ["GET /<int:fails>"] * 2
     assert points(DURATIONS) == {
         ("GET", "/<int:fails>", "200", ""): 1,
-        ("GET", "/<int:fails>", "500", "Oops"): 1,
+        ("GET", "/<int:fails>", "500", "OwnError"): 1,
     }
 
 
@@ -271,18 +273,18 @@ def test_middleware_is_measured(flask: Any, points: Points) -> None:
             start_response("429 Too Many Requests", [])
             return [b"later"]
         if environ["QUERY_STRING"]:
-            raise Oops
+            raise OwnError
         return inner(environ, start_response)
 
     app.wsgi_app = middleware
     _get(app, "/early")
     _get(app, "/ok")
-    with pytest.raises(Oops):
+    with pytest.raises(OwnError):
         _get(app, "/ok?a=1")
     assert points(DURATIONS) == {
         ("GET", "<unmatched>", "429", ""): 1,
         ("GET", "/ok", "200", ""): 1,
-        ("GET", "<unmatched>", "500", "Oops"): 1,
+        ("GET", "<unmatched>", "500", "OwnError"): 1,
     }
 
 
@@ -296,7 +298,7 @@ def test_middleware_and_integration_count_once(flask: Any, points: Points) -> No
     client.get("/boom").get_data()
     client.get("/no").get_data()
     assert points(DURATIONS) == {
-        ("GET", "/boom", "500", "Oops"): 2,
+        ("GET", "/boom", "500", "OwnError"): 2,
         ("GET", "<unmatched>", "404", ""): 1,
     }
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import clear_trace_function
-from hypertrace.integrations import http_server
 from hypertrace.integrations.http_server import KEY, UNKNOWN_SIZE, HttpServer, open_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from hypertrace.integrations.http_server import Request
     from hypertrace.metrics import Metrics
 
     Points = Callable[[str], dict[tuple[str, ...], float]]
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DURATIONS = "http_server_request_duration_seconds"
 
 
-def start(server: HttpServer, method: str = "GET", path: str = "/") -> http_server.Request:
+def start(server: HttpServer, method: str = "GET", path: str = "/") -> Request:
     request = server.start(method, path)
     assert request is not None
     return request
@@ -80,9 +80,9 @@ def test_a_failure_that_the_framework_answers_names_the_type(
 def test_an_exception_is_kept_no_longer_than_its_request(metrics: Metrics) -> None:
     """The end of a request frees what it knows of a failure."""
 
-    class Oops(Exception): ...
+    class OwnError(Exception): ...
 
-    error = Oops()
+    error = OwnError()
     gone = weakref.ref(error)
     request = start(HttpServer())
     request.fail(error)
@@ -136,7 +136,7 @@ def test_bodies_are_measured_if_asked_for(metrics: Metrics, points: Points) -> N
     request.received, request.sent, request.status = 1_234, 56_789, 200
     request.finish()
     labels = ("POST", "", "200", "")
-    sizes = {
+    sizes: dict[str, Any] = {
         name: metrics.read().family(f"http_server_{name}_body_size_bytes")
         for name in ("request", "response")
     }
@@ -152,7 +152,8 @@ def test_an_unknown_size_is_none(metrics: Metrics, points: Points) -> None:
     request.finish()
     names = {family.name for family in metrics.read().families}
     assert "http_server_request_body_size_bytes" not in names
-    (answer,) = metrics.read().family("http_server_response_body_size_bytes").values
+    answers: Sequence[Any] = metrics.read().family("http_server_response_body_size_bytes").values
+    (answer,) = answers
     assert (answer.count, answer.sum) == (1, 0)
     request = start(HttpServer(body_sizes=True))
     request.sent = UNKNOWN_SIZE
@@ -175,7 +176,9 @@ def test_all_requests_are_in_one_native_histogram(metrics: Metrics) -> None:
         request = start(server)
         request.status = status
         request.finish()
-    (value,) = metrics.read().family("http_server_request_duration_native_seconds").values
+    family = metrics.read().family("http_server_request_duration_native_seconds")
+    values: Sequence[Any] = family.values
+    (value,) = values
     assert value.count == 3
     assert value.schema == 3
 

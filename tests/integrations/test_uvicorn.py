@@ -132,7 +132,7 @@ def test_the_figures_are_the_tally_of_the_application(
     workers, requests, messages = _tally(site)
     assert len(workers) > 1
     assert requests["GET", "/big", "200", "cancelled"] == CLIENTS
-    assert messages["/live/{room}", "boom", "Oops"] == CLIENTS
+    assert messages["/live/{room}", "boom", "OwnError"] == CLIENTS
     counted = _page(site)["websocket_server_messages_total"]
     assert counted["/live/{room}", "receive"] == messages.total() == 5 * CLIENTS
     assert counted["/live/{room}", "transmit"] == 3 * CLIENTS

@@ -22,7 +22,7 @@ from hypertrace.integrations.wsgi import trace_wsgi
 from .serving import Server, environ_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hypertrace.metrics import Metrics
 
@@ -136,12 +136,12 @@ def test_every_end_is_counted_once(
 ) -> None:
     """Each way to answer ends with its status and type of error, and the answer is the same."""
     server, bare = Server(), Server()
-    ends = []
-    for one, called in ((server, trace_wsgi(application)), (bare, application)):  # type: ignore[arg-type]
+    ends: list[type[BaseException] | None] = []
+    for one, called in ((server, trace_wsgi(application)), (bare, application)):
         try:
-            one.run(called)  # type: ignore[arg-type]
+            one.run(called)
             ends.append(None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- whatever the application raises
             ends.append(type(error))
     assert ends[0] is ends[1]
     assert server.__dict__ == bare.__dict__
@@ -153,7 +153,7 @@ def test_every_end_is_counted_once(
 @pytest.mark.parametrize("application", [answers("200 OK", b"a", b"b"), streams, writes])
 def test_the_contract_of_wsgi_is_kept(metrics: Metrics, application: Application) -> None:
     """The validator of the standard library has no complaint, on either side."""
-    checked = validator(trace_wsgi(validator(application)))  # type: ignore[arg-type]
+    checked = validator(trace_wsgi(validator(application)))
     environ = environ_of()
     del environ["wsgi.file_wrapper"]
 
@@ -175,12 +175,13 @@ def test_a_request_lasts_until_its_last_byte(metrics: Metrics, span_clock: Clock
             yield b"part"
         span_clock.now += 4
 
-    body = trace_wsgi(slow)(environ_of(), Server().start_response)  # type: ignore[arg-type]
+    body = trace_wsgi(slow)(environ_of(), Server().start_response)
     span_clock.now += 10
     list(body)
     span_clock.now += 100
     body.close()  # type: ignore[attr-defined]
-    (value,) = metrics.read().family(DURATIONS).values
+    values: Sequence[Any] = metrics.read().family(DURATIONS).values
+    (value,) = values
     assert value.sum == 17
 
 
@@ -196,7 +197,7 @@ def test_an_answer_that_is_closed_early_is_cancelled(metrics: Metrics, points: P
         finally:
             closed.append(True)
 
-    body: Any = trace_wsgi(endless)(environ_of(), Server().start_response)  # type: ignore[arg-type]
+    body: Any = trace_wsgi(endless)(environ_of(), Server().start_response)
     next(iter(body))
     assert points(DURATIONS) == {}
     body.close()
@@ -206,21 +207,18 @@ def test_an_answer_that_is_closed_early_is_cancelled(metrics: Metrics, points: P
 
 def test_an_answer_that_is_not_asked_for_is_none(metrics: Metrics, points: Points) -> None:
     """A server may close a body without a look at it, as for `HEAD`."""
-    body: Any = trace_wsgi(answers("200 OK", b"a"))(  # type: ignore[arg-type]
-        environ_of("HEAD"), Server().start_response
-    )
+    body: Any = trace_wsgi(answers("200 OK", b"a"))(environ_of("HEAD"), Server().start_response)
     body.close()
     assert points(DURATIONS) == {("HEAD", "", "200", ""): 1}
 
 
 def test_a_file_that_cannot_be_sent_is_cancelled(metrics: Metrics, points: Points) -> None:
     """The server closes it because of an exception of its own."""
-    body: Any = trace_wsgi(gives_a_file)(environ_of(), Server().start_response)  # type: ignore[arg-type]
-    with pytest.raises(BrokenPipeError):
-        try:
-            raise BrokenPipeError
-        finally:
-            body.close()
+    body: Any = trace_wsgi(gives_a_file)(environ_of(), Server().start_response)
+    try:
+        raise BrokenPipeError
+    except BrokenPipeError:
+        body.close()
     assert body.filelike.closed
     assert points(DURATIONS) == {("GET", "", "200", "cancelled"): 1}
 
@@ -234,22 +232,22 @@ def test_a_file_stays_the_one_that_the_server_made(metrics: Metrics) -> None:
             super().__init__(*args)
             made.append(self)
 
-    environ = environ_of(**{"wsgi.file_wrapper": Wrapper})
-    body = trace_wsgi(gives_a_file)(environ, Server().start_response)  # type: ignore[arg-type]
+    environ = environ_of() | {"wsgi.file_wrapper": Wrapper}
+    body = trace_wsgi(gives_a_file)(environ, Server().start_response)
     assert made == [body]
     assert body is made[0]
 
 
 def test_a_file_of_a_server_in_c_ends_when_it_is_given(metrics: Metrics, points: Points) -> None:
-    """uWSGI's wrapper is a function that returns the file itself, and knows it again."""
+    """The wrapper of uWSGI is a function that returns the file itself, and knows it again."""
     file = io.BytesIO(b"bytes")
 
     def gives_file(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", HEADERS)
         return environ["wsgi.file_wrapper"](file)
 
-    environ = environ_of(**{"wsgi.file_wrapper": lambda given: given})
-    body: Any = trace_wsgi(gives_file)(environ, Server().start_response)  # type: ignore[arg-type]
+    environ = environ_of() | {"wsgi.file_wrapper": lambda given: given}
+    body: Any = trace_wsgi(gives_file)(environ, Server().start_response)
     assert body is file
     assert points(DURATIONS) == {("GET", "", "200", ""): 1}
 
@@ -294,7 +292,7 @@ def test_nothing_is_closed_that_cannot_be(metrics: Metrics, points: Points) -> N
         return Body([b"a"])
 
     with pytest.raises(KeyError):
-        Server().run(trace_wsgi(application))  # type: ignore[arg-type]
+        Server().run(trace_wsgi(application))
     assert points(DURATIONS) == {("GET", "", "200", ""): 1}
 
 
@@ -305,17 +303,17 @@ def test_wrong_answers_are_the_servers_affair(metrics: Metrics, points: Points) 
         start_response("200 OK", HEADERS)
 
     with pytest.raises(TypeError, match="not iterable"):
-        Server().run(trace_wsgi(nothing))  # type: ignore[arg-type]
-    server = Server().run(trace_wsgi(answers("OK", b"a")))  # type: ignore[arg-type]
+        Server().run(trace_wsgi(nothing))
+    server = Server().run(trace_wsgi(answers("OK", b"a")))
     assert server.status == "OK"
     assert points(DURATIONS) == {("GET", "", "500", "TypeError"): 1, ("GET", "", "", ""): 1}
 
 
 def test_two_layers_count_once(metrics: Metrics, points: Points) -> None:
     """The outermost one measures; also if it excludes the path."""
-    twice = trace_wsgi(trace_wsgi(streams), excluded=["/no"])  # type: ignore[arg-type]
-    Server().run(twice)  # type: ignore[arg-type]
-    Server().run(twice, environ_of(path="/no"))  # type: ignore[arg-type]
+    twice = trace_wsgi(trace_wsgi(streams), excluded=["/no"])
+    Server().run(twice)
+    Server().run(twice, environ_of(path="/no"))
     assert points(DURATIONS) == {("GET", "", "200", ""): 1}
 
 
@@ -323,7 +321,7 @@ def test_an_environment_may_be_used_again(metrics: Metrics, points: Points) -> N
     """A second request with it is a second request."""
     environ = environ_of()
     for _ in range(2):
-        Server().run(trace_wsgi(streams), environ)  # type: ignore[arg-type]
+        Server().run(trace_wsgi(streams), environ)
     assert points(DURATIONS) == {("GET", "", "200", ""): 2}
 
 
@@ -333,10 +331,10 @@ def test_an_application_inside_of_a_server_of_asgi_counts_once(
     """The request that its task has started is the same one."""
     request = HttpServer().start("GET", "/shop/a")
     assert request is not None
-    Server().run(trace_wsgi(streams), environ_of(path="/a", SCRIPT_NAME="/shop"))  # type: ignore[arg-type]
+    Server().run(trace_wsgi(streams), environ_of(path="/a", SCRIPT_NAME="/shop"))
     assert points(DURATIONS) == {}
     request.finish()
-    Server().run(trace_wsgi(streams), environ_of(path="/a", SCRIPT_NAME="/shop"))  # type: ignore[arg-type]
+    Server().run(trace_wsgi(streams), environ_of(path="/a", SCRIPT_NAME="/shop"))
     assert points(DURATIONS) == {("GET", "", "", ""): 1, ("GET", "", "200", ""): 1}
 
 
@@ -354,12 +352,11 @@ def test_the_size_of_a_request_is_what_it_says(
     metrics: Metrics, more: dict[str, str], expected: int | None
 ) -> None:
     """One that does not say a number is not recorded."""
-    application = trace_wsgi(streams, body_sizes=True)  # type: ignore[arg-type]
-    Server().run(application, environ_of("POST", **more))  # type: ignore[arg-type]
+    application = trace_wsgi(streams, body_sizes=True)
+    Server().run(application, environ_of("POST", **more))
     found = [one for one in metrics.read().families if one.name.endswith("request_body_size_bytes")]
-    assert [value.sum for one in found for value in one.values] == (
-        [] if expected is None else [expected]
-    )
+    sizes: list[Any] = [value for one in found for value in one.values]
+    assert [value.sum for value in sizes] == ([] if expected is None else [expected])
 
 
 @pytest.mark.parametrize(
@@ -371,8 +368,9 @@ def test_the_size_of_an_answer_is_what_was_given(
 ) -> None:
     """All ways to give bytes add up."""
     with suppress(ValueError):
-        Server().run(trace_wsgi(application, body_sizes=True))  # type: ignore[arg-type]
-    (value,) = metrics.read().family("http_server_response_body_size_bytes").values
+        Server().run(trace_wsgi(application, body_sizes=True))
+    values: Sequence[Any] = metrics.read().family("http_server_response_body_size_bytes").values
+    (value,) = values
     assert value.sum == size
 
 
@@ -385,16 +383,16 @@ def test_the_work_for_an_answer_is_inside_of_its_entry(metrics: Metrics) -> None
         seen.append(current_entry())
         yield b"a"
 
-    Server().run(trace_wsgi(application))  # type: ignore[arg-type]
+    Server().run(trace_wsgi(application))
     assert seen == ["GET"]
     assert current_entry() == ""
 
 
 def test_a_flood_of_paths_is_one_series(metrics: Metrics, points: Points) -> None:
     """Paths are no labels: 10 000 of them are counted in one series."""
-    application = trace_wsgi(answers("404 Not Found", b"no"))  # type: ignore[arg-type]
+    application = trace_wsgi(answers("404 Not Found", b"no"))
     for number in range(10_000):
-        Server().run(application, environ_of(path=f"/{number}"))  # type: ignore[arg-type]
+        Server().run(application, environ_of(path=f"/{number}"))
     assert points(DURATIONS) == {("GET", "", "404", ""): 10_000}
     assert points("entry_duration_seconds") == {("http", "GET", "ok"): 10_000}
 
@@ -402,7 +400,7 @@ def test_a_flood_of_paths_is_one_series(metrics: Metrics, points: Points) -> Non
 def test_options_are_checked_at_once() -> None:
     """A misspelt option is an error where the application is given."""
     with pytest.raises(TypeError):
-        trace_wsgi(streams, exclude=[])  # type: ignore[arg-type]
+        trace_wsgi(streams, exclude=[])
 
 
 def test_an_application_is_still_what_it_was() -> None:
@@ -414,7 +412,7 @@ def test_an_application_is_still_what_it_was() -> None:
         def __call__(self, environ: Any, start_response: Any) -> Any:
             return streams(environ, start_response)
 
-    shop: Any = trace_wsgi(Shop())  # type: ignore[arg-type]
+    shop: Any = trace_wsgi(Shop())
     assert (shop.name, type(shop.__wrapped__)) == ("Shop", Shop)
 
 
@@ -427,7 +425,7 @@ def test_an_error_of_ours_does_not_reach_the_application(
         raise RuntimeError
 
     monkeypatch.setattr(HttpServer, "start", broken)
-    assert Server().run(trace_wsgi(streams)).body == b"one two"  # type: ignore[arg-type]
+    assert Server().run(trace_wsgi(streams)).body == b"one two"
 
 
 class _Quiet(WSGIRequestHandler):
@@ -461,7 +459,7 @@ def test_a_client_that_goes_away_is_cancelled(metrics: Metrics, points: Points) 
             for _ in range(10_000):
                 yield b"x" * 65_536
 
-    with _serving(trace_wsgi(Shop())) as port:  # type: ignore[arg-type]
+    with _serving(trace_wsgi(Shop())) as port:
         with socket.create_connection(("127.0.0.1", port), 30) as connection:
             connection.sendall(b"GET /big HTTP/1.0\r\n\r\n")
             assert connection.recv(10)

@@ -20,7 +20,7 @@ PARTS = 10_000
 PART = b"x" * 65_536
 
 
-class Oops(Exception):
+class OwnError(Exception):
     """What a view raises."""
 
 

@@ -9,7 +9,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, HttpResponseNotFound, StreamingHttpResponse
 from django.urls import path
-from measured import Oops, count, endless, exporter
+from measured import OwnError, count, endless, exporter
 
 SECRET_KEY = "of a test"
 ALLOWED_HOSTS = ["127.0.0.1"]
@@ -30,8 +30,8 @@ def item(request: Any, id: int) -> HttpResponse:
 
 def boom(request: Any) -> HttpResponse:
     """Raise."""
-    count(request.method, "/boom", 500, "Oops")
-    raise Oops
+    count(request.method, "/boom", 500, "OwnError")
+    raise OwnError
 
 
 def big(request: Any) -> StreamingHttpResponse:

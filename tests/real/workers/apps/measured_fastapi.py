@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
-from measured import Oops, count, endless, exporter
+from measured import OwnError, count, endless, exporter
 
 app = FastAPI()
 router = APIRouter(prefix="/items")
@@ -34,8 +34,8 @@ app.include_router(router, prefix="/shop")
 @app.get("/boom")
 async def boom() -> None:
     """Raise."""
-    count("GET", "/boom", 500, "Oops")
-    raise Oops
+    count("GET", "/boom", 500, "OwnError")
+    raise OwnError
 
 
 @app.get("/big")
@@ -62,9 +62,9 @@ async def live(websocket: WebSocket) -> None:
     count("GET", "/live/{room}", 101, "")
     await websocket.accept()
     async for text in websocket.iter_text():
-        count("message", "/live/{room}", text, "Oops" if text == "boom" else "")
+        count("message", "/live/{room}", text, "OwnError" if text == "boom" else "")
         if text == "boom":
-            raise Oops
+            raise OwnError
         if text != "silent":
             await websocket.send_text(text)
 

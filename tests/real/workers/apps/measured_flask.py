@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask, Response, request
-from measured import Oops, count, endless, exporter
+from measured import OwnError, count, endless, exporter
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 app = Flask(__name__)
@@ -25,8 +25,8 @@ def item(id: int) -> str:
 
 def boom() -> str:
     """Raise."""
-    count(request.method, "/boom", 500, "Oops")
-    raise Oops
+    count(request.method, "/boom", 500, "OwnError")
+    raise OwnError
 
 
 def big() -> Response:
