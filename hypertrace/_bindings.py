@@ -72,7 +72,7 @@ class PropsBindings:
     """The bindings of one call site whose spans start with props, by recorder.
 
     Attributes:
-        known: those that a caller remembers by keys of its own.
+        known: those that a caller remembers by keys that it chooses.
     """
 
     __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_target", "_upstream", "known")
