@@ -439,13 +439,11 @@ class FinishedSpan(Span):
         raised: Raised | None = None
         kind = None if exception is None else class_of(exception)
         if exception is not None and result != "ok":
-            # A class alone may be of any exception.
-            now = clock()
-            raised = (
-                "here"
-                if exception is kind
-                else place_of(exception, now - duration, now, self._binding.site)  # type: ignore[arg-type]
-            )
+            raised = "here"  # a class alone may be of any exception
+            if exception is not kind:
+                now = clock()
+                began = getattr(self, "_began", now - duration)
+                raised = place_of(exception, began, now, self._binding.site)  # type: ignore[arg-type]
         self._known_ending = result, kind, raised
         binding = self._binding
         binding.start()

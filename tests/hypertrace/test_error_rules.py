@@ -259,16 +259,24 @@ def test_rules_keep_no_result_and_no_exception(events: list[Any]) -> None:
     class OwnError(Exception):
         pass
 
-    result = traced(error_if=lambda _: False)(Result)()
+    class Refusing:
+        def __int__(self) -> int:
+            raise OwnError
+
+    def make() -> Result:
+        return Result()
+
+    result = traced(error_if=lambda _: False)(make)()
     held = ref(result)
     del result
     assert held() is None
-    error = OwnError()
-    gone = ref(error)
-    with suppress(OwnError):
-        traced(ok_if=lambda _: False)(_raise)(error)
-    del error
-    assert gone() is None
+    held = None
+    try:
+        traced(ok_if=lambda _: False)(lambda: int(Refusing()))()
+    except OwnError as error:
+        held = ref(error)
+    assert held is not None
+    assert held() is None
 
 
 def test_no_rules_are_none() -> None:
