@@ -337,8 +337,9 @@ class Span:
         """
         binding, details = self._binding, self._details
         target, id = binding.target, binding.id
-        is_plain = details is not None and not details.failed and (id is None or type(id) is str)
-        if not is_plain or target is None or not 0 <= duration <= LONGEST:
+        if target is None or details is None or details.failed or not 0 <= duration <= LONGEST:
+            return False
+        if id is not None and type(id) is not str:  # nothing is kept for it
             return False
         found = target.bind_span(self._tracer, binding.site, id, details.props or None)
         durations = found.durations

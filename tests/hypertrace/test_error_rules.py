@@ -17,7 +17,7 @@ from hypertrace.metrics import Metrics
 from hypertrace.testing import capture_events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_rules_hold_for_every_kind_of_callable(events: list[Any]) -> None:
         async def coroutine(self) -> str:
             return "bad"
 
-        def generator(self) -> Iterator[int]:
+        def generator(self) -> Generator[int, None, str]:
             yield 1
             return "bad"
 
@@ -270,13 +270,13 @@ def test_rules_keep_no_result_and_no_exception(events: list[Any]) -> None:
     held = ref(result)
     del result
     assert held() is None
-    held = None
+    gone: ref[OwnError] | None = None
     try:
         traced(ok_if=lambda _: False)(lambda: int(Refusing()))()
     except OwnError as error:
-        held = ref(error)
-    assert held is not None
-    assert held() is None
+        gone = ref(error)
+    assert gone is not None
+    assert gone() is None
 
 
 def test_no_rules_are_none() -> None:
