@@ -217,10 +217,6 @@ def test_functions_in_tasks_that_fail_at_the_same_time(
         await asyncio.sleep(0)
         raise kind
 
-    async def run() -> None:
-        for _ in range(10):
-            await asyncio.gather(one(), two(), return_exceptions=False)
-
     async def each() -> None:
         async def quiet(call: Any) -> None:
             with suppress(kind):
