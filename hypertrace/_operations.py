@@ -148,7 +148,7 @@ class Operation(FinishedSpan):
                         self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
-        self.began = _span.clock()
+        self.began = self._began = _span.clock()
 
     def finish(
         self,

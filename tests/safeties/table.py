@@ -3742,15 +3742,15 @@ ERRORS = (
     Safety(
         "errors: a span that begins later raises an exception again",
         CORE + "_raised.py",
-        "seen is not None and began <= seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
         "seen is not None and seen.is_of(error, own)",
         _core("raised"),
     ),
     Safety(
         "errors: another exception at the same address is another",
         CORE + "_raised.py",
-        "seen is not None and began <= seen.at and seen.is_of(error, own)",
-        "seen is not None and began <= seen.at",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at",
         _core("raised"),
     ),
     Safety(
