@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Poll", "poll"]
-
 EVERY = 10.0
 """Seconds between two calls, unless a poll says something else."""
 PATIENCE = 5.0
