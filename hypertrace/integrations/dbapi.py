@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from wrapt import BaseObjectProxy
 
 from hypertrace._failures import swallow
+from hypertrace.inspection import type_name
 
-from .sql import COMMIT, ROLLBACK, SYSTEMS, Database, add, database_of
+from .sql import COMMIT, ROLLBACK, SYSTEMS, Database, add, database_of, declare_operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,14 +55,16 @@ def trace_connection(connection: _C, *, system: str = "") -> _C:
     """
     if type(connection) is _Connection:
         return connection
+    name = type_name(connection)
     commit = getattr(connection, "commit", None)
     if not callable(commit) or not callable(getattr(connection, "cursor", None)):
-        raise TypeError(f"trace_connection() needs a DB-API connection, not {connection!r}")
+        raise TypeError(f"trace_connection() needs a DB-API connection, not {name}")
     if inspect.iscoroutinefunction(commit):
         raise TypeError(
-            f"{connection!r} is asynchronous, and no DB-API connection; SQLAlchemy's asynchronous "
-            'engines are measured: hypertrace.integrations.install("sqlalchemy")'
+            f"{name} is asynchronous, and no DB-API connection; SQLAlchemy's asynchronous engines "
+            'are measured: hypertrace.integrations.install("sqlalchemy")'
         )
+    declare_operations()
     return cast("_C", _Connection(connection, database_of(system or _driver_of(connection))))
 
 
@@ -215,18 +218,19 @@ class _Block(_Proxy):
         super().__init__(block)
         self._self_connection = connection
         self._self_database = connection._self_database
-        self._self_is_outer = False
+        self._self_is_outer = self._self_is_dropped = False
 
     def __enter__(self) -> Any:
         self._self_is_outer = not _is_in_transaction(self._self_connection.__wrapped__)
-        return super().__enter__()
+        transaction = self.__wrapped__.__enter__()
+        self._self_is_dropped = getattr(transaction, "force_rollback", False)
+        return transaction
 
     def __exit__(self, *end: object) -> Any:
         leave = self.__wrapped__.__exit__
         if not self._self_is_outer:
             return leave(*end)
-        is_kept = end[0] is None and not getattr(self.__wrapped__, "force_rollback", False)
-        statement = COMMIT if is_kept else ROLLBACK
+        statement = ROLLBACK if self._self_is_dropped or end[0] is not None else COMMIT
         return self._self_database.measured(statement, leave, *end)
 
 

@@ -116,6 +116,11 @@ class BoundedNames:
 _tables = BoundedNames(MOST_TABLES)
 
 
+def declare_operations() -> None:
+    """Declare the metrics for every `Metrics`; again does nothing."""
+    declare(DURATIONS)
+
+
 class Database:
     """What is measured of one database system. Any thread may use it, and nothing is raised.
 
@@ -124,14 +129,13 @@ class Database:
     """
 
     def __init__(self, system: str) -> None:
-        """Declare the metrics.
+        """Know no statement yet.
 
         Args:
             system: its name, as OpenTelemetry has it.
         """
         self.system: str = system
         self._statements = Statements(system)
-        declare(DURATIONS)
 
     def read(self, statement: object, connection: object = None) -> Statement:
         """Return the operation and the table of a statement, both with a bounded number of values.

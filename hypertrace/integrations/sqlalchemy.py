@@ -41,6 +41,7 @@ from .sql import (
     add,
     clock,
     database_of,
+    declare_operations,
 )
 from .statements import Statement
 
@@ -80,6 +81,7 @@ class Integration:
 
     def __init__(self) -> None:
         """Declare the metrics."""
+        declare_operations()
         declare(WAITS)
 
     def patch(self, patches: Patches) -> None:
@@ -105,7 +107,7 @@ class Integration:
         for owner, name, make in (
             (Connection, "_commit_impl", partial(_timed, COMMIT)),
             (Connection, "_rollback_impl", partial(_timed, ROLLBACK)),
-            (CursorResult, "_fetchone_impl", _counting(lambda row: row is not None)),
+            (CursorResult, "_fetchone_impl", _counting(lambda row: 0 if row is None else 1)),
             (CursorResult, "_fetchmany_impl", _counting(len)),
             (CursorResult, "_fetchall_impl", _counting(len)),
             (CursorResult, "_fetchiter_impl", _counting_iteration),
