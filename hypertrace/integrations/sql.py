@@ -194,7 +194,7 @@ class Database:
                 TABLE: statement.table,
                 ERROR: "" if kind is None else type_name(kind),
             },
-            exception=kind,
+            exception=error,
         )
 
     def affected(self, statement: Statement, cursor: object) -> None:

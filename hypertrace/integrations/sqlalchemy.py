@@ -322,7 +322,7 @@ def _timed_connection(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _record_wait(seconds: float, name: str, error: BaseException | None) -> None:
     kind = None if error is None else type(error)
     _WAITS.record(
-        seconds, {POOL: name, ERROR: "" if kind is None else type_name(kind)}, exception=kind
+        seconds, {POOL: name, ERROR: "" if kind is None else type_name(kind)}, exception=error
     )
 
 
