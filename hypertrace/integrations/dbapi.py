@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .sql import Adders
-    from .statements import Statement
 
 _C = TypeVar("_C")
 
@@ -118,10 +117,12 @@ class _Connection(_Proxy):
 
     def _execute(self, execute: Any, *args: Any, **kwargs: Any) -> _Cursor:
         """Run a statement as drivers do that make a cursor for it."""
-        statement = _statement(self, args, kwargs)
-        result = self._self_database.measured(statement, execute, *args, **kwargs)
+        database = self._self_database
+        statement = database.read(_text(args, kwargs), self.__wrapped__)
+        result = database.measured(statement, execute, *args, **kwargs)
+        database.affected(statement, result)
         cursor = _Cursor(result, self)
-        cursor._ran(statement)
+        cursor._self_adders = database.returned(statement)
         return cursor
 
     def _transaction(self, transaction: Any, *args: Any, **kwargs: Any) -> _Block:
@@ -180,16 +181,12 @@ class _Cursor(_Proxy):
         return found
 
     def _run(self, execute: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        statement = _statement(self, args, kwargs)
-        self._self_adders = ()
-        result = self._self_database.measured(statement, execute, *args, **kwargs)
-        self._ran(statement)
-        return self._own(result)
-
-    def _ran(self, statement: Statement) -> None:
-        """Count the rows that a statement wrote, and those that are read from now on."""
-        self._self_database.affected(statement, self.__wrapped__)
-        self._self_adders = self._self_database.returned(statement)
+        wrapped, database = self.__wrapped__, self._self_database  # each look-up has its price
+        statement = database.read(_text(args, kwargs), wrapped)
+        result = database.measured(statement, execute, *args, **kwargs)
+        database.affected(statement, wrapped)
+        self._self_adders = database.returned(statement)
+        return self if result is wrapped else result
 
     def _call(self, callproc: Any, *args: Any, **kwargs: Any) -> Any:
         name = args[0] if args else ""
@@ -245,6 +242,6 @@ def _is_in_transaction(connection: Any) -> bool:
     return shown is True
 
 
-def _statement(proxy: _Proxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Statement:
-    text = args[0] if args else next(iter(kwargs.values()), "")
-    return proxy._self_database.read(text, proxy.__wrapped__)
+def _text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """Return the statement, which is the first argument of drivers, whatever they call it."""
+    return args[0] if args else next(iter(kwargs.values()), "")

@@ -10,6 +10,7 @@ https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 
 from __future__ import annotations
 
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -197,17 +198,23 @@ class Database:
             exception=error,
         )
 
-    def affected(self, statement: Statement, cursor: object) -> None:
+    def affected(
+        self,
+        statement: Statement,
+        cursor: Any,
+        rows_of: Callable[[Any], object] = attrgetter("rowcount"),
+    ) -> None:
         """Count the rows that a statement has written, where the driver knows how many.
 
         Args:
             statement: what it did; one that does not write counts none.
             cursor: that it ran on.
+            rows_of: returns how many rows there were, and gets the cursor.
         """
         if statement.operation not in _WRITING:
             return
         try:
-            rows = getattr(cursor, "rowcount", None)
+            rows = rows_of(cursor)
         except Exception:  # noqa: BLE001 -- the driver does not know
             return
         if type(rows) is int and rows > 0:
