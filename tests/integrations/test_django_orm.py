@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,7 +18,6 @@ from ..running import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from hypertrace.metrics import Metrics
 
@@ -28,7 +29,7 @@ EVENTS = "model_events_total"
 
 
 class Models(NamedTuple):
-    """Models: users with a profile, and orders that are deleted with their user."""
+    """Models: users, orders that are deleted with them, notes that stay, and companies."""
 
     User: Any
     Order: Any
@@ -48,6 +49,7 @@ def models(django: Any) -> Models:
     if not settings.configured:
         settings.configure()
     django.setup()
+    from django.apps import AppConfig, apps  # noqa: PLC0415 -- as above
     from django.db import models  # noqa: PLC0415 -- as above
 
     class User(models.Model):  # type: ignore[misc]  # noqa: DJ008 -- it is never shown
@@ -56,7 +58,7 @@ def models(django: Any) -> Models:
         name = models.CharField(max_length=20, unique=True)
 
         class Meta:
-            """Of an application that is not installed."""
+            """Of an application that is installed below."""
 
             app_label = "shop"
 
@@ -91,6 +93,10 @@ def models(django: Any) -> Models:
 
             app_label = "shop"
 
+    # Django finds what goes with an instance among the models of installed applications.
+    module = ModuleType("shop")
+    module.__path__ = [str(Path(__file__).parent)]
+    apps.set_installed_apps([*apps.get_app_configs(), AppConfig("shop", module)])
     _models.append(Models(User, Order, Note, Company))
     return _models[0]
 
@@ -187,10 +193,10 @@ def test_figures_equal_the_tally(
         ("UPDATE", users, ""): 1,
         ("ROLLBACK", "", ""): 1,
     }
-    assert {labels[1:]: number for labels, number in points(AFFECTED).items()} == {
-        ("INSERT", users): 5,
-        ("UPDATE", users): 1,
-    }
+    affected = {labels[1:]: number for labels, number in points(AFFECTED).items()}
+    # SQLite does not know how many rows a statement with RETURNING has written.
+    inserted = {"shop_sqlite3": {}, "shop_postgresql": {("INSERT", users): 5}}
+    assert affected == inserted[using] | {("UPDATE", users): 1}
     assert points(EVENTS) == {("shop", "User", "create"): 5}
 
 
@@ -293,21 +299,20 @@ def test_a_cascade_counts_each_model(using: str, shop: Models, events: Any) -> N
         shop.Order.objects.using(using).create(user=user)
     note = shop.Note.objects.using(using).create(user=user)
     note.readers.add(user)
-    before = events()
-    assert before.pop(("Note_readers", "create")) == 1
     user.delete()
     assert {key: number for key, number in events().items() if key[1] != "create"} == {
         ("User", "delete"): 1,
         ("Order", "delete"): 3,
         ("Note", "update"): 1,
-        ("Note_readers", "delete"): 1,
     }
 
 
 def test_deleting_many_stays_one_statement(using: str, shop: Models, operations: Any) -> None:
     """Django deletes rows without reading them, as it does without the integration."""
     shop.Order.objects.using(using).all().delete()
-    assert operations() == {("DELETE", "shop_order", ""): 1}
+    assert {key for key in operations() if key[0] not in {"BEGIN", "COMMIT"}} == {
+        ("DELETE", "shop_order", "")
+    }
 
 
 def test_an_instance_of_two_tables_is_one(using: str, shop: Models, events: Any) -> None:

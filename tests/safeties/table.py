@@ -52,6 +52,7 @@ INFLUX = "hypertrace/exporters/influx/"
 MAPPING = "hypertrace/statsd_mapping/"
 OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
+INTEGRATIONS = "hypertrace/integrations/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
@@ -3915,8 +3916,44 @@ JOBS = (
     ),
 )
 
+SQL = (
+    Safety(
+        "sql: a text of any length is read in a bounded time",
+        INTEGRATIONS + "statements.py",
+        "tokens.finditer(text, 0, LONGEST)",
+        "tokens.finditer(text)",
+        ("integrations/test_statements.py",),
+    ),
+    Safety(
+        "sql: tables that may be any number become a bounded number of series",
+        INTEGRATIONS + "sql.py",
+        "if len(self._names) >= self._most:",
+        "if False:",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: changes that are rolled back count nowhere",
+        INTEGRATIONS + "model_changes.py",
+        """    def forget(self) -> None:
+        \"\"\"Forget all changes: the transaction is rolled back.\"\"\"
+        self._levels = [(None, Counter())]
+""",
+        """    def forget(self) -> None:
+        pass
+""",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: the application's wrappers of statements stay its own",
+        INTEGRATIONS + "django_orm.py",
+        "connection.execute_wrappers.insert(0, _execute)",
+        "connection.execute_wrappers.append(_execute)",
+        ("integrations/test_django_orm.py",),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS),
+    *(ERRORS + RUNTIME + JOBS + SQL),
 )
