@@ -98,7 +98,7 @@ class Operation(FinishedSpan):
             when the operation has ended.
     """
 
-    __slots__ = ("_entry_token", "_kind", "began", "entry_name", "has_ended")
+    __slots__ = ("_entry_token", "_has_left", "_kind", "began", "entry_name", "has_ended")
 
     def __init__(self, kind: Operations) -> None:
         self._kind = kind
@@ -108,6 +108,7 @@ class Operation(FinishedSpan):
         self.entry_name: str = ""
         self.has_ended: bool = False
         self.began: float = 0.0
+        self._has_left = False
 
     def open(self) -> None:
         """Start it here."""
@@ -125,6 +126,14 @@ class Operation(FinishedSpan):
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         self.began = _span.clock()
+
+    def leave(self) -> None:
+        """Go on without being the span that is open here, as a request whose body is read later."""
+        try:
+            self._outer = self._leave()
+            self._has_left = True
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
 
     def finish(
         self,
@@ -170,6 +179,8 @@ class Operation(FinishedSpan):
 
     def _leave(self) -> _span.Span | None:
         """Leave the contexts that it was opened in, and return the span around it."""
+        if self._has_left:
+            return self._outer
         if self._entry_token is not None:
             token, self._entry_token = self._entry_token, None
             if _current_entry.get() is self:

@@ -62,6 +62,23 @@ class Patches:
 
         self._undo.append(put_back)
 
+    def share(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace a function that other integrations replace in the same way: once for all.
+
+        It is put back when the last of them is undone.
+
+        Args:
+            owner: as in `replace`.
+            name: as there.
+            make: as there; it is called for the first integration only.
+
+        Raises:
+            AttributeError: as there.
+        """
+        shared = _shared.setdefault((owner, name), _Shared())
+        shared.add(owner, name, make)
+        self._undo.append(shared.remove)
+
     def then(self, undo: Callable[[], object]) -> None:
         """Call a function when all is put back.
 
@@ -74,3 +91,24 @@ class Patches:
         """Put everything back, what was replaced last first."""
         while self._undo:
             self._undo.pop()()
+
+
+class _Shared:
+    """What several integrations have replaced together."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._patches = Patches()
+
+    def add(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        if not self._users:
+            self._patches.replace(owner, name, make)
+        self._users += 1
+
+    def remove(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._patches.undo()
+
+
+_shared: dict[tuple[Any, str], _Shared] = {}

@@ -17,7 +17,13 @@ from .patches import Patches
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIBRARIES: Mapping[str, str] = {}
+LIBRARIES: Mapping[str, str] = {
+    "aiohttp_client": "aiohttp",
+    "httpx": "httpx",
+    "requests": "requests",
+    "urllib": "urllib.request",
+    "urllib3": "urllib3",
+}
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
 

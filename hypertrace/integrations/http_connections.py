@@ -1,0 +1,137 @@
+"""Connections of the standard library: waits for them, and ends of the bodies that they bring.
+
+For all client libraries that use `http.client` or its sockets. Each of these functions may be
+called by several integrations; what they replace is replaced once. Requests that nothing measures
+are left as they are.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import sys
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from hypertrace._failures import swallow
+
+from .http_clients import current_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .http_clients import ClientRequest
+    from .patches import Patches
+
+_REQUEST = "_hypertrace_request"
+"""Attribute of an answer whose body is not read yet."""
+
+
+def patch_bodies(patches: Patches) -> None:
+    """Let requests end with their body, see `end_with_body`."""
+    patches.share(http.client.HTTPResponse, "_close_conn", _closing)
+
+
+def patch_lookups(patches: Patches) -> None:
+    """Measure look-ups of names that the current request waits for."""
+    patches.share(socket, "getaddrinfo", _looking_up)
+
+
+def connecting(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that connects, and measures that for the current request."""
+
+    @wraps(connect)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None:
+            return connect(*args, **kwargs)
+        with request.connecting():
+            return connect(*args, **kwargs)
+
+    return measured
+
+
+def connecting_async(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a coroutine function that does as `connecting`."""
+
+    @wraps(connect)
+    async def measured(*args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None:
+            return await connect(*args, **kwargs)
+        with request.connecting():
+            return await connect(*args, **kwargs)
+
+    return measured
+
+
+def end_with_body(request: ClientRequest, answer: Any) -> None:
+    """End a request when the body of its answer has been read, or is closed or dropped.
+
+    Args:
+        request: it may have ended.
+        answer: an `http.client.HTTPResponse`. For any other object the request ends now.
+    """
+    try:
+        if not isinstance(answer, http.client.HTTPResponse) or answer.isclosed():
+            request.finish()
+        elif not request.has_ended:
+            setattr(answer, _REQUEST, (request, sys.exc_info()[1]))
+    except Exception as error:  # noqa: BLE001 -- the application must see nothing
+        swallow(error, end_with_body)
+
+
+def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def measured(self: Any) -> Any:
+        waiting = vars(self).pop(_REQUEST, None)
+        if waiting is None:
+            return close(self)
+        error = _error_of(self, waiting[1])
+        try:
+            return close(self)
+        finally:
+            waiting[0].finish(error)
+
+    return measured
+
+
+def _error_of(answer: Any, before: BaseException | None) -> BaseException | None:
+    """Return the exception because of which the body of an answer is closed.
+
+    Args:
+        answer: whose file is still open.
+        before: the exception that was handled already when the answer came.
+    """
+    try:
+        # The socket remembers it; the exception itself may be long gone.
+        if getattr(getattr(answer.fp, "raw", None), "_timeout_occurred", False):
+            return TimeoutError()
+        error = sys.exc_info()[1]
+        if error is before or error is None:
+            return None
+        is_own = isinstance(error, OSError | http.client.HTTPException)
+        return error if is_own or type(error).__module__.startswith("urllib3.") else None
+    except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+        swallow(failure, end_with_body)
+        return None
+
+
+def _looking_up(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    def measured(host: Any, *args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None or _is_address(host):
+            return look_up(host, *args, **kwargs)
+        with request.looking_up():
+            return look_up(host, *args, **kwargs)
+
+    return measured
+
+
+def _is_address(host: object) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)  # type: ignore[arg-type]  # what is no text is none
+        except (OSError, TypeError, ValueError):
+            continue
+        return True
+    return False
