@@ -193,7 +193,6 @@ class ClientRequest:
 
     Attributes:
         status: status of the answer; 0 before there is one.
-        has_ended: whether it has ended, or is not measured at all.
     """
 
     __slots__ = (
@@ -209,16 +208,20 @@ class ClientRequest:
         "_operation",
         "_phases",
         "_port",
+        "_running",
         "_seconds",
         "_token",
-        "has_ended",
         "status",
     )
 
     def __init__(self) -> None:
         """Make a request that is not measured, unless it begins."""
         self.status: int = 0
-        self.has_ended: bool = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, or is not measured at all."""
+        return not hasattr(self, "_running")
 
     def begin(self, method: str, address: str, port: str, group: _Redirects | None) -> None:
         """Start to measure.
@@ -244,7 +247,7 @@ class ClientRequest:
         self._leave = _ACTIVE.enter(self._method, self._address, self._port)
         self._operation = _REQUESTS.start()
         self._began = self._operation.began
-        self.has_ended = False
+        self._running = True  # deleted in one step, which one thread alone can do
 
     def __enter__(self) -> Self:
         self._token: Token[ClientRequest | None] = _current.set(self)
@@ -275,9 +278,10 @@ class ClientRequest:
         Args:
             error: the exception that ended it.
         """
-        if self.has_ended:
+        try:
+            del self._running
+        except AttributeError:
             return
-        self.has_ended = True
         try:
             self._seconds += clock() - self._began
             self._leave()
@@ -300,7 +304,7 @@ class ClientRequest:
     def forget(self) -> None:
         """End it without a record: what sends it is measured as another request."""
         if not self.has_ended:
-            self.has_ended = True
+            del self._running
             self._leave()
             self._operation.leave()
 
