@@ -13,24 +13,23 @@ from __future__ import annotations
 
 import sys
 from asyncio import CancelledError
-from contextlib import nullcontext
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from hypertrace._failures import swallow
 
-from .http_clients import ClientRequest, HttpClient, current_request
-from .http_connections import connecting_async
+from .http_clients import HttpClient, current_request
+from .http_connections import connecting_async, was_raised_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from .http_clients import Target
     from .patches import Patches
 
 _REQUEST = "_hypertrace_request"
 """Attribute of aiohttp's requests and responses."""
+_READING = "aiohttp.streams", "aiohttp.helpers"
+"""Modules that read bodies, and make time-outs of cancellations."""
 
 
 class Integration:
@@ -59,7 +58,6 @@ class Integration:
         from aiohttp.client_reqrep import ClientRequest as Sent
         from aiohttp.connector import BaseConnector, TCPConnector, UnixConnector
 
-        patches.replace(ClientSession, "_request", self._request)
         patches.replace(BaseConnector, "connect", self._connect)
         patches.replace(TCPConnector, "_create_connection", connecting_async)
         patches.replace(UnixConnector, "_create_connection", connecting_async)
@@ -68,72 +66,36 @@ class Integration:
         patches.replace(ClientResponse, "start", _start)
         patches.replace(ClientResponse, "close", _end)
         patches.replace(ClientResponse, "release", _end)
-
-    def _request(self, request: Callable[..., Any]) -> Callable[..., Any]:
-        client = self._client
-
-        async def measured(*args: Any, **kwargs: Any) -> Any:
-            with client.redirects() if client.group_redirects else nullcontext(), _Call():
-                return await request(*args, **kwargs)
-
-        return measured
+        if self._client.group_redirects:
+            patches.replace(ClientSession, "_request", self._grouped)
 
     def _connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         async def measured(connector: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
-            call = _call.get()
-            if call is None:
-                return await connect(connector, req, *args, **kwargs)
-            started = call.start(self._client, req)
-            try:
-                return await connect(connector, req, *args, **kwargs)
-            except Exception as error:
-                started.finish(error)
-                raise
+            with self._client.start(_target, req) as started:
+                vars(req)[_REQUEST] = started
+                try:
+                    return await connect(connector, req, *args, **kwargs)
+                except CancelledError as error:
+                    started.finish(_timeout_of(req) or error)
+                    raise
 
         return measured
 
+    def _grouped(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        async def grouped(*args: Any, **kwargs: Any) -> Any:
+            with self._client.redirects():
+                return await request(*args, **kwargs)
 
-class _Call:
-    """One call of a session, as a context manager, which may send several requests.
-
-    What ends it ends the last one: only here a cancellation has become the time-out that it was.
-    """
-
-    __slots__ = ("_last", "_token")
-
-    def __init__(self) -> None:
-        self._last = ClientRequest()
-
-    def start(self, client: HttpClient, req: Any) -> ClientRequest:
-        """Start to measure the next request."""
-        self._last.__exit__(None, None, None)
-        self._last = started = client.start(_target, req)
-        vars(req)[_REQUEST] = started
-        return started.__enter__()
-
-    def __enter__(self) -> None:
-        self._last.__enter__()
-        self._token = _call.set(self)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._last.__exit__(kind, error, traceback)
-            if _call.get() is self:
-                _call.reset(self._token)
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self)
-
-
-_call: ContextVar[_Call | None] = ContextVar("hypertrace_aiohttp_call", default=None)
+        return grouped
 
 
 def _target(req: Any) -> Target:
     return req.method, req.url.raw_host, req.url.port
+
+
+def _timeout_of(part: Any) -> BaseException | None:
+    """Return a time-out if the timer of a request or response is what cancelled its task."""
+    return TimeoutError() if getattr(part._timer, "_cancelled", False) else None
 
 
 def _send(send: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,8 +105,8 @@ def _send(send: Callable[..., Any]) -> Callable[..., Any]:
             return await send(self, *args, **kwargs)
         try:
             response = await send(self, *args, **kwargs)
-        except Exception as error:
-            request.finish(error)
+        except BaseException as error:
+            request.finish(_timeout_of(self) or error)
             raise
         vars(response)[_REQUEST] = request
         return response
@@ -159,8 +121,8 @@ def _start(start: Callable[..., Any]) -> Callable[..., Any]:
             return await start(self, *args, **kwargs)
         try:
             response = await start(self, *args, **kwargs)
-        except Exception as error:
-            request.finish(error)
+        except BaseException as error:
+            request.finish(_timeout_of(self) or error)
             raise
         try:
             request.answered(self.status)
@@ -185,14 +147,12 @@ def _end(end: Callable[..., Any]) -> Callable[..., Any]:
 def _error_of(response: Any) -> BaseException | None:
     """Return the exception because of which a response is closed before its end."""
     try:
-        import aiohttp
-
-        error = response.content.exception() or sys.exc_info()[1]
-        known = OSError, aiohttp.ClientError, CancelledError
+        failed: BaseException | None = response.content.exception()
+        error = sys.exc_info()[1]
+        return failed or (error if was_raised_in(error, _READING) else None)
     except Exception as failure:  # noqa: BLE001 -- the application must see nothing
         swallow(failure, _end)
         return None
-    return error if isinstance(error, known) else None
 
 
 def _resolve_host(resolve_host: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _REQUEST = "_hypertrace_request"
 """Attribute of an answer whose body is not read yet."""
+_READING = "http.client", "socket", "ssl", "urllib3.", "gevent."
+"""Modules that read bodies."""
 
 
 def patch_bodies(patches: Patches) -> None:
@@ -81,6 +83,19 @@ def end_with_body(request: ClientRequest, answer: Any) -> None:
         swallow(error, end_with_body)
 
 
+def was_raised_in(error: BaseException | None, modules: tuple[str, ...]) -> bool:
+    """Whether an exception was raised by code of some modules, and not by what called it.
+
+    Args:
+        error: the exception, or None.
+        modules: beginnings of their names.
+    """
+    place = None if error is None else error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_globals.get("__name__", "").startswith(modules)
+
+
 def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def measured(self: Any) -> Any:
         waiting = vars(self).pop(_REQUEST, None)
@@ -107,10 +122,7 @@ def _error_of(answer: Any, before: BaseException | None) -> BaseException | None
         if getattr(getattr(answer.fp, "raw", None), "_timeout_occurred", False):
             return TimeoutError()
         error = sys.exc_info()[1]
-        if error is before or error is None:
-            return None
-        is_own = isinstance(error, OSError | http.client.HTTPException)
-        return error if is_own or type(error).__module__.startswith("urllib3.") else None
+        return error if error is not before and was_raised_in(error, _READING) else None
     except Exception as failure:  # noqa: BLE001 -- the application must see nothing
         swallow(failure, end_with_body)
         return None

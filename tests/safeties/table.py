@@ -3684,7 +3684,34 @@ ENDING = (
     ),
 )
 
+INTEGRATIONS = "hypertrace/integrations/"
+
+CLIENTS = (
+    Safety(
+        "clients: what exporters send is not measured",
+        INTEGRATIONS + "http_clients.py",
+        "if _dispatch.target is None or _is_suppressed():",
+        "if _dispatch.target is None:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: hosts that are labels are bounded",
+        INTEGRATIONS + "http_clients.py",
+        "if len(self._hosts) >= self._most_hosts:",
+        "if False:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: a request is under way until its body is read or closed",
+        INTEGRATIONS + "http_connections.py",
+        "or answer.isclosed():",
+        "or True:",
+        ("integrations/test_urllib.py",),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
+    *CLIENTS,
 )
