@@ -2,9 +2,9 @@
 
 The metrics are those of `http_clients`; connections and name look-ups are measured, too. A request
 begins when the session asks its connector for a connection, the wait for a free one included, and
-ends when its body has been received, or it is closed, released or dropped. A request that aiohttp
-sends again over a new connection counts again. The handshake of a WebSocket is a request of status
-101. What a middleware answers itself is none.
+ends when its body has been received, or it is closed or released; one that is dropped ends with its
+connection. A request that aiohttp sends again over a new connection counts again. The handshake of
+a WebSocket is a request of status 101. What a middleware answers itself is none.
 
 Options: `group_redirects`, `max_hosts` as of `HttpClient`.
 """

@@ -20,7 +20,6 @@ from .http_clients import current_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .http_clients import ClientRequest
     from .patches import Patches
 
 _REQUEST = "_hypertrace_request"
@@ -30,7 +29,8 @@ _READING = "http.client", "socket", "ssl", "urllib3.", "gevent."
 
 
 def patch_bodies(patches: Patches) -> None:
-    """Let requests end with their body, see `end_with_body`."""
+    """Let the current request end when the body of its answer has been read, closed or dropped."""
+    patches.share(http.client.HTTPResponse, "begin", _beginning)
     patches.share(http.client.HTTPResponse, "_close_conn", _closing)
 
 
@@ -67,22 +67,6 @@ def connecting_async(connect: Callable[..., Any]) -> Callable[..., Any]:
     return measured
 
 
-def end_with_body(request: ClientRequest, answer: Any) -> None:
-    """End a request when the body of its answer has been read, or is closed or dropped.
-
-    Args:
-        request: it may have ended.
-        answer: an `http.client.HTTPResponse`. For any other object the request ends now.
-    """
-    try:
-        if not isinstance(answer, http.client.HTTPResponse) or answer.isclosed():
-            request.finish()
-        elif not request.has_ended:
-            setattr(answer, _REQUEST, (request, sys.exc_info()[1]))
-    except Exception as error:  # noqa: BLE001 -- the application must see nothing
-        swallow(error, end_with_body)
-
-
 def was_raised_in(error: BaseException | None, modules: tuple[str, ...]) -> bool:
     """Whether an exception was raised by code of some modules, and not by what called it.
 
@@ -94,6 +78,18 @@ def was_raised_in(error: BaseException | None, modules: tuple[str, ...]) -> bool
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     return place is not None and place.tb_frame.f_globals.get("__name__", "").startswith(modules)
+
+
+def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def measured(self: Any) -> Any:
+        result = begin(self)
+        request = current_request()
+        if request is not None:
+            request.answered(self.status)
+            vars(self)[_REQUEST] = request, sys.exc_info()[1]
+        return result
+
+    return measured
 
 
 def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -121,10 +117,12 @@ def _error_of(answer: Any, before: BaseException | None) -> BaseException | None
         # The socket remembers it; the exception itself may be long gone.
         if getattr(getattr(answer.fp, "raw", None), "_timeout_occurred", False):
             return TimeoutError()
+        if answer.length and not answer.closed:  # not by `close()`, but as there is no more
+            return http.client.IncompleteRead(b"", answer.length)
         error = sys.exc_info()[1]
         return error if error is not before and was_raised_in(error, _READING) else None
     except Exception as failure:  # noqa: BLE001 -- the application must see nothing
-        swallow(failure, end_with_body)
+        swallow(failure, answer)
         return None
 
 

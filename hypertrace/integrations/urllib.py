@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .http_clients import HttpClient, target_of_url
-from .http_connections import connecting, end_with_body, patch_bodies, patch_lookups
+from .http_connections import connecting, patch_bodies, patch_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,11 +57,8 @@ class Integration:
 
     def _open(self, do_open: Callable[..., Any]) -> Callable[..., Any]:
         def measured(handler: Any, http_class: Any, req: Any, **kwargs: Any) -> Any:
-            with self._client.start(_target, req) as started:
-                response = do_open(handler, http_class, req, **kwargs)
-            started.answered(getattr(response, "status", None))
-            end_with_body(started, response)
-            return response
+            with self._client.start(_target, req):
+                return do_open(handler, http_class, req, **kwargs)
 
         return measured
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .http_clients import PORTS, ClientRequest, current_request, target_of_url
-from .http_connections import connecting, end_with_body, patch_bodies, patch_lookups
+from .http_connections import connecting, patch_bodies, patch_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +83,9 @@ def _make_request(make_request: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             request.finish(error)  # urllib3 may try again
             raise
-        request.answered(response.status)
-        end_with_body(request, getattr(response, "_original_response", None))
+        if getattr(response, "_original_response", None) is None:  # not by `http.client`
+            request.answered(response.status)
+            request.finish()
         return response
 
     return measured

@@ -104,7 +104,7 @@ def _urllib3(
     import urllib3
 
     kind = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
-    retries = urllib3.Retry(connect=0, read=0, redirect=5)
+    retries = urllib3.Retry(connect=0, read=0, other=0, redirect=5)
     with kind as own:
         return [
             own.request(

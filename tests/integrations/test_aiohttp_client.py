@@ -54,23 +54,35 @@ def _with_session(
 
 
 def test_a_body_is_part_of_the_request(aiohttp: Any, server: Server, points: Points) -> None:
-    """A request is under way until its body is received, released, closed or dropped."""
+    """A request is under way until its body is received, released or closed."""
     labels = "GET", HOST, server.port
 
     async def run(session: Any) -> None:
-        for end in ("read", "release", "close", ""):
+        for end in ("read", "release", "close"):
             response = await session.get(server.url("/large"))
             assert points(ACTIVE) == {labels: 1}
             if end == "read":
                 assert len(await response.read()) == 4_000_000
-            elif end:
+            else:
                 getattr(response, end)()
-            del response
-            gc.collect()
             assert points(ACTIVE) == {labels: 0}
 
     _with_session(aiohttp, run)
     assert points(REQUESTS) == server.by_labels()
+
+
+def test_a_body_that_is_dropped_ends_with_the_connection(
+    aiohttp: Any, server: Server, points: Points
+) -> None:
+    """A response that the application neither reads nor closes is held by its connection."""
+
+    async def run(session: Any) -> None:
+        await session.get(server.url("/large"))
+
+    _with_session(aiohttp, run)
+    gc.collect()
+    assert points(REQUESTS) == server.by_labels()
+    assert set(points(ACTIVE).values()) == {0}
 
 
 def test_a_cancelled_task_is_cancelled(aiohttp: Any, server: Server, points: Points) -> None:

@@ -104,17 +104,17 @@ def test_a_streamed_body_is_part_of_the_request(
     """A request is under way until its body is read or closed."""
     labels = "GET", HOST, server.port
     with requests.Session() as session:
-        for end in (
-            lambda response: list(response.iter_content(4)),
-            lambda response: list(response.iter_lines()),
-            lambda response: response.raw.read(),
-            lambda response: response.close(),
+        for path, end in (
+            ("/chunks", lambda response: list(response.iter_content(4))),
+            ("/chunks", lambda response: list(response.iter_lines())),
+            ("/large", lambda response: list(response.iter_content(65_536))),
+            ("/large", lambda response: response.raw.read()),
+            ("/large", lambda response: response.close()),
         ):
-            for path in ("/chunks", "/large"):
-                response = session.get(server.url(path), stream=True)
-                assert points(ACTIVE) == {labels: 1}
-                end(response)
-                assert points(ACTIVE) == {labels: 0}
+            response = session.get(server.url(path), stream=True)
+            assert points(ACTIVE) == {labels: 1}
+            end(response)
+            assert points(ACTIVE) == {labels: 0}
     assert points(REQUESTS) == server.by_labels()
 
 

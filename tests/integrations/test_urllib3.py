@@ -87,7 +87,7 @@ def test_a_streamed_body_is_part_of_the_request(
     with urllib3.PoolManager() as pool:
         for end in (
             lambda response: response.read(),
-            lambda response: list(response.stream(7)),
+            lambda response: list(response.stream(65_536)),
             lambda response: response.drain_conn(),
             lambda response: response.close(),
             lambda response: response.data,

@@ -3704,8 +3704,8 @@ CLIENTS = (
     Safety(
         "clients: a request is under way until its body is read or closed",
         INTEGRATIONS + "http_connections.py",
-        "or answer.isclosed():",
-        "or True:",
+        "            request.answered(self.status)\n",
+        "            request.answered(self.status)\n            request.finish()\n",
         ("integrations/test_urllib.py",),
     ),
 )
