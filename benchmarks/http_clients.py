@@ -118,9 +118,10 @@ def _requests(providers: Mapping[str, Any]) -> dict[str, Operation]:
 
 
 def _urllib3(providers: Mapping[str, Any]) -> dict[str, Operation]:
-    from hypertrace.integrations import uninstall  # noqa: PLC0415
     from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor  # noqa: PLC0415
     from urllib3 import HTTPConnectionPool, PoolManager  # noqa: PLC0415
+
+    from hypertrace.integrations import uninstall  # noqa: PLC0415
 
     uninstall("requests")
 

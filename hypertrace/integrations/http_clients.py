@@ -288,7 +288,7 @@ class ClientRequest:
             if error is not None:
                 self._error, self._exception = error_type_of(error), type(error)
             if self._group is None:
-                self._record()
+                self._record(error)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
 
@@ -332,9 +332,9 @@ class ClientRequest:
         """Record it when it has ended: it is not redirected."""
         self._group = None
         if self.has_ended:
-            self._record()
+            self._record(self._exception)
 
-    def _record(self) -> None:
+    def _record(self, exception: BaseException | type[BaseException] | None) -> None:
         host: dict[str, object] = {ADDRESS: self._address, PORT: self._port}
         status = str(self.status or "")
         failed = self.status >= _FIRST_ERROR
@@ -345,8 +345,8 @@ class ClientRequest:
         host[METHOD] = self._method
         host[STATUS] = status
         host[ERROR] = self._error or (status if failed else "")
-        ended: Result = "error" if failed and self._exception is None else "ok"
-        self._operation.finish_after(self._seconds, host, ended, self._exception)
+        ended: Result = "error" if failed and exception is None else "ok"
+        self._operation.finish_after(self._seconds, host, ended, exception)
 
 
 class _Connecting:

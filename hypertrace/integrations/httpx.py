@@ -12,10 +12,7 @@ Options: `group_redirects`, `max_hosts` as of `HttpClient`.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 from hypertrace._failures import swallow
 
@@ -61,7 +58,7 @@ class Integration:
             patches.replace(httpx.Client, "_send_handling_redirects", self._grouped)
             patches.replace(httpx.AsyncClient, "_send_handling_redirects", self._grouped_async)
         patch_lookups(patches)
-        _when_imported("httpcore", patches, _patch_connections)
+        patches.when_imported("httpcore", lambda: _patch_connections(patches))
 
     def _send(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def measured(client: Any, request: Any) -> Any:
@@ -177,21 +174,3 @@ def _patch_connections(patches: Patches) -> None:
 
     patches.replace(HTTPConnection, "_connect", connecting)
     patches.replace(AsyncHTTPConnection, "_connect", connecting_async)
-
-
-def _when_imported(library: str, patches: Patches, patch: Callable[[Patches], None]) -> None:
-    """Replace more as soon as another library is imported, unless all is put back by then."""
-    has_ended = []
-    patches.then(lambda: has_ended.append(True))
-
-    def imported(_: object = None) -> None:
-        if not has_ended:
-            try:
-                patch(patches)
-            except Exception as error:  # noqa: BLE001 -- the application imports it here
-                swallow(error, patch)
-
-    if library in sys.modules:
-        imported()
-    else:
-        wrapt.register_post_import_hook(imported, library)
