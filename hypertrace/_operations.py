@@ -113,7 +113,7 @@ class Operation(FinishedSpan):
     """
 
     __slots__ = (
-        *("__weakref__", "_entry_token", "_has_left", "_id", "_kind", "_running"),
+        *("__weakref__", "_entry_token", "_id", "_kind", "_running"),
         *("began", "entry_name"),
     )
 
@@ -125,7 +125,6 @@ class Operation(FinishedSpan):
         self._entry_token: Token[ref[Operation] | None] | None = None
         self.entry_name: str = ""
         self.began: float = 0.0
-        self._has_left = False
         self._running = True  # deleted in one step, which one thread alone can do
 
     @property
@@ -150,15 +149,6 @@ class Operation(FinishedSpan):
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         self.began = _span.clock()
-
-    def leave(self) -> None:
-        """Go on without being the span that is open here, as a request whose body is read later."""
-        try:
-            if self._token is not None:
-                self._outer = self._close(self._outer, None)
-                self._has_left = True
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self)
 
     def finish(
         self,
@@ -188,9 +178,7 @@ class Operation(FinishedSpan):
         except AttributeError:
             return
         try:
-            outer = self._outer
-            if not self._has_left:
-                outer = open_span() if self._token is None else self._close(outer, None)
+            outer = open_span() if self._token is None else self._close(self._outer, None)
             target = _dispatch.target
             if target is None or drop_if_suppressed():
                 return

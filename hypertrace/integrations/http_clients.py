@@ -158,11 +158,11 @@ class HttpClient:
             place = (host or "").lower(), port
             address, port_text = self._hosts.get(place) or self._add_host(place)
             known = method if method in METHODS else OTHER_METHOD
-            group = None
+            request.begin(known, address, port_text)
             if self.group_redirects:
                 group = _redirects.get()
-                group = group if group is not None and group.is_open_for(self) else None
-            request.begin(known, address, port_text, group)
+                if group is not None and group.is_open_for(self):
+                    request.begin_in(group)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, target_of)
         return request
@@ -195,59 +195,44 @@ class ClientRequest:
         status: status of the answer; 0 before there is one.
     """
 
-    __slots__ = (
-        "_address",
-        "_began",
-        "_connect",
-        "_error",
-        "_exception",
-        "_group",
-        "_leave",
-        "_lookup",
-        "_method",
-        "_operation",
-        "_phases",
-        "_port",
-        "_running",
-        "_seconds",
-        "_token",
-        "status",
-    )
-
-    def __init__(self) -> None:
-        """Make a request that is not measured, unless it begins."""
-        self.status: int = 0
+    status: int = 0
+    # Most requests leave these as they are.
+    _seconds = 0.0
+    _connect: float | None = None
+    _lookup: float | None = None
+    _phases = 0
+    _error = ""
+    _exception: type[BaseException] | None = None
+    _group: _Redirects | None = None
 
     @property
     def has_ended(self) -> bool:
         """Whether it has ended, or is not measured at all."""
         return not hasattr(self, "_running")
 
-    def begin(self, method: str, address: str, port: str, group: _Redirects | None) -> None:
+    def begin(self, method: str, address: str, port: str) -> None:
         """Start to measure.
 
         Args:
             method: one of `METHODS`, or `OTHER_METHOD`.
             address: the host.
             port: its port; may be empty.
-            group: the redirects that it may belong to.
         """
         self._method = method
         self._address = address
         self._port = port
-        self._error = ""
-        self._exception: type[BaseException] | None = None
-        self._seconds = 0.0
-        self._connect: float | None = None
-        self._lookup: float | None = None
-        self._phases = 0
-        self._group = group
-        if group is not None:
-            group.add(self)
-        self._leave = _ACTIVE.enter(self._method, self._address, self._port)
-        self._operation = _REQUESTS.start()
-        self._began = self._operation.began
+        self._leave = _ACTIVE.enter(method, address, port)
+        self._began = clock()
         self._running = True  # deleted in one step, which one thread alone can do
+
+    def begin_in(self, group: _Redirects) -> None:
+        """Belong to redirects, of which it may be one.
+
+        Args:
+            group: of the call that sends it.
+        """
+        self._group = group
+        group.add(self)
 
     def __enter__(self) -> Self:
         self._token: Token[ClientRequest | None] = _current.set(self)
@@ -262,15 +247,14 @@ class ClientRequest:
         try:
             if error is not None:
                 self.finish(error)
-            elif not self.has_ended:
-                self._operation.leave()
             if _current.get() is self and not is_collecting():
                 _current.reset(self._token)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
 
     def __del__(self) -> None:
-        self.finish()  # its body was dropped
+        if hasattr(self, "_running"):
+            self.finish()  # its body was dropped
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the request; only the first call has an effect.
@@ -306,7 +290,6 @@ class ClientRequest:
         if not self.has_ended:
             del self._running
             self._leave()
-            self._operation.leave()
 
     def connecting(self) -> _Connecting:
         """Measure the block as a wait for a new connection."""
@@ -335,18 +318,22 @@ class ClientRequest:
             self._record(self._exception)
 
     def _record(self, exception: BaseException | type[BaseException] | None) -> None:
-        host: dict[str, object] = {ADDRESS: self._address, PORT: self._port}
+        address, port = self._address, self._port
+        if self._connect is not None:
+            _CONNECTS.record(self._connect, {ADDRESS: address, PORT: port})
+        if self._lookup is not None:
+            _LOOKUPS.record(self._lookup, {ADDRESS: address, PORT: port})
         status = str(self.status or "")
         failed = self.status >= _FIRST_ERROR
-        if self._connect is not None:
-            _CONNECTS.record(self._connect, dict(host))
-        if self._lookup is not None:
-            _LOOKUPS.record(self._lookup, dict(host))
-        host[METHOD] = self._method
-        host[STATUS] = status
-        host[ERROR] = self._error or (status if failed else "")
         ended: Result = "error" if failed and exception is None else "ok"
-        self._operation.finish_after(self._seconds, host, ended, exception)
+        props: dict[str, object] = {
+            ADDRESS: address,
+            PORT: port,
+            METHOD: self._method,
+            STATUS: status,
+            ERROR: self._error or (status if failed else ""),
+        }
+        _REQUESTS.record(self._seconds, props, ended, exception)
 
 
 class _Connecting:

@@ -71,6 +71,7 @@ def test_a_body_is_part_of_the_request(aiohttp: Any, server: Server, points: Poi
     assert points(REQUESTS) == server.by_labels()
 
 
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")  # as it should
 def test_a_body_that_is_dropped_ends_with_the_connection(
     aiohttp: Any, server: Server, points: Points
 ) -> None:
