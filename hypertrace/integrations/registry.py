@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LIBRARIES: Mapping[str, str] = {
+    "aiohttp_client": "aiohttp",
+    "httpx": "httpx",
+    "requests": "requests",
+    "urllib": "urllib.request",
+    "urllib3": "urllib3",
     "celery": "celery.signals",
     "rq": "rq",
     "runtime": "sys",
