@@ -72,6 +72,7 @@ class Integration(HttpServer):
             environ, rule = current.environ, current.url_rule
             request = environ.get(KEY)
             if request is not None and rule is not None:
-                request.route = self.route_below(environ.get("SCRIPT_NAME", ""), rule.rule)
+                root = environ.get("SCRIPT_NAME")
+                request.route = self.route_below(root, rule.rule) if root else rule.rule
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)

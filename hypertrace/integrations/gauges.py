@@ -34,8 +34,12 @@ class _Instrument:
         self._description = description
         self._known: tuple[object, dict[tuple[str, ...], list[Add]]] = None, {}
 
-    def _adders(self, values: tuple[str, ...]) -> list[Add]:
-        """Return what adds to the series of some values, in each of the metrics."""
+    def adders(self, *values: str) -> list[Add]:
+        """Return what adds to the series of some values, in each of the metrics.
+
+        Args:
+            values: of the labels, in their order.
+        """
         try:
             function, known = self._known
             current = get_trace_function()
@@ -73,7 +77,7 @@ class Gauge(_Instrument):
         Args:
             values: of the labels, in their order.
         """
-        adders = self._adders(values)
+        adders = self.adders(*values)
         for add in adders:
             add(1)
 
@@ -115,7 +119,7 @@ class Sizes(_Instrument):
             size: in bytes.
             values: of the labels, in their order.
         """
-        for observe in self._adders(values):
+        for observe in self.adders(*values):
             observe(size)
 
     def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:

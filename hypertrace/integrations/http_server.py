@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypertrace import _span
 from hypertrace._endings import result_of
 from hypertrace._failures import swallow
-from hypertrace._operations import Operations
+from hypertrace._operations import Operation, Operations
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Distribution, declare
 
@@ -78,6 +78,7 @@ _ACTIVE = Gauge("http_server_active_requests", (METHOD,), "HTTP requests that ar
 _RECEIVED = Sizes("http_server_request_body_size_bytes", LABELS, "Bodies of HTTP requests.", BYTES)
 _SENT = Sizes("http_server_response_body_size_bytes", LABELS, "Bodies of HTTP answers.", BYTES)
 _SERVER_ERROR = 500
+_NOT_STOPPED = -1.0
 _MOST_ROOTS = 100
 """Roots of applications that become part of routes; they may come from the client."""
 
@@ -92,6 +93,7 @@ class HttpServer:
 
     Attributes:
         excluded: patterns of paths that are not measured.
+        body_sizes: whether the bytes of bodies are.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class HttpServer:
             raise TypeError(f"excluded must be texts, as '/health*', not {self.excluded!r}")
         self._paths = frozenset(path for path in self.excluded if not set(path) & set("*?["))
         self._patterns = tuple(path for path in self.excluded if path not in self._paths)
-        self._body_sizes = body_sizes
+        self.body_sizes: bool = body_sizes
         self._roots: set[str] = set()
         declare_entries()
         declare(DURATIONS)
@@ -128,7 +130,11 @@ class HttpServer:
             declare(ALL_DURATIONS)
 
     def start(
-        self, method: str, path: str, environ: MutableMapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        environ: MutableMapping[str, Any] | None = None,
+        route: str = "",
     ) -> Request | None:
         """Start to measure a request; return None for one that is excluded.
 
@@ -136,15 +142,19 @@ class HttpServer:
             method: of the request.
             path: of the request, its application's root included; never part of a label.
             environ: of WSGI; it gets the request under `KEY`. Without it, the context gets it.
+            route: of the request until its route is known.
         """
         request = None
-        if not (path in self._paths or any(fnmatchcase(path, one) for one in self._patterns)):
-            request = Request(method, path, body_sizes=self._body_sizes)
+        if not (path in self._paths or (self._patterns and self._matches(path))):
+            request = Request(method, path, route, body_sizes=self.body_sizes)
         if environ is None:
             _current.set(request)
         else:
             environ[KEY] = request
         return request
+
+    def _matches(self, path: str) -> bool:
+        return any(fnmatchcase(path, pattern) for pattern in self._patterns)
 
     def route_below(self, root: str, route: str) -> str:
         """Return a route with the root of its application, as that of a mounted one.
@@ -163,8 +173,8 @@ class HttpServer:
         return root.rstrip("/") + route
 
 
-class Request:
-    """One request that is being answered.
+class Request(Operation):
+    """One request that is being answered: an operation that method, route and status describe.
 
     Attributes:
         start_line: method and path, as it was started with them.
@@ -174,11 +184,10 @@ class Request:
     """
 
     __slots__ = (
+        "_active",
         "_body_sizes",
         "_failure",
-        "_leave",
         "_method",
-        "_operation",
         "_route",
         "_seconds",
         "received",
@@ -187,31 +196,31 @@ class Request:
         "status",
     )
 
-    def __init__(self, method: str, path: str = "", *, body_sizes: bool = False) -> None:
+    def __init__(
+        self, method: str, path: str = "", route: str = "", *, body_sizes: bool = False
+    ) -> None:
         """Start the request.
 
         Args:
             method: as of `HttpServer.start`.
             path: as there.
+            route: as there.
             body_sizes: whether the bytes of its bodies are measured.
         """
+        super().__init__(_REQUESTS)
         self.start_line: tuple[str, str] = method, path
+        self._route = route
         self.status: int = 0
         self.received: int = UNKNOWN_SIZE
         self.sent: int = 0
         self._failure: BaseException | None = None
-        self._method = known = method if method in METHODS else OTHER_METHOD
+        self._method = self.entry_name = method if method in METHODS else OTHER_METHOD
         self._body_sizes = body_sizes
-        self._route = ""
-        self._seconds: float | None = None
-        self._leave = _ACTIVE.enter(known)
-        self._operation = _REQUESTS.start()
-        self._operation.entry_name = known
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has ended."""
-        return self._operation.has_ended
+        self._seconds = _NOT_STOPPED
+        self._active = _ACTIVE.adders(self._method)
+        for add in self._active:
+            add(1)
+        self.open()
 
     @property
     def route(self) -> str:
@@ -221,9 +230,9 @@ class Request:
     @route.setter
     def route(self, route: str) -> None:
         self._route = route
-        self._operation.entry_name = f"{self._method} {route}"
+        self.entry_name = f"{self._method} {route}"
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException | None = None) -> None:
         """Note an exception that the framework answers with an error page by itself.
 
         It counts if the status is 500 or above.
@@ -235,59 +244,57 @@ class Request:
 
     def stop(self) -> None:
         """End the time of the request with its last byte; `finish` says later how it ended."""
-        if self._seconds is None:
-            self._seconds = _span.clock() - self._operation.began
-            self._leave()
+        if self._seconds == _NOT_STOPPED:
+            self._seconds = _span.clock() - self.began
+            for add in self._active:
+                add(-1)
 
     def cancel(self) -> None:
         """End the request, as its client went away; only the first end has an effect."""
-        self._end(CANCELLED, None)
+        self._finish_as(CANCELLED, CANCELLED, None)
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def finish(self, error: BaseException | None = None) -> None:  # type: ignore[override]
         """End the request; only the first end has an effect.
 
         Args:
             error: the exception that ended it, if the application did not handle it.
         """
-        if error is None:
-            is_failed = self.status >= _SERVER_ERROR
-            self._end("error" if is_failed else "ok", self._failure if is_failed else None)
-            return
-        self._end(result_of(error), error)
+        if error is not None:
+            result = result_of(error)
+        elif self.status >= _SERVER_ERROR:
+            result, error = "error", self._failure
+        else:
+            result = "ok"
+        kind = ""
+        if result == "error":
+            self.status = self.status or _SERVER_ERROR
+            kind = str(self.status) if error is None else type_name(error)
+        elif result == CANCELLED:
+            kind = CANCELLED
+        self._finish_as(result, kind, error)
 
-    def _end(self, result: Result, error: BaseException | None) -> None:
-        operation = self._operation
-        if operation.has_ended:
+    def _finish_as(self, result: Result, kind: str, error: BaseException | None) -> None:
+        if self.has_ended:
             return
         try:
             self._failure = None
             self.stop()
-            kind = ""
-            if result == CANCELLED:
-                kind = CANCELLED
-            elif result == "error":
-                self.status = self.status or _SERVER_ERROR
-                kind = str(self.status) if error is None else type_name(error)
-            status = str(self.status or "")
-            operation.finish_after(
-                self._seconds or 0.0,
-                {
-                    METHOD: self._method,
-                    ROUTE: self._route,
-                    STATUS: status,
-                    ERROR: kind,
-                    NAME: f"{self._method} {self._route}" if self._route else self._method,
-                },
-                result,
-                error,
-            )
+            method, route, status = self._method, self._route, str(self.status or "")
+            labels = method, route, status, kind
+            props: dict[str, object] = {
+                METHOD: method,
+                ROUTE: route,
+                STATUS: status,
+                ERROR: kind,
+                NAME: f"{method} {route}" if route else method,
+            }
+            self.finish_after(self._seconds, props, result, error, labels)
             if self._body_sizes:
-                self._add_sizes(status, kind)
+                self._add_sizes(labels)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
 
-    def _add_sizes(self, status: str, kind: str) -> None:
-        labels = self._method, self._route, status, kind
+    def _add_sizes(self, labels: tuple[str, str, str, str]) -> None:
         if self.received != UNKNOWN_SIZE:
             _RECEIVED.add(self.received, *labels)
         if self.sent != UNKNOWN_SIZE:

@@ -92,25 +92,24 @@ def measured(
     except BaseException as error:
         answer.fail(error)
         raise
-    noted: Iterable[bytes] = answer.body(body, environ.get("wsgi.file_wrapper"))
-    return noted
+    return answer.of(body, environ.get("wsgi.file_wrapper"))
 
 
 def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Request | None:
     """Start the request; None if it is excluded, or a layer outside of this one measures it."""
-    known: Any = environ.get(KEY, _NONE)
-    if known is _NONE or (known is not None and known.has_ended):
-        method = environ["REQUEST_METHOD"]
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        known = environ[KEY] = open_request(method, path)
-        if known is None:
-            request = server.start(method, path, environ)
-            if request is not None:
-                request.route = route
+    method = environ["REQUEST_METHOD"]
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    outer: Any = environ.get(KEY, _NONE)
+    if outer is _NONE or (outer is not None and outer.has_ended):
+        outer = open_request(method, path)
+        if outer is None:
+            request = server.start(method, path, environ, route)
+            if request is not None and server.body_sizes:
                 request.received = _length_of(environ)
             return request
-    if known is not None and route and not known.route:
-        known.route = route
+        environ[KEY] = outer
+    if outer is not None and not outer.route:
+        outer.route = route
     return None
 
 
@@ -121,102 +120,121 @@ def _length_of(environ: WSGIEnvironment) -> int:
     return UNKNOWN_SIZE if "HTTP_TRANSFER_ENCODING" in environ else 0
 
 
-def _is_file(body: Any, file_wrapper: Any) -> bool:
-    if isinstance(file_wrapper, type):
-        return isinstance(body, file_wrapper)
-    return file_wrapper is not None and hasattr(body, "read")  # that of uWSGI returns the file
-
-
 class _Answer:
-    """One answer: its status, its bytes, and its end."""
+    """One answer: its status, its bytes, and its end.
 
-    __slots__ = ("_headers", "_request", "_start_response", "has_begun")
+    It is the body that the server gets in the place of an iterator.
+    """
+
+    __slots__ = ("_has_begun", "_headers", "_parts", "_request", "_start_response", "_write")
 
     def __init__(self, request: Request, start_response: StartResponse) -> None:
         self._request = request
         self._start_response = start_response
         self._headers: Any = ()
-        self.has_begun: bool = False
-        """Whether the server has asked for parts of the body."""
+        self._parts: Any = None
+        self._has_begun = False
+        self._write: Any = None
 
     def start_response(
         self, status: str, headers: Any, *error: Any, **named: Any
     ) -> Callable[[bytes], object]:
         """Call the one of the server, and note the status if it does not raise."""
-        write = self._start_response(status, headers, *error, **named)
+        self._write = self._start_response(status, headers, *error, **named)
+        self._headers = headers
         try:
-            self._headers = headers
             self._request.status = int(status[:3])
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
+        return self.write
 
-        def counted(data: bytes) -> object:
-            self.has_begun = True
-            result: object = write(data)
-            self.add(data)
-            return result
+    def write(self, data: bytes) -> object:
+        """Call the function of the server that writes a part of the body, and note the part."""
+        self._has_begun = True
+        result: object = self._write(data)
+        self._add(data)
+        return result
 
-        return counted
-
-    def body(self, body: Any, file_wrapper: Any) -> Any:
+    def of(self, body: Any, file_wrapper: Any) -> Any:
         """Return a body that the server takes for the given one, and that notes its end."""
         try:
-            if type(body) is bytes:  # not what WSGI asks for, but some servers send it as it is
-                self.add(body)
-                self._request.finish()
-            elif _is_file(body, file_wrapper):
+            if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
                 self._watch_file(body)
-            else:
-                return (_Iterator if hasattr(type(body), "__next__") else _Body)(body, self)
+                return body
+            kind = type(body)
+            if kind is bytes or (file_wrapper is not None and hasattr(kind, "read")):
+                # What a server in C recognizes, as uWSGI the file itself: its end is not seen.
+                self._request.sent = self._length() if kind is not bytes else len(body)
+                self._request.finish()
+                return body
+            if hasattr(kind, "__next__"):
+                self._parts = body
+                return self
+            return (_SizedBody if hasattr(kind, "__len__") else _Body)(body, self)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
             self._request.finish()
-        return body
+            return body
 
     def _watch_file(self, file: Any) -> None:
         """End when a file is closed: servers send what it holds without asking it for parts."""
-        lengths = [text for name, text in self._headers if name.lower() == "content-length"]
-        self._request.sent = int(lengths[0]) if lengths else UNKNOWN_SIZE
+        self._request.sent = self._length()
         close = getattr(file, "close", None)
 
         def closed() -> None:
-            self.close()
+            self.end()
             if close is not None:
                 close()
 
-        try:
-            file.close = closed
-        except (AttributeError, TypeError):  # it is none of Python: its end is not seen
-            self._request.finish()
+        file.close = closed
+
+    def _length(self) -> int:
+        lengths = [text for name, text in self._headers if name.lower() == "content-length"]
+        return int(lengths[0]) if lengths else UNKNOWN_SIZE
 
     def parts_of(self, body: Any) -> Iterator[bytes]:
-        """Return an iterator over a body that notes its parts."""
+        """Return this iterator, with the parts of a body that is none."""
         try:
-            return _Parts(iter(body), self)
+            self._parts = iter(body)
         except BaseException as error:
             self.fail(error)
             raise
+        return self
 
-    def next_of(self, parts: Iterator[bytes]) -> bytes:
-        """Return the next part of a body."""
-        self.has_begun = True
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._has_begun = True
         try:
-            part = next(parts)
+            part: bytes = next(self._parts)
         except StopIteration:
             self._request.finish()
             raise
         except BaseException as error:
             self.fail(error)
             raise
-        self.add(part)
-        return part
-
-    def add(self, part: Any) -> None:
-        """Note a part of the body."""
         try:
             self._request.sent += len(part)
         except Exception as error:  # noqa: BLE001 -- it may be anything
             swallow(error, self)
+        return part
+
+    def close(self) -> None:
+        """End where the server closes an iterator, and close that."""
+        self.end()
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
+
+    def end(self) -> None:
+        """End where the server closes the body."""
+        if self._request.has_ended:
+            return
+        if self._has_begun or sys.exc_info()[1] is not None:
+            self._request.cancel()
+        else:  # it needs no body, as after `HEAD`
+            self._request.finish()
 
     def fail(self, error: BaseException) -> None:
         """End with an exception of the application."""
@@ -224,54 +242,50 @@ class _Answer:
             self._request.status = 0
         self._request.finish(error)
 
-    def close(self) -> None:
-        """End where the server closes the body."""
-        if self._request.has_ended:
-            return
-        if self.has_begun or sys.exc_info()[1] is not None:
-            self._request.cancel()
-        else:  # it needs no body, as after `HEAD`
-            self._request.finish()
+    def _add(self, part: Any) -> None:
+        try:
+            self._request.sent += len(part)
+        except Exception as error:  # noqa: BLE001 -- it may be anything
+            swallow(error, self)
 
 
-class _Body(wrapt.BaseObjectProxy):  # type: ignore[type-arg]  # as above
-    """A body that is the given one but for the notes of its parts and its end."""
+class _Body:
+    """A body that is no iterator, and the given one but for the notes of its parts and its end."""
+
+    __slots__ = ("_answer", "_body")
 
     def __init__(self, body: Any, answer: _Answer) -> None:
-        super().__init__(body)
-        self._self_answer = answer
+        self._body = body
+        self._answer = answer
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._body)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._body)
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._self_answer.parts_of(self.__wrapped__)
+        return self._answer.parts_of(self._body)
 
     def close(self) -> None:
-        self._self_answer.close()
-        close = getattr(self.__wrapped__, "close", None)
+        """End, and close the body if it can be closed."""
+        self._answer.end()
+        close = getattr(self._body, "close", None)
         if close is not None:
             close()
 
 
-class _Iterator(_Body):
-    """The same of a body that is an iterator."""
+class _SizedBody(_Body):
+    """The same of a list or another body whose parts can be counted."""
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
+    __slots__ = ()
 
-    def __next__(self) -> bytes:
-        return self._self_answer.next_of(self.__wrapped__)
+    def __len__(self) -> int:
+        return len(self._body)
 
-
-class _Parts:
-    """The parts of a body that is no iterator."""
-
-    __slots__ = ("_answer", "_parts")
-
-    def __init__(self, parts: Iterator[bytes], answer: _Answer) -> None:
-        self._parts = parts
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        return self._answer.next_of(self._parts)
+    def __getitem__(self, index: Any) -> Any:
+        return self._body[index]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def environ_of(method: str = "GET", path: str = "/", **more: Any) -> dict[str, Any]:
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": ""}
+    environ["QUERY_STRING"] = ""
     setup_testing_defaults(environ)
     return {**environ, "wsgi.file_wrapper": FileWrapper, **more}
 

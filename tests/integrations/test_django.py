@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import sys
 from types import ModuleType
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hypertrace.metrics import Metrics
 
     Points = Callable[[str], dict[tuple[str, ...], float]]
+
+# Django leaves the body of a request whose client goes away to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
 DURATIONS = "http_server_request_duration_seconds"
 SITE = "measured_site"
@@ -131,7 +135,7 @@ def settings(
     from django.test import override_settings  # noqa: PLC0415
 
     if not found.configured:
-        found.configure()
+        found.configure(SECRET_KEY="of a test")
     monkeypatch.setitem(sys.modules, SITE, _site(http, urls, exceptions))
     SEEN.clear()
     install("django")
@@ -139,7 +143,6 @@ def settings(
         ROOT_URLCONF=SITE,
         MIDDLEWARE=["django.middleware.common.CommonMiddleware", f"{SITE}.Middleware"],
         ALLOWED_HOSTS=["*"],
-        SECRET_KEY="of a test",  # noqa: S106
         DEBUG=False,
         DEBUG_PROPAGATE_EXCEPTIONS=False,
         LOGGING_CONFIG=None,
@@ -170,6 +173,7 @@ class Asgi:
         from django.core.handlers.asgi import ASGIHandler  # noqa: PLC0415 -- as above
 
         asyncio.run(asyncio.wait_for(self._run(path, method, application or ASGIHandler()), 30))
+        gc.collect()
         return self
 
     async def _run(self, path: str, method: str, application: Any) -> None:
@@ -207,7 +211,7 @@ ENDS = [
     ("/items/1/", ("/items/<int:id>/", "200", "")),
     ("/async/1/", ("/async/<int:id>/", "200", "")),
     ("/shop/tea/", ("/shop/<slug:name>/", "200", "")),
-    ("/shop/old/2026/", ("/shop/^old/(?P<year>[0-9]{4})/$", "200", "")),
+    ("/shop/old/2026/", ("/shop/old/(?P<year>[0-9]{4})/$", "200", "")),
     ("/v2/tea/", ("/v(?P<version>[12])/<slug:name>/", "200", "")),
     ("/boom/", ("/boom/", "500", "Oops")),
     ("/async-boom/", ("/async-boom/", "500", "Oops")),

@@ -135,7 +135,7 @@ def test_an_exception_without_a_handler_is_status_500(flask: Any, points: Points
         ("GET", "/abort", "503", "503"): 1,
     }
     assert points("function_exceptions_total") == {
-        ("HttpServer", "request", "<HttpServer>", "entry.http", "", "Oops"): 1
+        ("HttpServer", "", "request", "<HttpServer>", "entry.http", "Oops", "here"): 1
     }
 
 
@@ -171,9 +171,6 @@ def test_hooks_that_raise_are_part_of_the_request(flask: Any, points: Points, ho
 
     getattr(app, hook)(raising)
     if hook == "teardown_request":
-        with pytest.raises(Oops):
-            _get(app, "/ok")
-    elif hook == "after_request":  # it raises for the page of the error, too
         with pytest.raises(Oops):
             _get(app, "/ok")
     else:
@@ -330,7 +327,14 @@ def test_uninstalling_leaves_the_library_as_it_was(library: Callable[[str], Any]
     assert (dict(vars(flask.Flask)), dict(flask.got_request_exception.receivers)) == before
 
 
+RED_WITHOUT = ["tests/test_reqctx.py::test_bad_environ_raises_bad_request"]
+"""Tests of Flask 3.1.3 that the current Werkzeug turns red."""
 PLUGIN = """
+from _pytest import monkeypatch
+
+if not hasattr(monkeypatch, "notset"):  # its name before pytest 9.1, which the tests import
+    monkeypatch.notset = monkeypatch.NOTSET
+
 from hypertrace import set_trace_function
 from hypertrace.integrations import install
 from hypertrace.metrics import Metrics
@@ -366,7 +370,7 @@ def test_the_tests_of_the_library_pass(
         "no:cacheprovider",
     ]
     run = subprocess.run(
-        [*command, "-p", "no:xdist", "tests"],
+        [*command, "tests", *(f"--deselect={test}" for test in RED_WITHOUT)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -68,7 +68,7 @@ def _shown(page: str) -> Counter[tuple[str, ...]]:
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if sample.name == "http_server_request_duration_seconds_count":
-                found[tuple(sample.labels[name] for name in LABELS)] += int(sample.value)
+                found[tuple(sample.labels.get(name, "") for name in LABELS)] += int(sample.value)
     return found
 
 
