@@ -186,7 +186,7 @@ class Operation(FinishedSpan):
                     self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
-        self.began = _span.clock()
+        self.began = self._began = _span.clock()
 
     def finish(
         self,
@@ -238,6 +238,20 @@ class Operation(FinishedSpan):
             self._binding = kind.bound(target, self._id, props, key)
             self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+        finally:
+            self._leave_entry()
+
+    def abandon(self) -> None:
+        """End it, and record nothing: another process does."""
+        try:
+            del self._running
+        except AttributeError:
+            return
+        try:
+            if self._token is not None:
+                self._close(self._outer, None)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         finally:

@@ -24,6 +24,9 @@ MAX_KNOWN = 1_000
 _traceback_of = vars(BaseException)["__traceback__"].__get__
 """Reads the traceback of an exception, whatever a subclass makes of the name."""
 
+_weakref_offset_of = vars(type)["__weakrefoffset__"].__get__
+"""Returns 0 for a class whose objects allow no weak references: to try it costs a microsecond."""
+
 _GENERATORS = 0x20 | 0x200
 """`inspect.CO_GENERATOR` and `CO_ASYNC_GENERATOR`: importing it takes longer than all of this."""
 
@@ -70,11 +73,11 @@ class _Seen:
         self._own = own
         self._reference: ref[BaseException] | None = None
         self._places: list[tuple[int, int, int]] = []
-        # Bound here: an interpreter that shuts down clears the globals first.
-        key, forget = id(error), _known.pop
-        try:
+        if _weakref_offset_of(type(error)):
+            # Bound here: an interpreter that shuts down clears the globals first.
+            key, forget = id(error), _known.pop
             self._reference = ref(error, lambda _: forget(key, None))
-        except TypeError:
+        else:
             self._places = _ends_of(_traceback_of(error))
 
     def is_of(self, error: BaseException, own: CallSite | None) -> bool:

@@ -323,10 +323,37 @@ class Span:
     ) -> None:
         end: object = self
         try:
+            if error is None and busy is None and self._end_with_props(duration, outer):
+                return
             end = self._binding.recorder.end
             limit_recursion(self._record_end, end, duration, error, outer, busy)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             self._swallow(failure, end)
+
+    def _end_with_props(self, duration: float, outer: Span | None) -> bool:
+        """End the span as one that started with the props it has now; False if it takes an event.
+
+        The recorder of these props is found by their values, as at a start.
+        """
+        binding, details = self._binding, self._details
+        target, id = binding.target, binding.id
+        if details is None or details.failed or target is None or not 0 <= duration <= LONGEST:
+            return False
+        if id is not None and type(id) is not str:
+            return False
+        found = target.bind_span(self._tracer, binding.site, id, details.props or None)
+        durations = found.durations
+        # The trace function may have been replaced since the start.
+        if durations is None or found.target is not target or binding.move_to is None:
+            return False
+        if not binding.move_to(found.recorder):
+            return False
+        durations.append(duration)
+        if len(durations) > MAX_BUFFERED:
+            limit_recursion(found.recorder.fold)
+        if outer is not None:
+            binding.count_edge(outer._binding)
+        return True
 
     def _record_end(
         self,
@@ -425,11 +452,12 @@ class FinishedSpan(Span):
         binding.start()
         if binding.edges is None:
             outer = None
-        if binding.durations is None or result != "ok" or kind is not None or duration > LONGEST:
+        durations = None if kind is not None else binding.durations
+        if durations is None or result != "ok" or duration > LONGEST:
             self._end(duration, None, outer)
             return
-        binding.durations.append(duration)
-        if outer is not None or len(binding.durations) > MAX_BUFFERED:
+        durations.append(duration)
+        if outer is not None or len(durations) > MAX_BUFFERED:
             self._fold_and_count_edge(outer)
 
     def _ending(

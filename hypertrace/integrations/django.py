@@ -14,6 +14,7 @@ handler of a server: it is not measured.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +76,9 @@ class Integration(HttpServer):
         patches.replace(BaseHandler, "resolve_request", resolve)
         got_request_exception.connect(failed, weak=False)
         patches.then(lambda: got_request_exception.disconnect(failed))
-        patches.when_imported(
-            "django.core.handlers.wsgi",
-            lambda module: patches.replace(module.WSGIHandler, "__call__", self._of_wsgi),
-        )
-        patches.when_imported(
-            "django.core.handlers.asgi",
-            lambda module: patches.replace(module.ASGIHandler, "__call__", self._of_asgi),
-        )
+        for kind, make in (("WSGIHandler", self._of_wsgi), ("ASGIHandler", self._of_asgi)):
+            module = f"django.core.handlers.{kind[:4].lower()}"
+            patches.when_imported(module, partial(_replace_call, patches, module, kind, make))
 
     def _of_wsgi(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(handler: Any, environ: Any, start_response: Any) -> Any:  # noqa: N807
@@ -105,6 +101,12 @@ class Integration(HttpServer):
                 measured_request.route = self.route_below(request.META["SCRIPT_NAME"], route)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
+
+
+def _replace_call(
+    patches: Patches, module: str, kind: str, make: Callable[[Callable[..., Any]], Any]
+) -> None:
+    patches.replace(getattr(sys.modules[module], kind), "__call__", make)
 
 
 def _request_of(request: Any) -> Request | None:

@@ -92,7 +92,8 @@ def measured(
     except BaseException as error:
         answer.fail(error)
         raise
-    return answer.of(body, environ.get("wsgi.file_wrapper"))
+    noted: Iterable[bytes] = answer.of(body, environ.get("wsgi.file_wrapper"))
+    return noted
 
 
 def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Request | None:

@@ -197,6 +197,23 @@ class SpansRecorder:
         if exemplar is not None:
             spans.remember(result, seconds, exemplar)
 
+    def move_to(self, other: object) -> bool:
+        """Let a span that started here end there, as its props changed.
+
+        To be called before its duration is appended there.
+
+        Args:
+            other: the recorder where it ends.
+
+        Returns:
+            Whether it may end there: it is a recorder of the same metrics.
+        """
+        if not isinstance(other, SpansRecorder) or other._ends is not self._ends:
+            return False
+        if other.spans is not self.spans:
+            self.spans.moved_to(other.spans)
+        return True
+
     def fold(self) -> None:
         """Make room in `durations`."""
         self.spans.results["ok"].fold()
