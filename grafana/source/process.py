@@ -6,9 +6,10 @@ from hypertrace_prometheus.exposition.process import THREADS
 
 from . import queries
 from .board import board
+from .events import STARTED
 from .graphs import graph
 from .panels import bars, number
-from .parts import NUMBER, RATIO, Panel, Size
+from .parts import BUSY, BYTES, NUMBER, RATIO, Panel, Size
 from .queries import (
     EACH_WORKER,
     INSTANCE,
@@ -33,14 +34,11 @@ RESIDENT = "process_resident_memory_bytes"
 VIRTUAL = "process_virtual_memory_bytes"
 OPEN_FILES = "process_open_fds"
 MOST_FILES = "process_max_fds"
-STARTED = "process_start_time_seconds"
 PYTHON = "python_info"
 COLLECTIONS = "python_gc_collections_total"
 COLLECTED = "python_gc_objects_collected_total"
 UNCOLLECTABLE = "python_gc_objects_uncollectable_total"
 GENERATION = "generation"
-
-BYTES = "bytes"
 
 _STAT = Size(6, 4)
 _HALF = Size(12, 8)
@@ -73,7 +71,7 @@ def _numbers() -> list[Panel]:
             Query(f"min(time() - {series(STARTED)})"),
             unit="dtdurations",
             size=_STAT,
-            graph_behind=False,
+            nothing="none",
         ),
         number(
             "Restarts",
@@ -84,7 +82,6 @@ def _numbers() -> list[Panel]:
             unit=NUMBER,
             size=_STAT,
             limits=(1, 3),
-            graph_behind=False,
         ),
         number(
             "File limit used",
@@ -117,7 +114,9 @@ def _machine() -> list[Panel]:
             "each, with their number.",
             Query(busiest_rate(series(CPU), *EACH_WORKER), legend(*EACH_WORKER, between=" ")),
             unit=NUMBER,
+            label="cores",
             size=_HALF,
+            limits=BUSY,
         ),
         graph(
             "Memory",
