@@ -138,6 +138,7 @@ def _series() -> list[Panel]:
             "histogram has some fifteen lines for each of them.",
             Query(total(series(queries.SERIES), METRIC), legend(METRIC)),
             unit=NUMBER,
+            label="series",
             size=_THIRD,
             stacked=True,
         ),

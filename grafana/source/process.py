@@ -140,6 +140,7 @@ def _machine() -> list[Panel]:
             "is never closed.",
             by_worker(OPEN_FILES),
             unit=NUMBER,
+            label="files",
             size=_THIRD,
         ),
         graph(
@@ -148,6 +149,7 @@ def _machine() -> list[Panel]:
             "pools made again and again.",
             by_worker(THREADS),
             unit=NUMBER,
+            label="threads",
             size=_THIRD,
         ),
     ]
@@ -162,6 +164,7 @@ def _workers() -> list[Panel]:
             "for itself.",
             Query(largest(series(queries.WORKERS, queries.LIVE), INSTANCE), legend(INSTANCE)),
             unit=NUMBER,
+            label="workers",
             size=_HALF,
         ),
         graph(
@@ -173,6 +176,7 @@ def _workers() -> list[Panel]:
                 legend(INSTANCE),
             ),
             unit=NUMBER,
+            label="workers",
             size=_HALF,
             at_least=1,
         ),
@@ -203,6 +207,7 @@ def _collector() -> list[Panel]:
             "Objects the collector found and could not free. Anything above zero is a leak.",
             _by_generation(series(UNCOLLECTABLE)),
             unit=NUMBER,
+            label="objects",
             size=_THIRD,
             limits=(1, 10),
         ),
