@@ -3,12 +3,13 @@
     python grafana/pictures/shop.py --port 4343 --version 1.4
 
 Two workers answer requests, which wait for a database and a payment service, and send jobs to
-threads that work in the background. Times are waited for, not made up.
+threads that work in the background. Durations are waited for, not made up.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import math
 import multiprocessing
 import queue
@@ -16,37 +17,36 @@ import random
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from hypertrace import Tracer, set_trace_function
+from hypertrace import set_trace_function
 from hypertrace._operations import Operations
+from hypertrace.integrations import available, install
 from hypertrace.integrations.entries import NAME, declare_entries
 from hypertrace.integrations.gauges import Gauge
-from hypertrace.integrations.http_server import (
-    ERROR,
-    METHOD,
-    SECONDS,
-    STATUS,
-    UNMATCHED,
-    HttpServer,
-)
+from hypertrace.integrations.http_server import SECONDS, HttpServer
 from hypertrace.metrics import Counter, Distribution, declare
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.dashboards import integrated as names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-_WORKERS, _THREADS = 2, 6
+    from hypertrace.integrations.http_server import Request
+
+_WORKERS, _VISITORS, _CLERKS, _CONNECTIONS = 2, 6, 2, 4
 _ROUTES = {
     ("GET", "/items"): 6,
     ("GET", "/items/{id}"): 8,
     ("POST", "/cart/{id}"): 3,
     ("POST", "/checkout"): 2,
     ("GET", "/account"): 1,
-    ("GET", ""): 1,
+    ("GET", names.UNMATCHED): 1,
 }
+_QUEUES = {"send_receipt": "mail", "update_stock": "stock"}
+_PAYMENTS, _STOCK = ("payments.example.com", "443"), ("stock.example.com", "8080")
+_RARELY, _OFTEN = 0.03, 0.3
 
 
 class PaymentError(Exception):
@@ -58,13 +58,13 @@ class ReceiptError(Exception):
 
 
 class _Timed:
-    """Operations with a distribution of their own."""
+    """Operations that are timed, with a distribution."""
 
-    def __init__(self, metric: str, kind: str, function: str, *tags: str, entry: str = "") -> None:
+    def __init__(self, metric: str, function: str, *tags: str, entry: str = "") -> None:
         self._tags = tags
         self._is_entry = bool(entry)
-        self._operations = Operations(kind, function, entry=entry)
-        declare(Distribution(metric, of=f"{kind}.{function}", tags=list(tags), buckets=SECONDS))
+        self._operations = Operations("Measured", function, entry=entry)
+        declare(Distribution(metric, of=f"Measured.{function}", tags=list(tags), buckets=SECONDS))
 
     @contextmanager
     def timed(self, *values: str) -> Iterator[dict[str, object]]:
@@ -76,28 +76,161 @@ class _Timed:
         try:
             yield props
         except Exception as error:
-            operation.finish({ERROR: type(error).__name__} | props, "error", type(error))
+            props[names.ERROR] = type(error).__name__
+            operation.finish(props, "error", type(error))
             raise
         else:
-            failed = bool(props.get(ERROR))
-            operation.finish(props, "error" if failed else "ok")
+            operation.finish(props, "error" if props.get(names.ERROR) else "ok")
 
     def record(self, seconds: float, *values: str) -> None:
         """Record what took so long."""
         self._operations.record(seconds, dict(zip(self._tags, values, strict=True)))
 
 
-class _Events:
-    """Events that are counted."""
+class _Counted:
+    """Events that are counted, with a counter."""
 
-    def __init__(self, metric: str, kind: str, function: str, *tags: str) -> None:
+    def __init__(self, metric: str, function: str, *tags: str) -> None:
         self._tags = tags
-        self._operations = Operations(kind, function)
-        declare(Counter(metric, of=f"{kind}.{function}", tags=list(tags)))
+        self._operations = Operations("Counted", function)
+        declare(Counter(metric, of=f"Counted.{function}", tags=list(tags)))
 
     def count(self, *values: str) -> None:
         """Count one."""
         self._operations.count(dict(zip(self._tags, values, strict=True)))
+
+
+class Database:
+    """A database, and a pool of connections to it."""
+
+    def __init__(self) -> None:
+        """Declare what is measured."""
+        query = (names.SYSTEM, names.OPERATION, names.TABLE)
+        self._queries = _Timed(names.QUERIES, "query", *query, names.ERROR)
+        self._returned = _Counted(names.RETURNED, "returned", *query)
+        self._affected = _Counted(names.AFFECTED, "affected", *query)
+        self._waits = _Timed(names.POOL_WAITS, "pool", names.POOL)
+        self._used = Gauge(names.POOLED, (names.POOL, names.STATE), "Connections.")
+        self._models = _Counted(names.MODELS, "model", names.APP, names.MODEL, names.ACTION)
+        self._pending = Gauge(names.POOL_PENDING, (names.POOL,), "Requests that wait.")
+        self._pool = threading.Semaphore(_CONNECTIONS)
+
+    def query(self, operation: str, table: str, rng: random.Random) -> None:
+        """Ask, or change a model."""
+        started = time.perf_counter()
+        has_connection = self._pending.enter("main")
+        with self._pool:
+            has_connection()
+            self._waits.record(time.perf_counter() - started, "main")
+            leave = self._used.enter("main", "used")
+            asked = "postgresql", operation, table
+            try:
+                with self._queries.timed(*asked, ""):
+                    time.sleep(rng.lognormvariate(-6, 0.8))
+                    if table == "carts" and rng.random() < _RARELY:
+                        raise TimeoutError
+            finally:
+                leave()
+        if operation == "SELECT":
+            self._returned.count(*asked)
+        else:
+            self._affected.count(*asked)
+            action = "create" if operation == "INSERT" else "update"
+            self._models.count("shop", table.removesuffix("s").capitalize(), action)
+
+
+class Jobs:
+    """Jobs, and threads that do them."""
+
+    def __init__(self) -> None:
+        """Declare what is measured."""
+        job = names.JOB, names.QUEUE
+        self._jobs = _Timed(names.JOBS, "job", *job, names.RESULT, entry="job")
+        self._waits = _Timed(names.JOB_WAITS, "job_wait", *job)
+        self._events = _Counted(names.JOB_EVENTS, "job_event", *job, names.EVENT)
+        self._running = Gauge(names.JOBS_RUNNING, job, "Jobs that run.")
+        self._sent: queue.Queue[tuple[str, float]] = queue.Queue()
+
+    def send(self, job: str) -> None:
+        """Let a job be done."""
+        self._events.count(job, _QUEUES[job], "sent")
+        self._sent.put((job, time.time()))
+
+    def work(self, rng: random.Random) -> None:
+        """Do jobs until the process ends."""
+        while True:
+            job, sent = self._sent.get()
+            labels = job, _QUEUES[job]
+            self._waits.record(time.time() - sent, *labels)
+            self._events.count(*labels, "started")
+            leave = self._running.enter(*labels)
+            event = "failed"
+            with suppress(ReceiptError), self._jobs.timed(*labels):
+                self._do(job, rng)
+                event = "succeeded"
+            leave()
+            if event == "succeeded" and rng.random() < _RARELY:
+                event = "retried"
+                self._sent.put((job, time.time()))
+            self._events.count(*labels, event)
+
+    @staticmethod
+    def _do(job: str, rng: random.Random) -> None:
+        time.sleep(rng.lognormvariate(-1.6 if job == "send_receipt" else -3, 0.5))
+        if job == "send_receipt" and rng.random() < _RARELY:
+            raise ReceiptError
+
+
+class Client:
+    """Client of two other servers."""
+
+    def __init__(self) -> None:
+        """Declare what is measured."""
+        server = names.ADDRESS, names.PORT
+        self._calls = _Timed(
+            names.CLIENT_REQUESTS, "call", *server, names.METHOD, names.STATUS, names.ERROR
+        )
+        self._connects = _Timed(names.CONNECTS, "connect", *server)
+        self._lookups = _Timed(names.LOOKUPS, "lookup", *server)
+        self._active = Gauge(names.CLIENT_ACTIVE, (names.METHOD, *server), "Calls.")
+
+    def call(self, server: tuple[str, str], method: str, rng: random.Random) -> None:
+        """Ask a server, and wait for the answer."""
+        leave = self._active.enter(method, *server)
+        with self._calls.timed(*server, method, "200", "") as props:
+            if rng.random() < _OFTEN:
+                self._lookups.record(rng.lognormvariate(-6, 0.5), *server)
+                self._connects.record(rng.lognormvariate(-4.5, 0.5), *server)
+            time.sleep(rng.lognormvariate(-2.6 if server == _PAYMENTS else -4, 0.6))
+            if rng.random() < _RARELY:
+                props[names.STATUS], props[names.ERROR] = "", "timeout"
+            elif rng.random() < _RARELY:
+                props[names.STATUS] = props[names.ERROR] = "503"
+        leave()
+
+
+class Sockets:
+    """A live page, whose buttons send messages."""
+
+    def __init__(self) -> None:
+        """Declare what is measured."""
+        self._messages = _Timed(
+            names.MESSAGES, "message", names.ROUTE, names.MESSAGE, entry="websocket"
+        )
+        self._counts = _Counted(names.MESSAGE_COUNTS, "messages", names.ROUTE, names.DIRECTION)
+        self._open = Gauge(names.CONNECTIONS, (names.ROUTE,), "WebSockets that are open.")
+
+    def watch(self, rng: random.Random) -> None:
+        """Look at the live page, and click, until the process ends."""
+        while True:
+            leave = self._open.enter("/live")
+            for _ in range(rng.randint(5, 50)):
+                time.sleep(rng.expovariate(2))
+                self._counts.count("/live", "receive")
+                with self._messages.timed("/live", rng.choice(("more", "less", "reset"))):
+                    time.sleep(rng.lognormvariate(-5, 0.5))
+                self._counts.count("/live", "transmit")
+            leave()
 
 
 class Shop:
@@ -106,140 +239,79 @@ class Shop:
     def __init__(self) -> None:
         """Declare what is measured."""
         declare_entries()
-        self.tracer = Tracer(self)
         self._http = HttpServer()
-        self._calls = _Timed(
-            names.CLIENT_REQUESTS, "HttpClient", "request",
-            names.ADDRESS, names.PORT, METHOD, STATUS, ERROR,
-        )  # fmt: skip
-        self._connects = _Timed(
-            names.CLIENT_CONNECTS, "HttpClient", "connect", names.ADDRESS, names.PORT
-        )
-        self._lookups = _Timed(names.CLIENT_LOOKUPS, "HttpClient", "lookup", names.ADDRESS)
-        self._queries = _Timed(
-            names.QUERIES, "Database", "query",
-            names.SYSTEM, names.OPERATION, names.TABLE, ERROR,
-        )  # fmt: skip
-        self._waits = _Timed(names.POOL_WAITS, "Database", "wait")
-        self._jobs = _Timed(
-            names.JOBS, "Jobs", "job", names.JOB, names.QUEUE, names.RESULT, entry="job"
-        )
-        self._queue_waits = _Timed(names.JOB_WAITS, "Jobs", "wait", names.JOB, names.QUEUE)
-        self._job_events = _Events(
-            names.JOB_EVENTS, "Jobs", "event", names.JOB, names.QUEUE, names.EVENT
-        )
-        self._running = Gauge(names.JOBS_RUNNING, (names.JOB, names.QUEUE), "Jobs.")
-        self._models = _Events(
-            names.MODELS, "Models", "event", names.APP, names.MODEL, names.ACTION
-        )
-        self._pool = threading.Semaphore(4)
-        self._sent: queue.Queue[tuple[str, str, float]] = queue.Queue()
+        self._database, self._jobs = Database(), Jobs()
+        self._client, self._sockets = Client(), Sockets()
 
     def run(self) -> None:
         """Work until the process ends."""
-        work = [self._visit] * _THREADS + [self._work] * 2
-        threads = [
-            threading.Thread(target=each, args=(random.Random(n),), daemon=True)  # noqa: S311 -- no secret
-            for n, each in enumerate(work)
+        work: list[Callable[[random.Random], object]] = [
+            *[self._visit] * _VISITORS,
+            *[self._jobs.work] * _CLERKS,
+            self._sockets.watch,
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for number, each in enumerate(work):
+            threading.Thread(target=each, args=(random.Random(number),), daemon=True).start()
+        asyncio.run(self._wait())
+
+    @staticmethod
+    async def _wait() -> None:
+        """Wait in an event loop, which a computation delays now and then."""
+        while True:
+            await asyncio.sleep(1)
+            await asyncio.gather(*(asyncio.sleep(1) for _ in range(random.randint(1, 20))))
+            if random.random() < _OFTEN:
+                _compute(random.Random(), most=0.03)
 
     def _visit(self, rng: random.Random) -> None:
-        (routes, weights) = zip(*_ROUTES.items(), strict=True)
+        routes, weights = zip(*_ROUTES.items(), strict=True)
         while True:
-            time.sleep(rng.expovariate(6 + 4 * math.sin(time.monotonic() / 30)))
+            # As many as there are after some minutes, and half of it before.
+            time.sleep(rng.expovariate(6 + 4 * math.sin(time.monotonic() / 60)))
             ((method, route),) = rng.choices(routes, weights)
             request = self._http.start(method, route)
             assert request is not None
-            request.route = route or UNMATCHED
-            request.status = 200 if route else 404
+            request.route = route
             try:
                 self._answer(request, route, rng)
             except Exception as error:  # noqa: BLE001 -- as a server
+                request.status = 500
                 request.finish(error)
             else:
                 request.finish()
 
-    def _answer(self, request: object, route: str, rng: random.Random) -> None:
+    def _answer(self, request: Request, route: str, rng: random.Random) -> None:
+        request.status = 404 if route == names.UNMATCHED else 200
         _compute(rng)
         if route.startswith("/items"):
             for _ in range(rng.randint(1, 4)):
-                self._query("SELECT", "items", rng)
+                self._database.query("SELECT", "items", rng)
         elif route == "/cart/{id}":
-            self._query("SELECT", "carts", rng)
-            self._query("UPDATE", "carts", rng)
-            self._models.count("shop", "Cart", "update")
+            self._database.query("SELECT", "carts", rng)
+            self._database.query("UPDATE", "carts", rng)
         elif route == "/checkout":
-            self._pay(rng)
-            self._query("INSERT", "orders", rng)
-            self._models.count("shop", "Order", "create")
-            for job in ("send_receipt", "update_stock"):
-                self._job_events.count(job, "mail" if job == "send_receipt" else "stock", "sent")
-                self._sent.put((job, "mail" if job == "send_receipt" else "stock", time.time()))
-        elif route == "/account" and rng.random() < 0.3:
-            request.status = 503  # type: ignore[attr-defined] -- of the base
+            self._check_out(rng)
+        elif route == "/account" and rng.random() < _OFTEN:
+            request.status = 503
 
-    def _query(self, operation: str, table: str, rng: random.Random) -> None:
-        started = time.perf_counter()
-        with self._pool:
-            self._waits.record(time.perf_counter() - started)
-            with self._queries.timed("postgresql", operation, table, ""):
-                time.sleep(rng.lognormvariate(-6, 0.8))
-                if table == "carts" and rng.random() < 0.02:
-                    raise TimeoutError
-
-    def _pay(self, rng: random.Random) -> None:
-        host = ("payments.example.com", "443")
-        self._call(*host, "POST", rng)
-        self._call("stock.example.com", "8080", "GET", rng)
-        if rng.random() < 0.03:
+    def _check_out(self, rng: random.Random) -> None:
+        self._client.call(_STOCK, "GET", rng)
+        self._client.call(_PAYMENTS, "POST", rng)
+        if rng.random() < _RARELY:
             raise PaymentError
-
-    def _call(self, host: str, port: str, method: str, rng: random.Random) -> None:
-        with self._calls.timed(host, port, method, "200", "") as props:
-            if rng.random() < 0.3:
-                self._lookups.record(rng.lognormvariate(-6, 0.5), host)
-                self._connects.record(rng.lognormvariate(-4.5, 0.5), host, port)
-            time.sleep(rng.lognormvariate(-2.6 if port == "443" else -4, 0.6))
-            if rng.random() < 0.02:
-                props[STATUS], props[ERROR] = "", "ConnectTimeout"
-            elif rng.random() < 0.02:
-                props[STATUS] = props[ERROR] = "503"
-
-    def _work(self, rng: random.Random) -> None:
-        while True:
-            job, name, sent = self._sent.get()
-            self._queue_waits.record(time.time() - sent, job, name)
-            self._job_events.count(job, name, "started")
-            leave = self._running.enter(job, name)
-            event = "processed"
-            try:
-                with self._jobs.timed(job, name):
-                    time.sleep(rng.lognormvariate(-1.6 if job == "send_receipt" else -3, 0.5))
-                    if job == "send_receipt" and rng.random() < 0.04:
-                        raise ReceiptError
-                    self._models.count("shop", "Stock", "update")
-            except ReceiptError:
-                event = "failed"
-            if event == "processed" and rng.random() < 0.03:
-                event = "retried"
-                self._sent.put((job, name, time.time()))
-            leave()
-            self._job_events.count(job, name, event)
+        self._database.query("INSERT", "orders", rng)
+        for job in _QUEUES:
+            self._jobs.send(job)
 
 
-def _compute(rng: random.Random) -> None:
-    until = time.thread_time() + rng.uniform(0.001, 0.006)
+def _compute(rng: random.Random, most: float = 0.006) -> None:
+    until = time.thread_time() + rng.uniform(0.001, most)
     while time.thread_time() < until:
         pass
 
 
-def _worker() -> None:
+def _work() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Shop().run()
 
 
@@ -249,22 +321,18 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--version", default="1.4")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    exporter = PrometheusExporter(
-        arguments.port, upstream=True, labels={"service": "shop", "version": arguments.version}
-    )
+    labels = {"service": "shop", "version": arguments.version}
+    exporter = PrometheusExporter(arguments.port, upstream=True, labels=labels)
     set_trace_function(exporter)
+    if "runtime" in available():
+        install("runtime")
     fork = multiprocessing.get_context("fork")
-    workers = [fork.Process(target=_worker, daemon=True) for _ in range(_WORKERS)]
+    workers = [fork.Process(target=_work, daemon=True) for _ in range(_WORKERS)]
     for worker in workers:
         worker.start()
-    try:
-        for worker in workers:
-            worker.join()
-    except KeyboardInterrupt:
-        for worker in workers:
-            worker.kill()
-            worker.join()
+    signal.signal(signal.SIGTERM, lambda *_: [worker.kill() for worker in workers])
+    for worker in workers:
+        worker.join()
 
 
 if __name__ == "__main__":

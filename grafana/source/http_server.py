@@ -57,7 +57,7 @@ def http_server() -> dashboard.Dashboard:
             ("", _numbers()),
             ("Requests", _requests()),
             ("Durations", [REQUESTS.heat(_HALF), REQUESTS.quantiles(_HALF)]),
-            ("Routes", [REQUESTS.slowest(_HALF), _active(), REQUESTS.table(Size(24, 9))]),
+            ("Routes", [*_routes(), REQUESTS.table(Size(24, 9))]),
             ("WebSockets", _messages()),
         ],
         variables=[
@@ -141,17 +141,34 @@ def _requests() -> list[Panel]:
     ]
 
 
-def _active() -> Panel:
-    return graph(
-        "Active requests by method",
-        "Requests that are being answered. A line that climbs while requests do not is something "
-        "that hangs.",
-        Query(queries.largest(series(integrated.SERVER_ACTIVE), METHOD), legend(METHOD)),
-        unit=NUMBER,
-        label="requests",
-        size=_HALF,
-        nothing=REQUESTS.nothing,
+def _routes() -> list[Panel]:
+    received, sent = (
+        total(rate(series(f"{metric}_sum", *REQUESTS.matchers)))
+        for metric in (integrated.RECEIVED, integrated.SENT)
     )
+    return [
+        REQUESTS.slowest(_THIRD),
+        graph(
+            "Active requests by method",
+            "Requests that are being answered. A line that climbs while requests do not is "
+            "something that hangs.",
+            Query(queries.largest(series(integrated.SERVER_ACTIVE), METHOD), legend(METHOD)),
+            unit=NUMBER,
+            label="requests",
+            size=_THIRD,
+            nothing=REQUESTS.nothing,
+        ),
+        graph(
+            "Bytes of bodies",
+            "What comes in and goes out in a second, without headers. Look for a jump without "
+            "more requests: answers that have become large.",
+            Query(received, "in", "A"),
+            Query(sent, "out", "B"),
+            unit="Bps",
+            size=_THIRD,
+            nothing="Bodies are measured with body_sizes=True",
+        ),
+    ]
 
 
 def _messages() -> list[Panel]:

@@ -138,7 +138,18 @@ def _connections() -> list[Panel]:
             ),
             unit=NUMBER,
             label="connections",
-            size=_HALF,
+            size=_THIRD,
+            nothing=_NO_POOL,
+        ),
+        graph(
+            "Waiting for a connection",
+            "Requests that wait for a connection now. Above zero for long: the pool is too small, "
+            "or queries hold connections for too long.",
+            Query(queries.largest(series(integrated.POOL_PENDING), POOL), legend(POOL)),
+            unit=NUMBER,
+            label="requests",
+            size=_THIRD,
+            at_least=1,
             nothing=_NO_POOL,
         ),
         graph(
@@ -147,7 +158,7 @@ def _connections() -> list[Panel]:
             "none idle, and the wait for another query where it is exhausted.",
             Query(queries.busiest(_pool_waits(POOL), waits, POOL), legend(POOL)),
             unit=SECONDS,
-            size=_HALF,
+            size=_THIRD,
             logarithmic=True,
             nothing=_NO_POOL,
         ),

@@ -7,6 +7,8 @@ ENTRY_IDS = "entry[.].*"
 
 SERVER_REQUESTS = "http_server_request_duration_seconds"
 SERVER_ACTIVE = "http_server_active_requests"
+RECEIVED = "http_server_request_body_size_bytes"
+SENT = "http_server_response_body_size_bytes"
 METHOD, ROUTE, STATUS = "http_request_method", "http_route", "http_response_status_code"
 ERROR = "error_type"
 UNMATCHED = "<unmatched>"
@@ -33,7 +35,8 @@ QUERIES = "db_client_operation_duration_seconds"
 AFFECTED = "db_client_affected_rows_total"
 RETURNED = "db_client_returned_rows_total"
 POOL_WAITS = "db_client_connection_wait_time_seconds"
-POOLED = "db_client_connection_count"
+POOL_PENDING = "db_client_connection_pending_requests"
+POOLED = "db_client_connections"
 SYSTEM, OPERATION, TABLE = "db_system_name", "db_operation_name", "db_collection_name"
 POOL, STATE = "db_client_connection_pool_name", "db_client_connection_state"
 
@@ -64,10 +67,10 @@ CPU_MODE, SWITCH, FAULT = "cpu_mode", "process_context_switch_type", "system_pag
 
 METRICS = (
     ENTRIES,
-    *(SERVER_REQUESTS, SERVER_ACTIVE, MESSAGES, MESSAGE_COUNTS, CONNECTIONS),
+    *(SERVER_REQUESTS, SERVER_ACTIVE, RECEIVED, SENT, MESSAGES, MESSAGE_COUNTS, CONNECTIONS),
     *(JOBS, JOB_EVENTS, JOB_WAITS, JOBS_RUNNING),
     *(CLIENT_REQUESTS, CLIENT_ACTIVE, CONNECTS, LOOKUPS),
-    *(QUERIES, AFFECTED, RETURNED, POOL_WAITS, POOLED, MODELS),
+    *(QUERIES, AFFECTED, RETURNED, POOL_WAITS, POOL_PENDING, POOLED, MODELS),
     *(LAGS, TASKS, LOOPS, PAUSES, COLLECTIONS, COLLECTED, UNCOLLECTABLE),
     *(CPU, MEMORY, ADDRESSES, THREADS, SWITCHES, FAULTS, FILES, MOST_FILES, UPTIME),
 )

@@ -8,6 +8,7 @@ from hypertrace.metrics.declarations import (
     BUILD,
     CALLS,
     DURATIONS,
+    EXCEPTIONS,
     EXPORTS_DROPPED,
     EXPORTS_LAST_SUCCESS,
     OVERFLOWED,
@@ -36,6 +37,10 @@ UNSENT = 600
 REGULAR = 0.1
 """Calls a second from which a function, or an entry, is missed when its calls stop."""
 
+_RAISED = "raised"
+"""Label of exceptions: `inside` where one only passes, so that it is an error in one place."""
+_CANCELLATIONS = "CancelledError|Cancelled|GeneratorExit"
+
 _CLASS = ("job", labels.CLASS)
 _FUNCTION = ("job", labels.CLASS, labels.FUNCTION)
 _ENTRY = ("job", integrated.KIND, integrated.ENTRY)
@@ -52,6 +57,7 @@ class _Metrics(NamedTuple):
 
     calls: str
     durations: str
+    exceptions: str
     calls_of_classes: str
     calls_of_functions: str
     p95: str
@@ -69,6 +75,7 @@ class _Metrics(NamedTuple):
         return cls(
             calls,
             durations,
+            shown.of(EXCEPTIONS.name),
             f"class:{level}",
             f"function:{level}",
             f"function:{durations}:p95_5m",
@@ -109,7 +116,10 @@ def _recording(metrics: _Metrics) -> list[Rule]:
         {"record": metrics.calls_of_classes, "expr": _rate(metrics.calls, _CLASS)},
         {"record": metrics.calls_of_functions, "expr": _rate(metrics.calls, _FUNCTION)},
         {"record": metrics.p95, "expr": _p95(metrics.durations, _FUNCTION)},
-        {"record": metrics.errors, "expr": _error_ratio(metrics.durations, _CLASS)},
+        {
+            "record": metrics.errors,
+            "expr": _error_ratio(metrics.durations, _CLASS, inside=metrics.exceptions),
+        },
         {
             "record": metrics.rate_of_entries,
             "expr": _rate(f"{metrics.entries}_count", _ENTRY),
@@ -123,12 +133,23 @@ def _p95(durations: str, by: Sequence[str]) -> str:
     return f"histogram_quantile(0.95, {_rate(f'{durations}_bucket', (*by, 'le'))})"
 
 
-def _error_ratio(durations: str, by: Sequence[str]) -> str:
-    """Without errors it is 0, without spans it is not there."""
+def _error_ratio(durations: str, by: Sequence[str], inside: str = "") -> str:
+    """Share that ended with an error: without errors it is 0, without spans it is not there.
+
+    Args:
+        durations: the histogram.
+        by: labels.
+        inside: the counter of exceptions, if those that only pass are not to count.
+    """
     spans = f"{durations}_count"
     errors = total(by, f'rate({spans}{{{labels.RESULT}="error"}}[5m])')
     every = total(by, f"rate({spans}[5m])")
-    return f"({errors} or 0 * {every}) / ({every} > 0)"
+    failed = f"({errors} or 0 * {every})"
+    if inside:
+        matchers = f'{_RAISED}="inside", {labels.EXCEPTION}!~"{_CANCELLATIONS}"'
+        passing = total(by, f"rate({inside}{{{matchers}}}[5m])")
+        failed = f"clamp_min({failed} - ({passing} or 0 * {every}), 0)"
+    return f"{failed} / ({every} > 0)"
 
 
 def _alerts(metrics: _Metrics) -> list[Rule]:

@@ -137,7 +137,7 @@ def test_deploys_restarts_and_alerts_are_on_every_time_axis(board: Dashboard) ->
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
 def test_a_unit_in_words_stands_at_the_axis_once(board: Dashboard, panel: Dashboard) -> None:
-    """The numbers at the axis of a graph have no words, and what is counted is named beside them."""
+    """The numbers at the axis of a graph have no words, and what is counted is named beside."""
     if panel["type"] == "timeseries":
         settings = panel["fieldConfig"]["defaults"]
         assert ":" not in settings["unit"]
@@ -197,7 +197,7 @@ def test_every_metric_of_the_exporter_is_shown() -> None:
 
 
 def test_every_metric_of_the_integrations_is_shown() -> None:
-    """Some panel asks for each metric that an integration declares, and for all that are renamed."""
+    """Some panel asks for each metric that an integration declares, and all that are renamed."""
     found = set(integrated.METRICS)
     for module in pkgutil.iter_modules(integrations.__path__):
         values = vars(importlib.import_module(f"{integrations.__name__}.{module.name}")).values()

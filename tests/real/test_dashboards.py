@@ -54,6 +54,7 @@ BOOKED = ("question", "shelving", "search", "insert", "ranking", "replacement")
 NO_HISTORY = "this Prometheus is not a day old"
 NO_PAST = "nothing of this Prometheus is older than the time that is looked at"
 HEALTHY = "an alert that is right to be silent"
+NO_SIZES = "bodies are measured where a user wants it"
 CALM = "no rule has been met for ten minutes"
 HAS_ENTRIES = "the demo has entries, which give the alerts instead"
 SILENT = (
@@ -75,6 +76,8 @@ EMPTY = {
     ("Class explorer", "Calls now, yesterday and last week", "C"): NO_HISTORY,
     ("Class explorer", "Calls by topic", "C"): "no call of this class has a topic",
     ("Overview", "Firing alerts", "A"): CALM,
+    ("HTTP", "Bytes of bodies", "A"): NO_SIZES,
+    ("HTTP", "Bytes of bodies", "B"): NO_SIZES,
     ("HTTP", "Deploys", ""): NO_PAST,
     ("HTTP", "Alerts", ""): CALM,
     **{("Alerts", name, ""): HEALTHY for name in SILENT},
