@@ -98,7 +98,7 @@ class Operation(FinishedSpan):
             when the operation has ended.
     """
 
-    __slots__ = ("_entry_token", "_kind", "began", "entry_name", "has_ended")
+    __slots__ = ("_entry_token", "_kind", "_running", "began", "entry_name")
 
     def __init__(self, kind: Operations) -> None:
         self._kind = kind
@@ -106,8 +106,13 @@ class Operation(FinishedSpan):
         self._props = self._details = self._outer = self._token = None
         self._entry_token: Token[Operation | None] | None = None
         self.entry_name: str = ""
-        self.has_ended: bool = False
         self.began: float = 0.0
+        self._running = True  # deleted in one step, which one thread alone can do
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was finished."""
+        return not hasattr(self, "_running")
 
     def open(self) -> None:
         """Start it here."""
@@ -139,8 +144,7 @@ class Operation(FinishedSpan):
             result: as there.
             exception: as there.
         """
-        if not self.has_ended:
-            self.finish_after(_span.clock() - self.began, props, result, exception)
+        self.finish_after(_span.clock() - self.began, props, result, exception)
 
     def finish_after(
         self,
@@ -150,9 +154,10 @@ class Operation(FinishedSpan):
         exception: type[BaseException] | None = None,
     ) -> None:
         """End it as `finish` does, with a length that is known."""
-        if self.has_ended:
+        try:
+            del self._running
+        except AttributeError:
             return
-        self.has_ended = True
         self.entry_name = ""
         try:
             outer = self._leave()

@@ -48,7 +48,7 @@ def points(metrics: Metrics) -> Callable[[str], dict[tuple[str, ...], float]]:
 
     def read(name: str) -> dict[tuple[str, ...], float]:
         family = metrics.read().family(name)
-        numbers = [getattr(value, "count", value) for value in family.values]
+        numbers: list[Any] = [getattr(value, "count", value) for value in family.values]
         return {point.labels: number for point, number in zip(family.points, numbers, strict=True)}
 
     return read
