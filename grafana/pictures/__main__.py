@@ -40,7 +40,7 @@ _BEFORE = 0.6
 """Share of the time before the shop is deployed again."""
 _NARROWEST = 500
 """Width of Chromium's window, at the least."""
-_COLORS = 64
+_COLORS = 128
 _PAUSE = 10.0
 """Seconds after which a page is certainly drawn."""
 

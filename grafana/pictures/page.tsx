@@ -142,7 +142,7 @@ const values = (frames: DataFrame[]): Field[] =>
 
 function Body({ panel, frames, width, height }: any) {
   const first: Field | undefined = values(frames)[0];
-  if (first === undefined && panel.type !== 'stat') {
+  if (!first?.values.length && panel.type !== 'stat') {
     const place = { display: 'flex', height, alignItems: 'center', justifyContent: 'center' };
     const text = panel.fieldConfig.defaults.noValue ?? 'No data';
     return <div style={{ color: theme.colors.text.secondary, ...place }}>{text}</div>;

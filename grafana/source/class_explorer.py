@@ -38,7 +38,7 @@ from .vitals import durations, vitals
 # One class, whose name is no pattern, and any functions: `Tracer("C++")` is a name, too.
 _OF_CLASS = f'{CLASS}="$class"'
 _MATCHERS = (_OF_CLASS, f'{FUNCTION}=~"$function"')
-_STAT = Size(6, 4)
+_STAT = Size(6, 3)
 _HALF = Size(12, 9)
 _THIRD = Size(8, 9)
 _PROP = "$prop"
@@ -231,11 +231,11 @@ def _changes() -> list[Panel]:
         rows(
             "Change by function",
             "Calls in this time range, and by how much that is more or less than in the same time "
-            "yesterday and last week.",
+            "yesterday, and last week.",
             {FUNCTION: "Function"},
             Column("Calls", now, CALLS, gauge=True),
-            Column("Against yesterday", against(" offset 1d"), RATIO, nothing=_NO_COUNTS),
-            Column("Against last week", against(" offset 1w"), RATIO, nothing=_NO_COUNTS),
+            Column("Yesterday", against(" offset 1d"), RATIO, nothing=_NO_COUNTS),
+            Column("Last week", against(" offset 1w"), RATIO, nothing=_NO_COUNTS),
             size=_HALF,
             nothing="No calls",
         ),

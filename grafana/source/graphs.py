@@ -52,11 +52,13 @@ def graph(  # noqa: PLR0913 -- a setting each
         logarithmic: so that microseconds and seconds can be seen in one graph.
         at_least: how far the axis goes, however low the values are.
         label: what the numbers at the axis are, if the unit does not say it.
-        nothing: what it says where there are no lines.
+        nothing: what it says where there are no lines, unless it is logarithmic.
     """
     if unit.startswith(COUNTED):
         unit, label = NUMBER, unit.removeprefix(COUNTED)
-    panel = dressed(timeseries.Panel(), title, description, unit, size, nothing)
+    # At a logarithmic axis it would stand in place of each number that has no room.
+    words = "" if logarithmic else nothing
+    panel = dressed(timeseries.Panel(), title, description, unit, size, words)
     panel = (
         panel.color_scheme(_palette())
         .line_width(1)

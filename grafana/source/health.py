@@ -32,7 +32,9 @@ SCRAPE_SECONDS = "scrape_duration_seconds"
 SCRAPE_SAMPLES = "scrape_samples_scraped"
 SERIES_ADDED = "scrape_series_added"
 
-_STAT = Size(4, 4)
+_STAT = Size(4, 3)
+_METRICS = 5
+"""Metrics in a graph: their names are long."""
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
 
@@ -125,18 +127,22 @@ def _series() -> list[Panel]:
     return [
         graph(
             "Series limit used, by metric",
-            "The fullest process of each metric. A slope shows when it will be full; a jump came "
-            "with the release of that hour.",
-            Query(queries.limit_used(METRIC), legend(METRIC)),
+            "The fullest process of the five fullest metrics. A slope shows when it will be full; "
+            "a jump came with the release of that hour.",
+            Query(
+                f"{queries.limit_used(METRIC)} and "
+                + top(queries.limit_used(METRIC, at="@ end()"), _METRICS),
+                legend(METRIC),
+            ),
             unit=RATIO,
             size=_THIRD,
             limits=FILL,
         ),
         graph(
             "Series held",
-            "Label sets of each metric, of all processes together: what Prometheus has to keep. A "
-            "histogram has some fifteen lines for each of them.",
-            Query(total(series(queries.SERIES), METRIC), legend(METRIC)),
+            "Label sets of the five largest metrics, of all processes together: what Prometheus "
+            "has to keep. A histogram has some fifteen lines for each of them.",
+            Query(queries.largest(series(queries.SERIES), METRIC, count=_METRICS), legend(METRIC)),
             unit=NUMBER,
             label="series",
             size=_THIRD,
@@ -159,7 +165,10 @@ def _losses() -> list[Panel]:
         graph(
             "Overflowed updates",
             "Updates in a second that found no room for their own series. Should be zero, always.",
-            Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
+            Query(
+                queries.busiest_rate(series(queries.OVERFLOWED), METRIC, count=_METRICS),
+                legend(METRIC),
+            ),
             unit=CALLS_A_SECOND,
             size=_THIRD,
             at_least=1,
@@ -249,6 +258,7 @@ def _scrapes() -> list[Panel]:
             by_process(SERIES_ADDED),
             unit="count:lines",
             size=_HALF,
+            at_least=1,
         ),
         rows(
             "Versions",

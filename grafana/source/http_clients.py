@@ -41,7 +41,7 @@ def http_clients() -> dashboard.Dashboard:
             ("", _numbers()),
             ("Calls", _calls()),
             ("Durations", _durations()),
-            ("All", [REQUESTS.table(Size(24, 9))]),
+            ("All", [REQUESTS.table(Size(24, 7))]),
         ],
         variables=[
             variable(
@@ -153,5 +153,4 @@ def _part(title: str, description: str, metric: str) -> Panel:
         unit=SECONDS,
         size=_HALF,
         logarithmic=True,
-        nothing="No client shows it",
     )

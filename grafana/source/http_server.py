@@ -16,7 +16,7 @@ from . import queries
 from .board import board, variable
 from .graphs import colored, graph
 from .panels import number
-from .parts import BAD, GOOD, NUMBER, RATIO, SECONDS, WARNING, Panel, Size
+from .parts import BAD, GOOD, NUMBER, RATIO, SECONDS, Panel, Size
 from .queries import Query, legend, rate, series, total
 from .timed import Timed
 
@@ -27,7 +27,7 @@ _STAT = Size(4, 3)
 _HALF = Size(12, 9)
 _THIRD = Size(8, 8)
 _CLASS_OF_STATUS = "class"
-_COLORS = {"1xx": "blue", "2xx": GOOD, "3xx": "blue", "4xx": WARNING, "5xx": BAD}
+_COLORS = {"1xx": "blue", "2xx": GOOD, "3xx": "blue", "4xx": "yellow", "5xx": BAD}
 
 REQUESTS = Timed(
     integrated.SERVER_REQUESTS,

@@ -9,7 +9,7 @@ from . import queries
 from .board import board, variable
 from .graphs import colored, graph
 from .panels import number
-from .parts import BAD, GOOD, NUMBER, SECONDS, WARNING, Panel, Size
+from .parts import BAD, GOOD, NUMBER, SECONDS, Panel, Size
 from .queries import Query, legend, rate, series, total
 from .timed import Timed, by_result
 
@@ -38,7 +38,7 @@ def jobs() -> dashboard.Dashboard:
             ("", _numbers()),
             ("Jobs", _jobs()),
             ("Waiting and working", _durations()),
-            ("All", [JOBS.table(Size(24, 9))]),
+            ("All", [JOBS.table(Size(24, 7))]),
         ],
         variables=[
             variable(
@@ -103,7 +103,7 @@ def _jobs() -> list[Panel]:
                 size=_HALF,
                 nothing=JOBS.nothing,
             ),
-            {"succeeded": GOOD, "failed": BAD, "retried": WARNING},
+            {"succeeded": GOOD, "failed": BAD, "retried": "purple"},
         ),
         JOBS.errors(_HALF),
         by_result(
@@ -127,7 +127,6 @@ def _durations() -> list[Panel]:
             unit=SECONDS,
             size=_HALF,
             logarithmic=True,
-            nothing="No broker says how long jobs wait",
         ),
         graph(
             "In progress by job",

@@ -71,13 +71,13 @@ ENTRIES = Timed(
     f'{integrated.RESULT}="error"',
     {integrated.KIND: "Kind", integrated.ENTRY: "Name"},
 )
-_OF_ENTRIES = f'{queries.TRACE_ID}=~"{integrated.ENTRY_IDS}"'
 
 
 def _numbers() -> list[Panel]:
     """Make the numbers of entries; of all spans where the application has no entries."""
     spans = series(queries.DURATIONS)
-    running = series(queries.IN_PROGRESS)
+    requests = total(series(integrated.SERVER_ACTIVE), integrated.METHOD)
+    jobs = total(series(integrated.JOBS_RUNNING), integrated.JOB)
     return [
         number(
             "Throughput",
@@ -115,16 +115,16 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "In progress",
-            "Entries that have started and not ended. A number that only rises is a leak or a "
-            "queue that is never emptied.",
-            Query(_or(total(series(queries.IN_PROGRESS, _OF_ENTRIES)), total(running))),
+            "Requests and jobs that have started and not ended; spans, where the application has "
+            "no entries. A number that only rises is a leak or a queue that is never emptied.",
+            Query(_or(f"sum({requests} or {jobs})", total(series(queries.IN_PROGRESS)))),
             unit=NUMBER,
             size=_STAT,
             decimals=0,
         ),
         number(
             "Firing alerts",
-            "Alerts of the chosen jobs that fire. They are listed below.",
+            "Alerts of the chosen jobs that fire, by any rule of Prometheus, listed below.",
             Query(queries.or_zero(f"count({queries.firing()})")),
             unit=NUMBER,
             size=_STAT,
@@ -212,26 +212,17 @@ def _saturation() -> list[Panel]:
         ),
         graph(
             "In progress by kind",
-            "Entries that have started and not ended. A line that climbs and does not come back "
-            "is work that hangs.",
-            Query(
-                total(_kinds(series(queries.IN_PROGRESS, _OF_ENTRIES)), integrated.KIND),
-                legend(integrated.KIND),
-            ),
+            "Requests and jobs that have started and not ended. A line that climbs and does not "
+            "come back is work that hangs.",
+            Query(total(series(integrated.SERVER_ACTIVE)), "http", "A"),
+            Query(total(series(integrated.JOBS_RUNNING)), "job", "B"),
             unit=NUMBER,
             label="entries",
             size=_THIRD,
-            nothing="No entries",
+            at_least=1,
+            nothing="No requests and no jobs",
         ),
     ]
-
-
-def _kinds(selected: str) -> str:
-    """Give series of entries the kind, which is part of their id."""
-    pattern = integrated.ENTRY_IDS.replace(".*", "(.*)")
-    return (
-        f'label_replace({selected}, "{integrated.KIND}", "$1", "{queries.TRACE_ID}", "{pattern}")'
-    )
 
 
 def _calls() -> list[Panel]:
@@ -338,11 +329,11 @@ def _growth() -> list[Panel]:
         rows(
             "Label sets that grow fastest",
             "Functions with the most series that did not exist at the start of this time range: a "
-            "new id or prop each. A high number here is what fills the limit; allow fewer props. "
-            "Empty: none is new.",
+            "new id or prop each. A high number here is what fills the limit; allow fewer props.",
             _NAMES,
             Column("New series", top(new, 25), NUMBER, gauge=True),
             size=_HALF,
+            nothing="None is new",
         ),
         graph(
             "Series by class",

@@ -40,7 +40,7 @@ COLLECTED = "python_gc_objects_collected_total"
 UNCOLLECTABLE = "python_gc_objects_uncollectable_total"
 GENERATION = "generation"
 
-_STAT = Size(6, 4)
+_STAT = Size(6, 3)
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
 _VERSION = ("implementation", "version")
@@ -91,6 +91,7 @@ def _numbers() -> list[Panel]:
             unit=RATIO,
             size=_STAT,
             limits=(0.7, 0.9),
+            decimals=1,
         ),
         bars(
             "Python",
@@ -209,7 +210,7 @@ def _collector() -> list[Panel]:
             unit=NUMBER,
             label="objects",
             size=_THIRD,
-            limits=(1, 10),
+            at_least=1,
         ),
     ]
 

@@ -132,9 +132,9 @@ def quantile(share: float, selected: str, *by: str, window: str = STEP) -> str:
     return f"histogram_quantile({share}, {total(rate(selected, window), 'le', *by)})"
 
 
-def limit_used(*by: str) -> str:
+def limit_used(*by: str, at: str = "") -> str:
     """Share of the series it may hold that the fullest metric holds."""
-    share = f"{series(SERIES)} / {series(SERIES_LIMIT)}"
+    share = f"{series(SERIES)} {at} / {series(SERIES_LIMIT)} {at}".replace("  ", " ").rstrip()
     return f"max by ({', '.join(by)}) ({share})" if by else f"max({share})"
 
 

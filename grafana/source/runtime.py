@@ -92,7 +92,7 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Memory",
-            "What the processes hold in RAM, all together.",
+            "What the processes hold in RAM, all together. Look for a level that rises day by day.",
             Query(total(series(integrated.MEMORY))),
             unit=BYTES,
             size=_STAT,
@@ -122,7 +122,6 @@ def _loops() -> list[Panel]:
             unit=SECONDS,
             size=_THIRD,
             logarithmic=True,
-            nothing=_NO_LOOP,
         ),
         graph(
             "Tasks by thread",
@@ -166,7 +165,8 @@ def _garbage() -> list[Panel]:
         ),
         graph(
             "Collections by generation",
-            "How often the garbage collector runs.",
+            "How often the garbage collector runs. Many of generation 2 cost time: they look at "
+            "all objects.",
             _by_generation(rate(series(integrated.COLLECTIONS))),
             unit="count:runs/s",
             size=_THIRD,
@@ -211,7 +211,8 @@ def _processes() -> list[Panel]:
         ),
         graph(
             "CPU by target",
-            "Processors in use by the workers of a target, all together.",
+            "Processors in use by the workers of a target, all together. At the number of workers "
+            "it can do no more.",
             Query(busiest(total(rate(cpu), INSTANCE), cpu, INSTANCE), legend(INSTANCE)),
             unit=NUMBER,
             label="cores",
@@ -226,14 +227,14 @@ def _processes() -> list[Panel]:
             SWITCH,
             "count:switches/s",
         ),
-        _by_target(
-            "Memory by target",
+        _by_worker(
+            "Memory by worker",
             "What the processes hold in RAM. A staircase without end is a leak.",
             integrated.MEMORY,
             BYTES,
         ),
-        _by_target(
-            "Address space by target",
+        _by_worker(
+            "Address space by worker",
             "What the processes have reserved. Only of interest where it grows while memory does "
             "not: threads, mappings of files.",
             integrated.ADDRESSES,
@@ -247,35 +248,32 @@ def _processes() -> list[Panel]:
             FAULT,
             "count:faults/s",
         ),
-        _by_target(
-            "Threads by target",
+        _by_worker(
+            "Threads by worker",
             "It should follow the load and come back; steps upward are pools made again and again.",
             integrated.THREADS,
             NUMBER,
             "threads",
         ),
-        _by_target(
-            "Open files by target",
+        _by_worker(
+            "Open files by worker",
             "Files and sockets. A line that never falls is something that is never closed.",
             integrated.FILES,
             NUMBER,
             "files",
         ),
-        graph(
-            "Uptime by target",
-            "For how long the processes of a target have been running, all together. A fall is a "
-            "restart, or a worker that was replaced.",
-            Query(queries.largest(series(integrated.UPTIME), INSTANCE), legend(INSTANCE)),
-            unit=SECONDS,
-            size=_THIRD,
+        _by_worker(
+            "Uptime by worker",
+            "For how long each process has been running. A fall is a restart, or a worker that "
+            "was replaced.",
+            integrated.UPTIME,
+            SECONDS,
         ),
     ]
 
 
-def _by_target(title: str, description: str, metric: str, unit: str, label: str = "") -> Panel:
-    return graph(
-        title, description, queries.by_process(metric), unit=unit, label=label, size=_THIRD
-    )
+def _by_worker(title: str, description: str, metric: str, unit: str, label: str = "") -> Panel:
+    return graph(title, description, queries.by_worker(metric), unit=unit, label=label, size=_THIRD)
 
 
 def _by_type(title: str, description: str, metric: str, label: str, unit: str) -> Panel:

@@ -54,7 +54,7 @@ def sql() -> dashboard.Dashboard:
             ("Durations", [QUERIES.slowest(_HALF), QUERIES.quantiles(_HALF)]),
             ("Connections", _connections()),
             ("Models", _models()),
-            ("All", [QUERIES.table(Size(24, 9))]),
+            ("All", [QUERIES.table(Size(24, 7))]),
         ],
         variables=[
             variable(
@@ -160,7 +160,6 @@ def _connections() -> list[Panel]:
             unit=SECONDS,
             size=_THIRD,
             logarithmic=True,
-            nothing=_NO_POOL,
         ),
     ]
 

@@ -131,10 +131,11 @@ class Timed:
         return graph(
             title,
             description,
-            Query(queries.or_zero(failures, label), legend(label)),
+            Query(failures, legend(label)),
             unit="count:failures/s",
             size=size,
             at_least=0.1,
+            nothing="No failures",
         )
 
     def quantiles(self, size: Size) -> Panel:
@@ -150,7 +151,6 @@ class Timed:
             unit=SECONDS,
             size=size,
             logarithmic=True,
-            nothing=self.nothing,
         )
 
     def slowest(self, size: Size) -> Panel:
@@ -164,7 +164,6 @@ class Timed:
             unit=SECONDS,
             size=size,
             logarithmic=True,
-            nothing=self.nothing,
         )
 
     def heat(self, size: Size) -> Panel:

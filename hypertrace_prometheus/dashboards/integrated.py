@@ -2,8 +2,6 @@
 
 ENTRIES = "entry_duration_seconds"
 KIND, ENTRY, RESULT = "kind", "name", "result"
-ENTRY_IDS = "entry[.].*"
-"""Pattern of the ids of entries, in the metrics of functions; the kind comes after the point."""
 
 SERVER_REQUESTS = "http_server_request_duration_seconds"
 SERVER_ACTIVE = "http_server_active_requests"

@@ -65,7 +65,7 @@ def _typed(number: int, kind: str, value: Any) -> str:
 
 def _without_settings_of_prometheus(dashboard: Dashboard) -> Dashboard:
     """Return a dashboard whose events have what Grafana knows, not what its data source does."""
-    others = {"expr", "titleFormat", "textFormat", "useValueForTime"}
+    others = {"expr", "titleFormat", "textFormat", "useValueForTime", "target"}
     events = [
         {key: value for key, value in event.items() if key not in others}
         for event in dashboard["annotations"]["list"]
