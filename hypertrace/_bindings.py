@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._callsite import CallSite
+    from ._targets import Target
     from .events import Upstream
     from .protocols import Durations, SpanRecorder
 
@@ -21,12 +22,29 @@ and starts again."""
 class SpanBinding:
     """The binding of the spans at one call site, for tracers with equal labels."""
 
-    __slots__ = ("durations", "edges", "id", "recorder", "site", "start", "upstream")
+    __slots__ = (
+        *("durations", "edges", "id", "move_to", "recorder", "site", "start", "target", "upstream"),
+    )
 
     def __init__(
-        self, recorder: SpanRecorder, site: CallSite, id: str | None, upstream: Upstream
+        self,
+        recorder: SpanRecorder,
+        site: CallSite,
+        id: str | None,
+        upstream: Upstream,
+        target: Target | None = None,
     ) -> None:
-        """Bind the recorder for spans at `site` with `id`; inner spans get `upstream`."""
+        """Bind a recorder.
+
+        Args:
+            recorder: of the spans.
+            site: where they are.
+            id: of them.
+            upstream: what inner spans get.
+            target: binds spans with other props; None if their ends are events in any case.
+        """
+        self.target: Target | None = target
+        self.move_to: Callable[[SpanRecorder], bool] | None = getattr(recorder, "move_to", None)
         self.recorder: SpanRecorder = recorder
         self.site: CallSite = site
         self.id: str | None = id
@@ -53,7 +71,7 @@ class SpanBinding:
 class PropsBindings:
     """The bindings of one call site whose spans start with props, by recorder."""
 
-    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_upstream")
+    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_target", "_upstream")
 
     def __init__(
         self,
@@ -61,8 +79,10 @@ class PropsBindings:
         site: CallSite,
         id: str | None,
         upstream: Upstream,
+        target: Target,
     ) -> None:
         """Bind the recorders that `recorder_for` returns; the rest is as in `SpanBinding`."""
+        self._target = target
         self._recorder_for = recorder_for
         self._site = site
         self._id = id
@@ -76,6 +96,7 @@ class PropsBindings:
         if binding is None:
             if len(self._bindings) >= MAX_KNOWN:
                 self._bindings.clear()
-            binding = SpanBinding(recorder, self._site, self._id, self._upstream)
+            place = self._site, self._id, self._upstream
+            binding = SpanBinding(recorder, *place, self._target)
             self._bindings[id(recorder)] = binding
         return binding

@@ -1,4 +1,4 @@
-"""Gauges in all metrics that are in use: what is under way now, by labels."""
+"""Gauges and totals in all metrics that are in use: what is under way now, and what was so far."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from hypertrace._dispatch import get_trace_function
 from hypertrace._failures import swallow
 from hypertrace._fan_out import receivers
-from hypertrace.metrics import Metrics
+from hypertrace.metrics import CounterInstrument, GaugeInstrument, Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _MOST_KNOWN = 1_000
 """Values of labels that are remembered; beyond it, all are forgotten."""
@@ -71,9 +71,27 @@ class Gauge:
         labels = dict(zip(self._tags, values, strict=True))
         current = get_trace_function()
         found = [] if current is None else receivers([current])
-        gauges = [
-            one.gauge(self._name, self._tags, description=self._description)
-            for one in found
-            if isinstance(one, Metrics)
-        ]
-        return [gauge.labels(**labels).inc for gauge in gauges]
+        instruments = [self._instrument(one) for one in found if isinstance(one, Metrics)]
+        return [instrument.labels(**labels).inc for instrument in instruments]
+
+    def _instrument(self, metrics: Metrics) -> CounterInstrument | GaugeInstrument:
+        return metrics.gauge(self._name, self._tags, description=self._description)
+
+
+class Total(Gauge):
+    """A counter of each `Metrics` that gets the events, or none while tracing is off.
+
+    For what is added to often, as rows that are read one by one. Any thread may use it; nothing is
+    raised.
+    """
+
+    def adders(self, *values: str) -> Sequence[Callable[..., object]]:
+        """Return what adds an amount, in each of the metrics that are in use now.
+
+        Args:
+            values: of the labels, in their order.
+        """
+        return self._adders(values)
+
+    def _instrument(self, metrics: Metrics) -> CounterInstrument:
+        return metrics.counter(self._name, self._tags, description=self._description)

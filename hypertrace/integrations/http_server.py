@@ -137,5 +137,5 @@ class Request:
                 NAME: f"{self._method} {self._route}".rstrip(),
             },
             "error" if failed else "ok",
-            None if error is None else type(error),
+            error,
         )

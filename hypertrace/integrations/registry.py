@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
-
-import wrapt
 
 from hypertrace._failures import count_and_log, logger
 
 from .patches import Patches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-LIBRARIES: Mapping[str, str] = {}
+LIBRARIES: Mapping[str, str] = {
+    "celery": "celery.signals",
+    "rq": "rq",
+    "runtime": "sys",
+    "django_orm": "django.db.models",
+    "sqlalchemy": "sqlalchemy",
+    "sqlalchemy_orm": "sqlalchemy.orm",
+}
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
 
@@ -40,7 +45,8 @@ class Integration(Protocol):
 def install(*names: str, **options: Any) -> None:
     """Measure what libraries do, from now on, or from when the application imports them.
 
-    Installing again with equal options does nothing. Nothing is imported that the application does
+    Installing again with equal options does nothing, but for an integration that failed before,
+    which is tried again. Nothing is imported that the application does
     not import. What goes wrong in an integration is logged, and the application goes on.
 
     Args:
@@ -54,18 +60,9 @@ def install(*names: str, **options: Any) -> None:
     """
     if not names:
         raise ValueError(f"install() needs a name: {', '.join(map(repr, LIBRARIES))}")
-    made = [_Installed(name, options) for name in dict.fromkeys(names)]
-    for one in made:
-        before = _installed.get(one.name)
-        if before is not None and before.options != options:
-            raise ValueError(
-                f"{one.name!r} is installed with {before.options or 'no options'}; "
-                f"call uninstall({one.name!r}) before you install it with {options or 'none'}"
-            )
-    for one in made:
-        if one.name not in _installed:
-            _installed[one.name] = one
-            one.begin()
+    for name in names:
+        _check(name)
+    _install([_Installed(name, options) for name in dict.fromkeys(names)])
 
 
 def install_all(**options: Any) -> None:
@@ -86,9 +83,7 @@ def install_all(**options: Any) -> None:
         unused -= set(known)
     if unused:
         raise TypeError(f"no integration has the option {min(unused)!r}")
-    for name, own in chosen.items():
-        if name not in _installed:
-            install(name, **own)
+    _install([_Installed(name, own) for name, own in chosen.items() if name not in _installed])
 
 
 def uninstall(*names: str) -> None:
@@ -122,7 +117,6 @@ class _Installed:
     """An integration with its options, before and after the import of its library."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        _check(name)
         kind = _class_of(name)
         try:
             inspect.signature(kind).bind(**options)
@@ -132,27 +126,25 @@ class _Installed:
         self.name = name
         self.options = options
         self.is_active = False
+        self.has_failed = False
         self._has_ended = False
         self._integration: Integration = kind(**options)
         self._patches = Patches()
 
     def begin(self) -> None:
-        library = LIBRARIES[self.name]
-        if library in sys.modules:
-            self._patch()
-        else:
-            wrapt.register_post_import_hook(lambda _: self._patch(), library)
+        self._patches.when_imported(LIBRARIES[self.name], self._patch)
 
     def _patch(self) -> None:
-        if self._has_ended or self.is_active:
-            return
-        self.is_active = True
         try:
             self._integration.patch(self._patches)
+            self.is_active = True
         except Exception as error:  # noqa: BLE001 -- the application imports its library here
-            self.is_active = False
+            self.has_failed = True
+            self._undo()
             count_and_log(error, self._integration)
-            logger().warning("integration %r is not installed", self.name)
+            with suppress(Exception):  # a broken log handler must not reach the import
+                logger().warning("integration %r is not installed", self.name)
+        if self._has_ended:  # meanwhile, by another thread
             self._undo()
 
     def end(self) -> None:
@@ -167,6 +159,23 @@ class _Installed:
 
 
 _installed: dict[str, _Installed] = {}
+
+
+def _install(made: Sequence[_Installed]) -> None:
+    for one in made:
+        before = _installed.get(one.name)
+        if before is not None and before.options != one.options:
+            raise ValueError(
+                f"{one.name!r} is installed with {before.options or 'no options'}; "
+                f"call uninstall({one.name!r}) before you install it with {one.options or 'none'}"
+            )
+    for one in made:
+        before = _installed.get(one.name)
+        if before is not None and before.has_failed:
+            _installed.pop(one.name, None)
+        # One step, so that one of several threads begins.
+        if _installed.setdefault(one.name, one) is one:
+            one.begin()
 
 
 def _class_of(name: str) -> Any:

@@ -13,6 +13,8 @@ from hypertrace.integrations import uninstall
 from hypertrace.metrics import Metrics
 from hypertrace.testing import reset
 
+from . import postgresql as postgresql_servers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -52,3 +54,16 @@ def points(metrics: Metrics) -> Callable[[str], dict[tuple[str, ...], float]]:
         return {point.labels: number for point, number in zip(family.points, numbers, strict=True)}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def postgresql(free_port: Callable[[], int]) -> Iterator[str]:
+    """Start a PostgreSQL, and give the address of its database behind `postgresql`."""
+    program = postgresql_servers.program()
+    if program is None:
+        message = "postgres is missing: apt-get install -y --no-install-recommends postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with postgresql_servers.server(program, free_port()) as address:
+        yield address

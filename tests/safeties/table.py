@@ -45,6 +45,7 @@ CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
 SHARED = "hypertrace/metrics/shared/"
 DECLARED = "hypertrace/metrics/declared/"
+INTEGRATIONS = "hypertrace/integrations/"
 PUSH = "hypertrace/exporters/"
 STATSD = "hypertrace/exporters/statsd/"
 INFLUX = "hypertrace/exporters/influx/"
@@ -55,6 +56,10 @@ EXPORTER = "hypertrace_prometheus/"
 
 def _core(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/test_{name}.py" for name in names)
+
+
+def _integration(*names: str) -> tuple[str, ...]:
+    return tuple(f"integrations/test_{name}.py" for name in names)
 
 
 def _statsd(*names: str) -> tuple[str, ...]:
@@ -3684,7 +3689,234 @@ ENDING = (
     ),
 )
 
+ERRORS = (
+    Safety(
+        "errors: a program that ends well is none",
+        CORE + "_endings.py",
+        "if code is None or (issubclass(type(code), int) and int.__eq__(code, 0)):",
+        "if code is None:",
+        _core("span", "endings", "record"),
+    ),
+    Safety(
+        "errors: what a rule raises is swallowed",
+        CORE + "_endings.py",
+        """\
+        except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+            swallow(failure, self._ok_if)
+            return False
+""",
+        """\
+        except ZeroDivisionError as failure:
+            raise failure from None
+""",
+        _core("error_rules"),
+    ),
+    Safety(
+        "errors: what a rule of results raises is swallowed",
+        CORE + "_endings.py",
+        """\
+        except Exception as failure:  # noqa: BLE001 -- as above
+            swallow(failure, function)
+            return False
+""",
+        """\
+        except ZeroDivisionError as failure:
+            raise failure from None
+""",
+        _core("error_rules"),
+    ),
+    Safety(
+        "errors: what a rule traces is dropped",
+        CORE + "_endings.py",
+        "return suppress_tracing(self._accepts, error)",
+        "return self._accepts(error)",
+        _core("error_rules"),
+    ),
+    Safety(
+        "errors: an exception is counted once as raised",
+        CORE + "_span.py",
+        "return place_of(error, self._began, clock(), self._own_site)",
+        'return "here"',
+        _core("raised"),
+    ),
+    Safety(
+        "errors: a span that begins later raises an exception again",
+        CORE + "_raised.py",
+        "seen is not None and began <= seen.at and seen.is_of(error, own)",
+        "seen is not None and seen.is_of(error, own)",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: another exception at the same address is another",
+        CORE + "_raised.py",
+        "seen is not None and began <= seen.at and seen.is_of(error, own)",
+        "seen is not None and began <= seen.at",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: two tasks whose frames have one address raise two exceptions",
+        CORE + "_raised.py",
+        "return own is not None and self._own is not None and own is not self._own",
+        "return True",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: exceptions that ended spans are bounded",
+        CORE + "_raised.py",
+        "if len(_known) >= MAX_KNOWN:",
+        "if not MAX_KNOWN:",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: an exception is not kept alive",
+        CORE + "_raised.py",
+        "self._reference = ref(error, lambda _: forget(key, None))",
+        "self._reference = lambda: error",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: what is no error is no counted exception",
+        METRICS + "recorders.py",
+        'if result != "ok":\n            self._ends',
+        "if result:\n            self._ends",
+        _core("error_rules", "endings"),
+    ),
+    Safety(
+        "errors: a function of props that raises is swallowed",
+        CORE + "_paths.py",
+        """\
+    except Exception as error:  # noqa: BLE001 -- it may run any code
+        if not call.has_asked:
+            swallow(error, function)
+""",
+        """\
+    except ZeroDivisionError as error:
+        raise error from None
+""",
+        _core("prop_functions"),
+    ),
+    Safety(
+        "errors: a generator keeps no argument that no function needs",
+        CORE + "_calls.py",
+        "if not self._paths.needs_call:",
+        "if not self._site:",
+        _core("prop_functions"),
+    ),
+    Safety(
+        "entries: one inside another is a part of it",
+        CORE + "_operations.py",
+        "if entry is None or entry.has_ended:",
+        "if entry is entry:",
+        ("integrations/test_entries.py",),
+    ),
+    Safety(
+        "entries: one that never ends is dropped",
+        CORE + "_operations.py",
+        "_current_entry.set(ref(self))",
+        "_current_entry.set(lambda: self)",
+        ("integrations/test_entries.py",),
+    ),
+    Safety(
+        "entries: a call site remembers so many",
+        METRICS + "recorders.py",
+        "if len(self._by_entry) >= _MOST_ENTRIES:",
+        "if not _MOST_ENTRIES:",
+        _metrics("entry_label"),
+    ),
+    Safety(
+        "entries: a span moves to the entry that it ends in",
+        METRICS + "recorders.py",
+        "moves = event.caller.props or self._ends.by_entry",
+        "moves = event.caller.props",
+        _metrics("entry_label"),
+    ),
+)
+
+RUNTIME = (
+    Safety(
+        "runtime: a poll that hangs does not stop the others",
+        CORE + "polling.py",
+        "self._returned.get(timeout=PATIENCE)",
+        "self._returned.get(timeout=10 * 3600)",
+        _core("polling"),
+    ),
+    Safety(
+        "runtime: polls start again after a fork",
+        CORE + "polling.py",
+        """        for one in self.held():
+            one.restart()
+        self.after_fork_in_parent()
+""",
+        "",
+        _core("polling"),
+    ),
+    Safety(
+        "runtime: the time between two runs of an event loop is no lag",
+        INTEGRATIONS + "event_loops.py",
+        """        if self.has_ended:  # the loop has stopped since, and runs again
+            return
+""",
+        "",
+        _integration("runtime"),
+    ),
+    Safety(
+        "runtime: an event loop is not kept",
+        INTEGRATIONS + "event_loops.py",
+        "self.loop: Callable[[], Any] = ref(loop)",
+        "self.loop: Callable[[], Any] = lambda: loop",
+        _integration("runtime"),
+    ),
+    Safety(
+        "integrations: patches are undone in any order",
+        INTEGRATIONS + "patches.py",
+        "            made = above.made = self._made(above.make, made)\n",
+        "            made = above.made\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "integrations: a coroutine function stays one",
+        INTEGRATIONS + "patches.py",
+        "            made = _as_coroutine_function(made)\n",
+        "            pass\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "integrations: no error reaches an import",
+        INTEGRATIONS + "patches.py",
+        "                count_and_log(error, patch)\n",
+        "                raise\n",
+        _integration("patches"),
+    ),
+)
+
+JOBS = (
+    Safety(
+        "queued jobs: one whose end another process counts is open nowhere",
+        CORE + "integrations/jobs.py",
+        """            self._leave()
+            self._operation.abandon()
+""",
+        "            pass\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a flood of names and queues is bounded",
+        CORE + "integrations/jobs.py",
+        "            if len(self._kept) >= self._most:\n",
+        "            if not self._most:\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a retry, and what is ignored or rejected, is no error",
+        CORE + "integrations/jobs.py",
+        'self._ending or ("ok" if error is None else result_of(error))',
+        '"ok" if error is None else result_of(error)',
+        ("integrations/test_jobs.py",),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
+    *(ERRORS + RUNTIME + JOBS),
 )
