@@ -56,7 +56,7 @@ def overview() -> dashboard.Dashboard:
         "What the traced application does: how much, how fast, how well.",
         [
             ("", [*_numbers(), _alerts()]),
-            ("What people wait for: requests, jobs, messages and commands", _entries()),
+            ("What people wait for", _entries()),
             ("How much more it can do", _saturation()),
             ("Who is called", _calls()),
             ("How it ends, and how long it takes", _spans()),

@@ -10,8 +10,10 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from .parts import NUMBER, Size, dressed, explorer, fixed, target
 from .queries import CLASS, Query
 
-_NUMBER_WIDTH, _GAUGE_WIDTH = 120, 190
+_NUMBER_WIDTH, _GAUGE_WIDTH, _WORD_WIDTH = 110, 150, 90
 """In pixels."""
+_WORDS = ("Kind", "Method", "Port", "Queue", "Severity")
+"""Headings of columns whose texts are short."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ def rows(
     )
     for column in columns:
         panel = panel.override_by_name(column.name, _settings(column))
+    for heading in (each for each in names.values() if each in _WORDS):
+        width = models.DynamicConfigValue("custom.width", _WORD_WIDTH)
+        panel = panel.override_by_name(heading, [width])
     if CLASS in names:
         heading = names[CLASS]
         links = [explorer(f"${{__data.fields.{heading}}}").build()]
