@@ -1,9 +1,11 @@
-"""Shop that does what integrations measure, without their libraries: for pictures and tests.
+"""Shop that has all that integrations measure, for pictures and tests.
 
     python grafana/pictures/shop.py --port 4343 --version 1.4
 
 Two workers answer requests, which wait for a database and a payment service, and send jobs to
-threads that work in the background. Durations are waited for, not made up.
+threads that work in the background. Requests, jobs, queries and the runtime are measured by their
+integrations. Calls, WebSockets, the pool and the models need libraries that are not there, so the
+shop declares their metrics itself. Durations are waited for, not made up.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import multiprocessing
 import queue
 import random
 import signal
+import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -22,10 +25,12 @@ from typing import TYPE_CHECKING
 
 from hypertrace import set_trace_function
 from hypertrace._operations import Operations
-from hypertrace.integrations import available, install
+from hypertrace.integrations import install
+from hypertrace.integrations.dbapi import trace_connection
 from hypertrace.integrations.entries import NAME, declare_entries
 from hypertrace.integrations.gauges import Gauge
 from hypertrace.integrations.http_server import SECONDS, HttpServer
+from hypertrace.integrations.jobs import count_job, job
 from hypertrace.metrics import Counter, Distribution, declare
 from hypertrace_prometheus import PrometheusExporter
 from hypertrace_prometheus.dashboards import integrated as names
@@ -101,84 +106,86 @@ class _Counted:
 
 
 class Database:
-    """A database, and a pool of connections to it."""
+    """A database in memory, and a pool of connections to it."""
 
     def __init__(self) -> None:
-        """Declare what is measured."""
-        query = (names.SYSTEM, names.OPERATION, names.TABLE)
-        self._queries = _Timed(names.QUERIES, "query", *query, names.ERROR)
-        self._returned = _Counted(names.RETURNED, "returned", *query)
-        self._affected = _Counted(names.AFFECTED, "affected", *query)
+        """Open the connections, and declare what is measured of the pool and the models."""
         self._waits = _Timed(names.POOL_WAITS, "pool", names.POOL)
-        self._used = Gauge(names.POOLED, (names.POOL, names.STATE), "Connections.")
-        self._models = _Counted(names.MODELS, "model", names.APP, names.MODEL, names.ACTION)
         self._pending = Gauge(names.POOL_PENDING, (names.POOL,), "Requests that wait.")
-        self._pool = threading.Semaphore(_CONNECTIONS)
+        self._open = Gauge(names.POOLED, (names.POOL, names.STATE), "Connections.")
+        self._models = _Counted(names.MODELS, "model", names.APP, names.MODEL, names.ACTION)
+        self._idle: queue.Queue[sqlite3.Connection] = queue.Queue()
+        for _ in range(_CONNECTIONS):
+            self._idle.put(self._connect())
+        self._leave_idle = [self._open.enter("main", "idle") for _ in range(_CONNECTIONS)]
+
+    @staticmethod
+    def _connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        connection.create_function("wait", 1, lambda seconds: time.sleep(seconds) or 1)
+        for table in ("items", "carts", "orders"):
+            connection.execute(f"CREATE TABLE {table} (id INTEGER)")
+        connection.executemany("INSERT INTO items VALUES (?)", [(number,) for number in range(5)])
+        connection.execute("INSERT INTO carts VALUES (1)")
+        return trace_connection(connection)
 
     def query(self, operation: str, table: str, rng: random.Random) -> None:
         """Ask, or change a model."""
-        started = time.perf_counter()
-        has_connection = self._pending.enter("main")
-        with self._pool:
-            has_connection()
-            self._waits.record(time.perf_counter() - started, "main")
-            leave = self._used.enter("main", "used")
-            asked = "postgresql", operation, table
-            try:
-                with self._queries.timed(*asked, ""):
-                    time.sleep(rng.lognormvariate(-6, 0.8))
-                    if table == "carts" and rng.random() < _RARELY:
-                        raise TimeoutError
-            finally:
-                leave()
-        if operation == "SELECT":
-            self._returned.count(*asked)
-        else:
-            self._affected.count(*asked)
+        statement = {
+            "SELECT": f"SELECT id FROM {table} WHERE wait(?) LIMIT 5",
+            "UPDATE": f"UPDATE {table} SET id = wait(?)",
+            "INSERT": f"INSERT INTO {table} SELECT wait(?)",
+        }[operation]
+        if table == "carts" and rng.random() < _RARELY:
+            statement = statement.replace(table, f"{table}_of_before")
+        with self._connection() as connection:
+            connection.execute(statement, (rng.lognormvariate(-7, 0.8),)).fetchall()
+        if operation != "SELECT":
             action = "create" if operation == "INSERT" else "update"
             self._models.count("shop", table.removesuffix("s").capitalize(), action)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        started, leave = time.perf_counter(), self._pending.enter("main")
+        connection = self._idle.get()
+        leave()
+        self._waits.record(time.perf_counter() - started, "main")
+        leave_idle, leave = self._leave_idle.pop(), self._open.enter("main", "used")
+        leave_idle()
+        try:
+            yield connection
+        finally:
+            leave()
+            self._leave_idle.append(self._open.enter("main", "idle"))
+            self._idle.put(connection)
 
 
 class Jobs:
     """Jobs, and threads that do them."""
 
     def __init__(self) -> None:
-        """Declare what is measured."""
-        job = names.JOB, names.QUEUE
-        self._jobs = _Timed(names.JOBS, "job", *job, names.RESULT, entry="job")
-        self._waits = _Timed(names.JOB_WAITS, "job_wait", *job)
-        self._events = _Counted(names.JOB_EVENTS, "job_event", *job, names.EVENT)
-        self._running = Gauge(names.JOBS_RUNNING, job, "Jobs that run.")
+        """Start without jobs."""
         self._sent: queue.Queue[tuple[str, float]] = queue.Queue()
 
-    def send(self, job: str) -> None:
+    def send(self, name: str) -> None:
         """Let a job be done."""
-        self._events.count(job, _QUEUES[job], "sent")
-        self._sent.put((job, time.time()))
+        count_job(name, "sent", _QUEUES[name])
+        self._sent.put((name, time.time()))
 
     def work(self, rng: random.Random) -> None:
         """Do jobs until the process ends."""
         while True:
-            job, sent = self._sent.get()
-            labels = job, _QUEUES[job]
-            self._waits.record(time.time() - sent, *labels)
-            self._events.count(*labels, "started")
-            leave = self._running.enter(*labels)
-            event = "failed"
-            with suppress(ReceiptError), self._jobs.timed(*labels):
-                self._do(job, rng)
-                event = "succeeded"
-            leave()
-            if event == "succeeded" and rng.random() < _RARELY:
-                event = "retried"
-                self._sent.put((job, time.time()))
-            self._events.count(*labels, event)
-
-    @staticmethod
-    def _do(job: str, rng: random.Random) -> None:
-        time.sleep(rng.lognormvariate(-1.6 if job == "send_receipt" else -3, 0.5))
-        if job == "send_receipt" and rng.random() < _RARELY:
-            raise ReceiptError
+            name, sent = self._sent.get()
+            with (
+                suppress(ReceiptError),
+                job(name, _QUEUES[name], waited=time.time() - sent) as running,
+            ):
+                time.sleep(rng.lognormvariate(-1.6 if name == "send_receipt" else -3, 0.5))
+                if rng.random() < _RARELY:
+                    running.end_as("retried")
+                    self.send(name)
+                elif name == "send_receipt" and rng.random() < _RARELY:
+                    raise ReceiptError
 
 
 class Client:
@@ -300,8 +307,8 @@ class Shop:
         if rng.random() < _RARELY:
             raise PaymentError
         self._database.query("INSERT", "orders", rng)
-        for job in _QUEUES:
-            self._jobs.send(job)
+        for name in _QUEUES:
+            self._jobs.send(name)
 
 
 def _compute(rng: random.Random, most: float = 0.006) -> None:
@@ -324,8 +331,7 @@ def main() -> None:
     labels = {"service": "shop", "version": arguments.version}
     exporter = PrometheusExporter(arguments.port, upstream=True, labels=labels)
     set_trace_function(exporter)
-    if "runtime" in available():
-        install("runtime")
+    install("runtime")
     fork = multiprocessing.get_context("fork")
     workers = [fork.Process(target=_work, daemon=True) for _ in range(_WORKERS)]
     for worker in workers:

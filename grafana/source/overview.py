@@ -116,8 +116,8 @@ def _numbers() -> list[Panel]:
         number(
             "In progress",
             "Requests and jobs that have started and not ended; spans, where the application has "
-            "no entries. A number that only rises is a leak or a queue that is never emptied.",
-            Query(_or(f"sum({requests} or {jobs})", total(series(queries.IN_PROGRESS)))),
+            "neither. A number that only rises is a leak or a queue that is never emptied.",
+            Query(f"sum({requests} or {jobs}) or {total(series(queries.IN_PROGRESS))}"),
             unit=NUMBER,
             size=_STAT,
             decimals=0,
@@ -161,7 +161,7 @@ def _alerts() -> Panel:
         "objective": "Objective",
     }
     return rows(
-        "Firing alerts",
+        "Alerts that fire",
         "What fires now, by the rules that come with the dashboards and by yours. One cause should "
         "give one alert: of the entry that people wait for, not of each function inside it.",
         names,

@@ -54,6 +54,7 @@ BOOKED = ("question", "shelving", "search", "insert", "ranking", "replacement")
 NO_HISTORY = "this Prometheus is not a day old"
 NO_PAST = "nothing of this Prometheus is older than the time that is looked at"
 HEALTHY = "an alert that is right to be silent"
+NO_SERVER = "the demo answers no requests, and its jobs are in no queue"
 NO_SIZES = "bodies are measured where a user wants it"
 CALM = "no rule has been met for ten minutes"
 HAS_ENTRIES = "the demo has entries, which give the alerts instead"
@@ -75,7 +76,9 @@ EMPTY = {
     ("Class explorer", "Calls now, yesterday and last week", "B"): NO_HISTORY,
     ("Class explorer", "Calls now, yesterday and last week", "C"): NO_HISTORY,
     ("Class explorer", "Calls by topic", "C"): "no call of this class has a topic",
-    ("Overview", "Firing alerts", "A"): CALM,
+    ("Overview", "Alerts that fire", "A"): CALM,
+    ("Overview", "In progress by kind", "A"): NO_SERVER,
+    ("Overview", "In progress by kind", "B"): NO_SERVER,
     ("HTTP", "Bytes of bodies", "A"): NO_SIZES,
     ("HTTP", "Bytes of bodies", "B"): NO_SIZES,
     ("HTTP", "Deploys", ""): NO_PAST,
@@ -411,6 +414,37 @@ def test_the_overview_is_right(demo: Scraped) -> None:
     both = demo.rate("question") + demo.rate("shelving")
     assert by_file["hypertrace_prometheus/demo/library.py"] == _near(both * demo.seconds)
     assert demo.asked("Overview: Processes") == {"": 1}
+
+
+def test_entries_are_right(demo: Scraped) -> None:
+    """Entries by name, their errors, and the numbers on top are those of what people wait for."""
+    entries = demo.asked("Overview: Entries by name", "kind", "name")
+    assert entries == {
+        "other.search": _near(demo.rate("question")),
+        "job.shelve": _near(demo.rate("shelving")),
+    }
+    throughput = demo.asked("Overview: Throughput")
+    assert throughput[""] == _near(demo.rate("question") + demo.rate("shelving"))
+    failed = demo.rate("search", "not found", "empty")
+    ratios = demo.asked("Overview: Error ratio by name", "kind", "name")
+    assert ratios == {"other.search": pytest.approx(failed / demo.rate("search"), rel=0.3)}
+    (busy,) = demo.asked("Overview: Entries at a time, by process").values()
+    assert 0 < busy < 1
+
+
+def test_one_cause_gives_one_alert(demo: Scraped) -> None:
+    """A failure that passes three classes of the demo would be one alert, that of its entry."""
+    failing = [
+        found
+        for group in rules.groups()
+        for rule in group["rules"]
+        if rule.get("alert") == "HypertraceErrorRatio"
+        for found, _ in demo.answers(rule["expr"].replace("> 0.05", "> 0"))
+    ]
+    labels = [(each["kind"], each["name"]) for each in failing]
+    assert labels == [("other", "search")]
+    passed = demo.answers('sum by (object_classname) (function_exceptions_total{raised="inside"})')
+    assert {each[CLASS] for each, _ in passed} >= {"Library", "Visitor"}
 
 
 def test_the_class_explorer_is_right(demo: Scraped) -> None:
