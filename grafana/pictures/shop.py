@@ -122,7 +122,7 @@ class Database:
     @staticmethod
     def _connect() -> sqlite3.Connection:
         connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        connection.create_function("wait", 1, lambda seconds: time.sleep(seconds) or 1)
+        connection.create_function("wait", 1, _wait)
         for table in ("items", "carts", "orders"):
             connection.execute(f"CREATE TABLE {table} (id INTEGER)")
         connection.executemany("INSERT INTO items VALUES (?)", [(number,) for number in range(5)])
@@ -317,6 +317,11 @@ def _compute(rng: random.Random, most: float = 0.006) -> None:
         pass
 
 
+def _wait(seconds: float) -> int:
+    time.sleep(seconds)
+    return 1
+
+
 def _work() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Shop().run()
@@ -336,7 +341,12 @@ def main() -> None:
     workers = [fork.Process(target=_work, daemon=True) for _ in range(_WORKERS)]
     for worker in workers:
         worker.start()
-    signal.signal(signal.SIGTERM, lambda *_: [worker.kill() for worker in workers])
+
+    def end(*_: object) -> None:
+        for worker in workers:
+            worker.kill()
+
+    signal.signal(signal.SIGTERM, end)
     for worker in workers:
         worker.join()
 
