@@ -226,7 +226,8 @@ class Operation(FinishedSpan):
         except AttributeError:
             return
         try:
-            outer = open_span() if self._token is None else self._close(self._outer, None)
+            was_current = self._token is not None
+            outer = self._close(self._outer, None) if was_current else None
             target = _dispatch.target
             if target is None or drop_if_suppressed():
                 return
@@ -235,7 +236,9 @@ class Operation(FinishedSpan):
             kind = self._kind
             if self._entry_token is None:
                 self._is_nested()
-            self._binding = kind.bound(target, self._id, props, key)
+            self._binding = binding = kind.bound(target, self._id, props, key)
+            if binding.edges is not None and not was_current:
+                outer = open_span()
             self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing

@@ -117,7 +117,7 @@ class AsgiServer(HttpServer):
             receive: of the server.
             send: of the server.
         """
-        call = self._call(scope, receive, send)
+        call = self.call(scope, receive, send)
         if call is None:
             await application(scope, receive, send)
             return
@@ -128,8 +128,17 @@ class AsgiServer(HttpServer):
             raise
         call.end(None)
 
-    def _call(self, scope: Scope, receive: Receive, send: Send) -> Call | None:
-        """Return what the application gets; None if nothing is to be measured."""
+    def call(self, scope: Scope, receive: Receive, send: Send) -> Call | None:
+        """Start to measure a call; return None if there is nothing to measure.
+
+        Args:
+            scope: as of `measure`.
+            receive: as there.
+            send: as there.
+
+        Returns:
+            What the application receives from and sends to, and what is to be ended with it.
+        """
         try:
             kind = scope["type"]
             if KEY in scope or kind not in _CALLS:
@@ -146,7 +155,7 @@ class AsgiServer(HttpServer):
 
     def name_route(self, request: Request, scope: Scope) -> None:
         """Give a request the route that `route_of` returns, if it has none."""
-        if not request.route and self._route_of is not None:
+        if self._route_of is not None and not request.route:
             try:
                 request.route = self._route_of(scope) or UNMATCHED
             except Exception as error:  # noqa: BLE001 -- it is the application's
@@ -160,7 +169,7 @@ class AsgiServer(HttpServer):
 class Call:
     """One call of an application: what it receives and sends."""
 
-    __slots__ = ("_receive", "_request", "_scope", "_send", "_server")
+    __slots__ = ("_has_trailers", "_receive", "_request", "_scope", "_send", "_server")
 
     def __init__(
         self, server: AsgiServer, request: Request, scope: Scope, receive: Receive, send: Send
@@ -170,6 +179,7 @@ class Call:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._has_trailers = False
 
     async def receive(self) -> Message:
         """Receive for the application."""
@@ -186,54 +196,44 @@ class Call:
             error: the exception with which it did.
         """
         self._scope.pop(KEY, None)
-        self._end(error)
-
-    def _end(self, error: BaseException | None) -> None:
-        raise NotImplementedError
-
-    def _finish(self, error: BaseException | None = None) -> None:
-        """Finish the request, if it has not ended."""
-        if not self._request.has_ended:
-            self._server.name_route(self._request, self._scope)
-            self._request.finish(error)
-
-    def _cancel(self) -> None:
-        """Cancel the request, if it has not ended."""
-        if not self._request.has_ended:
-            self._server.name_route(self._request, self._scope)
-            self._request.cancel()
-
-    def _abandon(self, error: BaseException | None) -> None:
-        """Finish the request, if it has not ended, without an answer or in the middle of one."""
-        if error is None and not self._request.has_ended:
-            if self._request.status:
+        request = self._request
+        if request.has_ended:
+            return
+        if error is None and not request.has_stopped:
+            if request.status:  # in the middle of the answer
                 error = RuntimeError()
             else:  # the server answers
-                self._request.status = _SERVER_ERROR
+                request.status = _SERVER_ERROR
         self._finish(error)
+
+    def _finish(self, error: BaseException | None = None) -> None:
+        """Finish the request."""
+        request = self._request
+        if not request.route:
+            self._server.name_route(request, self._scope)
+        request.finish(error)
+
+    def _cancel(self) -> None:
+        """Cancel the request, unless its last part was sent."""
+        if not self._request.has_stopped:
+            self._server.name_route(self._request, self._scope)
+            self._request.cancel()
 
 
 class _HttpCall(Call):
     """A request, and its answer."""
 
-    __slots__ = ("_has_trailers", "_is_complete")
-
-    def __init__(
-        self, server: AsgiServer, request: Request, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        super().__init__(server, request, scope, receive, send)
-        request.received = 0
-        self._has_trailers = False
-        self._is_complete = False
+    __slots__ = ()
 
     async def receive(self) -> Message:
         message = await self._receive()
         try:
             kind = message["type"]
-            if kind == "http.request":
-                self._request.received += len(message.get("body", b""))
-            elif kind == "http.disconnect" and not self._is_complete:
+            if kind == "http.disconnect":
                 self._cancel()
+            elif self._server.body_sizes and kind == "http.request":
+                received = max(self._request.received, 0)
+                self._request.received = received + len(message.get("body", b""))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         return message
@@ -242,45 +242,42 @@ class _HttpCall(Call):
         try:
             await self._send(message)
         except OSError:
-            if not self._is_complete:
-                self._cancel()
+            self._cancel()
             raise
         try:
-            self._note(message["type"], message)
+            kind = message["type"]
+            if kind == "http.response.start":
+                self._request.status = message["status"]
+                self._has_trailers = message.get("trailers", False)
+            elif kind == "http.response.body":
+                if self._server.body_sizes:
+                    self._request.sent += len(message.get("body", b""))
+                if not (self._has_trailers or message.get("more_body", False)):
+                    self._complete()
+            else:
+                self._note_other(kind, message)
         except Exception as error:  # noqa: BLE001 -- as above
             swallow(error, self)
 
-    def _note(self, kind: str, message: Message) -> None:
-        """Note what was sent."""
-        request = self._request
-        if kind == "http.response.start":
-            request.status = message["status"]
-            self._has_trailers = message.get("trailers", False)
-        elif kind == "http.response.body":
-            request.sent += len(message.get("body", b""))
-            if not (message.get("more_body") or self._has_trailers):
-                self._complete()
-        elif kind == "http.response.trailers":
+    def _note_other(self, kind: str, message: Message) -> None:
+        """Note what was sent by messages of extensions."""
+        if kind == "http.response.trailers":
             if not message.get("more_trailers"):
                 self._complete()
         elif kind in _FILES:
-            request.sent = UNKNOWN_SIZE
+            self._request.sent = UNKNOWN_SIZE
             if not (message.get("more_body") or self._has_trailers):
                 self._complete()
 
     def _complete(self) -> None:
         """End the time after the last part; what the error was, if any, is known later."""
-        self._is_complete = True
-        if self._request.status < _SERVER_ERROR:
+        request = self._request
+        if request.status >= _SERVER_ERROR:
+            request.stop()
+        elif request.route:
+            request.finish()
+        else:
             self._finish()
-        else:
-            self._request.stop()
-
-    def _end(self, error: BaseException | None) -> None:
-        if self._is_complete:
-            self._finish(error)
-        else:
-            self._abandon(error)
 
 
 class _WebSocketCall(Call):
@@ -348,11 +345,10 @@ class _WebSocketCall(Call):
         else:
             self._cancel()
 
-    def _end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         if self._connection is not None:
             self._connection.close(error)
-        else:
-            self._abandon(error)
+        super().end(error)
 
 
 _CALLS: dict[str, type[Call]] = {"http": _HttpCall, "websocket": _WebSocketCall}

@@ -223,6 +223,11 @@ class Request(Operation):
         self.open()
 
     @property
+    def has_stopped(self) -> bool:
+        """Whether its time has ended."""
+        return self._seconds != _NOT_STOPPED
+
+    @property
     def route(self) -> str:
         """The template of the route, as `/items/{id}`; empty before it is known."""
         return self._route

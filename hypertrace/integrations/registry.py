@@ -16,16 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LIBRARIES: Mapping[str, str] = {
+    "aiohttp_client": "aiohttp",
     "aiohttp_server": "aiohttp.web",
     "celery": "celery.signals",
     "django": "django.core.handlers.base",
     "django_orm": "django.db.models",
     "flask": "flask",
+    "httpx": "httpx",
+    "requests": "requests",
     "rq": "rq",
     "runtime": "sys",
     "sqlalchemy": "sqlalchemy",
     "sqlalchemy_orm": "sqlalchemy.orm",
     "starlette": "starlette.applications",
+    "urllib": "urllib.request",
+    "urllib3": "urllib3",
 }
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""

@@ -12,7 +12,6 @@ answers. A request with another method (405) has the route. Hosts are no part of
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypertrace._failures import swallow
@@ -23,13 +22,14 @@ from .http_server import EXCLUDED, KEY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .asgi import Application, Receive, Scope, Send
+    from .asgi import Receive, Scope, Send
     from .http_server import Request
     from .patches import Patches
     from .websockets import EventOf
 
 _ALL_BELOW = "/{path:path}"
 _FASTAPI = "fastapi.routing"
+_NOTHING: dict[str, Any] = {}
 _PREFIX = "hypertrace.mounts"
 """Where a scope has the templates of the mounts that the request has passed."""
 
@@ -74,27 +74,36 @@ class Integration(AsgiServer):
         from starlette.applications import Starlette
         from starlette.routing import Host, Mount, Route, WebSocketRoute
 
-        def measured(original: Callable[..., Any]) -> Callable[..., Any]:
+        def measuring(original: Callable[..., Any]) -> Callable[..., Any]:
             async def call(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
                 if self._waits_for_fastapi and _FASTAPI in sys.modules:
                     self._patch_fastapi(patches)
-                application: Application = partial(original, app)
-                await self.measure(application, scope, receive, send)
+                # As `measure`, without one more coroutine.
+                measured = self.call(scope, receive, send)
+                if measured is None:
+                    await original(app, scope, receive, send)
+                    return
+                try:
+                    await original(app, scope, measured.receive, measured.send)
+                except BaseException as error:
+                    measured.end(error)
+                    raise
+                measured.end(None)
 
             return call
 
-        patches.replace(Starlette, "__call__", measured)
-        patches.replace(Route, "handle", _noting(_route))
-        patches.replace(WebSocketRoute, "handle", _noting(_route))
-        patches.replace(Mount, "handle", _noting(_mount))
-        patches.replace(Host, "handle", _noting(_host))
+        patches.replace(Starlette, "__call__", measuring)
+        patches.replace(Route, "handle", _noting(_note_route))
+        patches.replace(WebSocketRoute, "handle", _noting(_note_route))
+        patches.replace(Mount, "handle", _noting(_note_mount))
+        patches.replace(Host, "handle", _noting(_note_host))
 
     def _patch_fastapi(self, patches: Patches) -> None:
         """Note routes of FastAPI, which has handlers of its own; it is imported after Starlette."""
         self._waits_for_fastapi = False
         try:
             routing = sys.modules[_FASTAPI]
-            patches.replace(routing.APIRoute, "handle", _noting(_api_route))
+            patches.replace(routing.APIRoute, "handle", _noting(_note_api_route))
             group = getattr(routing, "_FrontendRouteGroup", None)
             if group is not None:
                 patches.replace(group, "_match", _noting_frontend)
@@ -109,49 +118,52 @@ def _route_of(scope: Scope) -> str | None:
     return scope.get(_PREFIX, "") + path if isinstance(path, str) else None
 
 
-def _noting(route_of: Callable[[Any, Scope], str]) -> Callable[..., Any]:
-    """Return what makes a `handle` that notes its route first.
+def _note(scope: Scope, path: str) -> None:
+    """Give the request of a scope a route: a path below the mounts that it has passed."""
+    request: Request | None = scope.get(KEY)
+    if request is not None:
+        request.route = scope[_PREFIX] + path if _PREFIX in scope else path
 
-    Args:
-        route_of: returns the template, below the mounts around it; empty while it is not known.
+
+def _note_route(route: Any, scope: Scope) -> None:
+    _note(scope, route.path)
+
+
+def _note_api_route(route: Any, scope: Scope) -> None:
+    """Note the path of a route of FastAPI, which has a prefix in each router that includes it.
+
+    Without such a router, FastAPI handles it as one of Starlette.
     """
+    context = scope.get("fastapi", _NOTHING).get("effective_route_context")
+    if context is not None and context.original_route is route:
+        _note(scope, context.path)
+
+
+def _note_mount(mount: Any, scope: Scope) -> None:
+    if KEY in scope:
+        scope[_PREFIX] = scope.get(_PREFIX, "") + mount.path
+        _note_host(mount, scope)
+
+
+def _note_host(host: Any, scope: Scope) -> None:
+    if not host.routes:
+        _note(scope, _ALL_BELOW)
+
+
+def _noting(note: Callable[[Any, Scope], None]) -> Callable[..., Any]:
+    """Return what makes a `handle` that notes its route first."""
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         async def handle(route: Any, scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                request: Request | None = scope.get(KEY)
-                if request is not None:
-                    path = route_of(route, scope)
-                    if path:
-                        request.route = scope.get(_PREFIX, "") + path
+                note(route, scope)
             except Exception as error:  # noqa: BLE001 -- the application must see nothing
-                swallow(error, route_of)
+                swallow(error, note)
             await original(route, scope, receive, send)
 
         return handle
 
     return make
-
-
-def _route(route: Any, _: Scope) -> str:
-    path: str = route.path
-    return path
-
-
-def _mount(mount: Any, scope: Scope) -> str:
-    scope[_PREFIX] = scope.get(_PREFIX, "") + mount.path
-    return _host(mount, scope)
-
-
-def _host(host: Any, _: Scope) -> str:
-    return "" if host.routes else _ALL_BELOW
-
-
-def _api_route(route: Any, scope: Scope) -> str:
-    """Return the path of a route of FastAPI, which has a prefix in each router that includes it."""
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    is_included = context is not None and context.original_route is route
-    return _route(context if is_included else route, scope)
 
 
 def _noting_frontend(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,12 +172,10 @@ def _noting_frontend(original: Callable[..., Any]) -> Callable[..., Any]:
     def match(group: Any, scope: Scope, *, prefix: str) -> Any:
         found = original(group, scope, prefix=prefix)
         try:
-            request, route = scope.get(KEY), found[2]
-            if request is not None and route is not None:
-                path = (prefix + route.path).rstrip("/") + _ALL_BELOW
-                request.route = scope.get(_PREFIX, "") + path
+            if found[2] is not None:
+                _note(scope, (prefix + found[2].path).rstrip("/") + _ALL_BELOW)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, group)
+            swallow(error, _noting_frontend)
         return found
 
     return match

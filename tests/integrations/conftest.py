@@ -54,7 +54,9 @@ def points(metrics: Metrics) -> Callable[[str], dict[tuple[str, ...], float]]:
     """Give a function that returns the counts, or values, of a metric by its labels."""
 
     def read(name: str) -> dict[tuple[str, ...], float]:
-        family = metrics.read().family(name)
+        family = next((one for one in metrics.read().families if one.name == name), None)
+        if family is None:  # nothing has counted in it
+            return {}
         numbers: list[Any] = [getattr(value, "count", value) for value in family.values]
         return {point.labels: number for point, number in zip(family.points, numbers, strict=True)}
 

@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -110,7 +110,7 @@ def test_the_figures_are_the_tally_of_the_application(
 ) -> None:
     """Each request and message is counted once, and every worker shows those of all."""
     need("uvicorn", "fastapi", "websockets")
-    from websockets.sync.client import connect  # noqa: PLC0415 -- it may be missing
+    from websockets.sync.client import connect
 
     site = serve(*UVICORN)
 
@@ -139,7 +139,7 @@ def test_the_figures_are_the_tally_of_the_application(
 
     with ExitStack() as stack:
         for _ in range(6):
-            stack.enter_context(closing(open_one()))
+            stack.enter_context(open_one())
         site.program.wait(lambda: _page(site)["websocket_server_active_connections"].total() == 6)
     site.program.wait(lambda: _page(site)["websocket_server_active_connections"].total() == 0)
     before = _tally(site)[1]

@@ -3,6 +3,7 @@
 # mypy: disallow-untyped-decorators=False
 # FastAPI reads the annotations of handlers, so they are no texts here.
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, WebSocket
@@ -45,6 +46,7 @@ async def big() -> StreamingResponse:
     async def parts() -> AsyncIterator[bytes]:
         for part in endless("GET", "/big", 200):
             yield part
+            await asyncio.sleep(0)  # another task receives that the client is gone
 
     return StreamingResponse(parts())
 
