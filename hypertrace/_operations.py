@@ -19,12 +19,15 @@ from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
 from ._span import FinishedSpan, is_collecting, open_span
 from ._targets import recorder_key
-from ._tracer import implicit_tracer
+from ._tracer import Tracer, implicit_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
     from contextvars import Token
 
+    from ._bindings import SpanBinding
+    from ._targets import Target
     from .events import Result
 
 _current_entry: ContextVar[ref[Operation] | None] = ContextVar("hypertrace_entry", default=None)
@@ -63,9 +66,48 @@ class Operations:
         """
         self.id: str | None = f"entry.{entry}" if entry else None
         self.nested_id: str | None = f"nested.{entry}" if entry else None
-        self.tracer = implicit_tracer(class_name)
-        self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
-        self._key = recorder_key(self.site.address, self.id, with_props=True)
+        self.tracer: Tracer = implicit_tracer(class_name)
+        self.site: CallSite = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        self._count_key = recorder_key(self.site.address, self.id, with_props=True)
+        address, ids = self.site.address + 1, {self.id, self.nested_id}
+        self._keys = {id: recorder_key(address, id, with_props=False) for id in ids}
+        self._props_keys = {id: recorder_key(address, id, with_props=True) for id in ids}
+
+    def bound(
+        self,
+        target: Target,
+        id: str | None,
+        props: dict[str, object] | None = None,
+        key: Hashable = None,
+    ) -> SpanBinding:
+        """Return what records an operation; raises what binding raises.
+
+        Args:
+            target: that events are delivered to.
+            id: of the operation.
+            props: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        # The keys are those of RecorderTarget.bind_span(); the table of a target that was replaced
+        # is empty.
+        if not props:
+            found = self.tracer._table.get(self._keys[id])
+            return found or target.bind_span(self.tracer, self.site, id, None)
+        found = target.bind_span(self.tracer, self.site, id, props)
+        bindings = None if key is None else self.tracer._table.get(self._props_keys[id])
+        if bindings is not None:
+            bindings.remember(key, found)
+        return found
+
+    def known(self, id: str | None, key: Hashable) -> SpanBinding | None:
+        """Return what `bound` has returned for a key; None if nothing is known.
+
+        Args:
+            id: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        bindings = self.tracer._table.get(self._props_keys[id])
+        return None if bindings is None else bindings.known.get(key)
 
     def start(self) -> Operation:
         """Start an operation: its time begins, and it is the span that is open here."""
@@ -102,7 +144,7 @@ class Operations:
             if target is None or drop_if_suppressed():
                 return
             # As in `Tracer.trace`: what the target has bound is in the table.
-            record = self.tracer._table.get(self._key) if props else None
+            record = self.tracer._table.get(self._count_key) if props else None
             if record is None:
                 target.deliver(self.tracer, self.site, self.id, props or None)
             else:
@@ -120,10 +162,7 @@ class Operation(FinishedSpan):
             when the operation has ended.
     """
 
-    __slots__ = (
-        *("__weakref__", "_entry_token", "_id", "_kind", "_running"),
-        *("began", "entry_name"),
-    )
+    __slots__ = ("__weakref__", "_entry_token", "_id", "_kind", "_running", "began", "entry_name")
 
     def __init__(self, kind: Operations) -> None:
         self._kind = kind
@@ -146,17 +185,19 @@ class Operation(FinishedSpan):
             kind = self._kind
             target = _dispatch.target
             if target is not None and not (active_suppressions and drop_if_suppressed()):
-                may_set = not is_collecting()
-                is_entry = may_set and kind.id is not None and not self._is_nested()
-                self._binding = target.bind_span(kind.tracer, kind.site, self._id, None)
-                if may_set and self._binding.edges is not None:
+                is_safe = not is_collecting()
+                is_entry = kind.id is not None and is_safe
+                if is_entry and _current_entry.get() is not None:
+                    is_entry = not self._is_nested()
+                self._binding = binding = kind.bound(target, self._id)
+                if is_safe and binding.edges is not None:
                     self._outer = open_span()
                     self._token = _span._current.set(self)
                 if is_entry:
                     self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
-        self.began = _span.clock()
+        self.began = self._began = _span.clock()
 
     def finish(
         self,
@@ -176,11 +217,22 @@ class Operation(FinishedSpan):
     def finish_after(
         self,
         seconds: float,
-        props: dict[str, object],
+        props: dict[str, object] | Callable[[], dict[str, object]],
         result: Result = "ok",
         exception: BaseException | type[BaseException] | None = None,
+        key: Hashable = None,
     ) -> None:
-        """End it as `finish` does, with a length that is known."""
+        """End it as `finish` does.
+
+        Args:
+            seconds: how long it took.
+            props: as of `finish`; or a function that returns them, which is called if nothing is
+                known by the key.
+            result: as there.
+            exception: as there.
+            key: equal for all operations of the kind with equal props, whose values are texts. What
+                is found for the props is remembered by it.
+        """
         try:
             del self._running
         except AttributeError:
@@ -194,12 +246,15 @@ class Operation(FinishedSpan):
             if exception is not None and result == "ok":
                 result = result_of(exception)
             kind = self._kind
-            if self._entry_token is None and kind.id is not None and not is_collecting():
+            if self._entry_token is None:
                 self._is_nested()
-            self._binding = target.bind_span(kind.tracer, kind.site, self._id, props or None)
-            if not was_current and self._binding.edges is not None:
+            binding = kind.known(self._id, key) if key is not None and result == "ok" else None
+            if binding is None:
+                self._props = made = (props() if callable(props) else props) or None
+                binding = kind.bound(target, self._id, made, key)
+            self._binding = binding
+            if binding.edges is not None and not was_current:
                 outer = open_span()
-            self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
@@ -222,7 +277,7 @@ class Operation(FinishedSpan):
 
     def _is_nested(self) -> bool:
         """Whether another entry is open here; then this one is none."""
-        entry = _entry_here()
+        entry = None if self._id is None or is_collecting() else _entry_here()
         if entry is None or entry.has_ended:
             return False
         self._id = self._kind.nested_id

@@ -21,6 +21,7 @@ from hypertrace._dispatch import get_trace_function
 from hypertrace._endings import result_of
 from hypertrace._failures import misuse
 from hypertrace._operations import Operations
+from hypertrace._span import clock
 from hypertrace.metrics import Counter, Distribution, declare
 
 from .entries import NAME, declare_entries
@@ -241,9 +242,15 @@ class Job:
             return
         ending = self._ending or ending or ("ok" if error is None else result_of(error))
         self._leave()
+        name, queue, operation = self._name, self._queue, self._operation
         result = _RESULTS.get(ending, "ok")
-        props = _props(self._name, self._queue, ending)
-        self._operation.finish(props, result, None if result == "ok" else error)
+        operation.finish_after(
+            clock() - operation.began,
+            lambda: _props(name, queue, ending),
+            result,
+            None if result == "ok" else error,
+            (name, queue, ending),
+        )
 
     def abandon(self) -> None:
         """End it, and record no end: another process does."""
