@@ -39,6 +39,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     yield from _added("a request of Flask", effort, _flask(), FLASK_EXPORTER)
     yield from _added("a request of Django", effort, _django(), DJANGO_PROMETHEUS)
     yield from _added("a request of FastAPI", effort, _fastapi(), INSTRUMENTATOR)
+    yield from _added("a task of Celery", effort, _celery())
 
 
 def _added(
@@ -223,3 +224,45 @@ def _fastapi() -> dict[str, Operation]:
         OTEL: _asgi(otel),
         FASTAPI_TELEMETRY: _asgi(own),
     }
+
+
+def _celery() -> dict[str, Operation]:
+    """Return what runs a task as a worker does, each with the receivers of one contestant."""
+    from celery import Celery, signals  # noqa: PLC0415 -- as above
+    from celery.app.trace import build_tracer  # noqa: PLC0415
+    from opentelemetry.instrumentation.celery import CeleryInstrumentor  # noqa: PLC0415
+
+    def job() -> None:
+        pass
+
+    app = Celery("benchmarks", broker="memory://", set_as_current=False)
+    app.conf.task_ignore_result = True
+    app.task(job, name="job")
+    lists = signals.task_prerun.receivers, signals.task_postrun.receivers
+
+    def taken() -> list[list[object]]:
+        """Return the receivers that are connected, and disconnect them."""
+        receivers = [list(each) for each in lists]
+        for each in lists:
+            each.clear()
+        return receivers
+
+    others = taken()
+    install("celery")
+    ours = taken()
+    CeleryInstrumentor().instrument(**_providers())
+    otel = taken()
+    for each, receivers in zip(lists, others, strict=True):
+        each.extend(receivers)
+    run = build_tracer("job", app.tasks["job"], app=app)
+    request = {"id": "1", "delivery_info": {"exchange": "", "routing_key": "celery"}}
+
+    def run_with(receivers: list[list[object]]) -> Operation:
+        def run_task() -> None:
+            for each, mine in zip(lists, receivers, strict=True):
+                each[:] = mine
+            run("1", (), {}, {**request, "hypertrace_sent": 1.5})
+
+        return run_task
+
+    return {BARE: run_with([[], []]), OURS: run_with(ours), OTEL: run_with(otel)}

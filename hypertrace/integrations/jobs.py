@@ -17,11 +17,11 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
+from hypertrace import _span
 from hypertrace._dispatch import get_trace_function
 from hypertrace._endings import result_of
 from hypertrace._failures import misuse
 from hypertrace._operations import Operations
-from hypertrace._span import clock
 from hypertrace.metrics import Counter, Distribution, declare
 
 from .entries import NAME, declare_entries
@@ -214,7 +214,7 @@ class Job:
         if waited is not None:
             props[_WAIT] = max(waited, 0.0)  # clocks of two machines differ
         _COUNTED.count(props)
-        self._leave = _ACTIVE.enter(name, queue)
+        self._leave: Callable[[], None] | None = _ACTIVE.enter(name, queue)
         self._operation = _RUNS.start()
         self._operation.entry_name = name
 
@@ -238,14 +238,15 @@ class Job:
             ending: how it ended, unless `end_as()` has said so; by default, as a span that the
                 exception ends.
         """
-        if self._operation.has_ended:
+        leave, self._leave = self._leave, None
+        if leave is None:
             return
+        leave()
         ending = self._ending or ending or ("ok" if error is None else result_of(error))
-        self._leave()
         name, queue, operation = self._name, self._queue, self._operation
         result = _RESULTS.get(ending, "ok")
         operation.finish_after(
-            clock() - operation.began,
+            _span.clock() - operation.began,
             lambda: _props(name, queue, ending),
             result,
             None if result == "ok" else error,
@@ -254,8 +255,9 @@ class Job:
 
     def abandon(self) -> None:
         """End it, and record no end: another process does."""
-        if not self._operation.has_ended:
-            self._leave()
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
             self._operation.abandon()
 
 

@@ -3918,7 +3918,7 @@ JOBS = (
     Safety(
         "queued jobs: one whose end another process counts is open nowhere",
         CORE + "integrations/jobs.py",
-        """            self._leave()
+        """            leave()
             self._operation.abandon()
 """,
         "            pass\n",
