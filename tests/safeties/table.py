@@ -3934,8 +3934,8 @@ JOBS = (
     Safety(
         "queued jobs: a retry, and what is ignored or rejected, is no error",
         CORE + "integrations/jobs.py",
-        'self._ending or ("ok" if error is None else result_of(error))',
-        '"ok" if error is None else result_of(error)',
+        "self._ending or ending or (",
+        "ending or (",
         ("integrations/test_jobs.py",),
     ),
 )
