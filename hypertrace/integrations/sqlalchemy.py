@@ -179,18 +179,23 @@ def _executed(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
 
     def make_result(context: Any) -> Any:
+        known = None
         try:
             running = getattr(context, "_hypertrace", None)
             if type(running) is _Running:
                 seconds = clock() - running.began
+                context._hypertrace = None
                 database = database_of(context.dialect.name)
-                known = database.read(context.statement)
-                context._hypertrace = _Result(known.table, database.returned(known))
-                database.record(seconds, known)
-                database.affected(known, context, running.rows_of)
+                statement = database.read(context.statement)
+                database.record(seconds, statement)
+                database.affected(statement, context, running.rows_of)
+                known = _Result(statement.table, database.returned(statement))
         except Exception as error:  # noqa: BLE001 -- as above
             swallow(error, make_result)
-        return function(context)
+        result = function(context)
+        if known is not None:  # SQLAlchemy has read the keys of new rows for itself
+            context._hypertrace = known
+        return result
 
     return make_result
 
