@@ -3690,6 +3690,30 @@ ENDING = (
     ),
 )
 
+CLIENTS = (
+    Safety(
+        "clients: what exporters send is not measured",
+        INTEGRATIONS + "http_clients.py",
+        "if _dispatch.target is None or _is_suppressed():",
+        "if _dispatch.target is None:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: hosts that are labels are bounded",
+        INTEGRATIONS + "http_clients.py",
+        "if len(self._hosts) >= self._most_hosts:",
+        "if False:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: a request is under way until its body is read or closed",
+        INTEGRATIONS + "http_connections.py",
+        "            request.answered(self.status)\n",
+        "            request.answered(self.status)\n            request.finish()\n",
+        ("integrations/test_urllib.py",),
+    ),
+)
+
 ERRORS = (
     Safety(
         "errors: a program that ends well is none",
@@ -3743,15 +3767,15 @@ ERRORS = (
     Safety(
         "errors: a span that begins later raises an exception again",
         CORE + "_raised.py",
-        "seen is not None and began <= seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
         "seen is not None and seen.is_of(error, own)",
         _core("raised"),
     ),
     Safety(
         "errors: another exception at the same address is another",
         CORE + "_raised.py",
-        "seen is not None and began <= seen.at and seen.is_of(error, own)",
-        "seen is not None and began <= seen.at",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at",
         _core("raised"),
     ),
     Safety(
@@ -3955,5 +3979,5 @@ SQL = (
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS + SQL),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS),
 )
