@@ -65,7 +65,7 @@ def _sqlite3() -> dict[str, Operation]:
         connection.commit()
         return connection
 
-    instrumentor = SQLite3Instrumentor()  # type: ignore[no-untyped-call]
+    instrumentor = SQLite3Instrumentor()
     peer = instrumentor.instrument_connection(made(), tracer_provider=_provider())
     return {BARE: asking(made()), OURS: asking(trace_connection(made())), OTEL: asking(peer)}
 

@@ -125,10 +125,11 @@ def listen(
         function: is called.
         options: of SQLAlchemy.
     """
-    from sqlalchemy import event
+    from sqlalchemy.event import listen as begin
+    from sqlalchemy.event import remove
 
-    event.listen(target, name, function, insert=True, **options)
-    patches.then(lambda: event.remove(target, name, function))
+    begin(target, name, function, insert=True, **options)
+    patches.then(lambda: remove(target, name, function))
 
 
 # --- statements -------------------------------------------------------------------------

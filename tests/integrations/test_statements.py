@@ -1,4 +1,4 @@
-"""The operation and the table of statements."""
+"""Operations and tables of statements."""
 
 from __future__ import annotations
 
