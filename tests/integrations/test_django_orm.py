@@ -256,8 +256,9 @@ def test_wrappers_of_the_application_stay_theirs(
     """A wrapper that is in force when Django connects is removed at the end of its block."""
     from django.db import connections
 
+    connections[sqlite].close()
+    del connections[sqlite]
     connection = connections[sqlite]
-    connection.close()
 
     def block(*_: object) -> None:
         raise RuntimeError
