@@ -14,6 +14,7 @@ from hypertrace import set_trace_function
 from hypertrace.integrations import install
 from hypertrace.metrics import Metrics
 
+from . import databases
 from .measure import OURS, Row, compared
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def rows(effort: Effort) -> Iterator[Row]:
     yield from _added("a request of Django", effort, _django(), DJANGO_PROMETHEUS)
     yield from _added("a request of FastAPI", effort, _fastapi(), INSTRUMENTATOR)
     yield from _added("a task of Celery", effort, _celery())
+    for what, contestants in databases.operations().items():
+        yield from _added(what, effort, contestants, databases.PEERS[what])
 
 
 def _added(

@@ -121,6 +121,7 @@ class Operations:
         props: dict[str, object],
         result: Result = "ok",
         exception: BaseException | type[BaseException] | None = None,
+        key: Hashable = None,
     ) -> None:
         """Record an operation of known length that ends now, inside the span that is open here.
 
@@ -130,8 +131,9 @@ class Operations:
             result: how it ended.
             exception: that ended it, or its class: the exception itself, if there is one, since it
                 is counted once as raised. With one, `"ok"` becomes what a span has that it ends.
+            key: as of `Operation.finish_after`.
         """
-        Operation(self).finish_after(seconds, props, result, exception)
+        Operation(self).finish_after(seconds, props, result, exception, key)
 
     def count(self, props: dict[str, object]) -> None:
         """Count something that has no length, as a message that was sent.

@@ -4,6 +4,7 @@ What `sql` says of every database that Django is connected to, and what `model_c
 models. Statements are measured by an `execute_wrapper` around all those of the application, so one
 that such a wrapper rejects is an error. `executemany` is one operation. Savepoints and `BEGIN` are
 statements. Rows that are read are not counted, as Django hands out the driver's cursor for them.
+Connections that other threads have when it is installed are measured once they connect again.
 
 Of models, these count, once their transaction is committed: `save()` and what calls it (`create`,
 or `update` for an instance that was there), also of fixtures; `delete()` of instances and of
@@ -49,6 +50,7 @@ class Integration:
         Args:
             patches: replaces, and remembers what was there.
         """
+        from django.conf import settings
         from django.db import connections
         from django.db.backends.base.base import BaseDatabaseWrapper
         from django.db.backends.signals import connection_created
@@ -59,8 +61,9 @@ class Integration:
         patches.then(_unwrap_all)
         connection_created.connect(_connected)
         patches.then(lambda: connection_created.disconnect(_connected))
-        for connection in connections.all(initialized_only=True):
-            _wrap(connection)
+        if settings.configured:  # else there is no connection yet
+            for connection in connections.all(initialized_only=True):
+                _wrap(connection)
         for name, make in (
             ("commit", _committing),
             ("rollback", _rolling_back),

@@ -95,7 +95,8 @@ class Changes:
 
     def commit(self) -> None:
         """Count all changes."""
-        levels, self._levels = self._levels, [(None, Counter())]
+        levels = self._levels
+        self.forget()
         try:
             for _, changes in levels:
                 for (app, model, action), instances in changes.items():

@@ -186,17 +186,15 @@ class Database:
             statement: what it did.
             error: the driver's exception that ended it.
         """
-        kind = None if error is None else type(error)
-        _OPERATIONS.record(
-            seconds,
-            {
-                SYSTEM: self.system,
-                OPERATION: statement.operation,
-                TABLE: statement.table,
-                ERROR: "" if kind is None else type_name(kind),
-            },
-            exception=error,
-        )
+        system, (operation, table) = self.system, statement
+        kind = "" if error is None else type_name(type(error))
+        props: dict[str, object] = {
+            SYSTEM: system,
+            OPERATION: operation,
+            TABLE: table,
+            ERROR: kind,
+        }
+        _OPERATIONS.record(seconds, props, "ok", error, (system, operation, table, kind))
 
     def affected(
         self,

@@ -9,8 +9,8 @@ What `sql` says of every database, and of each pool, by its name:
 
 The name of a pool is `pool_logging_name=`, or the host, port and database of the URL.
 
-A statement is measured with its listeners (`before_cursor_execute` and the like), so an exception
-in a listener is one of the statement. `executemany` is one operation, whatever the number of
+A statement is measured with its listeners (`before_cursor_execute` and the like): an exception in
+one of these is one of the statement. `executemany` is one operation, whatever the number of
 batches. Rows count when they are read from the result, streamed ones as they come; a failure
 meanwhile is the operation `FETCH`. Savepoints are statements. What SQLAlchemy asks the database
 when it first connects counts; pings, and the rollback of a pool that gets a connection back, do
@@ -19,7 +19,7 @@ not.
 
 from __future__ import annotations
 
-from operator import attrgetter
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypertrace._failures import swallow
@@ -86,20 +86,23 @@ class Integration:
             patches: replaces, and remembers what was there.
         """
         from sqlalchemy.engine import Connection, CursorResult, Engine
+        from sqlalchemy.engine.base import RootTransaction
         from sqlalchemy.engine.default import DefaultExecutionContext
         from sqlalchemy.pool import Pool
 
-        # Listeners of statements would cost more than all else here, and some have no end.
-        one, many = attrgetter("cursor.rowcount"), _rows_of_batches
-        patches.replace(Connection, "_exec_single_context", lambda f: _executing(one, f))
-        patches.replace(Connection, "_exec_insertmany_context", lambda f: _executing(many, f))
-        patches.replace(DefaultExecutionContext, "_setup_result_proxy", _executed)
-        patches.replace(Connection, "_cursor_execute", _executing_scalar)
-        patches.replace(Connection, "_commit_impl", lambda f: _ending(COMMIT, f))
-        patches.replace(Connection, "_rollback_impl", lambda f: _ending(ROLLBACK, f))
-        patches.replace(
-            CursorResult, "_fetchone_impl", _fetching(lambda row: 0 if row is None else 1)
-        )
+        # Listeners of statements would cost more than all else here, and those of commits have no
+        # end. What calls the logger is not replaced: log records name the function that calls it.
+        for name in ("_init_compiled", "_init_ddl", "_init_statement"):
+            patches.replace(DefaultExecutionContext, name, _beginning)
+        patches.replace(DefaultExecutionContext, "_setup_result_proxy", _succeeding)
+        patches.replace(Connection, "_handle_dbapi_exception", _failing)
+        patches.replace(DefaultExecutionContext, "_execute_scalar", _executing_scalar)
+        for name, statement in (
+            ("_connection_commit_impl", COMMIT),
+            ("_connection_rollback_impl", ROLLBACK),
+        ):
+            patches.replace(RootTransaction, name, partial(_ending, statement))
+        patches.replace(CursorResult, "_fetchone_impl", _fetching(_one))
         patches.replace(CursorResult, "_fetchmany_impl", _fetching(len))
         patches.replace(CursorResult, "_fetchall_impl", _fetching(len))
         patches.replace(CursorResult, "_fetchiter_impl", _iterating)
@@ -122,20 +125,14 @@ def listen(
         function: is called.
         options: of SQLAlchemy.
     """
-    from sqlalchemy import event
+    from sqlalchemy.event import listen as begin
+    from sqlalchemy.event import remove
 
-    event.listen(target, name, function, insert=True, **options)
-    patches.then(lambda: event.remove(target, name, function))
+    begin(target, name, function, insert=True, **options)
+    patches.then(lambda: remove(target, name, function))
 
 
 # --- statements -------------------------------------------------------------------------
-
-
-class _Running(NamedTuple):
-    """What is known of a statement that is executed."""
-
-    began: float
-    rows_of: Callable[[Any], object]
 
 
 class _Result(NamedTuple):
@@ -145,110 +142,129 @@ class _Result(NamedTuple):
     adders: Adders
 
 
-def _executing(
-    rows_of: Callable[[Any], object], function: Callable[..., Any]
-) -> Callable[..., Any]:
-    """Make what replaces a method of connections that executes a statement.
+# An execution has an attribute `_hypertrace`: the time when it began, while it runs; afterwards its
+# `_Result`, or None if it failed.
 
-    Args:
-        rows_of: returns how many rows a statement has written.
-        function: the method.
-    """
 
-    def execute(connection: Any, dialect: Any, context: Any, *args: Any) -> Any:
-        running = _Running(clock(), rows_of)
+def _beginning(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make what replaces a function that makes an execution."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        context = function(*args, **kwargs)
         try:
-            context._hypertrace = running
+            context._hypertrace = clock()
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, execute)
-        try:
-            return function(connection, dialect, context, *args)
-        except BaseException as error:
-            if getattr(context, "_hypertrace", None) is running:
-                seconds = clock() - running.began
-                _record(connection, seconds, context.statement, error)
-            raise
+            swallow(error, make)
+        return context
 
-    return execute
+    return make
 
 
-def _executed(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make what replaces the method of an execution that makes its result.
-
-    It is called once the statement is executed, and may close the cursor.
-    """
+def _succeeding(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make what replaces the method that makes the result of an execution, and may close it."""
 
     def make_result(context: Any) -> Any:
+        known = None
         try:
-            running = getattr(context, "_hypertrace", None)
-            if type(running) is _Running:
-                seconds = clock() - running.began
+            began = getattr(context, "_hypertrace", None)
+            if type(began) is float:
+                seconds = clock() - began
+                context._hypertrace = None
                 database = database_of(context.dialect.name)
-                known = database.read(context.statement)
-                context._hypertrace = _Result(known.table, database.returned(known))
-                database.record(seconds, known)
-                database.affected(known, context, running.rows_of)
+                statement = database.read(context.statement)
+                database.record(seconds, statement)
+                database.affected(statement, context, _rows_of)
+                known = _Result(statement.table, database.returned(statement))
         except Exception as error:  # noqa: BLE001 -- as above
             swallow(error, make_result)
-        return function(context)
+        result = function(context)
+        if known is not None:  # SQLAlchemy has read the keys of new rows for itself
+            context._hypertrace = known
+        return result
 
     return make_result
 
 
-def _rows_of_batches(context: Any) -> object:
-    """Return the rows of all batches; the cursor knows those of the last."""
+def _rows_of(context: Any) -> object:
+    """Return how many rows were written, of all batches; the cursor knows those of the last."""
+    if context.execute_style.name != "INSERTMANYVALUES":
+        return context.cursor.rowcount
     rows = context._insertmanyvalues_rows
     return len(context.parameters if rows is None else rows)
 
 
-def _executing_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make what replaces the method that executes a default or a sequence."""
+def _failing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make what replaces the method of connections that gets all exceptions."""
 
-    def execute(connection: Any, cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
+    def handle(connection: Any, error: BaseException, *args: Any, **kwargs: Any) -> Any:
+        # They are the statement, its parameters, the cursor and the execution.
+        context = args[3] if args[3:] else None
+        began = getattr(context, "_hypertrace", None)
+        if context is not None and type(began) is float:
+            context._hypertrace = None
+            _record(context.dialect, clock() - began, context.statement, error)
+        return function(connection, error, *args, **kwargs)
+
+    return handle
+
+
+def _executing_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make what replaces the method that asks for a default, as of a sequence, for an execution."""
+
+    def execute(context: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
+        is_within = type(getattr(context, "_hypertrace", None)) is float
+        context._hypertrace = None
         began = clock()
         try:
-            result = function(connection, cursor, statement, *args, **kwargs)
+            result = function(context, statement, *args, **kwargs)
         except BaseException as error:
-            _record(connection, clock() - began, statement, error)
+            _record(context.dialect, clock() - began, statement, error)
             raise
-        _record(connection, clock() - began, statement, None)
+        _record(context.dialect, clock() - began, statement, None)
+        if is_within:
+            context._hypertrace = clock()
         return result
 
     return execute
 
 
 def _ending(statement: Statement, function: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Make what replaces the method of connections that commits or rolls back."""
+    """Make what replaces the method of transactions that commits or rolls back."""
 
-    def end(connection: Any) -> object:
+    def end(transaction: Any) -> object:
+        connection = transaction.connection
         # After a disconnect there is nothing to roll back.
         if not connection._still_open_and_dbapi_connection_is_valid:
-            return function(connection)
+            return function(transaction)
         began = clock()
         try:
-            result = function(connection)
+            result = function(transaction)
         except BaseException as error:
-            _record(connection, clock() - began, statement, error)
+            _record(connection.dialect, clock() - began, statement, error)
             raise
-        _record(connection, clock() - began, statement, None)
+        _record(connection.dialect, clock() - began, statement, None)
         return result
 
     return end
 
 
 def _record(
-    connection: Any, seconds: float, statement: Statement | str, error: BaseException | None
+    dialect: Any, seconds: float, statement: Statement | str, error: BaseException | None
 ) -> None:
-    """Record an operation of a connection, by what is known of it or by its text."""
+    """Record an operation, by what is known of it or by its text."""
     try:
-        database = database_of(connection.dialect.name)
-        known = database.read(statement) if isinstance(statement, str) else statement
+        database = database_of(dialect.name)
+        known = statement if isinstance(statement, Statement) else database.read(statement)
         database.record(seconds, known, getattr(error, "orig", None) or error)
     except Exception as failure:  # noqa: BLE001 -- as above
         swallow(failure, _record)
 
 
 # --- rows -------------------------------------------------------------------------------
+
+
+def _one(row: object) -> int:
+    return 0 if row is None else 1
 
 
 def _fetching(
@@ -312,7 +328,7 @@ def _fetch_failed(result: Any, seconds: float, error: BaseException) -> None:
     mark = getattr(result.context, "_hypertrace", None)
     # A result that is closed or has no rows is asked for them: the database takes no part in that.
     if type(mark) is _Result and not isinstance(error, InvalidRequestError):
-        _record(result.connection, seconds, Statement(FETCH, mark.table), error)
+        _record(result.dialect, seconds, Statement(FETCH, mark.table), error)
 
 
 # --- pools ------------------------------------------------------------------------------
@@ -341,10 +357,8 @@ def _connecting(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _record_wait(seconds: float, name: str, error: BaseException | None) -> None:
-    kind = None if error is None else type(error)
-    _WAITS.record(
-        seconds, {POOL: name, ERROR: "" if kind is None else type_name(kind)}, exception=error
-    )
+    kind = "" if error is None else type_name(type(error))
+    _WAITS.record(seconds, {POOL: name, ERROR: kind}, "ok", error, (name, kind))
 
 
 def _name_of(engine: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,7 @@ import pytest
 from hypertrace import clear_trace_function
 from hypertrace.integrations import install, uninstall
 
-from ..running import in_threads
+from ..running import LONG, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -256,8 +258,9 @@ def test_wrappers_of_the_application_stay_theirs(
     """A wrapper that is in force when Django connects is removed at the end of its block."""
     from django.db import connections
 
+    connections[sqlite].close()
+    del connections[sqlite]
     connection = connections[sqlite]
-    connection.close()
 
     def block(*_: object) -> None:
         raise RuntimeError
@@ -454,6 +457,22 @@ def test_uninstalling_leaves_django_as_it_was(sqlite: str, shop: Models, points:
     assert (len(connection_created.receivers), len(post_save.receivers)) == receivers
     shop.User.objects.using(sqlite).create(name="a")
     assert points(OPERATIONS) == points(EVENTS) == {}
+
+
+def test_it_is_installed_before_django_has_settings(library: Callable[[str], Any]) -> None:
+    """An application may install it first of all, and import Django before its settings."""
+    library("django")
+    program = """if True:
+        from hypertrace import swallowed_errors
+        from hypertrace.integrations import install, installed
+        install("django_orm")
+        import django.db.models
+        assert installed() == {"django_orm": True}, installed()
+        assert swallowed_errors() == 0
+        from django.conf import settings
+        assert not settings.configured
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=LONG)
 
 
 def test_nothing_is_recorded_while_tracing_is_off(

@@ -1,4 +1,4 @@
-"""Measures of all databases, and changes of models by transaction."""
+"""Operations of all databases, and changes of models by transaction."""
 
 from __future__ import annotations
 

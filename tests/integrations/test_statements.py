@@ -1,4 +1,4 @@
-"""Statements: their operations and tables."""
+"""Operations and tables of statements."""
 
 from __future__ import annotations
 
