@@ -73,6 +73,29 @@ def test_how_a_block_ends(
     assert current_entry() == ""
 
 
+@pytest.mark.parametrize("rule", ["error_if", "ok_if"])
+def test_a_rule_that_raises_is_swallowed(rule: str, points: Points) -> None:
+    """The function has its result, or its exception, and the entry ends as without the rule."""
+
+    def work() -> int:
+        if rule == "ok_if":
+            raise KeyError
+        return 3
+
+    def broken(_: object) -> bool:
+        raise ZeroDivisionError
+
+    options: dict[str, Any] = {rule: broken}
+    run = entry("job", "send", **options)(work)
+    if rule == "ok_if":
+        with pytest.raises(KeyError):
+            run()
+    else:
+        assert run() == 3
+    assert points(ENTRIES) == {("job", "send", "error" if rule == "ok_if" else "ok"): 1}
+    assert hypertrace.swallowed_errors() == 1
+
+
 def test_a_block_that_handles_its_failure(points: Points) -> None:
     """`fail()` makes an error of it."""
     with entry("job", "send") as one:

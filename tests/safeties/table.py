@@ -3718,7 +3718,7 @@ ERRORS = (
         except ZeroDivisionError as failure:
             raise failure from None
 """,
-        _core("error_rules"),
+        ("integrations/test_entries.py",),
     ),
     Safety(
         "errors: what a rule traces is dropped",
