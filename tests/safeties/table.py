@@ -3798,6 +3798,23 @@ ERRORS = (
         _core("prop_functions"),
     ),
     Safety(
+        "spans with props that are set later end where they started",
+        CORE + "_span.py",
+        "if durations is None or found.target is not target or binding.move_to is None:",
+        "if durations is None or binding.move_to is None:",
+        _metrics("props_set_later"),
+    ),
+    Safety(
+        "spans with props that are set later are folded",
+        CORE + "_span.py",
+        """\
+        if len(durations) > MAX_BUFFERED:
+            limit_recursion(found.recorder.fold)
+""",
+        "",
+        _metrics("props_set_later"),
+    ),
+    Safety(
         "entries: one inside another is a part of it",
         CORE + "_operations.py",
         "if entry is None or entry.has_ended:",
