@@ -3799,9 +3799,9 @@ ERRORS = (
     ),
     Safety(
         "spans with props that are set later end where they started",
-        CORE + "_span.py",
-        "if durations is None or found.target is not target or binding.move_to is None:",
-        "if durations is None or binding.move_to is None:",
+        METRICS + "recorders.py",
+        "if not isinstance(other, SpansRecorder) or other._ends is not self._ends:",
+        "if not isinstance(other, SpansRecorder):",
         _metrics("props_set_later"),
     ),
     Safety(
