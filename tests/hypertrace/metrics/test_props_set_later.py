@@ -118,16 +118,19 @@ def test_it_takes_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trace_function_that_is_replaced_meanwhile() -> None:
     """The span ends in the metrics in which it started, and is in progress in none."""
     first, second = Metrics(workers=False), Metrics(workers=False)
-    tracer: Tracer | None = None
-    for _ in range(3):
-        set_trace_function(first)
-        tracer = tracer or Tracer("Shop")
+    set_trace_function(first)
+    tracer = Tracer("Shop")
+
+    def sell(*others: Metrics) -> None:
         with tracer.span() as span:
             span.set(topic="a")
-            set_trace_function(second)
-            with tracer.span(topic="b"):
-                pass
-    assert [values(one, COUNT) for one in (first, second)] == [{(): 3}, {(): 3}]
+            if others:
+                set_trace_function(others[0])
+                sell(*others[1:])
+
+    for _ in range(3):
+        sell(second, first)
+    assert [values(one, COUNT) for one in (first, second)] == [{(): 6}, {(): 3}]
     assert [set(values(one, OPEN).values()) for one in (first, second)] == [{0}, {0}]
 
 
