@@ -14,6 +14,7 @@ setup(
                 "hypertrace/_samples.c",
                 "hypertrace/_segments.c",
                 "hypertrace/_signals.c",
+                "hypertrace/_pauses.c",
             ],
             depends=["hypertrace/_segments.h"],
             optional=True,

@@ -7,7 +7,7 @@ from ._recorders import guarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from typing import Any, Protocol
 
     from ._callsite import CallSite
@@ -77,9 +77,13 @@ class SpanBinding:
 
 
 class PropsBindings:
-    """The bindings of one call site whose spans start with props, by recorder."""
+    """The bindings of one call site whose spans start with props, by recorder.
 
-    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_target", "_upstream")
+    Attributes:
+        known: those that a caller remembers by keys that it chooses.
+    """
+
+    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_target", "_upstream", "known")
 
     def __init__(
         self,
@@ -96,6 +100,13 @@ class PropsBindings:
         self._id = id
         self._upstream = upstream
         self._bindings: dict[int, SpanBinding] = {}
+        self.known: dict[Hashable, SpanBinding] = {}
+
+    def remember(self, key: Hashable, binding: SpanBinding) -> None:
+        """Remember the binding that `find` has returned for some props, by a key of the caller."""
+        if len(self.known) >= MAX_KNOWN:
+            self.known.clear()
+        self.known[key] = binding
 
     def find(self, props: dict[str, object]) -> SpanBinding:
         """Return the binding for spans that start with these props."""

@@ -18,12 +18,16 @@ from ._endings import result_of
 from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
 from ._span import FinishedSpan, is_collecting, open_span
+from ._targets import recorder_key
 from ._tracer import implicit_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
     from contextvars import Token
 
+    from ._bindings import SpanBinding
+    from ._targets import Target
     from .events import Result
 
 _current_entry: ContextVar[ref[Operation] | None] = ContextVar("hypertrace_entry", default=None)
@@ -64,6 +68,45 @@ class Operations:
         self.nested_id: str | None = f"nested.{entry}" if entry else None
         self.tracer = implicit_tracer(class_name)
         self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        address, ids = self.site.address + 1, {self.id, self.nested_id}
+        self._keys = {id: recorder_key(address, id, with_props=False) for id in ids}
+        self._props_keys = {id: recorder_key(address, id, with_props=True) for id in ids}
+
+    def bound(
+        self,
+        target: Target,
+        id: str | None,
+        props: dict[str, object] | None = None,
+        key: Hashable = None,
+    ) -> SpanBinding:
+        """Return what records an operation; raises what binding raises.
+
+        Args:
+            target: that events are delivered to.
+            id: of the operation.
+            props: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        # The keys are those of RecorderTarget.bind_span(); the table of a target that was replaced
+        # is empty.
+        if not props:
+            found = self.tracer._table.get(self._keys[id])
+            return found or target.bind_span(self.tracer, self.site, id, None)
+        found = target.bind_span(self.tracer, self.site, id, props)
+        bindings = None if key is None else self.tracer._table.get(self._props_keys[id])
+        if bindings is not None:
+            bindings.remember(key, found)
+        return found
+
+    def known(self, id: str | None, key: Hashable) -> SpanBinding | None:
+        """Return what `bound` has returned for a key; None if nothing is known.
+
+        Args:
+            id: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        bindings = self.tracer._table.get(self._props_keys[id])
+        return None if bindings is None else bindings.known.get(key)
 
     def start(self) -> Operation:
         """Start an operation: its time begins, and it is the span that is open here."""
@@ -112,10 +155,7 @@ class Operation(FinishedSpan):
             when the operation has ended.
     """
 
-    __slots__ = (
-        *("__weakref__", "_entry_token", "_id", "_kind"),
-        *("began", "entry_name", "has_ended"),
-    )
+    __slots__ = ("__weakref__", "_entry_token", "_id", "_kind", "_running", "began", "entry_name")
 
     def __init__(self, kind: Operations) -> None:
         self._kind = kind
@@ -124,8 +164,13 @@ class Operation(FinishedSpan):
         self._props = self._details = self._outer = self._token = None
         self._entry_token: Token[ref[Operation] | None] | None = None
         self.entry_name: str = ""
-        self.has_ended: bool = False
         self.began: float = 0.0
+        self._running = True  # deleted in one step, which one thread alone can do
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was finished."""
+        return not hasattr(self, "_running")
 
     def open(self) -> None:
         """Start it here."""
@@ -133,14 +178,16 @@ class Operation(FinishedSpan):
             kind = self._kind
             target = _dispatch.target
             if target is not None and not (active_suppressions and drop_if_suppressed()):
-                is_nested = self._is_nested()
-                self._binding = target.bind_span(kind.tracer, kind.site, self._id, None)
-                if not is_collecting():
-                    if self._binding.edges is not None:
-                        self._outer = open_span()
-                        self._token = _span._current.set(self)
-                    if kind.id is not None and not is_nested:
-                        self._entry_token = _current_entry.set(ref(self))
+                is_safe = not is_collecting()
+                is_entry = kind.id is not None and is_safe
+                if is_entry and _current_entry.get() is not None:
+                    is_entry = not self._is_nested()
+                self._binding = binding = kind.bound(target, self._id)
+                if is_safe and binding.edges is not None:
+                    self._outer = open_span()
+                    self._token = _span._current.set(self)
+                if is_entry:
+                    self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         self.began = self._began = _span.clock()
@@ -158,22 +205,34 @@ class Operation(FinishedSpan):
             result: as there.
             exception: as there.
         """
-        if not self.has_ended:
-            self.finish_after(_span.clock() - self.began, props, result, exception)
+        self.finish_after(_span.clock() - self.began, props, result, exception)
 
     def finish_after(
         self,
         seconds: float,
-        props: dict[str, object],
+        props: dict[str, object] | Callable[[], dict[str, object]],
         result: Result = "ok",
         exception: BaseException | type[BaseException] | None = None,
+        key: Hashable = None,
     ) -> None:
-        """End it as `finish` does, with a length that is known."""
-        if self.has_ended:
-            return
-        self.has_ended = True
+        """End it as `finish` does.
+
+        Args:
+            seconds: how long it took.
+            props: as of `finish`; or a function that returns them, which is called if nothing is
+                known by the key.
+            result: as there.
+            exception: as there.
+            key: equal for all operations of the kind with equal props, whose values are texts. What
+                is found for the props is remembered by it.
+        """
         try:
-            outer = open_span() if self._token is None else self._close(self._outer, None)
+            del self._running
+        except AttributeError:
+            return
+        try:
+            was_current = self._token is not None
+            outer = self._close(self._outer, None) if was_current else None
             target = _dispatch.target
             if target is None or drop_if_suppressed():
                 return
@@ -182,9 +241,28 @@ class Operation(FinishedSpan):
             kind = self._kind
             if self._entry_token is None:
                 self._is_nested()
-            self._binding = target.bind_span(kind.tracer, kind.site, self._id, props or None)
-            self._props = props or None
+            binding = kind.known(self._id, key) if key is not None and result == "ok" else None
+            if binding is None:
+                self._props = made = (props() if callable(props) else props) or None
+                binding = kind.bound(target, self._id, made, key)
+            self._binding = binding
+            if binding.edges is not None and not was_current:
+                outer = open_span()
             self.record(max(seconds, 0.0), result, exception, outer)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+        finally:
+            self._leave_entry()
+
+    def abandon(self) -> None:
+        """End it, and record nothing: another process does."""
+        try:
+            del self._running
+        except AttributeError:
+            return
+        try:
+            if self._token is not None:
+                self._close(self._outer, None)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
         finally:

@@ -94,6 +94,9 @@ INTERNAL int add_segments(PyObject *module, PyTypeObject *cells);
 
 /* Add the functions for SIGTERM, which are in _signals.c. */
 INTERNAL int add_signals(PyObject *module);
+
+/* Add the type that times collections of garbage, which is in _pauses.c. */
+INTERNAL int add_pauses(PyObject *module);
 #endif
 
 #endif

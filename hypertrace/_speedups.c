@@ -7,7 +7,7 @@
    cells.PythonCellGroup, and Table, which replaces the dict of a tracer's recorders, and methods
    that speed_up() puts into the Python classes. Recorders of known kinds are not even called.
    _cells.c has cells of numbers, _buckets.c exponential buckets, _segments.c those cells that other
-   processes read, _signals.c a handler of SIGTERM.
+   processes read, _signals.c a handler of SIGTERM, _pauses.c what times collections of garbage.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
    props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
@@ -1361,7 +1361,9 @@ module_exec(PyObject *module)
         add_buckets(module) < 0 || add_samples(module) < 0)
         return -1;
 #if HAVE_SEGMENTS
-    return add_signals(module) < 0 ? -1 : add_segments(module, state.cell_type);
+    if (add_signals(module) < 0 || add_pauses(module) < 0)
+        return -1;
+    return add_segments(module, state.cell_type);
 #else
     return 0;
 #endif

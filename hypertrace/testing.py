@@ -15,6 +15,7 @@ from . import (
     _raised,
     _silent,
     _span,
+    polling,
 )
 from ._dispatch import clear_trace_function, get_trace_function, set_trace_function
 
@@ -30,15 +31,15 @@ __all__ = ["capture_events", "reset"]
 def reset() -> None:
     """Restore the state that this package had in this process after its import.
 
-    Clears the trace function, detaches all handlers, forgets counted errors, dropped events and
-    silent tracers, cached call sites and classes, and the current span and entry of this context,
-    and starts the ids of objects from 1 again. What `instrument` replaced stays replaced. For a
-    fixture that runs around each test.
+    Clears the trace function, detaches all handlers, stops all polls, forgets counted errors,
+    dropped events and silent tracers, cached call sites and classes, and the current span and entry
+    of this context, and starts the ids of objects from 1 again. What `instrument` replaced stays
+    replaced. For a fixture that runs around each test.
     """
     clear_trace_function()
     modules = (
         *(_handlers, _calls, _callsite, _failures, _guard, _object_ids, _operations),
-        *(_raised, _silent, _span),
+        *(_raised, _silent, _span, polling),
     )
     for module in modules:
         module.reset()

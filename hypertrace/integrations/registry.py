@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
-
-import wrapt
 
 from hypertrace._failures import count_and_log, logger
 
 from .patches import Patches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-LIBRARIES: Mapping[str, str] = {}
+LIBRARIES: Mapping[str, str] = {
+    "aiohttp_client": "aiohttp",
+    "aiohttp_server": "aiohttp.web",
+    "celery": "celery.signals",
+    "django": "django",  # before its handlers, which import each other
+    "django_orm": "django.db.models",
+    "flask": "flask",
+    "httpx": "httpx",
+    "requests": "requests",
+    "rq": "rq",
+    "runtime": "sys",
+    "sqlalchemy": "sqlalchemy",
+    "sqlalchemy_orm": "sqlalchemy.orm",
+    "starlette": "starlette.applications",
+    "urllib": "urllib.request",
+    "urllib3": "urllib3",
+}
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
+ALIASES: Mapping[str, str] = {"fastapi": "starlette"}
+"""The integration of libraries that are built on another one, and measured with it."""
 
 
 class Integration(Protocol):
@@ -40,11 +56,13 @@ class Integration(Protocol):
 def install(*names: str, **options: Any) -> None:
     """Measure what libraries do, from now on, or from when the application imports them.
 
-    Installing again with equal options does nothing. Nothing is imported that the application does
+    Installing again with equal options does nothing, but for an integration that failed before,
+    which is tried again. Nothing is imported that the application does
     not import. What goes wrong in an integration is logged, and the application goes on.
 
     Args:
-        names: of integrations, as `"flask"`; `available()` lists them.
+        names: of integrations, as `"flask"`; `available()` lists them, and `"fastapi"` is
+            `"starlette"`.
         options: of all of them; each module of an integration says which it has.
 
     Raises:
@@ -54,18 +72,7 @@ def install(*names: str, **options: Any) -> None:
     """
     if not names:
         raise ValueError(f"install() needs a name: {', '.join(map(repr, LIBRARIES))}")
-    made = [_Installed(name, options) for name in dict.fromkeys(names)]
-    for one in made:
-        before = _installed.get(one.name)
-        if before is not None and before.options != options:
-            raise ValueError(
-                f"{one.name!r} is installed with {before.options or 'no options'}; "
-                f"call uninstall({one.name!r}) before you install it with {options or 'none'}"
-            )
-    for one in made:
-        if one.name not in _installed:
-            _installed[one.name] = one
-            one.begin()
+    _install([_Installed(name, options) for name in dict.fromkeys(map(_named, names))])
 
 
 def install_all(**options: Any) -> None:
@@ -86,9 +93,7 @@ def install_all(**options: Any) -> None:
         unused -= set(known)
     if unused:
         raise TypeError(f"no integration has the option {min(unused)!r}")
-    for name, own in chosen.items():
-        if name not in _installed:
-            install(name, **own)
+    _install([_Installed(name, own) for name, own in chosen.items() if name not in _installed])
 
 
 def uninstall(*names: str) -> None:
@@ -100,9 +105,8 @@ def uninstall(*names: str) -> None:
     Raises:
         ValueError: there is no such integration.
     """
-    for name in names:
-        _check(name)
-    for name in reversed(names or tuple(_installed)):
+    chosen = [_named(name) for name in names]
+    for name in reversed(chosen or tuple(_installed)):
         one = _installed.pop(name, None)
         if one is not None:
             one.end()
@@ -122,7 +126,6 @@ class _Installed:
     """An integration with its options, before and after the import of its library."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        _check(name)
         kind = _class_of(name)
         try:
             inspect.signature(kind).bind(**options)
@@ -132,27 +135,25 @@ class _Installed:
         self.name = name
         self.options = options
         self.is_active = False
+        self.has_failed = False
         self._has_ended = False
         self._integration: Integration = kind(**options)
         self._patches = Patches()
 
     def begin(self) -> None:
-        library = LIBRARIES[self.name]
-        if library in sys.modules:
-            self._patch()
-        else:
-            wrapt.register_post_import_hook(lambda _: self._patch(), library)
+        self._patches.when_imported(LIBRARIES[self.name], self._patch)
 
     def _patch(self) -> None:
-        if self._has_ended or self.is_active:
-            return
-        self.is_active = True
         try:
             self._integration.patch(self._patches)
+            self.is_active = True
         except Exception as error:  # noqa: BLE001 -- the application imports its library here
-            self.is_active = False
+            self.has_failed = True
+            self._undo()
             count_and_log(error, self._integration)
-            logger().warning("integration %r is not installed", self.name)
+            with suppress(Exception):  # a broken log handler must not reach the import
+                logger().warning("integration %r is not installed", self.name)
+        if self._has_ended:  # meanwhile, by another thread
             self._undo()
 
     def end(self) -> None:
@@ -169,12 +170,36 @@ class _Installed:
 _installed: dict[str, _Installed] = {}
 
 
+def _install(made: Sequence[_Installed]) -> None:
+    for one in made:
+        before = _installed.get(one.name)
+        if before is not None and before.options != one.options:
+            raise ValueError(
+                f"{one.name!r} is installed with {before.options or 'no options'}; "
+                f"call uninstall({one.name!r}) before you install it with {one.options or 'none'}"
+            )
+    for one in made:
+        before = _installed.get(one.name)
+        if before is not None and before.has_failed:
+            _installed.pop(one.name, None)
+        # One step, so that one of several threads begins.
+        if _installed.setdefault(one.name, one) is one:
+            one.begin()
+
+
 def _class_of(name: str) -> Any:
     return importlib.import_module(f"{__package__}.{name}").Integration
 
 
-def _check(name: object) -> None:
-    if not isinstance(name, str) or name not in LIBRARIES:
+def _named(name: object) -> str:
+    """Return the integration that a name stands for.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = ALIASES.get(name, name) if isinstance(name, str) else ""
+    if known not in LIBRARIES:
         near = get_close_matches(str(name), LIBRARIES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(LIBRARIES)}"
         raise ValueError(f"there is no integration {name!r}{hint}")
+    return known

@@ -190,6 +190,22 @@ EXPORTS = (
 OWN = ("hypertrace_", "process_", "python_")
 """Beginnings of the names that an exporter has besides: no other metric is called so."""
 
+RUNTIME = frozenset(
+    (
+        "process_context_switches_total",
+        "process_cpu_time_seconds_total",
+        "process_memory_usage_bytes",
+        "process_memory_virtual_bytes",
+        "process_paging_faults_total",
+        "process_thread_count",
+        "process_unix_file_descriptor_count",
+        "process_unix_file_descriptor_limit",
+        "process_uptime_seconds",
+    )
+)
+"""Names of `hypertrace.integrations.runtime` that begin so, or end like a part, all the same.
+OpenTelemetry calls the metrics so, and no exporter has them besides."""
+
 _RESERVED = (*OWN, *(one.name.removesuffix("_total") for one in BUILT_IN if one is not CALLS))
 
 
@@ -205,7 +221,7 @@ def check_metric_name(what: str, name: object) -> None:
         ValueError: Prometheus refuses it, or another metric has it. The message says why.
     """
     check_name(what, name, _RESERVED)
-    if isinstance(name, str) and name.endswith(SUFFIXES):
+    if isinstance(name, str) and name.endswith(SUFFIXES) and name not in RUNTIME:
         raise ValueError(
             f"{what} {name!r} ends like a part of a metric of another type "
             f"({', '.join(SUFFIXES)}); choose another end, '_total' if it only rises"
@@ -236,7 +252,7 @@ def check_name(what: str, name: object, reserved: tuple[str, ...] = OWN) -> None
             f"{what} {name!r} is no name of a metric: it takes letters, digits and '_', "
             "and no digit first"
         )
-    if name.startswith(reserved):
+    if name.startswith(reserved) and name not in RUNTIME:
         raise ValueError(
             f"{what} {name!r} begins like the metrics that the exporter has besides "
             f"({', '.join(reserved)}); choose another"

@@ -45,16 +45,22 @@ CORE = "hypertrace/"
 METRICS = "hypertrace/metrics/"
 SHARED = "hypertrace/metrics/shared/"
 DECLARED = "hypertrace/metrics/declared/"
+INTEGRATIONS = "hypertrace/integrations/"
 PUSH = "hypertrace/exporters/"
 STATSD = "hypertrace/exporters/statsd/"
 INFLUX = "hypertrace/exporters/influx/"
 MAPPING = "hypertrace/statsd_mapping/"
 OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
+INTEGRATIONS = "hypertrace/integrations/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
     return tuple(f"hypertrace/test_{name}.py" for name in names)
+
+
+def _integration(*names: str) -> tuple[str, ...]:
+    return tuple(f"integrations/test_{name}.py" for name in names)
 
 
 def _statsd(*names: str) -> tuple[str, ...]:
@@ -3684,6 +3690,30 @@ ENDING = (
     ),
 )
 
+CLIENTS = (
+    Safety(
+        "clients: what exporters send is not measured",
+        INTEGRATIONS + "http_clients.py",
+        "if _dispatch.target is None or _is_suppressed():",
+        "if _dispatch.target is None:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: hosts that are labels are bounded",
+        INTEGRATIONS + "http_clients.py",
+        "if len(self._hosts) >= self._most_hosts:",
+        "if False:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: a request is under way until its body is read or closed",
+        INTEGRATIONS + "http_connections.py",
+        "            request.answered(self.status)\n",
+        "            request.answered(self.status)\n            request.finish()\n",
+        ("integrations/test_urllib.py",),
+    ),
+)
+
 ERRORS = (
     Safety(
         "errors: a program that ends well is none",
@@ -3844,7 +3874,160 @@ ERRORS = (
     ),
 )
 
+RUNTIME = (
+    Safety(
+        "runtime: a poll that hangs does not stop the others",
+        CORE + "polling.py",
+        "self._returned.get(timeout=PATIENCE)",
+        "self._returned.get(timeout=10 * 3600)",
+        _core("polling"),
+    ),
+    Safety(
+        "runtime: polls start again after a fork",
+        CORE + "polling.py",
+        """        for one in self.held():
+            one.restart()
+        self.after_fork_in_parent()
+""",
+        "",
+        _core("polling"),
+    ),
+    Safety(
+        "runtime: the time between two runs of an event loop is no lag",
+        INTEGRATIONS + "event_loops.py",
+        """        if self.has_ended:  # the loop has stopped since, and runs again
+            return
+""",
+        "",
+        _integration("runtime"),
+    ),
+    Safety(
+        "runtime: an event loop is not kept",
+        INTEGRATIONS + "event_loops.py",
+        "self.loop: Callable[[], Any] = ref(loop)",
+        "self.loop: Callable[[], Any] = lambda: loop",
+        _integration("runtime"),
+    ),
+    Safety(
+        "integrations: patches are undone in any order",
+        INTEGRATIONS + "patches.py",
+        "            made = above.made = self._made(above.make, made)\n",
+        "            made = above.made\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "integrations: a coroutine function stays one",
+        INTEGRATIONS + "patches.py",
+        "            made = _as_coroutine_function(made)\n",
+        "            pass\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "integrations: no error reaches an import",
+        INTEGRATIONS + "patches.py",
+        "                count_and_log(error, patch)\n",
+        "                raise\n",
+        _integration("patches"),
+    ),
+)
+
+JOBS = (
+    Safety(
+        "queued jobs: one whose end another process counts is open nowhere",
+        CORE + "integrations/jobs.py",
+        """            self._leave()
+            self._operation.abandon()
+""",
+        "            pass\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a flood of names and queues is bounded",
+        CORE + "integrations/jobs.py",
+        "            if len(self._kept) >= self._most:\n",
+        "            if not self._most:\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a retry, and what is ignored or rejected, is no error",
+        CORE + "integrations/jobs.py",
+        'self._ending or ("ok" if error is None else result_of(error))',
+        '"ok" if error is None else result_of(error)',
+        ("integrations/test_jobs.py",),
+    ),
+)
+
+SQL = (
+    Safety(
+        "sql: a text of any length is read in a bounded time",
+        INTEGRATIONS + "statements.py",
+        "tokens.finditer(text, 0, LONGEST)",
+        "tokens.finditer(text)",
+        ("integrations/test_statements.py",),
+    ),
+    Safety(
+        "sql: tables that may be any number become a bounded number of series",
+        INTEGRATIONS + "sql.py",
+        "if len(self._names) >= self._most:",
+        "if False:",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: changes that are rolled back count nowhere",
+        INTEGRATIONS + "model_changes.py",
+        """    def forget(self) -> None:
+        \"\"\"Forget all changes: the transaction is rolled back.\"\"\"
+        self._levels = [(None, Counter())]
+""",
+        """    def forget(self) -> None:
+        pass
+""",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: the application's wrappers of statements stay its own",
+        INTEGRATIONS + "django_orm.py",
+        "connection.execute_wrappers.insert(0, _execute)",
+        "connection.execute_wrappers.append(_execute)",
+        ("integrations/test_django_orm.py",),
+    ),
+)
+
+REQUESTS = (
+    Safety(
+        "requests: two layers that measure count one request",
+        INTEGRATIONS + "wsgi.py",
+        "if outer is _NONE or (outer is not None and outer.has_ended):",
+        "if True:",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: a client that goes away is no answer",
+        INTEGRATIONS + "wsgi.py",
+        "if self._has_begun or sys.exc_info()[1] is not None:",
+        "if False:",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: roots that a client makes up become a bounded number of routes",
+        INTEGRATIONS + "http_server.py",
+        "if len(self._roots) >= _MOST_ROOTS:",
+        "if False:",
+        _integration("http_server"),
+    ),
+    Safety(
+        "requests: no error of a measurement reaches an application of WSGI",
+        INTEGRATIONS + "wsgi.py",
+        """        request = _started(server, environ, route)
+    except Exception as error:""",
+        """        request = _started(server, environ, route)
+    except ZeroDivisionError as error:""",
+        _integration("wsgi"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
-    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING + ERRORS),
+    *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS),
 )

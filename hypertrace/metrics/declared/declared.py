@@ -23,7 +23,7 @@ from hypertrace.metrics.series_kinds import (
 from hypertrace.metrics.tables import read_table
 
 from .feeds import Feed
-from .gauges import PullGauges
+from .gauges import PullGauge, PullGauges
 from .instruments import Instrument
 from .kinds import Counter, Distribution, LastValue, Sum, Summary
 from .registry import additions, difference, family_name
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from hypertrace.metrics.storage import Storage, View
     from hypertrace.metrics.tables import Usage
 
-    from .gauges import PullGauge, Read
-    from .instruments import GaugeInstrument
+    from .gauges import Read
     from .kinds import DeclaredMetric
 
 Asked = TypeVar("Asked", bound=Instrument[Any])
@@ -147,14 +146,19 @@ class Declared:
             return made
 
     def read_gauge(
-        self, instrument: GaugeInstrument, read: Read, tags: Mapping[str, object] | Iterable[str]
+        self,
+        instrument: Instrument[Any],
+        read: Read,
+        tags: Mapping[str, object] | Iterable[str],
+        kind: type[PullGauge] = PullGauge,
     ) -> PullGauge:
-        """Read a gauge from the application from now on.
+        """Read a gauge, or a counter, from now on.
 
         Args:
             instrument: has its series.
             read: returns the values.
             tags: values of its labels; or their names, if `read` returns a mapping.
+            kind: of what reads: `PullGauge` or `PullCounter`.
 
         Raises:
             ValueError: a gauge with these tags is read already.
@@ -163,7 +167,7 @@ class Declared:
         if isinstance(tags, Mapping):
             values = tags.values()
             texts = tuple("" if value is None else instrument.text(value) for value in values)
-        return self.gauges.add(instrument, read, texts)
+        return self.gauges.add(instrument, read, texts, kind)
 
     def find(self, name: str) -> Instrument[Any] | None:
         """Return an instrument by the name of its metric, None if there is none."""

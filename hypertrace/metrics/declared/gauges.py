@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
-from types import BuiltinMethodType, MethodType, MethodWrapperType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 from hypertrace import suppress_tracing, tallies
 from hypertrace.forks import around_fork
@@ -20,6 +19,7 @@ from hypertrace.inspection import type_name
 from hypertrace.metrics.distinct import DistinctValues, SetValues
 from hypertrace.periodic import PeriodicThread
 from hypertrace.rate_limit import RateLimit
+from hypertrace.weak_methods import weakly
 
 from .lines import line_of_application
 
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     from hypertrace.metrics.labels import Values
     from hypertrace.metrics.measurements import Gauge
+    from hypertrace.metrics.measurements import Number as Sum
+    from hypertrace.metrics.series import SeriesTable
     from hypertrace.metrics.storage import Storage
 
-    from .instruments import GaugeInstrument
+    from .instruments import Instrument
     from .kinds import DeclaredMetric
 
 Number: TypeAlias = "float | None"
@@ -51,7 +53,6 @@ _STEP = 0.5
 """Seconds without a result after which the next gauges get another thread."""
 _FORK_TIMEOUT = 0.1
 """Seconds that a fork waits for a thread that is just reading."""
-_METHODS = (MethodType, BuiltinMethodType, MethodWrapperType)
 
 _logger = logging.getLogger("hypertrace.metrics")
 
@@ -68,7 +69,7 @@ class PullGauge:
 
     def __init__(
         self,
-        instrument: GaugeInstrument,
+        instrument: Instrument[Any],
         read: Read,
         texts: Values | None,
         holder: dict[PullGauge, None],
@@ -85,7 +86,7 @@ class PullGauge:
         self.texts: Values | None = texts
         self._instrument = instrument
         self._line = line_of_application()
-        self._read = _weakly(read, self._remove)
+        self._read = weakly(read, self._remove)
         self._shown: dict[Values, Gauge] = {}
         self._is_removed = False
         self._holder = holder
@@ -193,6 +194,32 @@ class PullGauge:
             series.cell.clear()
 
 
+class PullCounter(PullGauge):
+    """A counter whose total is read from where it is kept; see `PullGauge`.
+
+    What the total has risen by is added, from the start of the process: a forked child begins at
+    zero, and its total must, too.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        """Know what to read; the arguments are those of `PullGauge`."""
+        super().__init__(*args)
+        self._begun: set[Values] = set()
+
+    def show(self, numbers: Mapping[Values, Any]) -> None:
+        """Let the series of some labels have these totals; all others stay as they are."""
+        table: SeriesTable[Sum] = self._instrument.table
+        for texts, number in numbers.items():
+            if number is None:
+                continue
+            series = table.get((texts, ()), self._line)
+            # Sums of floats may be a bit above the total, which is no change.
+            more = max(0.0, number - series.value)
+            if not table.is_overflow(series) and (more or texts not in self._begun):
+                series.add(more)
+                self._begun.add(texts)
+
+
 class PullGauges:
     """The pull gauges of one `Metrics`. Any thread may use it."""
 
@@ -206,8 +233,14 @@ class PullGauges:
         self._gauges: dict[PullGauge, None] = {}
         _all.add(self)
 
-    def add(self, instrument: GaugeInstrument, read: Read, texts: Values | None) -> PullGauge:
-        """Read a gauge from now on; the arguments are those of `PullGauge`.
+    def add(
+        self,
+        instrument: Instrument[Any],
+        read: Read,
+        texts: Values | None,
+        kind: type[PullGauge] = PullGauge,
+    ) -> PullGauge:
+        """Read a gauge from now on; the arguments are those of `PullGauge`, and its class.
 
         Raises:
             ValueError: another gauge of the same name has the same labels.
@@ -220,7 +253,7 @@ class PullGauges:
                     f"{metric.name} with the tags {tags} is read already; stop() that gauge "
                     "first, or give this one other tags"
                 )
-        gauge = PullGauge(instrument, read, texts, self._gauges)
+        gauge = kind(instrument, read, texts, self._gauges)
         self._gauges[gauge] = None
         if gauge.is_stopped:  # the object is gone already
             gauge.stop()
@@ -372,33 +405,6 @@ def _start(waiting: deque[_Run]) -> None:
 def _stack(thread: int) -> str:
     frame = sys._current_frames().get(thread)
     return "".join(traceback.format_stack(frame)).rstrip() if frame else "its end"
-
-
-def _weakly(read: Read, gone: Callable[[object], object]) -> Callable[[], Read | None]:
-    """Return what returns a function, or None once the object is gone that it is a method of.
-
-    Args:
-        read: the function.
-        gone: is called when the object is gone.
-    """
-    if not isinstance(read, _METHODS):
-        return lambda: read
-    owner: Any = read.__self__
-    if owner is None or isinstance(owner, ModuleType):  # a function in C
-        return lambda: read
-    try:
-        reference = ref(owner, gone)
-    except TypeError:  # a list, or an object with `__slots__`
-        return lambda: read
-    function, name = getattr(read, "__func__", None), read.__name__
-
-    def again() -> Read | None:
-        held = reference()
-        if held is None:
-            return None
-        return getattr(held, name) if function is None else MethodType(function, held)
-
-    return again
 
 
 class _Publisher:

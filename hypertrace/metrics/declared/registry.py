@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
+
+from hypertrace._failures import swallow
 
 from .kinds import DeclaredMetric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _TOTAL = "_total"
 
@@ -26,6 +28,7 @@ class Listener(Protocol):
 # gets each metric at least once.
 _declared: dict[str, DeclaredMetric] = {}
 _listeners: list[ref[Listener]] = []
+_equipments: list[Callable[[Any], object]] = []
 
 
 def declare(*metrics: DeclaredMetric) -> None:
@@ -67,6 +70,32 @@ def listen(listener: Listener) -> None:
     """
     _listeners.append(ref(listener, _forget))
     listener.declare(*_declared.values())
+    for equip in _equipments.copy():
+        _equip(listener, equip)
+
+
+def equip_all(equip: Callable[[Any], object]) -> Callable[[], None]:
+    """Call a function with every `Metrics`, those that are made later included.
+
+    For integrations whose metrics are instruments or pull gauges. It is called in the thread that
+    makes a `Metrics`, or in this one, and maybe twice. What it raises is swallowed.
+
+    Args:
+        equip: is called with each `Metrics`, which it must not keep.
+
+    Returns:
+        A function that ends it; later `Metrics` are left as they are.
+    """
+    _equipments.append(equip)
+    for listener in [each() for each in _listeners.copy()]:
+        if listener is not None:
+            _equip(listener, equip)
+
+    def end() -> None:
+        with suppress(ValueError):  # after a reset, or once more
+            _equipments.remove(equip)
+
+    return end
 
 
 def additions(
@@ -122,6 +151,14 @@ def reset() -> None:
     """Forget the metrics that are declared for every `Metrics`, and those that exist."""
     _declared.clear()
     _listeners.clear()
+    _equipments.clear()
+
+
+def _equip(listener: Listener, equip: Callable[[Any], object]) -> None:
+    try:
+        equip(listener)
+    except Exception as error:  # noqa: BLE001 -- a `Metrics` is made or installed all the same
+        swallow(error, equip)
 
 
 def _forget(listener: ref[Listener]) -> None:

@@ -20,7 +20,7 @@ from hypertrace import Tracer, dropped_events, set_trace_function, swallowed_err
 from hypertrace.exporters.json_lines import JsonLinesExporter
 from hypertrace.metrics import Metrics
 from hypertrace.metrics.declared import gauges
-from hypertrace.metrics.declared.gauges import THREAD_NAME
+from hypertrace.metrics.declared.gauges import THREAD_NAME, PullCounter
 from hypertrace.periodic import PeriodicThread
 from hypertrace_prometheus import PrometheusExporter
 
@@ -491,6 +491,41 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(
         assert values(metrics, "hanging") == {(): 1}
 
     in_child(work)
+
+
+def read_total(metrics: Metrics, read: Callable[[], object]) -> Any:
+    """Let a counter have the totals that a function returns."""
+    counter = metrics.counter("seconds_total", ["mode"])
+    return metrics._declared.read_gauge(counter, read, ["mode"], PullCounter)  # type: ignore[arg-type]  # as wrong ones may be
+
+
+def test_a_counter_follows_a_total(metrics: Metrics) -> None:
+    """It has what the total has, whose sums of floats may differ by their last digit."""
+    totals: dict[str, Any] = {"user": 0, "system": None}
+    handle = read_total(metrics, lambda: totals)
+    assert values(metrics, "seconds_total", "mode") == {("user",): 0}
+    for number in range(1, 1000):
+        totals["user"] = number * 0.1
+        totals["system"] = number
+        found = values(metrics, "seconds_total", "mode")
+        assert found == {("user",): pytest.approx(number * 0.1), ("system",): number}
+    assert values(metrics, "hypertrace_invalid_values_total") == {}
+    handle.stop()
+    totals["system"] += 1
+    assert values(metrics, "seconds_total", "mode")[("system",)] == 999
+    read_total(metrics, lambda: totals)
+    assert values(metrics, "seconds_total", "mode")[("system",)] == 1000
+
+
+def test_a_total_that_fails_leaves_the_counter(metrics: Metrics) -> None:
+    """It stays as it was, and the failure is counted."""
+    totals: dict[str, Any] = {"user": 3}
+    read_total(metrics, lambda: totals)
+    assert values(metrics, "seconds_total", "mode") == {("user",): 3}
+    before = swallowed_errors()
+    totals["user"] = "many"
+    assert values(metrics, "seconds_total", "mode") == {("user",): 3}
+    assert swallowed_errors() - before == 1
 
 
 AT_EXIT = """

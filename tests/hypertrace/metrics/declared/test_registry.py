@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace.metrics import Counter, Distribution, LastValue, Sum, declare
-from hypertrace.metrics.declared.registry import additions, family_name, listen
+from hypertrace import swallowed_errors
+from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, declare
+from hypertrace.metrics.declared.registry import additions, equip_all, family_name, listen
 
 from ....running import in_threads
 
@@ -118,3 +119,38 @@ def test_all_get_all_that_threads_declare() -> None:
 
     in_threads(*[lambda n=n: work(n) for n in range(4)])
     assert {len(one.known) for one in found} == {80}
+
+
+def test_all_are_equipped_now_and_later() -> None:
+    """Those that exist are given to the function, and those that are made until its end."""
+    found: list[object] = []
+    before = Metrics(workers=False)
+    end = equip_all(found.append)
+    after = Metrics(workers=False)
+    end()
+    end()
+    Metrics(workers=False)
+    assert found == [before, after]
+
+
+def test_equipment_that_fails_costs_nothing_else() -> None:
+    """The `Metrics` is made, and the others are called."""
+    found: list[object] = []
+    before = swallowed_errors()
+    equip_all(lambda _: 1 / 0)
+    equip_all(found.append)
+    metrics = Metrics(workers=False)
+    assert found == [metrics]
+    assert swallowed_errors() - before == 1
+
+
+def test_threads_that_make_metrics_are_equipped() -> None:
+    """Whichever is first, each is given to the function at least once."""
+    made: list[Metrics] = []
+    found: set[int] = set()
+
+    def make() -> None:
+        made.extend(Metrics(workers=False) for _ in range(20))
+
+    in_threads(make, lambda: equip_all(lambda one: found.add(id(one))), make)
+    assert {id(one) for one in made} <= found
