@@ -3845,6 +3845,13 @@ ERRORS = (
         _metrics("props_set_later"),
     ),
     Safety(
+        "entries: the event of a known request has its props",
+        CORE + "_operations.py",
+        "if binding is None or binding.durations is None:",
+        "if binding is None:",
+        ("integrations/test_entries.py",),
+    ),
+    Safety(
         "entries: one inside another is a part of it",
         CORE + "_operations.py",
         "if entry is None or entry.has_ended:",
