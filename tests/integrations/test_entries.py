@@ -271,7 +271,10 @@ def test_the_exception_of_a_request_is_inside(points: Points) -> None:
 def test_the_props_of_a_known_request_reach_an_event(kind: str) -> None:
     """Where the end takes an event, it has the props also of a request like an earlier one."""
     metrics = Metrics(workers=False, entry_label=kind == "with entries")
-    others = {"two metrics": [Metrics(workers=False)], "with an event": [lambda _: None]}
+    others: dict[str, list[Any]] = {
+        "two metrics": [Metrics(workers=False)],
+        "with an event": [lambda _: None],
+    }
     hypertrace.set_trace_function(hypertrace.fan_out(metrics, *others.get(kind, [])))
     server = HttpServer()
     for error in (None, None, SystemExit(0), None):
