@@ -250,8 +250,9 @@ class Operation(FinishedSpan):
             kind = self._kind
             if self._entry_token is None:
                 self._is_nested()
-            binding = kind.known(self._id, key) if key is not None and result == "ok" else None
-            if binding is None:
+            takes_event = exception is not None or result != "ok" or seconds > _span.LONGEST
+            binding = None if key is None or takes_event else kind.known(self._id, key)
+            if binding is None or binding.durations is None:  # then the event has the props
                 self._props = made = (props() if callable(props) else props) or None
                 binding = kind.bound(target, self._id, made, key)
             self._binding = binding

@@ -343,10 +343,8 @@ class Span:
             return False
         found = target.bind_span(self._tracer, binding.site, id, details.props or None)
         durations = found.durations
-        # The trace function may have been replaced since the start.
-        if durations is None or found.target is not target or binding.move_to is None:
-            return False
-        if not binding.move_to(found.recorder):
+        # The trace function may have been replaced since the start: then it moves nothing.
+        if durations is None or binding.move_to is None or not binding.move_to(found.recorder):
             return False
         durations.append(duration)
         if len(durations) > MAX_BUFFERED:

@@ -133,6 +133,29 @@ def test_another_exception_is_raised_again(
 
 
 @ERRORS
+def test_another_exception_of_a_decorated_function(
+    kind: type[Exception], events: list[Any]
+) -> None:
+    """All decorated functions share the code of their wrapper, and so maybe the frame's address."""
+
+    @traced("one")
+    def one() -> None:
+        raise kind
+
+    @traced("two")
+    def two() -> None:
+        with suppress(kind):
+            one()
+        raise kind
+
+    for _ in range(5):
+        events.clear()
+        with suppress(kind):
+            two()
+        assert _raised_in(events) == [("one", "here"), ("two", "here")]
+
+
+@ERRORS
 def test_one_that_is_raised_again_is_the_same(
     kind: type[Exception], tracer: Tracer, events: list[Any]
 ) -> None:

@@ -17,6 +17,7 @@ from hypertrace import Tracer, current_entry
 from hypertrace._operations import Operations
 from hypertrace.integrations.entries import NAME, entry
 from hypertrace.integrations.http_server import HttpServer
+from hypertrace.metrics import HistogramReading, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +72,29 @@ def test_how_a_block_ends(
     assert caught.value is error
     assert points(ENTRIES) == {("job", "send", result): 1}
     assert current_entry() == ""
+
+
+@pytest.mark.parametrize("rule", ["error_if", "ok_if"])
+def test_a_rule_that_raises_is_swallowed(rule: str, points: Points) -> None:
+    """The function has its result, or its exception, and the entry ends as without the rule."""
+
+    def work() -> int:
+        if rule == "ok_if":
+            raise KeyError
+        return 3
+
+    def broken(_: object) -> bool:
+        raise ZeroDivisionError
+
+    options: dict[str, Any] = {rule: broken}
+    run = entry("job", "send", **options)(work)
+    if rule == "ok_if":
+        with pytest.raises(KeyError):
+            run()
+    else:
+        assert run() == 3
+    assert points(ENTRIES) == {("job", "send", "error" if rule == "ok_if" else "ok"): 1}
+    assert hypertrace.swallowed_errors() == 1
 
 
 def test_a_block_that_handles_its_failure(points: Points) -> None:
@@ -241,6 +265,30 @@ def test_the_exception_of_a_request_is_inside(points: Points) -> None:
         request.finish(error)
     raised = {(labels[0], labels[-1]) for labels in points("function_exceptions_total")}
     assert raised == {("Shop", "here"), ("HttpServer", "inside")}
+
+
+@pytest.mark.parametrize("kind", ["plain", "with entries", "two metrics", "with an event"])
+def test_the_props_of_a_known_request_reach_an_event(kind: str) -> None:
+    """Where the end takes an event, it has the props also of a request like an earlier one."""
+    metrics = Metrics(workers=False, entry_label=kind == "with entries")
+    others: dict[str, list[Any]] = {
+        "two metrics": [Metrics(workers=False)],
+        "with an event": [lambda _: None],
+    }
+    hypertrace.set_trace_function(hypertrace.fan_out(metrics, *others.get(kind, [])))
+    server = HttpServer()
+    for error in (None, None, SystemExit(0), None):
+        request = server.start("GET", "/")
+        assert request is not None
+        request.route = "/"
+        request.status = 200
+        request.finish(error)
+    entries = {
+        point.labels: point.value.count
+        for point in metrics.read().family(ENTRIES).points
+        if isinstance(point.value, HistogramReading)
+    }
+    assert entries == {("http", "GET /", "ok"): 4}
 
 
 def test_while_tracing_is_off_an_entry_does_nothing(points: Points) -> None:

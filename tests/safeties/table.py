@@ -3748,7 +3748,7 @@ ERRORS = (
         except ZeroDivisionError as failure:
             raise failure from None
 """,
-        _core("error_rules"),
+        ("integrations/test_entries.py",),
     ),
     Safety(
         "errors: what a rule traces is dropped",
@@ -3826,6 +3826,30 @@ ERRORS = (
         "if not self._paths.needs_call:",
         "if not self._site:",
         _core("prop_functions"),
+    ),
+    Safety(
+        "spans with props that are set later end where they started",
+        METRICS + "recorders.py",
+        "if not isinstance(other, SpansRecorder) or other._ends is not self._ends:",
+        "if not isinstance(other, SpansRecorder):",
+        _metrics("props_set_later"),
+    ),
+    Safety(
+        "spans with props that are set later are folded",
+        CORE + "_span.py",
+        """\
+        if len(durations) > MAX_BUFFERED:
+            limit_recursion(found.recorder.fold)
+""",
+        "",
+        _metrics("props_set_later"),
+    ),
+    Safety(
+        "entries: the event of a known request has its props",
+        CORE + "_operations.py",
+        "if binding is None or binding.durations is None:",
+        "if binding is None:",
+        ("integrations/test_entries.py",),
     ),
     Safety(
         "entries: one inside another is a part of it",

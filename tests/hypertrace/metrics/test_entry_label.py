@@ -163,7 +163,7 @@ def test_a_recorder_keeps_few_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[int] = []
     recorder = EntryRecorder(lambda: lambda: bound.append(1))
     set_trace_function(Metrics(workers=False))
-    for name in "abcabc":
+    for name in "abcdef":
         operation = _start(name)
         recorder.record()
         operation.finish({})
