@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -251,28 +250,34 @@ def test_pauses_are_as_long_as_collections(metrics: Metrics) -> None:
     assert kept
 
 
-@compiled
-def test_what_a_signal_handler_raises_reaches_the_application(metrics: Metrics) -> None:
-    """Also during a collection: no Python code of this package runs in `gc.callbacks`."""
-    install("runtime")
-    callback = gc.callbacks[-1]
-    assert type(callback).__name__ == "builtin_function_or_method"
+SIGNALS = """
+import gc, signal
+from hypertrace.integrations import install
+from hypertrace.metrics import Metrics
 
-    def stop(*_: object) -> None:
-        raise KeyError("stop")
+metrics = Metrics(workers=False)
+install("runtime")
 
-    kept = [[number] for number in range(100_000)]
-    before = signal.signal(signal.SIGALRM, stop)
+def stop(*_):
+    raise KeyError("stop")
+
+signal.signal(signal.SIGALRM, stop)
+kept = [[number] for number in range(100_000)]
+for number in range(100):
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 + number / 100_000)
     try:
-        for _ in range(20):
-            with pytest.raises(KeyError, match="stop"):  # noqa: PT012 -- comes in one of them
-                signal.setitimer(signal.ITIMER_REAL, 0.0005)
-                while True:
-                    gc.collect()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert kept
+        for _ in range(10_000):
+            gc.collect()
+    except KeyError:
+        continue
+    raise AssertionError("lost")
+"""
+
+
+@compiled
+def test_what_a_signal_handler_raises_reaches_the_application() -> None:
+    """Also during a collection: no Python code of this package runs in `gc.callbacks`."""
+    run(SIGNALS)
 
 
 def test_collected_and_uncollectable_objects_are_counted(metrics: Metrics, points: Points) -> None:
@@ -583,7 +588,7 @@ for n in range(1, 4):
         if sys.argv[2] == "compiled":
             assert number("cpython_gc_pause_seconds", "2", worker="self") == n
         own = number("process_cpu_time_seconds_total", "user", worker="self")
-        assert own <= cpu(resource.RUSAGE_SELF) < own + 0.5, own
+        assert 0 < own <= resource.getrusage(resource.RUSAGE_SELF).ru_utime + 1e-6, own
         asyncio.run(asyncio.sleep(0.01))
         os._exit(0)
     children.append(child)
