@@ -94,14 +94,19 @@ def test_files_threads_memory_and_time_follow_the_process(metrics: Metrics, poin
         "process_memory_virtual_bytes",
         "process_uptime_seconds",
     ]
-    before = [points(name)[("0",)] for name in names]
+
+    def read(name: str) -> float:
+        # The least of some: the system counts a thread for a moment after its end.
+        return min(points(name)[("0",)] for _ in range(10))
+
+    before = [read(name) for name in names]
     files = [open(os.devnull) for _ in range(7)]  # noqa: PTH123, SIM115 -- closed below
     end = threading.Event()
     threads = [threading.Thread(target=end.wait) for _ in range(3)]
     for thread in threads:
         thread.start()
     held = bytearray(os.urandom(1)) * 50_000_000
-    after = [points(name)[("0",)] for name in names]
+    after = [read(name) for name in names]
     end.set()
     for thread in threads:
         thread.join()
