@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ._handlers import handlers as handlers
     from ._instrument import Instrumentation as Instrumentation
     from ._instrument import instrument as instrument
+    from ._operations import current_entry as current_entry
+    from ._paths import TracedCall as TracedCall
     from ._recorders import PropsRecorder as PropsRecorder
     from ._silent import silent_tracers as silent_tracers
     from ._span import Span as Span
@@ -49,11 +51,13 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "SpanRecorder",
     "TraceEvent",
     "TraceFunction",
+    "TracedCall",
     "TracedObject",
     "Tracer",
     "Upstream",
     "attach",
     "clear_trace_function",
+    "current_entry",
     "dropped_events",
     "fan_out",
     "get_trace_function",
@@ -83,10 +87,12 @@ _HOME = {
     "SpanRecorder": "protocols",
     "TraceEvent": "events",
     "TraceFunction": "protocols",
+    "TracedCall": "_paths",
     "TracedObject": "events",
     "Tracer": "_tracer",
     "Upstream": "events",
     "attach": "_handlers",
+    "current_entry": "_operations",
     "clear_trace_function": "_dispatch",
     "dropped_events": "_guard",
     "fan_out": "_fan_out",

@@ -7,9 +7,9 @@ from contextlib import suppress
 from math import isfinite
 
 from ._base import TracerBase
+from ._endings import result_of
 from ._failures import misuse, swallow
 from ._guard import suppress_tracing
-from ._span import ending_of
 from .inspection import type_name
 
 TYPE_CHECKING = False
@@ -99,28 +99,32 @@ def checked_duration(duration: Any) -> float | None:
     return seconds
 
 
-def checked_ending(result: Any, exception: Any) -> tuple[Result, type[BaseException] | None]:
-    """Return the result of a finished span, and the class of its exception; log what is wrong.
+def checked_ending(
+    result: Any, exception: Any
+) -> tuple[Result, BaseException | type[BaseException] | None]:
+    """Return the result of a finished span, and its exception or the class; log what is wrong.
 
     An unknown result is an error, as it is in metrics.
     """
-    kind = _exception_class(exception)
+    found = _checked_exception(exception)
     if type(result) is not str or result not in _RESULTS:
         given = repr(result) if type(result) is str else f"of type {type_name(type(result))}"
         misuse(
             f"record() got the result {given} and records an error; "
             f"give one of {', '.join(map(repr, _RESULTS))}"
         )
-        return "error", kind
-    return ending_of(kind) if result == "ok" else (result, kind)  # type: ignore[return-value]
+        return "error", found
+    if result == "ok" and found is not None:
+        return result_of(found), found
+    return result, found  # type: ignore[return-value]
 
 
-def _exception_class(exception: Any) -> type[BaseException] | None:
+def _checked_exception(exception: Any) -> BaseException | type[BaseException] | None:
     if exception is None:
         return None
     kind = exception if issubclass(type(exception), type) else type(exception)
     if issubclass(kind, BaseException):
-        return kind
+        return exception  # type: ignore[no-any-return]
     misuse(
         f"record() got the exception {type_name(kind)}, which is none, and ignores it; "
         "give an exception or its class"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._callsite import CallSite
+    from ._endings import ErrorRules
+    from ._stepping import TakeResult
     from ._targets import Target
 
 _HELD_AS = ("tracer", "_tracer")
@@ -44,23 +46,28 @@ class TracedCalls:
     def __init__(
         self,
         function: Callable[..., Any],
-        id: str | None,
-        props: Mapping[str, Any] | None,
-        paths: Mapping[str, str] | None,
+        options: Mapping[str, Any],
         *,
         static: bool,
     ) -> None:
-        """Prepare for the calls of `function`, which is a static method or not; see `traced`.
+        """Prepare for the calls of `function`, which is a static method or not.
+
+        Args:
+            function: the function.
+            options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
+            static: whether it is a static method.
 
         Raises:
             ValueError: a path is wrong.
+            TypeError: what is to give a prop is neither a path nor a function.
         """
         self._site = _site_of(function)
-        self._id = id
-        self._key = recorder_key(self._site.address + 1, id, with_props=False)
-        self._props = dict(props or {})
-        self._paths = PropPaths(function, paths or {})
-        self._has_props = bool(self._props or self._paths)
+        self._id: str | None = options["id"]
+        self._key = recorder_key(self._site.address + 1, self._id, with_props=False)
+        self._props: dict[str, Any] = dict(options["props"] or {})
+        self._paths = PropPaths(function, options["prop_from"] or {})
+        self._rules: ErrorRules = options["rules"]
+        self._is_plain = not (self._props or self._paths or self._rules)
         owner = self._site.qualname.rpartition(".")[0]
         self._owner = "" if owner.endswith("<locals>") else owner
         name = self._owner.rpartition(".")[2] or self._site.module or "<unknown>"
@@ -78,7 +85,7 @@ class TracedCalls:
                 return self._no_span
             culprit = target.function
             tracer = self._tracer_of(args) if args and self._has_self else self._own_tracer
-            if not self._has_props:
+            if self._is_plain:
                 binding = tracer._table.get(self._key)
                 if binding is not None:
                     return kind(binding, tracer)
@@ -99,8 +106,13 @@ class TracedCalls:
         props = self._props
         if self._paths:
             props = {**props, **suppress_tracing(self._paths.from_args, args, kwargs)}
-        binding = target.bind_span(tracer, self._site, self._id, props or None)
-        return kind(binding, tracer, props or None)
+        binding = None if props else tracer._table.get(self._key)
+        if binding is None:
+            binding = target.bind_span(tracer, self._site, self._id, props or None)
+        span = kind(binding, tracer, props or None)
+        if self._rules:
+            span._rules = self._rules
+        return span
 
     def stepped_span(
         self,
@@ -114,15 +126,32 @@ class TracedCalls:
 
     @property
     def needs_result(self) -> bool:
-        """Whether some props come from the result."""
-        return self._paths.needs_result
+        """Whether some props come from the result, or it may be an error."""
+        return self._paths.needs_result or self._rules.needs_result
 
-    def set_result_props(self, span: Span, result: object) -> None:
-        """Set the props of a span that come from the result."""
+    def taker(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TakeResult:
+        """Return `take_result` for one call that runs in steps; it keeps no argument in vain."""
+        if not self._paths.needs_call:
+            return self.take_result
+        return lambda span, result: self.take_result(span, result, args, kwargs)
+
+    def take_result(
+        self,
+        span: Span,
+        result: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Set the props of a span that come from the result; fail it if that is an error."""
         if not self.needs_result or span is self._no_span:
             return
         try:
-            span.set(suppress_tracing(self._paths.from_result, result))
+            if self._paths.needs_result:
+                props = suppress_tracing(self._paths.from_result, result, args, kwargs)
+                if props:
+                    span.set(props)
+            if self._rules.refuse(result):
+                span.fail()
         except Exception as error:  # noqa: BLE001 -- the interpreter shuts down
             self._swallow(error, self)
 

@@ -11,24 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from ._endings import ErrorRules
 from ._failures import logger
 from .decorators import is_traceable, traced_callable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType, TracebackType
     from typing import Self
+
+    from ._endings import Expected
+    from ._paths import PropSource
 
 _GLOB = frozenset("*?[")
 
 
-def instrument(
+def instrument(  # noqa: PLR0913 -- a setting each
     target: str,
     /,
     *,
     id: str | None = None,
     props: Mapping[str, Any] | None = None,
-    prop_from: Mapping[str, str] | None = None,
+    prop_from: Mapping[str, PropSource] | None = None,
+    expected: Expected = (),
+    error_if: Callable[[Any], object] | None = None,
+    ok_if: Callable[[Any], object] | None = None,
 ) -> Instrumentation:
     """Make each call of functions or methods a span, without changing their source.
 
@@ -44,6 +51,9 @@ def instrument(
         id: the id of the spans.
         props: names and values that each span starts with.
         prop_from: as in `hypertrace.traced`.
+        expected: as there.
+        error_if: as there.
+        ok_if: as there.
 
     Returns:
         A handle; its `undo()` restores the originals, unless other code has replaced them since.
@@ -52,7 +62,8 @@ def instrument(
         ValueError: `target` has another form or matches nothing, or `prop_from` is wrong. The
             message lists the names that exist. For a module that is imported later it is logged.
         ModuleNotFoundError: the module does not exist.
-        TypeError: the target cannot be replaced, such as a method of a type written in C.
+        TypeError: the target cannot be replaced, such as a method of a type written in C; or a rule
+            of what is an error is wrong, as in `hypertrace.traced`.
     """
     module, _, path = target.partition(":")
     if not module or not path or _GLOB & set(module):
@@ -60,7 +71,9 @@ def instrument(
             f"instrument({target!r}): write 'package.module:function' or "
             "'package.module:Class.method'; patterns go after the colon"
         )
-    return Instrumentation(module, path, {"id": id, "props": props, "prop_from": prop_from})
+    rules = ErrorRules(expected, error_if, ok_if)
+    options = {"id": id, "props": props, "prop_from": prop_from, "rules": rules}
+    return Instrumentation(module, path, options)
 
 
 class Instrumentation:

@@ -2,34 +2,51 @@
 
 What an operation was is known at its end: its props are given there, and how it ended. While it
 runs, it is the span that is open in its thread or task, and may be an entry: work that begins here.
+
+An entry that begins while another one of its context is open is a part of that one, as a job that a
+request runs: it is counted as an operation, but is no entry, since its time is part of the other's.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar
+from weakref import ref
 
 from . import _dispatch, _span
 from ._callsite import CallSite
+from ._endings import result_of
 from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
-from ._span import FinishedSpan, ending_of, is_collecting, open_span
+from ._span import FinishedSpan, is_collecting, open_span
+from ._targets import recorder_key
 from ._tracer import implicit_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from contextvars import Token
 
+    from ._bindings import SpanBinding
+    from ._targets import Target
     from .events import Result
 
-_current_entry: ContextVar[Operation | None] = ContextVar("hypertrace_entry", default=None)
-"""The entry that this thread or task works for."""
+_current_entry: ContextVar[ref[Operation] | None] = ContextVar("hypertrace_entry", default=None)
+"""The entry that this thread or task works for. Not kept alive: a framework may drop a request that
+it never ends, and the next one in the thread is no part of it."""
 
 
 def current_entry() -> str:
-    """Return the name of the entry that this thread or task works for; empty without one."""
-    entry = _current_entry.get()
+    """Return the name of the entry that this thread or task works for; empty without one.
+
+    It is what is known of the name now: of a request the method, until its route is known.
+    """
+    entry = _entry_here()
     return "" if entry is None else entry.entry_name
+
+
+def _entry_here() -> Operation | None:
+    reference = _current_entry.get()
+    return None if reference is None else reference()
 
 
 class Operations:
@@ -45,11 +62,47 @@ class Operations:
             class_name: the class that they are counted under, as `HttpServer`.
             function: the function, as `request`.
             entry: what kind of entry each of them is, as `http`; empty if they are none. It becomes
-                the id of the events, as `entry.http`.
+                the id of the events, as `entry.http`, or `nested.http` of one inside another entry.
         """
         self.id: str | None = f"entry.{entry}" if entry else None
+        self.nested_id: str | None = f"nested.{entry}" if entry else None
         self.tracer = implicit_tracer(class_name)
         self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        address, ids = self.site.address + 1, {self.id, self.nested_id}
+        self._keys = {id: recorder_key(address, id, with_props=False) for id in ids}
+        self._props_keys = {id: recorder_key(address, id, with_props=True) for id in ids}
+
+    def bound(
+        self,
+        target: Target,
+        id: str | None,
+        props: dict[str, object] | None = None,
+        key: Hashable = None,
+    ) -> SpanBinding:
+        """Return what records an operation; raises what binding raises.
+
+        Args:
+            target: that events are delivered to.
+            id: of the operation.
+            props: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        # The keys are those of RecorderTarget.bind_span(); the table of a target that was replaced
+        # is empty.
+        table = self.tracer._table
+        if not props:
+            found = table.get(self._keys[id])
+            return found or target.bind_span(self.tracer, self.site, id, None)
+        if key is None:
+            return target.bind_span(self.tracer, self.site, id, props)
+        bindings = table.get(self._props_keys[id])
+        found = None if bindings is None else bindings.known.get(key)
+        if found is None:
+            found = target.bind_span(self.tracer, self.site, id, props)
+            bindings = table.get(self._props_keys[id])
+            if bindings is not None:
+                bindings.remember(key, found)
+        return found
 
     def start(self) -> Operation:
         """Start an operation: its time begins, and it is the span that is open here."""
@@ -62,7 +115,7 @@ class Operations:
         seconds: float,
         props: dict[str, object],
         result: Result = "ok",
-        exception: type[BaseException] | None = None,
+        exception: BaseException | type[BaseException] | None = None,
     ) -> None:
         """Record an operation of known length that ends now, inside the span that is open here.
 
@@ -70,8 +123,8 @@ class Operations:
             seconds: how long it took.
             props: of it; they are kept.
             result: how it ended.
-            exception: class of the exception that ended it. Then `"ok"` becomes what a span has
-                that the exception ends.
+            exception: that ended it, or its class: the exception itself, if there is one, since it
+                is counted once as raised. With one, `"ok"` becomes what a span has that it ends.
         """
         Operation(self).finish_after(seconds, props, result, exception)
 
@@ -98,16 +151,22 @@ class Operation(FinishedSpan):
             when the operation has ended.
     """
 
-    __slots__ = ("_entry_token", "_kind", "began", "entry_name", "has_ended")
+    __slots__ = ("__weakref__", "_entry_token", "_id", "_kind", "_running", "began", "entry_name")
 
     def __init__(self, kind: Operations) -> None:
         self._kind = kind
+        self._id = kind.id
         self._tracer = kind.tracer
         self._props = self._details = self._outer = self._token = None
-        self._entry_token: Token[Operation | None] | None = None
+        self._entry_token: Token[ref[Operation] | None] | None = None
         self.entry_name: str = ""
-        self.has_ended: bool = False
         self.began: float = 0.0
+        self._running = True  # deleted in one step, which one thread alone can do
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was finished."""
+        return not hasattr(self, "_running")
 
     def open(self) -> None:
         """Start it here."""
@@ -115,22 +174,25 @@ class Operation(FinishedSpan):
             kind = self._kind
             target = _dispatch.target
             if target is not None and not (active_suppressions and drop_if_suppressed()):
-                self._binding = target.bind_span(kind.tracer, kind.site, kind.id, None)
-                if not is_collecting():
-                    if self._binding.edges is not None:
-                        self._outer = open_span()
-                        self._token = _span._current.set(self)
-                    if kind.id is not None:
-                        self._entry_token = _current_entry.set(self)
+                is_safe = not is_collecting()
+                is_entry = kind.id is not None and is_safe
+                if is_entry and _current_entry.get() is not None:
+                    is_entry = not self._is_nested()
+                self._binding = binding = kind.bound(target, self._id)
+                if is_safe and binding.edges is not None:
+                    self._outer = open_span()
+                    self._token = _span._current.set(self)
+                if is_entry:
+                    self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
-        self.began = _span.clock()
+        self.began = self._began = _span.clock()
 
     def finish(
         self,
         props: dict[str, object],
         result: Result = "ok",
-        exception: type[BaseException] | None = None,
+        exception: BaseException | type[BaseException] | None = None,
     ) -> None:
         """End it, and record it; only the first call has an effect.
 
@@ -139,43 +201,83 @@ class Operation(FinishedSpan):
             result: as there.
             exception: as there.
         """
-        if not self.has_ended:
-            self.finish_after(_span.clock() - self.began, props, result, exception)
+        self.finish_after(_span.clock() - self.began, props, result, exception)
 
     def finish_after(
         self,
         seconds: float,
         props: dict[str, object],
         result: Result = "ok",
-        exception: type[BaseException] | None = None,
+        exception: BaseException | type[BaseException] | None = None,
+        key: Hashable = None,
     ) -> None:
-        """End it as `finish` does, with a length that is known."""
-        if self.has_ended:
-            return
-        self.has_ended = True
-        self.entry_name = ""
+        """End it as `finish` does.
+
+        Args:
+            seconds: how long it took.
+            props: as of `finish`.
+            result: as there.
+            exception: as there.
+            key: equal for all operations of the kind with equal props, whose values are texts. What
+                is found for the props is remembered by it.
+        """
         try:
-            outer = self._leave()
+            del self._running
+        except AttributeError:
+            return
+        try:
+            was_current = self._token is not None
+            outer = self._close(self._outer, None) if was_current else None
             target = _dispatch.target
             if target is None or drop_if_suppressed():
                 return
             if exception is not None and result == "ok":
-                result, exception = ending_of(exception)
+                result = result_of(exception)
             kind = self._kind
-            self._binding = target.bind_span(kind.tracer, kind.site, kind.id, props or None)
+            if self._entry_token is None:
+                self._is_nested()
+            self._binding = binding = kind.bound(target, self._id, props, key)
+            if binding.edges is not None and not was_current:
+                outer = open_span()
             self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
+        finally:
+            self._leave_entry()
 
-    def _leave(self) -> _span.Span | None:
-        """Leave the contexts that it was opened in, and return the span around it."""
+    def abandon(self) -> None:
+        """End it, and record nothing: another process does."""
+        try:
+            del self._running
+        except AttributeError:
+            return
+        try:
+            if self._token is not None:
+                self._close(self._outer, None)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+        finally:
+            self._leave_entry()
+
+    def _is_nested(self) -> bool:
+        """Whether another entry is open here; then this one is none."""
+        entry = None if self._id is None or is_collecting() else _entry_here()
+        if entry is None or entry.has_ended:
+            return False
+        self._id = self._kind.nested_id
+        return True
+
+    def _leave_entry(self) -> None:
+        """Leave the context that it was opened in, as an entry."""
+        self.entry_name = ""
         if self._entry_token is not None:
             token, self._entry_token = self._entry_token, None
-            if _current_entry.get() is self:
-                with suppress(ValueError):  # it was opened in another context
+            try:
+                if _entry_here() is self:
                     _current_entry.reset(token)
-        return open_span() if self._token is None else self._close(self._outer, None)
+            except Exception:  # noqa: BLE001, S110 -- it was opened in another context
+                pass
 
 
 def reset() -> None:

@@ -1,22 +1,92 @@
-"""Paths of props: their values come from the arguments or the result of a call."""
+"""Sources of props: their values come from the arguments or the result of a call."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from operator import attrgetter
+from typing import Any
 
 from ._failures import swallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterator
 
     Args = tuple[Any, ...]
     Kwargs = dict[str, Any]
+    PropSource = str | Callable[["TracedCall"], object]
+    Parameters = Mapping[str, Callable[[Args, Kwargs], Any]]
+    """What finds each argument of a call, by the name of the parameter."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class TracedCall:
+    """One call of a traced function, for a function in `prop_from`, which must not keep it.
+
+    Attributes:
+        has_asked: whether the result was asked for before there was one.
+    """
+
+    __slots__ = ("_args", "_result", "has_asked")
+
+    def __init__(self, args: Mapping[Any, Any], result: tuple[object, ...] = ()) -> None:
+        """Make a call of its parts.
+
+        Args:
+            args: its arguments.
+            result: the result, in a tuple; an empty one if the call has not ended.
+        """
+        self._args = args
+        self._result = result
+        self.has_asked: bool = False
+
+    @property
+    def args(self) -> Mapping[Any, Any]:
+        """The arguments by the names of their parameters, with those that have their defaults.
+
+        Those given by position are there under their number, too, as `call.args[0]`: functions in C
+        may have no names.
+        """
+        return self._args
+
+    @property
+    def result(self) -> Any:
+        """The result; the function is called again with it if the call has not ended.
+
+        Raises:
+            LookupError: the call has not ended.
+        """
+        if not self._result:
+            self.has_asked = True
+            raise LookupError("the call has not ended; prop_from calls the function again then")
+        return self._result[0]
+
+
+class _Arguments(Mapping[Any, Any]):
+    """Arguments of one call, found when they are asked for."""
+
+    __slots__ = ("_args", "_kwargs", "_parameters")
+
+    def __init__(self, parameters: Parameters, args: Args, kwargs: Kwargs) -> None:
+        self._parameters = parameters
+        self._args = args
+        self._kwargs = kwargs
+
+    def __getitem__(self, name: Any) -> Any:
+        if type(name) is int:
+            return self._args[name]
+        if not self._parameters:
+            return self._kwargs[name]
+        return self._parameters[name](self._args, self._kwargs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters or self._kwargs)
+
+    def __len__(self) -> int:
+        return len(self._parameters or self._kwargs)
 
 
 class PropPaths:
@@ -24,17 +94,28 @@ class PropPaths:
 
     A path is `args.NAME` for an argument or `result` for the result, followed by attributes if
     needed: `args.peer.host`, `result.status`. A call without such a value does not get the prop.
+
+    A function gets the call when it begins. One that asks for the result then is only called at the
+    end from then on.
     """
 
-    def __init__(self, function: Callable[..., Any], paths: Mapping[str, str]) -> None:
-        """Check the paths.
+    def __init__(self, function: Callable[..., Any], paths: Mapping[str, PropSource]) -> None:
+        """Check the sources.
 
         Raises:
             ValueError: a path has another form, or names no parameter of `function`.
+            TypeError: a source is neither a path nor a function.
         """
         self._of_args: dict[str, Callable[[Args, Kwargs], object]] = {}
         self._of_result: dict[str, Callable[[object], object]] = {}
+        self._functions: dict[str, Callable[[TracedCall], object]] = {}
+        self._of_end: set[str] = set()
+        """Props whose functions ask for the result."""
+        self._parameters: Parameters = {}
         for prop, path in paths.items():
+            if not isinstance(path, str):
+                self._functions[prop] = _checked_source(prop, path)
+                continue
             root, *attributes = path.split(".")
             if not all(attributes):
                 raise ValueError(f"prop_from: {prop!r} is to come from {path!r}: a name is missing")
@@ -47,22 +128,101 @@ class PropPaths:
                     f"prop_from: {prop!r} is to come from {path!r}, which begins with neither "
                     "'args.' and the name of a parameter, nor 'result'"
                 )
+        if self._functions:
+            self._parameters = _parameters_of(function)
 
     def __bool__(self) -> bool:
-        return bool(self._of_args or self._of_result)
+        return bool(self._of_args or self._of_result or self._functions)
 
     @property
     def needs_result(self) -> bool:
-        """Whether some props come from the result."""
-        return bool(self._of_result)
+        """Whether some props come from the result, or may."""
+        return bool(self._of_result or self._functions)
+
+    @property
+    def needs_call(self) -> bool:
+        """Whether the arguments may be needed when the call ends."""
+        return bool(self._functions)
 
     def from_args(self, args: Args, kwargs: Kwargs) -> dict[str, object]:
         """Return the props that come from arguments."""
-        return _found(self._of_args, args, kwargs)
+        props = _found(self._of_args, args, kwargs)
+        if self._functions:
+            call = TracedCall(_Arguments(self._parameters, args, kwargs))
+            for prop, function in self._functions.items():
+                if prop not in self._of_end:
+                    _ask(prop, function, call, props)
+                    if call.has_asked:
+                        call.has_asked = False
+                        self._of_end.add(prop)
+        return props
 
-    def from_result(self, result: object) -> dict[str, object]:
-        """Return the props that come from the result."""
-        return _found(self._of_result, result)
+    def from_result(
+        self, result: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> dict[str, object]:
+        """Return the props that come from the result; the arguments are only for `needs_call`."""
+        props = _found(self._of_result, result)
+        if self._of_end:
+            call = TracedCall(_Arguments(self._parameters, args, kwargs or {}), (result,))
+            for prop in self._of_end.copy():
+                _ask(prop, self._functions[prop], call, props)
+        return props
+
+
+def _checked_source(prop: str, source: Any) -> Callable[[TracedCall], object]:
+    if not callable(source):
+        raise TypeError(
+            f"prop_from: {prop!r} must come from a path, as 'args.peer', or a function, as "
+            f"lambda call: call.args['peer'], not {source!r}"
+        )
+    return source  # type: ignore[no-any-return]
+
+
+def _parameters_of(function: Callable[..., Any]) -> Parameters:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # it is in C
+        return {}
+    return {name: _argument(function, name, parameters) for name in parameters}
+
+
+def _argument(
+    function: Callable[..., Any], name: str, parameters: Mapping[str, inspect.Parameter]
+) -> Callable[[Args, Kwargs], Any]:
+    """Return what finds one argument of a call of a function."""
+    parameter = parameters[name]
+    # The arguments of a bound method begin with its object.
+    position = list(parameters).index(name) + inspect.ismethod(function)
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return lambda args, _: args[position:]
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        return lambda _, kwargs: {key: one for key, one in kwargs.items() if key not in parameters}
+
+    def value(args: Args, kwargs: Kwargs) -> Any:
+        if parameter.kind in _POSITIONAL and position < len(args):
+            return args[position]
+        if name in kwargs or parameter.default is parameter.empty:
+            return kwargs[name]
+        return parameter.default
+
+    return value
+
+
+def _ask(
+    prop: str,
+    function: Callable[[TracedCall], object],
+    call: TracedCall,
+    props: dict[str, object],
+) -> None:
+    """Add the value that a function returns; of one that asked for a result too early, nothing."""
+    try:
+        value = function(call)
+    except Exception as error:  # noqa: BLE001 -- it may run any code
+        if not call.has_asked:
+            swallow(error, function)
+    else:
+        if not call.has_asked:
+            props[prop] = value
 
 
 def _found(getters: Mapping[str, Callable[..., object]], *call: object) -> dict[str, object]:
@@ -93,17 +253,5 @@ def _of_argument(
             f"prop_from: {prop!r} is to come from the argument {name!r}, which is no single "
             f"parameter of {function.__qualname__}(); it has: {possible or 'none'}"
         )
-    get = _getter(rest)
-    position = None
-    if parameter.kind in _POSITIONAL:
-        # The arguments of a bound method begin with its object.
-        position = list(parameters).index(name) + inspect.ismethod(function)
-
-    def value(args: Args, kwargs: Kwargs) -> object:
-        if position is not None and position < len(args):
-            return get(args[position])
-        if name in kwargs or parameter.default is parameter.empty:
-            return get(kwargs[name])
-        return get(parameter.default)
-
-    return value
+    get, argument = _getter(rest), _argument(function, name, parameters)
+    return lambda args, kwargs: get(argument(args, kwargs))

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from math import nan
 from time import perf_counter
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 
+from ._endings import ErrorRules, class_of, result_of
 from ._failures import misuse, swallow
 from ._guard import limit_recursion, suppress_tracing
+from ._raised import place_of
 from .events import SpanEvent
 from .inspection import type_name
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
     from ._base import TracerBase
     from ._bindings import SpanBinding
-    from .events import Result
+    from ._callsite import CallSite
+    from .events import Raised, Result
+
+    Ending = tuple[Result, type[BaseException] | None, Raised | None]
 
 
 MAX_BUFFERED = 128
@@ -86,12 +91,14 @@ def is_collecting() -> bool:
 class _Details:
     """Attributes that few spans need: props set later, and a failure that the block handled."""
 
-    __slots__ = ("exception", "failed", "props")
+    __slots__ = ("error_id", "exception", "failed", "props", "raised")
 
     def __init__(self, props: dict[str, object]) -> None:
         self.props = props
         self.failed = False
         self.exception: type[BaseException] | None = None
+        self.error_id: int | None = None
+        self.raised: Raised | None = None
 
 
 class Span:
@@ -103,9 +110,13 @@ class Span:
     A copy of a span, or one loaded from a pickle, does nothing: only the original ends.
     """
 
-    __slots__ = ("_began", "_binding", "_details", "_outer", "_props", "_token", "_tracer")
+    __slots__ = (
+        *("_began", "_binding", "_details", "_outer", "_props", "_rules", "_token", "_tracer"),
+    )
 
     _outer: Span | None
+    _rules: ErrorRules
+    """Only set where there are some, so that other spans do not take the time for it."""
     _token: object
 
     # Attributes of the class, since an interpreter that shuts down clears the globals first.
@@ -148,12 +159,42 @@ class Span:
         try:
             details = self._get_details()
             details.failed = True
-            if error is None or issubclass(type(error), BaseException):
-                details.exception = None if error is None else type(error)
+            if error is None:
+                details.exception = details.raised = details.error_id = None
+            elif issubclass(type(error), BaseException):
+                if details.error_id != id(error):  # else it would be inside itself
+                    details.raised = self._place_of(error)
+                details.exception, details.error_id = type(error), id(error)
             else:
                 misuse(f"span.fail() got {type_name(type(error))}, which is no exception")
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             self._swallow(failure, self)
+
+    def expect(
+        self,
+        *exceptions: type[BaseException],
+        ok_if: Callable[[Any], object] | None = None,
+    ) -> Self:
+        """Let the span end well with some exceptions: `with tracer.span().expect(KeyError):`.
+
+        They pass, as all do, and are the event's `exception`. Called again, it replaces what was
+        expected before. Wrong arguments are logged, and nothing is expected then.
+
+        Args:
+            exceptions: classes of exceptions that are no errors, nor cancellations.
+            ok_if: is called with any other exception, and returns whether it is no error. What it
+                traces is dropped; if it raises, that is swallowed, and the exception is an error.
+
+        Returns:
+            The span.
+        """
+        try:
+            self._rules = ErrorRules(exceptions, ok_if=ok_if)
+        except TypeError as error:
+            self._misuse(f"span.expect(): {error}")
+        except Exception as failure:  # noqa: BLE001 -- the interpreter shuts down
+            self._swallow(failure, self)
+        return self
 
     def __enter__(self) -> Self:
         binding = self._binding
@@ -282,10 +323,37 @@ class Span:
     ) -> None:
         end: object = self
         try:
+            if error is None and busy is None and self._end_with_props(duration, outer):
+                return
             end = self._binding.recorder.end
             limit_recursion(self._record_end, end, duration, error, outer, busy)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             self._swallow(failure, end)
+
+    def _end_with_props(self, duration: float, outer: Span | None) -> bool:
+        """End the span as one that started with the props it has now; False if it takes an event.
+
+        The recorder of these props is found by their values, as at a start.
+        """
+        binding, details = self._binding, self._details
+        target, id = binding.target, binding.id
+        if target is None or details is None or details.failed or not 0 <= duration <= LONGEST:
+            return False
+        if id is not None and type(id) is not str:  # nothing is kept for it
+            return False
+        found = target.bind_span(self._tracer, binding.site, id, details.props or None)
+        durations = found.durations
+        # The trace function may have been replaced since the start.
+        if durations is None or found.target is not target or binding.move_to is None:
+            return False
+        if not binding.move_to(found.recorder):
+            return False
+        durations.append(duration)
+        if len(durations) > MAX_BUFFERED:
+            limit_recursion(found.recorder.fold)
+        if outer is not None:
+            binding.count_edge(outer._binding)
+        return True
 
     def _record_end(
         self,
@@ -299,18 +367,40 @@ class Span:
         if outer is not None:
             self._binding.count_edge(outer._binding)
 
-    def _ending(self, error: BaseException | None) -> tuple[Result, type[BaseException] | None]:
-        """Return the result of the span, and the exception's class."""
-        if error is None and self._details is not None and self._details.failed:
-            return "error", self._details.exception
-        return ending_of(None if error is None else type(error))
+    def _ending(self, error: BaseException | None) -> Ending:
+        """Return the result of the span, the exception's class, and where it was raised."""
+        details = self._details
+        if error is None:
+            if details is not None and details.failed:
+                return "error", details.exception, details.raised
+            return "ok", None, None
+        rules: ErrorRules | None = getattr(self, "_rules", None)
+        result = "ok" if rules is not None and rules.accept(error) else result_of(error)
+        if result == "ok":
+            return result, type(error), None
+        if details is not None and details.error_id == id(error):
+            return result, type(error), details.raised
+        return result, type(error), self._place_of(error)
+
+    def _place_of(self, error: BaseException) -> Raised:
+        """Return where an exception that ends the span was raised; it is counted once as `here`."""
+        try:
+            return place_of(error, self._began, clock(), self._own_site)
+        except Exception:  # noqa: BLE001 -- not entered; or a clock that was replaced
+            return "here"
+
+    @property
+    def _own_site(self) -> CallSite | None:
+        # That of a decorated function is in a frame of ours, and all such frames are alike.
+        site = self._binding.site
+        return site if type(site.anchor) is CodeType else None
 
     def _span_event(
         self, duration: float, error: BaseException | None, outer: Span | None, busy: float | None
     ) -> SpanEvent:
         binding, details = self._binding, self._details
         props = details.props or None if details else self._props
-        result, exception = self._ending(error)
+        result, exception, raised = self._ending(error)
         event = self._tracer._event(binding.site, binding.id, props)
         upstream = None if outer is None else outer._binding.upstream
         return SpanEvent(
@@ -323,6 +413,7 @@ class Span:
             exception,
             upstream,
             busy,
+            raised,
         )
 
 
@@ -335,7 +426,7 @@ class FinishedSpan(Span):
         self,
         duration: float,
         result: Result,
-        exception: type[BaseException] | None,
+        exception: BaseException | type[BaseException] | None,
         outer: Span | None,
     ) -> None:
         """Record the start and the end of the span as of now; raises what recorders raise.
@@ -343,25 +434,34 @@ class FinishedSpan(Span):
         Args:
             duration: in seconds.
             result: how it ended.
-            exception: class of the exception that ended it.
+            exception: that ended it, or its class.
             outer: the span around it, as `open_span()` returns it.
         """
-        self._known_ending = result, exception
+        raised: Raised | None = None
+        kind = None if exception is None else class_of(exception)
+        if exception is not None and result != "ok":
+            raised = "here"  # a class alone may be of any exception
+            if exception is not kind:
+                now = clock()
+                began = getattr(self, "_began", now - duration)
+                raised = place_of(exception, began, now, self._binding.site)  # type: ignore[arg-type]
+        self._known_ending = result, kind, raised
         binding = self._binding
         binding.start()
         if binding.edges is None:
             outer = None
-        if binding.durations is None or result != "ok" or duration > LONGEST:
+        durations = None if kind is not None else binding.durations
+        if durations is None or result != "ok" or duration > LONGEST:
             self._end(duration, None, outer)
             return
-        binding.durations.append(duration)
-        if outer is not None or len(binding.durations) > MAX_BUFFERED:
+        durations.append(duration)
+        if outer is not None or len(durations) > MAX_BUFFERED:
             self._fold_and_count_edge(outer)
 
     def _ending(
         self,
         error: BaseException | None,  # noqa: ARG002 -- it ended elsewhere
-    ) -> tuple[Result, type[BaseException] | None]:
+    ) -> Ending:
         return self._known_ending
 
 
@@ -382,6 +482,14 @@ class _NoSpan(Span):
     def fail(self, error: BaseException | None = None) -> None:
         """Do nothing."""
 
+    def expect(
+        self,
+        *exceptions: type[BaseException],  # noqa: ARG002
+        ok_if: Callable[[Any], object] | None = None,  # noqa: ARG002
+    ) -> Self:
+        """Return this span."""
+        return self
+
     def __enter__(self) -> Self:
         return self
 
@@ -399,22 +507,3 @@ NO_SPAN = _NoSpan()
 
 def _no_span() -> Span:
     return NO_SPAN
-
-
-def ending_of(
-    exception: type[BaseException] | None,
-) -> tuple[Result, type[BaseException] | None]:
-    """Return the result of a span that an exception of a class, or none, ended; and the class."""
-    if exception is None:
-        return "ok", None
-    return "cancelled" if issubclass(exception, _cancellations()) else "error", exception
-
-
-def _cancellations() -> tuple[type[BaseException], ...]:
-    """Return the exceptions that cancel a task in the event loops that are loaded."""
-    found: list[type[BaseException]] = [GeneratorExit]
-    for module, name in (("asyncio", "CancelledError"), ("trio", "Cancelled")):
-        kind = getattr(sys.modules.get(module), name, None)
-        if isinstance(kind, type):
-            found.append(kind)
-    return tuple(found)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._base import TracerBase
     from ._bindings import SpanBinding
 
-    SetResultProps = Callable[["SteppedSpan", object], None]
+    TakeResult = Callable[["SteppedSpan", object], None]
     Outer = TypeVar("Outer", bound=Any)
 
 
@@ -94,17 +94,17 @@ class SteppedSpan(Span):
 
 
 def generator(
-    inner: Generator[Any, Any, Any], span: SteppedSpan, set_result_props: SetResultProps
+    inner: Generator[Any, Any, Any], span: SteppedSpan, take_result: TakeResult
 ) -> Generator[Any, Any, Any]:
     """Return a generator that runs another one inside a span, from its first step to its end."""
     try:
-        return _named_like(inner, _steps(inner, span, set_result_props))
+        return _named_like(inner, _steps(inner, span, take_result))
     except TypeError:  # the interpreter shuts down, and has cleared these globals
         return inner
 
 
 def coroutine(
-    inner: Awaitable[Any], span: SteppedSpan, set_result_props: SetResultProps
+    inner: Awaitable[Any], span: SteppedSpan, take_result: TakeResult
 ) -> Coroutine[Any, Any, Any]:
     """Return a coroutine that runs another one inside a span, from its first step to its end.
 
@@ -112,7 +112,7 @@ def coroutine(
     """
     try:
         started: Any = inner if hasattr(inner, "send") else _awaiting(inner)
-        return _named_like(started, _run_coroutine(_Closed(started), span, set_result_props))
+        return _named_like(started, _run_coroutine(_Closed(started), span, take_result))
     except TypeError:  # as above
         return inner  # type: ignore[return-value]  # a coroutine function returned it
 
@@ -120,7 +120,7 @@ def coroutine(
 def async_generator(
     inner: AsyncGenerator[Any, Any],
     span: SteppedSpan,
-    _: SetResultProps,  # it has no result
+    _: TakeResult,  # it has no result
 ) -> AsyncGenerator[Any, Any]:
     """Return an asynchronous generator that runs another one inside a span, as `generator` does."""
     try:
@@ -153,10 +153,8 @@ async def _awaiting(awaitable: Awaitable[Any]) -> object:
     return await awaitable
 
 
-async def _run_coroutine(
-    inner: _Closed, span: SteppedSpan, set_result_props: SetResultProps
-) -> object:
-    return await _awaited(inner.coroutine, span, set_result_props)
+async def _run_coroutine(inner: _Closed, span: SteppedSpan, take_result: TakeResult) -> object:
+    return await _awaited(inner.coroutine, span, take_result)
 
 
 async def _run_async_generator(
@@ -193,11 +191,11 @@ def _first_step_without_hooks(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]
 
 
 def _steps(
-    inner: Any, span: SteppedSpan, set_result_props: SetResultProps | None = None
+    inner: Any, span: SteppedSpan, take_result: TakeResult | None = None
 ) -> Generator[Any, Any, Any]:
     """Delegate to `inner` like `yield from`, with the span open during each step.
 
-    With `set_result_props` the last step ends the span, after the props of the result are set.
+    With `take_result` the last step ends the span, after the result is taken.
     """
     step: Callable[[Any], Any] = inner.send
     # Values and exceptions are kept in a list, not in a local variable: an exception refers to this
@@ -209,13 +207,13 @@ def _steps(
             yielded = step(sent.pop())
         except StopIteration as stop:
             span.suspend()
-            if set_result_props is not None:
-                set_result_props(span, stop.value)
+            if take_result is not None:
+                take_result(span, stop.value)
                 span.end()
             return stop.value
         except BaseException as error:
             span.suspend()
-            if set_result_props is not None:
+            if take_result is not None:
                 span.end(error)
             raise
         span.suspend()

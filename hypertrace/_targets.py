@@ -242,8 +242,10 @@ class RecorderTarget:
     ) -> None:
         """Record one `trace()` with the recorder that is, or will be, at a key of an address."""
         key = recorder_key(address, id, with_props=props is not None)
-        bind = self._receiver.bind if props is None else self._receiver.bind_props
-        record = limit_recursion(self._find_or_bind, tracer, site, id, key, _guarding(bind))
+        record = tracer._table.get(key) if is_plain_id(id) else None
+        if record is None:
+            bind = self._receiver.bind if props is None else self._receiver.bind_props
+            record = limit_recursion(self._find_or_bind, tracer, site, id, key, _guarding(bind))
         record() if props is None else record(props)
 
     def bind_span(
@@ -258,17 +260,13 @@ class RecorderTarget:
             return EventTarget(self._receiver).bind_span(tracer, site, id, props)
         # One byte after the key of a trace() of the same instruction, which no other key uses.
         key = recorder_key(site.address + 1, id, with_props=props is not None)
-        if props is None:
-            binder = _binder(self._spans, site)
-            binding: SpanBinding = limit_recursion(
-                self._find_or_bind, tracer, site, id, key, binder
-            )
-            return binding
-        props_binder = _props_binder(self._spans, site)
-        bindings: PropsBindings = limit_recursion(
-            self._find_or_bind, tracer, site, id, key, props_binder
-        )
-        return limit_recursion(bindings.find, props)
+        found: Any = tracer._table.get(key) if is_plain_id(id) else None
+        if found is None:
+            binder: Callable[[TraceEvent], Any]
+            binder = (_binder if props is None else _props_binder)(self._spans, site, self)
+            found = limit_recursion(self._find_or_bind, tracer, site, id, key, binder)
+        binding: SpanBinding = found if props is None else limit_recursion(found.find, props)
+        return binding
 
     def _find_or_bind(
         self,
@@ -347,13 +345,19 @@ def _guarding(
     return lambda event: guarded(bind(event), droppable=True)
 
 
-def _binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], SpanBinding]:
-    return lambda event: SpanBinding(function.bind_span(event), site, event.id, _upstream_of(event))
+def _binder(
+    function: SpanBinder, site: CallSite, target: Target
+) -> Callable[[TraceEvent], SpanBinding]:
+    return lambda event: SpanBinding(
+        function.bind_span(event), site, event.id, _upstream_of(event), target
+    )
 
 
-def _props_binder(function: SpanBinder, site: CallSite) -> Callable[[TraceEvent], PropsBindings]:
+def _props_binder(
+    function: SpanBinder, site: CallSite, target: Target
+) -> Callable[[TraceEvent], PropsBindings]:
     return lambda event: PropsBindings(
-        function.bind_span_props(event), site, event.id, _upstream_of(event)
+        function.bind_span_props(event), site, event.id, _upstream_of(event), target
     )
 
 

@@ -14,10 +14,14 @@ import wrapt
 
 from . import _dispatch, _stepping
 from ._calls import TracedCalls
+from ._endings import ErrorRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import SupportsIndex
+
+    from ._endings import Expected
+    from ._paths import PropSource
 
 _T = TypeVar("_T")
 _Options = Mapping[str, Any]
@@ -32,7 +36,10 @@ def traced(
     /,
     *,
     props: Mapping[str, Any] | None = None,
-    prop_from: Mapping[str, str] | None = None,
+    prop_from: Mapping[str, PropSource] | None = None,
+    expected: Expected = (),
+    error_if: Callable[[Any], object] | None = None,
+    ok_if: Callable[[Any], object] | None = None,
     include: Iterable[str] = ("*",),
     exclude: Iterable[str] = ("_*",),
 ) -> Callable[[_T], _T]: ...
@@ -42,12 +49,15 @@ def traced(
 def traced(target: _T, /) -> _T: ...
 
 
-def traced(
+def traced(  # noqa: PLR0913 -- a setting each
     target: Any = None,
     /,
     *,
     props: Mapping[str, Any] | None = None,
-    prop_from: Mapping[str, str] | None = None,
+    prop_from: Mapping[str, PropSource] | None = None,
+    expected: Expected = (),
+    error_if: Callable[[Any], object] | None = None,
+    ok_if: Callable[[Any], object] | None = None,
     include: Iterable[str] = ("*",),
     exclude: Iterable[str] = ("_*",),
 ) -> Any:
@@ -71,14 +81,23 @@ def traced(
         prop_from: names of props, and for each the path of its value in a call: `args.NAME` for an
             argument, `result` for the result, with attributes as needed:
             `{"peer": "args.peer.host", "status": "result.status"}`. Missing values are left out.
+            Or a function of a `TracedCall`: `{"host": lambda call: call.args["request"].url.host}`.
+            What it traces is dropped; if it raises, that is swallowed, and the prop is left out.
+        expected: exceptions that are no errors: `expected=(KeyError,)`. They pass all the same.
+        error_if: is called with the result, and returns whether it is an error. It and `ok_if` are
+            guarded as functions of `prop_from` are.
+        ok_if: is called with an exception that is not expected, and returns whether it is no error.
         include: for a class: shell-style patterns of the methods to trace.
         exclude: for a class: shell-style patterns of the methods not to trace.
 
     Raises:
-        TypeError: `target` cannot be traced.
+        TypeError: `target` cannot be traced; `expected` has what is no class of exceptions,
+            `error_if` or `ok_if` cannot be called, or there is no result for `error_if`, as of an
+            asynchronous generator.
         ValueError: `prop_from` names no parameter, or a class has no method to trace.
     """
-    options = {"props": props, "prop_from": prop_from}
+    rules = ErrorRules(expected, error_if, ok_if)
+    options = {"props": props, "prop_from": prop_from, "rules": rules}
     include, exclude = _patterns(include), _patterns(exclude)
     if target is None or isinstance(target, str):
         return lambda it: _traced(it, {"id": target, **options}, include, exclude)
@@ -90,11 +109,11 @@ def traced_callable(function: Any, options: _Options, *, static: bool = False) -
 
     Args:
         function: the object to trace.
-        options: `id`, `props` and `prop_from`, as in `traced`.
+        options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
         static: whether it is a static method, whose first argument is no `self`.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: it cannot be called, or there is no result for `error_if`.
         ValueError: as in `traced`.
     """
     if isinstance(function, _REBUILT):
@@ -103,11 +122,13 @@ def traced_callable(function: Any, options: _Options, *, static: bool = False) -
         raise TypeError(f"cannot trace {function!r}: it is not callable")
     if _is_traced(function):
         return function
-    calls = TracedCalls(
-        function, options["id"], options["props"], options["prop_from"], static=static
-    )
+    calls = TracedCalls(function, options, static=static)
     for is_kind, run in _RUN_IN_STEPS.items():
         if is_kind(function) or is_kind(type(function).__call__):
+            if options["rules"].needs_result and is_kind is inspect.isasyncgenfunction:
+                raise TypeError(
+                    f"error_if: {function!r} is an asynchronous generator, which has no result"
+                )
             return _Proxy(function, _stepped(calls, run))
     if type(function) is FunctionType:
         return _closure(function, calls)
@@ -179,7 +200,7 @@ def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., 
     def with_result(*args: Any, **kwargs: Any) -> Any:
         with calls.span(args, kwargs) as span:
             result = function(*args, **kwargs)
-            calls.set_result_props(span, result)
+            calls.take_result(span, result, args, kwargs)
             return result
 
     chosen = with_result if calls.needs_result else wrapper
@@ -228,10 +249,11 @@ class _Proxy(wrapt.FunctionWrapper[..., Any]):
 
 def _plain(calls: TracedCalls) -> Any:
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        with calls.span(args if instance is None else (instance, *args), kwargs) as span:
+        given = args if instance is None else (instance, *args)
+        with calls.span(given, kwargs) as span:
             result = wrapped(*args, **kwargs)
             if calls.needs_result:
-                calls.set_result_props(span, result)
+                calls.take_result(span, result, given, kwargs)
             return result
 
     return wrapper
@@ -240,8 +262,9 @@ def _plain(calls: TracedCalls) -> Any:
 def _stepped(calls: TracedCalls, run: Callable[..., Any]) -> Any:
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         inner = wrapped(*args, **kwargs)
-        span = calls.stepped_span(args if instance is None else (instance, *args), kwargs)
-        return inner if span is None else run(inner, span, calls.set_result_props)
+        given = args if instance is None else (instance, *args)
+        span = calls.stepped_span(given, kwargs)
+        return inner if span is None else run(inner, span, calls.taker(given, kwargs))
 
     return wrapper
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     Result = Literal["ok", "error", "cancelled"]
+    Raised = Literal["here", "inside"]
 
 
 class TracedObject:
@@ -183,11 +184,14 @@ class SpanEvent(TraceEvent):
         busy: seconds of it that a generator or coroutine was running, not suspended; None for
             other spans.
         result: `ok`, `error` or `cancelled`.
-        exception: class of the exception that ended it or that it was failed with, None if none.
+        exception: class of the exception that ended it or that it was failed with, None if none;
+            with the result `ok` of one that is no error.
         upstream: the span that was open in this thread or task when it started, None if none was.
+        raised: `here` for the innermost span that the exception ended, `inside` for those that it
+            passed through afterwards; None without an exception that is an error or cancels.
     """
 
-    __slots__ = ("busy", "duration", "exception", "result", "upstream")
+    __slots__ = ("busy", "duration", "exception", "raised", "result", "upstream")
 
     def __init__(  # noqa: PLR0913, PLR0917 -- one parameter an attribute
         self,
@@ -200,6 +204,7 @@ class SpanEvent(TraceEvent):
         exception: type[BaseException] | None = None,
         upstream: Upstream | None = None,
         busy: float | None = None,
+        raised: Raised | None = None,
     ) -> None:
         """Make an event of its parts; the class describes them."""
         super().__init__(id, object, parent_object, caller)
@@ -208,6 +213,7 @@ class SpanEvent(TraceEvent):
         self.exception: type[BaseException] | None = exception
         self.upstream: Upstream | None = upstream
         self.busy: float | None = busy
+        self.raised: Raised | None = raised
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, common = super().__reduce__()
@@ -219,6 +225,7 @@ class SpanEvent(TraceEvent):
             exception,
             self.upstream,
             self.busy,
+            self.raised,
         )
 
     def __repr__(self) -> str:

@@ -122,6 +122,10 @@ class SpanRecorder(Protocol):
         edge: given an enclosing span, returns a callable, which is kept and called at the end of
             each span inside that one. None if enclosing spans are not needed: then they are not
             recorded, and events have no `upstream`.
+
+    A recorder may have a method `move_to(other)`, to be called at the end of a span whose props
+    were set later, with the recorder of spans that start with these props. If it returns True, the
+    duration is appended to the other's `durations`, and `end` is not called.
     """
 
     @property

@@ -12,6 +12,7 @@ from . import (
     _handlers,
     _object_ids,
     _operations,
+    _raised,
     _silent,
     _span,
     polling,
@@ -38,7 +39,7 @@ def reset() -> None:
     clear_trace_function()
     modules = (
         *(_handlers, _calls, _callsite, _failures, _guard, _object_ids, _operations),
-        *(_silent, _span, polling),
+        *(_raised, _silent, _span, polling),
     )
     for module in modules:
         module.reset()

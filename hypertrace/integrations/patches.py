@@ -65,6 +65,23 @@ class Patches:
 
         self._undo.append(put_back)
 
+    def share(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace a function that other integrations replace in the same way: once for all.
+
+        It is put back when the last of them is undone.
+
+        Args:
+            owner: as in `replace`.
+            name: as there.
+            make: as there; it is called for the first integration only.
+
+        Raises:
+            AttributeError: as there.
+        """
+        shared = _shared.setdefault((owner, name), _Shared())
+        shared.add(owner, name, make)
+        self._undo.append(shared.remove)
+
     def when_imported(self, library: str, patch: Callable[[], object]) -> None:
         """Call a function once a module is imported, or now if it is; not after `undo()`.
 
@@ -249,3 +266,24 @@ def _renew_lock() -> None:
 
 
 after_fork_in_child(_renew_lock)
+
+
+class _Shared:
+    """What several integrations have replaced together."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._patches = Patches()
+
+    def add(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        if not self._users:
+            self._patches.replace(owner, name, make)
+        self._users += 1
+
+    def remove(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._patches.undo()
+
+
+_shared: dict[tuple[Any, str], _Shared] = {}

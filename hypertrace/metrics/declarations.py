@@ -54,8 +54,8 @@ DURATIONS = Declaration(
 EXCEPTIONS = Declaration(
     "counter",
     "function_exceptions_total",
-    description="Exceptions that ended spans.",
-    labels=(labels.EXCEPTION,),
+    description="Exceptions that ended spans; with raised='here' each of them once.",
+    labels=(labels.EXCEPTION, labels.RAISED),
 )
 IN_PROGRESS = Declaration(
     "gauge",

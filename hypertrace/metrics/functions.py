@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypertrace import Upstream, suppress_tracing
+from hypertrace import Upstream, current_entry, suppress_tracing
 from hypertrace.inspection import type_name
 
 from . import exemplars, labels
@@ -41,6 +41,7 @@ class FunctionSeries:
         calls: counts calls, and records spans.
         exceptions: counts the exceptions that ended spans.
         edges: counts spans in other spans; None if they are not counted.
+        by_entry: whether the series depend on the entry that a thread or task works for.
     """
 
     def __init__(  # noqa: PLR0913 -- a setting each
@@ -54,6 +55,7 @@ class FunctionSeries:
         exemplar: ExemplarFunction | None,
         upstream: bool,
         native_histograms: bool,
+        by_entry: bool,
         storage: Storage,
     ) -> None:
         """Start without series.
@@ -67,6 +69,8 @@ class FunctionSeries:
             exemplar: returns the exemplar of a span that ends.
             upstream: count which function calls which.
             native_histograms: count durations in exponential buckets, too.
+            by_entry: the entry that a thread or task works for is a label. Spans start without one:
+                they get the entry's name at their end, when it is known.
             storage: where the numbers are kept.
         """
         self.labeller = labeller
@@ -74,7 +78,9 @@ class FunctionSeries:
         self._bounds_of = bounds_of
         self._exemplar = exemplar
         self._share_keys: set[Hashable] = set()
-        names, props = labeller.site_names, labeller.prop_names
+        self.by_entry: bool = by_entry
+        names = labeller.site_names
+        props = (*labeller.prop_names, *((labels.ENTRY,) if by_entry else ()))
         self._trace_id = names.index(labels.TRACE_ID)
         shown = shown_names.shown
         kind = NATIVE_CALL_SERIES if native_histograms else CALL_SERIES
@@ -119,27 +125,41 @@ class FunctionSeries:
 
     def calls_at(self, site: Site, props: Values) -> Calls:
         """Return the series of the calls of a site for the label values of their props."""
-        values, caller, owner = site
-        return self.calls.get((values, props), caller, owner)
+        return self._calls_of(site, (*props, *self._entry()))
 
     def spans_at(self, site: Site, props: Values) -> Spans:
-        """Return the spans of that series."""
+        """Return the spans of the series that spans start in."""
+        return self._spans_of(site, (*props, "") if self.by_entry else props)
+
+    def _entry(self) -> Values:
+        """Return the label value of the entry of this moment, if it is a label."""
+        return (self.labeller.text(current_entry()),) if self.by_entry else ()
+
+    def _calls_of(self, site: Site, others: Values) -> Calls:
+        values, caller, owner = site
+        return self.calls.get((values, others), caller, owner)
+
+    def _spans_of(self, site: Site, others: Values) -> Spans:
         values, _, _ = site
-        calls = self.calls_at(site, props)
+        calls = self._calls_of(site, others)
         if self.calls.is_overflow(calls):
             return self.overflow_spans
         return calls.spans_in(self._bounds_of(values[0], values[self._trace_id]))
 
     def spans_of(self, event: SpanEvent) -> Spans:
         """Return the spans of the series that a span ends in."""
-        return self.spans_at(self.site_of(event), self.labeller.of_props(event.caller.props))
+        props = self.labeller.of_props(event.caller.props)
+        return self._spans_of(self.site_of(event), (*props, *self._entry()))
 
     def count_exception(self, event: SpanEvent) -> None:
         """Count the exception that ended a span, if there is one."""
         if event.exception is not None:
             values, caller, owner = self.site_of(event)
             exception = self.labeller.text(type_name(event.exception))
-            others = (*self.labeller.of_props(event.caller.props), exception)
+            # An event that was made by hand may have any.
+            raised = "inside" if event.raised == "inside" else "here"
+            props = self.labeller.of_props(event.caller.props)
+            others = (*props, *self._entry(), exception, raised)
             self.exceptions.get((values, others), caller, owner).cell.increment()
 
     def edge_of(self, event: TraceEvent) -> EdgeFunction | None:
@@ -154,7 +174,7 @@ class FunctionSeries:
     @property
     def is_simple(self) -> bool:
         """Whether nothing but the duration is wanted of a span that ends well."""
-        return exemplars.is_never(self._exemplar)
+        return exemplars.is_never(self._exemplar) and not self.by_entry
 
     def exemplar(self) -> Mapping[str, str] | None:
         """Return the exemplar of the span that ends now, None if it has none.

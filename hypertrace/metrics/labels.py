@@ -27,6 +27,8 @@ PARENT_CLASS = "parent_object_classname"
 PARENT_ID = "parent_object_id"
 RESULT = "result"
 EXCEPTION = "exception"
+RAISED = "raised"
+ENTRY = "entry"
 WORKER = "worker"
 EDGE = ("from_classname", "from_functionname", "to_classname", "to_functionname")
 

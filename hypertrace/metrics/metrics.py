@@ -27,7 +27,7 @@ from .labels import Labeller
 from .names import Names
 from .process_labels import process_labels
 from .reading import Reading
-from .recorders import PropsIndex, SpansRecorder, props_recorder
+from .recorders import EntryRecorder, PropsIndex, SpansRecorder, props_recorder
 from .samples import Samples, watch
 from .sharing import make_storage
 from .tables import with_others
@@ -69,6 +69,7 @@ class CountingOptions(TypedDict, total=False):
     exemplar: ExemplarFunction | None
     upstream: bool
     native_histograms: bool
+    entry_label: bool
     workers: bool | str | os.PathLike[str]
 
 
@@ -97,6 +98,7 @@ class Metrics(Instruments):
         exemplar: ExemplarFunction | None = opentelemetry_exemplar,
         upstream: bool = False,
         native_histograms: bool = False,
+        entry_label: bool = False,
         workers: bool | str | os.PathLike[str] = "auto",
         name: str = "",
     ) -> None:
@@ -133,6 +135,9 @@ class Metrics(Instruments):
             upstream: count in `function_edges_total` which function's span started inside which.
             native_histograms: count durations in exponential buckets, too, for the native
                 histograms of Prometheus.
+            entry_label: add the label `entry` to the metrics of functions: the name of the request,
+                job or other entry that the thread or task works for, as far as it is known then. A
+                call takes about a microsecond more then, and a span some ten.
             workers: whether all processes of the application share their counts, in files that any
                 of them reads. `"auto"` shares among the processes that descend from one, as under
                 gunicorn or `multiprocessing`; True among all processes of this user that run this
@@ -169,6 +174,7 @@ class Metrics(Instruments):
             exemplar=exemplar,
             upstream=upstream,
             native_histograms=native_histograms,
+            by_entry=entry_label,
             storage=self._storage,
         )
         self._health = Health(self._functions.labeller.text, self._storage)
@@ -207,27 +213,38 @@ class Metrics(Instruments):
         return None if key is None else self._declared.share_key(key, traced, parent)
 
     def bind(self, event: TraceEvent) -> Callable[[], object]:
-        """Return what counts events like this one; it runs in C."""
-        if (declared := self._declared_at(event)) is not None:
-            return declared.calls()
+        """Return what counts events like this one; it runs in C, unless entries are a label."""
         functions = self._functions
-        site, props = functions.site_of(event), functions.labeller.of_props(None)
-        return functions.calls_at(site, props).cell.increment
+        bind: Callable[[], Callable[[], object]]
+        if (declared := self._declared_at(event)) is not None:
+            bind = declared.calls
+        else:
+            site, props = functions.site_of(event), functions.labeller.of_props(None)
+
+            def bind() -> Callable[[], object]:
+                return functions.calls_at(site, props).cell.increment
+
+        return EntryRecorder(bind).record if functions.by_entry else bind()
 
     def bind_props(self, event: TraceEvent) -> Callable[[Props], object]:
         """Return what counts events like this one, each with its own props."""
+        functions = self._functions
+        bind: Callable[[], Callable[[Props], object]]
         if (declared := self._declared_at(event)) is not None:
-            return declared.calls_with_props()
-        functions, site = self._functions, self._functions.site_of(event)
-        overflow = functions.calls.overflow.cell
+            bind = declared.calls_with_props
+        else:
+            site, overflow = functions.site_of(event), functions.calls.overflow.cell
 
-        # The cell itself, which can be called, and not its method: there is one for each series.
-        def make(props: Values) -> Cell:
-            return functions.calls_at(site, props).cell
+            # The cell itself, which can be called, and not its method: there is one a series.
+            def make(props: Values) -> Cell:
+                return functions.calls_at(site, props).cell
 
-        return props_recorder(
-            PropsIndex(functions.labeller, make, lambda cell: cell is not overflow)
-        )
+            def bind() -> Callable[[Props], object]:
+                return props_recorder(
+                    PropsIndex(functions.labeller, make, lambda cell: cell is not overflow)
+                )
+
+        return EntryRecorder(bind).record if functions.by_entry else bind()
 
     def bind_span(self, event: TraceEvent) -> SpanRecorder:
         """Return what records spans like this one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from hypertrace import PropsRecorder
+from hypertrace import PropsRecorder, current_entry
 from hypertrace.inspection import are_texts
 
 from .aggregations import RESULTS, duration
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 _PLAIN = frozenset(map(id, (str, type(None), int, bool)))
 """Types by their ids: a metaclass may hash and compare as it likes."""
+
+_MOST_ENTRIES = 1_000
+"""Entries that a call site remembers; beyond it, it forgets all and starts again."""
 
 _LARGE = 10**15
 """Smaller integers have texts that no limit cuts."""
@@ -102,8 +105,41 @@ def props_recorder(index: PropsIndex[Callable[[], object]]) -> Callable[[Props],
     return PropsRecorder(index.names, index.known, index.made).record
 
 
+class EntryRecorder(PropsRecorder):
+    """Records calls in the series of the entry that their thread or task works for.
+
+    What it calls traces nothing, so it is called directly.
+    """
+
+    __slots__ = ("_bind", "_by_entry")
+
+    def __init__(self, bind: Callable[[], Callable[..., object]]) -> None:
+        """Start without entries.
+
+        Args:
+            bind: returns what records calls that have the entry of this moment.
+        """
+        super().__init__((), {}, lambda *_: bind())
+        self._bind = bind
+        self._by_entry: dict[str, Callable[..., object]] = {}
+
+    def record(self, *props: Props) -> None:
+        """Record one call, with its props if it has some."""
+        entry = current_entry()
+        found = self._by_entry.get(entry)
+        if found is None:
+            if len(self._by_entry) >= _MOST_ENTRIES:
+                self._by_entry.clear()
+            found = self._by_entry[entry] = self._bind()
+        found(*props)
+
+
 class SpanEnds(Protocol):
     """What records how spans end."""
+
+    @property
+    def by_entry(self) -> bool:
+        """Whether the series a span ends in depends on the entry."""
 
     def spans_of(self, event: SpanEvent) -> Spans:
         """Return the spans of the series that a span ends in."""
@@ -149,15 +185,34 @@ class SpansRecorder:
 
     def end(self, event: SpanEvent) -> None:
         """Record the end of a span."""
-        spans = self._ends.spans_of(event) if event.caller.props else self.spans
+        moves = event.caller.props or self._ends.by_entry
+        spans = self._ends.spans_of(event) if moves else self.spans
         if spans is not self.spans:
             self.spans.moved_to(spans)
         result, seconds = _result_of(event), duration(event.duration)
         spans.end(result, seconds)
-        self._ends.count_exception(event)
+        if result != "ok":
+            self._ends.count_exception(event)
         exemplar = self._ends.exemplar()
         if exemplar is not None:
             spans.remember(result, seconds, exemplar)
+
+    def move_to(self, other: object) -> bool:
+        """Let a span that started here end there, as its props changed.
+
+        To be called before its duration is appended there.
+
+        Args:
+            other: the recorder where it ends.
+
+        Returns:
+            Whether it may end there: it is a recorder of the same metrics.
+        """
+        if not isinstance(other, SpansRecorder) or other._ends is not self._ends:
+            return False
+        if other.spans is not self.spans:
+            self.spans.moved_to(other.spans)
+        return True
 
     def fold(self) -> None:
         """Make room in `durations`."""

@@ -29,6 +29,7 @@ def record(event: TraceEvent) -> None:
     if isinstance(event, SpanEvent):
         upstream = event.upstream and event.upstream.function_name
         line += [event.result, event.exception and event.exception.__name__, upstream]
+        line += [event.raised]
     recorded.append(repr(line))
 
 
@@ -72,6 +73,20 @@ class Swarm:
             raise KeyError
         with self.tracer.span("failed") as span:
             span.fail(ValueError())
+
+    def passes(self, props: Any, id: Any) -> None:
+        inner = self.tracer.span("inner").expect(OSError)
+        with suppress(KeyError), self.tracer.span(id, **props), self.tracer.span(id), inner:
+            raise KeyError
+        inner = self.tracer.span("inner").expect(ok_if=lambda error: error.args)
+        with suppress(KeyError), self.tracer.span("outer"), inner:
+            raise KeyError("expected")
+
+    def endings(self, props: Any, id: Any) -> None:
+        for error in (SystemExit(0), SystemExit(1), StopIteration(), GeneratorExit()):
+            with suppress(BaseException), self.tracer.span(id):
+                raise error
+        self.tracer.record(1.0, exception=SystemExit(0))
 
     def out_of_order(self, props: Any, id: Any) -> None:
         def left() -> Any:

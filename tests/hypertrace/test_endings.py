@@ -42,6 +42,7 @@ class Ending(NamedTuple):
     raised: type[BaseException] | None = None
     thrown: type[BaseException] | None = None
     leave: str = "thrown"
+    argument: object = "at the end"
 
     @property
     def error(self) -> type[BaseException] | None:
@@ -53,14 +54,16 @@ ENDINGS = {
     "raises": Ending("error", LookupError),
     "raises cancellation": Ending("cancelled", asyncio.CancelledError),
     "is interrupted": Ending("error", KeyboardInterrupt),
-    "exits": Ending("error", SystemExit),
+    "exits with a message": Ending("error", SystemExit),
+    "exits with 1": Ending("error", SystemExit, argument=1),
+    "exits with 0": Ending("ok", SystemExit, argument=0),
 }
 STEPPED_ENDINGS = {
     "is thrown into": Ending("error", thrown=ValueError),
     "is cancelled": Ending("cancelled", thrown=asyncio.CancelledError),
     "is interrupted from outside": Ending("error", thrown=KeyboardInterrupt),
-    "is closed early": Ending("cancelled", thrown=GeneratorExit, leave="closed"),
-    "is abandoned": Ending("cancelled", thrown=GeneratorExit, leave="abandoned"),
+    "is closed early": Ending("ok", thrown=GeneratorExit, leave="closed"),
+    "is abandoned": Ending("ok", thrown=GeneratorExit, leave="abandoned"),
 }
 
 
@@ -77,7 +80,7 @@ class Script:
     def end(self) -> str:
         self.run()
         if self._ending.raised is not None:
-            raise self._ending.raised("at the end")
+            raise self._ending.raised(self._ending.argument)
         return "value"
 
 
@@ -367,6 +370,8 @@ def test_one_event_says_how_it_ended_and_how_long_it_took(
     (event,) = events  # also of what was abandoned: freed by reference counting, no cycle
     assert isinstance(event, SpanEvent)
     assert (event.result, event.exception) == (ending.result, ending.error)
+    is_counted = ending.error is not None and ending.result != "ok"
+    assert event.raised == ("here" if is_counted else None)
     assert (event.duration, event.busy) == _expected_times(form, kind, ending)
     assert event.upstream is None
     if kind.startswith("Subject.") and form != "by hand":
@@ -393,8 +398,12 @@ def test_one_span_is_counted_and_none_stays_in_progress(
     [(labels, seconds)] = samples["function_duration_seconds_sum"]
     assert labels["result"] == ending.result
     assert seconds == pytest.approx(_expected_times(form, kind, ending)[0])
-    exceptions = [labels["exception"] for labels, _ in samples.get("function_exceptions_total", [])]
-    assert exceptions == ([] if ending.error is None else [ending.error.__name__])
+    exceptions = [
+        (labels["exception"], labels["raised"])
+        for labels, _ in samples.get("function_exceptions_total", [])
+    ]
+    is_counted = ending.error is not None and ending.result != "ok"
+    assert exceptions == ([(ending.error.__name__, "here")] if is_counted and ending.error else [])
     assert hypertrace.swallowed_errors() == 0
 
 

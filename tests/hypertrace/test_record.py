@@ -65,7 +65,10 @@ class OddError(Exception):
         ({"result": "cancelled"}, ("cancelled", None)),
         ({"exception": OddError}, ("error", OddError)),
         ({"exception": OddError("x")}, ("error", OddError)),
-        ({"exception": GeneratorExit}, ("cancelled", GeneratorExit)),
+        ({"exception": GeneratorExit}, ("ok", GeneratorExit)),
+        ({"exception": SystemExit(0)}, ("ok", SystemExit)),
+        ({"exception": SystemExit(1)}, ("error", SystemExit)),
+        ({"exception": SystemExit}, ("error", SystemExit)),
         ({"result": "cancelled", "exception": OddError}, ("cancelled", OddError)),
         ({"result": "error", "exception": GeneratorExit()}, ("error", GeneratorExit)),
     ],
@@ -154,6 +157,7 @@ def test_it_counts_like_a_span_that_ends_now(
             pass
 
     def as_record(tracer: Tracer) -> None:
+        span_clock.now += 2.5
         tracer.record(2.5, "daily", exception=error, **props)
 
     as_record.__qualname__ = as_span.__qualname__

@@ -52,6 +52,7 @@ INFLUX = "hypertrace/exporters/influx/"
 MAPPING = "hypertrace/statsd_mapping/"
 OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
+INTEGRATIONS = "hypertrace/integrations/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
@@ -3689,6 +3690,173 @@ ENDING = (
     ),
 )
 
+CLIENTS = (
+    Safety(
+        "clients: what exporters send is not measured",
+        INTEGRATIONS + "http_clients.py",
+        "if _dispatch.target is None or _is_suppressed():",
+        "if _dispatch.target is None:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: hosts that are labels are bounded",
+        INTEGRATIONS + "http_clients.py",
+        "if len(self._hosts) >= self._most_hosts:",
+        "if False:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: a request is under way until its body is read or closed",
+        INTEGRATIONS + "http_connections.py",
+        "            request.answered(self.status)\n",
+        "            request.answered(self.status)\n            request.finish()\n",
+        ("integrations/test_urllib.py",),
+    ),
+)
+
+ERRORS = (
+    Safety(
+        "errors: a program that ends well is none",
+        CORE + "_endings.py",
+        "if code is None or (issubclass(type(code), int) and int.__eq__(code, 0)):",
+        "if code is None:",
+        _core("span", "endings", "record"),
+    ),
+    Safety(
+        "errors: what a rule raises is swallowed",
+        CORE + "_endings.py",
+        """\
+        except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+            swallow(failure, self._ok_if)
+            return False
+""",
+        """\
+        except ZeroDivisionError as failure:
+            raise failure from None
+""",
+        _core("error_rules"),
+    ),
+    Safety(
+        "errors: what a rule of results raises is swallowed",
+        CORE + "_endings.py",
+        """\
+        except Exception as failure:  # noqa: BLE001 -- as above
+            swallow(failure, function)
+            return False
+""",
+        """\
+        except ZeroDivisionError as failure:
+            raise failure from None
+""",
+        _core("error_rules"),
+    ),
+    Safety(
+        "errors: what a rule traces is dropped",
+        CORE + "_endings.py",
+        "return suppress_tracing(self._accepts, error)",
+        "return self._accepts(error)",
+        _core("error_rules"),
+    ),
+    Safety(
+        "errors: an exception is counted once as raised",
+        CORE + "_span.py",
+        "return place_of(error, self._began, clock(), self._own_site)",
+        'return "here"',
+        _core("raised"),
+    ),
+    Safety(
+        "errors: a span that begins later raises an exception again",
+        CORE + "_raised.py",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
+        "seen is not None and seen.is_of(error, own)",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: another exception at the same address is another",
+        CORE + "_raised.py",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: two tasks whose frames have one address raise two exceptions",
+        CORE + "_raised.py",
+        "return own is not None and self._own is not None and own is not self._own",
+        "return True",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: exceptions that ended spans are bounded",
+        CORE + "_raised.py",
+        "if len(_known) >= MAX_KNOWN:",
+        "if not MAX_KNOWN:",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: an exception is not kept alive",
+        CORE + "_raised.py",
+        "self._reference = ref(error, lambda _: forget(key, None))",
+        "self._reference = lambda: error",
+        _core("raised"),
+    ),
+    Safety(
+        "errors: what is no error is no counted exception",
+        METRICS + "recorders.py",
+        'if result != "ok":\n            self._ends',
+        "if result:\n            self._ends",
+        _core("error_rules", "endings"),
+    ),
+    Safety(
+        "errors: a function of props that raises is swallowed",
+        CORE + "_paths.py",
+        """\
+    except Exception as error:  # noqa: BLE001 -- it may run any code
+        if not call.has_asked:
+            swallow(error, function)
+""",
+        """\
+    except ZeroDivisionError as error:
+        raise error from None
+""",
+        _core("prop_functions"),
+    ),
+    Safety(
+        "errors: a generator keeps no argument that no function needs",
+        CORE + "_calls.py",
+        "if not self._paths.needs_call:",
+        "if not self._site:",
+        _core("prop_functions"),
+    ),
+    Safety(
+        "entries: one inside another is a part of it",
+        CORE + "_operations.py",
+        "if entry is None or entry.has_ended:",
+        "if entry is entry:",
+        ("integrations/test_entries.py",),
+    ),
+    Safety(
+        "entries: one that never ends is dropped",
+        CORE + "_operations.py",
+        "_current_entry.set(ref(self))",
+        "_current_entry.set(lambda: self)",
+        ("integrations/test_entries.py",),
+    ),
+    Safety(
+        "entries: a call site remembers so many",
+        METRICS + "recorders.py",
+        "if len(self._by_entry) >= _MOST_ENTRIES:",
+        "if not _MOST_ENTRIES:",
+        _metrics("entry_label"),
+    ),
+    Safety(
+        "entries: a span moves to the entry that it ends in",
+        METRICS + "recorders.py",
+        "moves = event.caller.props or self._ends.by_entry",
+        "moves = event.caller.props",
+        _metrics("entry_label"),
+    ),
+)
+
 RUNTIME = (
     Safety(
         "runtime: a poll that hangs does not stop the others",
@@ -3746,8 +3914,70 @@ RUNTIME = (
     ),
 )
 
+JOBS = (
+    Safety(
+        "queued jobs: one whose end another process counts is open nowhere",
+        CORE + "integrations/jobs.py",
+        """            self._leave()
+            self._operation.abandon()
+""",
+        "            pass\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a flood of names and queues is bounded",
+        CORE + "integrations/jobs.py",
+        "            if len(self._kept) >= self._most:\n",
+        "            if not self._most:\n",
+        ("integrations/test_jobs.py",),
+    ),
+    Safety(
+        "queued jobs: a retry, and what is ignored or rejected, is no error",
+        CORE + "integrations/jobs.py",
+        'self._ending or ("ok" if error is None else result_of(error))',
+        '"ok" if error is None else result_of(error)',
+        ("integrations/test_jobs.py",),
+    ),
+)
+
+SQL = (
+    Safety(
+        "sql: a text of any length is read in a bounded time",
+        INTEGRATIONS + "statements.py",
+        "tokens.finditer(text, 0, LONGEST)",
+        "tokens.finditer(text)",
+        ("integrations/test_statements.py",),
+    ),
+    Safety(
+        "sql: tables that may be any number become a bounded number of series",
+        INTEGRATIONS + "sql.py",
+        "if len(self._names) >= self._most:",
+        "if False:",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: changes that are rolled back count nowhere",
+        INTEGRATIONS + "model_changes.py",
+        """    def forget(self) -> None:
+        \"\"\"Forget all changes: the transaction is rolled back.\"\"\"
+        self._levels = [(None, Counter())]
+""",
+        """    def forget(self) -> None:
+        pass
+""",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: the application's wrappers of statements stay its own",
+        INTEGRATIONS + "django_orm.py",
+        "connection.execute_wrappers.insert(0, _execute)",
+        "connection.execute_wrappers.append(_execute)",
+        ("integrations/test_django_orm.py",),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *RUNTIME,
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS),
 )
