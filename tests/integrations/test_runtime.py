@@ -269,8 +269,8 @@ def stop(*_):
 signal.signal(signal.SIGALRM, stop)
 kept = [[number] for number in range(100_000)]
 for number in range(100):
-    signal.setitimer(signal.ITIMER_REAL, 0.0005 + number / 100_000)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 + number / 100_000)
         for _ in range(10_000):
             gc.collect()
     except KeyError:
