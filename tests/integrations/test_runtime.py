@@ -461,20 +461,23 @@ def test_a_loop_is_neither_kept_nor_kept_from_ending(
     assert points(LOOPS) == {}
 
 
-@pytest.mark.usefixtures("often")
 def test_a_loop_that_runs_again_is_not_late(
-    metrics: Metrics, points: Points, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    metrics: Metrics, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The time between two runs of a loop is no lag."""
+    """The time between two runs of a loop is no lag, though a callback was left at its stop."""
     install("runtime")
     loop = new_loop()
-    for _ in range(5):
-        loop.run_until_complete(asyncio.sleep(0.02))
-        time.sleep(0.1)
-    loop.run_until_complete(asyncio.sleep(0.02))
+
+    def stop() -> None:
+        loop.stop()
+        runtime_integration()._loops._send()
+
+    loop.call_soon(stop)
+    loop.run_forever()
+    time.sleep(0.3)
+    loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
-    total = sum(one.sum for one in histograms(metrics.read().family(LAGS)))
-    assert total < 0.1
+    assert sum(one.sum for one in histograms(metrics.read().family(LAGS))) < 0.3
 
 
 @pytest.mark.usefixtures("often")
