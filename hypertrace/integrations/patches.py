@@ -49,21 +49,7 @@ class Patches:
         Raises:
             AttributeError: there is no such function: the library is another version.
         """
-        with _lock:
-            key = id(owner), name
-            slot = _slots.get(key)
-            if slot is None or not slot.is_in_place():
-                slot = _slots[key] = _Slot(owner, name)
-            layer = _Layer(make)
-            slot.add(layer)
-
-        def put_back() -> None:
-            with _lock:
-                slot.remove(layer)
-                if not slot.layers and _slots.get(key) is slot:
-                    del _slots[key]
-
-        self._undo.append(put_back)
+        self._put(owner, name, make, is_shared=False)
 
     def share(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace a function that other integrations replace in the same way: once for all.
@@ -73,14 +59,12 @@ class Patches:
         Args:
             owner: as in `replace`.
             name: as there.
-            make: as there; it is called for the first integration only.
+            make: as there, the same function each time.
 
         Raises:
             AttributeError: as there.
         """
-        shared = _shared.setdefault((owner, name), _Shared())
-        shared.add(owner, name, make)
-        self._undo.append(shared.remove)
+        self._put(owner, name, make, is_shared=True)
 
     def when_imported(self, library: str, patch: Callable[[], object]) -> None:
         """Call a function once a module is imported, or now if it is; not after `undo()`.
@@ -112,6 +96,31 @@ class Patches:
         """
         self._undo.append(undo)
 
+    def _put(self, owner: Any, name: str, make: Make, *, is_shared: bool) -> None:
+        key = id(owner), name
+        with _lock:
+            slot = _slots.get(key)
+            layer = slot.layer_of(make) if slot is not None and is_shared else None
+            if slot is not None and layer is not None:
+                layer.users += 1
+            else:
+                if slot is None or not slot.is_in_place():
+                    slot = _slots[key] = _Slot(owner, name)
+                layer = _Layer(make)
+                slot.add(layer)
+        used = slot, layer
+
+        def put_back() -> None:
+            slot, layer = used
+            with _lock:
+                layer.users -= 1
+                if not layer.users:
+                    slot.remove(layer)
+                if not slot.layers and _slots.get(key) is slot:
+                    del _slots[key]
+
+        self._undo.append(put_back)
+
     def undo(self) -> None:
         """Put everything back, what was replaced last first.
 
@@ -129,11 +138,18 @@ class Patches:
 
 
 class _Layer:
-    """What one integration has put in the place of a function, or of the layer below."""
+    """What an integration has put in the place of a function, or of the layer below.
+
+    Attributes:
+        make: makes it of what is below.
+        made: what was made.
+        users: how many integrations share it.
+    """
 
     def __init__(self, make: Make) -> None:
         self.make = make
         self.made: Any = None
+        self.users = 1
 
 
 class _Slot:
@@ -164,6 +180,10 @@ class _Slot:
         """Whether the attribute is what was set here."""
         return vars(self._owner).get(self._name, _MISSING) is self._shown
 
+    def layer_of(self, make: Make) -> _Layer | None:
+        """Return the layer that a function has made, None if there is none."""
+        return next((layer for layer in self.layers if layer.make is make), None)
+
     def add(self, layer: _Layer) -> None:
         """Put a layer upon the others."""
         layer.made = self._made(layer.make, self.layers[-1].made if self.layers else self._function)
@@ -172,6 +192,8 @@ class _Slot:
 
     def remove(self, layer: _Layer) -> None:
         """Remove a layer, and put those above it upon the one below; if all is in place."""
+        at = self.layers.index(layer)
+        del self.layers[at]
         if not self.is_in_place():
             where = getattr(self._owner, "__qualname__", None) or self._owner.__name__
             logger().warning(
@@ -180,8 +202,6 @@ class _Slot:
                 self._name,
             )
             return
-        at = self.layers.index(layer)
-        del self.layers[at]
         made = self.layers[at - 1].made if at else self._function
         for above in self.layers[at:]:
             made = above.made = self._made(above.make, made)
@@ -266,24 +286,3 @@ def _renew_lock() -> None:
 
 
 after_fork_in_child(_renew_lock)
-
-
-class _Shared:
-    """What several integrations have replaced together."""
-
-    def __init__(self) -> None:
-        self._users = 0
-        self._patches = Patches()
-
-    def add(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        if not self._users:
-            self._patches.replace(owner, name, make)
-        self._users += 1
-
-    def remove(self) -> None:
-        self._users -= 1
-        if not self._users:
-            self._patches.undo()
-
-
-_shared: dict[tuple[Any, str], _Shared] = {}

@@ -57,8 +57,8 @@ def install(*names: str, **options: Any) -> None:
     """Measure what libraries do, from now on, or from when the application imports them.
 
     Installing again with equal options does nothing, but for an integration that failed before,
-    which is tried again. Nothing is imported that the application does
-    not import. What goes wrong in an integration is logged, and the application goes on.
+    which is tried again. Nothing is imported that the application does not import. What goes wrong
+    in an integration is logged, and the application goes on.
 
     Args:
         names: of integrations, as `"flask"`; `available()` lists them, and `"fastapi"` is

@@ -173,6 +173,50 @@ def test_what_other_code_has_replaced_is_left(lib: Any, caplog: pytest.LogCaptur
     again = replaced(lib, "plain", "again", seen)
     again.undo()
     assert lib.plain is other
+    assert module._slots == {}
+
+
+def test_what_several_share_is_there_once(lib: Any) -> None:
+    """A function that two integrations replace alike is measured once, until both are undone."""
+    before, seen = state(lib), list[str]()
+    make = marking("shared", seen)
+    one, two, other = Patches(), Patches(), Patches()
+    one.share(lib, "plain", make)
+    other.replace(lib, "plain", marking("other", seen))
+    two.share(lib, "plain", make)
+    assert lib.plain(1) == 3
+    assert seen == ["other", "shared"]
+    one.undo()
+    seen.clear()
+    lib.plain(1)
+    assert seen == ["other", "shared"]
+    two.undo()
+    seen.clear()
+    lib.plain(1)
+    assert seen == ["other"]
+    other.undo()
+    assert state(lib) == before
+    assert module._slots == {}
+
+
+def test_threads_may_share(lib: Any) -> None:
+    """However they come and go, the function is measured once, and is put back."""
+    before, seen = state(lib), list[str]()
+    make = marking("shared", seen)
+
+    def work() -> None:
+        for _ in range(300):
+            patches = Patches()
+            patches.share(lib.Base, "method", make)
+            patches.undo()
+
+    kept = Patches()
+    kept.share(lib.Base, "method", make)
+    in_threads(*[work] * 4)
+    lib.Base().method(1)
+    assert seen == ["shared"]
+    kept.undo()
+    assert state(lib) == before
 
 
 def test_a_reloaded_module_keeps_its_new_functions(lib: Any) -> None:

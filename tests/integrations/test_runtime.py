@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -95,14 +94,19 @@ def test_files_threads_memory_and_time_follow_the_process(metrics: Metrics, poin
         "process_memory_virtual_bytes",
         "process_uptime_seconds",
     ]
-    before = [points(name)[("0",)] for name in names]
+
+    def read(name: str) -> float:
+        # The least of some: the system counts a thread for a moment after its end.
+        return min(points(name)[("0",)] for _ in range(10))
+
+    before = [read(name) for name in names]
     files = [open(os.devnull) for _ in range(7)]  # noqa: PTH123, SIM115 -- closed below
     end = threading.Event()
     threads = [threading.Thread(target=end.wait) for _ in range(3)]
     for thread in threads:
         thread.start()
     held = bytearray(os.urandom(1)) * 50_000_000
-    after = [points(name)[("0",)] for name in names]
+    after = [read(name) for name in names]
     end.set()
     for thread in threads:
         thread.join()
@@ -251,28 +255,34 @@ def test_pauses_are_as_long_as_collections(metrics: Metrics) -> None:
     assert kept
 
 
-@compiled
-def test_what_a_signal_handler_raises_reaches_the_application(metrics: Metrics) -> None:
-    """Also during a collection: no Python code of this package runs in `gc.callbacks`."""
-    install("runtime")
-    callback = gc.callbacks[-1]
-    assert type(callback).__name__ == "builtin_function_or_method"
+SIGNALS = """
+import gc, signal
+from hypertrace.integrations import install
+from hypertrace.metrics import Metrics
 
-    def stop(*_: object) -> None:
-        raise KeyError("stop")
+metrics = Metrics(workers=False)
+install("runtime")
 
-    kept = [[number] for number in range(100_000)]
-    before = signal.signal(signal.SIGALRM, stop)
+def stop(*_):
+    raise KeyError("stop")
+
+signal.signal(signal.SIGALRM, stop)
+kept = [[number] for number in range(100_000)]
+for number in range(100):
     try:
-        for _ in range(20):
-            with pytest.raises(KeyError, match="stop"):  # noqa: PT012 -- comes in one of them
-                signal.setitimer(signal.ITIMER_REAL, 0.0005)
-                while True:
-                    gc.collect()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert kept
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 + number / 100_000)
+        for _ in range(10_000):
+            gc.collect()
+    except KeyError:
+        continue
+    raise AssertionError("lost")
+"""
+
+
+@compiled
+def test_what_a_signal_handler_raises_reaches_the_application() -> None:
+    """Also during a collection: no Python code of this package runs in `gc.callbacks`."""
+    run(SIGNALS)
 
 
 def test_collected_and_uncollectable_objects_are_counted(metrics: Metrics, points: Points) -> None:
@@ -451,20 +461,23 @@ def test_a_loop_is_neither_kept_nor_kept_from_ending(
     assert points(LOOPS) == {}
 
 
-@pytest.mark.usefixtures("often")
 def test_a_loop_that_runs_again_is_not_late(
-    metrics: Metrics, points: Points, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    metrics: Metrics, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The time between two runs of a loop is no lag."""
+    """The time between two runs of a loop is no lag, though a callback was left at its stop."""
     install("runtime")
     loop = new_loop()
-    for _ in range(5):
-        loop.run_until_complete(asyncio.sleep(0.02))
-        time.sleep(0.1)
-    loop.run_until_complete(asyncio.sleep(0.02))
+
+    def stop() -> None:
+        loop.stop()
+        runtime_integration()._loops._send()
+
+    loop.call_soon(stop)
+    loop.run_forever()
+    time.sleep(0.3)
+    loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
-    total = sum(one.sum for one in histograms(metrics.read().family(LAGS)))
-    assert total < 0.1
+    assert sum(one.sum for one in histograms(metrics.read().family(LAGS))) < 0.3
 
 
 @pytest.mark.usefixtures("often")
@@ -583,7 +596,7 @@ for n in range(1, 4):
         if sys.argv[2] == "compiled":
             assert number("cpython_gc_pause_seconds", "2", worker="self") == n
         own = number("process_cpu_time_seconds_total", "user", worker="self")
-        assert own <= cpu(resource.RUSAGE_SELF) < own + 0.5, own
+        assert 0 < own <= resource.getrusage(resource.RUSAGE_SELF).ru_utime + 1e-6, own
         asyncio.run(asyncio.sleep(0.01))
         os._exit(0)
     children.append(child)

@@ -3909,10 +3909,10 @@ RUNTIME = (
         _integration("runtime"),
     ),
     Safety(
-        "runtime: an event loop is not kept",
+        "runtime: an event loop that has stopped is counted no more",
         INTEGRATIONS + "event_loops.py",
-        "self.loop: Callable[[], Any] = ref(loop)",
-        "self.loop: Callable[[], Any] = lambda: loop",
+        "                self._running.pop(ident, None)\n",
+        "",
         _integration("runtime"),
     ),
     Safety(
