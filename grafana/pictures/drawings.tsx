@@ -62,6 +62,8 @@ export function Heatmap(props: OverTime) {
   const tall = (height - BELOW - 8) / rows.length;
   const x = (time: number) => LEFT + ((time / 1000 - start) / (end - start)) * (width - LEFT);
   const wide = x(times[1]) - x(times[0]);
+  // Few are near the background, in both themes.
+  const shade = (share: number) => `hsl(${35 - 20 * share}, 90%, ${theme.isDark ? 12 + 48 * share : 92 - 52 * share}%)`;
   return (
     <svg width={width} height={height}>
       {rows.map((row, number) => {
@@ -78,9 +80,9 @@ export function Heatmap(props: OverTime) {
                   key={column}
                   x={x(times[column]) - wide}
                   y={y + 1}
-                  width={wide - 1}
+                  width={wide > 4 ? wide - 1 : wide + 0.5}
                   height={tall - 1}
-                  fill={`hsl(${35 - 20 * Math.sqrt(count / most)}, 90%, ${92 - 52 * Math.sqrt(count / most)}%)`}
+                  fill={shade(Math.sqrt(count / most))}
                 />
               ) : null
             )}

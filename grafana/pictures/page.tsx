@@ -25,8 +25,9 @@ import 'uplot/dist/uPlot.min.css';
 
 import { Graph, Heatmap, States } from './drawings';
 
-const { dashboard, answers, start, end, width } = (window as any).input;
-const theme = createTheme({ colors: { mode: 'light' } });
+const { dashboard, answers, events, start, end, width, theme: mode } = (window as any).input;
+const theme = createTheme({ colors: { mode } });
+const IS_NARROW = width < theme.breakpoints.values.md;
 const range: TimeRange = {
   from: dateTime(start * 1000),
   to: dateTime(end * 1000),
@@ -141,25 +142,32 @@ const values = (frames: DataFrame[]): Field[] =>
 
 function Body({ panel, frames, width, height }: any) {
   const first: Field | undefined = values(frames)[0];
-  if (first === undefined) {
-    return <div style={{ color: theme.colors.text.secondary, padding: 16 }}>No data</div>;
+  if (!first?.values.length && panel.type !== 'stat') {
+    const place = { display: 'flex', height, alignItems: 'center', justifyContent: 'center' };
+    const text = panel.fieldConfig.defaults.noValue ?? 'No data';
+    return <div style={{ color: theme.colors.text.secondary, ...place }}>{text}</div>;
   }
   switch (panel.type) {
     case 'stat': {
-      const last = first.values[first.values.length - 1];
-      const sparkline = panel.options.graphMode === 'area' ? { y: first, x: frames[0].fields[0] } : undefined;
-      const value = { ...first.display!(last), title: undefined };
-      const { colorMode, graphMode } = panel.options;
-      return <BigValue {...{ width, height, theme, value, sparkline, colorMode, graphMode }} />;
+      const last = first?.values.filter((each: number | null) => each !== null && !isNaN(each)).pop();
+      const nothing = { text: panel.fieldConfig.defaults.noValue, numeric: NaN, color: theme.colors.text.primary };
+      const value = last === undefined ? nothing : { ...first!.display!(last), title: undefined };
+      const { colorMode, graphMode, text } = panel.options;
+      return <BigValue {...{ width, height, theme, value, colorMode, graphMode, text }} />;
     }
     case 'bargauge': {
       const fields = values(frames).sort((a, b) => b.values[0] - a.values[0]);
-      const most = fields[0].values[0];
+      const most = Math.max(fields[0].values[0], 1);
+      const longest = (texts: string[]) => texts.reduce((a, b) => (b.length > a.length ? b : a));
+      const alignmentFactors = {
+        title: longest(fields.map((field) => field.config.displayName!)),
+        text: longest(fields.map((field) => field.display!(field.values[0]).text)),
+      };
       const each = Math.min(height / fields.length, 30);
       return fields.map((field, number) => (
         <div key={number} style={{ height: each }}>
           <BarGauge
-            {...{ width, theme }}
+            {...{ width, theme, alignmentFactors }}
             height={each - 6}
             value={{ ...field.display!(field.values[0]), title: field.config.displayName }}
             field={{ ...field.config, min: 0, max: most } as any}
@@ -191,9 +199,48 @@ function Body({ panel, frames, width, height }: any) {
           timeZone="browser"
           legend={panel.options.legend}
           {...{ width, height }}
-        />
+        >
+          {(config) => {
+            config.addHook('draw', marked);
+            return null;
+          }}
+        </TimeSeries>
       );
   }
+}
+
+// Dashed lines at the events, as Grafana draws its annotations.
+function marked(plot: any) {
+  const { ctx, bbox } = plot;
+  for (const { iconColor, useValueForTime, series } of events) {
+    for (const each of series) {
+      const at = each.values.filter((p: any) => Number(p[1]) > 0).map((p: any) => (useValueForTime ? Number(p[1]) : p[0] * 1000));
+      // Samples that follow each other are one event.
+      for (const time of at.filter((t: number, n: number) => n === 0 || t - at[n - 1] > (useValueForTime ? 0 : 60_000))) {
+        const x = plot.valToPos(time, 'x', true);
+        if (x < bbox.left || x > bbox.left + bbox.width) continue;
+        ctx.save();
+        ctx.strokeStyle = theme.visualization.getColorByName(iconColor);
+        ctx.setLineDash([4, 4]);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+        ctx.restore();
+      }
+    }
+  }
+}
+
+// On a phone Grafana puts all panels below each other.
+function arranged(panels: any[]): any[] {
+  if (!IS_NARROW) return panels;
+  let y = 0;
+  return panels.map((panel) => {
+    const gridPos = { x: 0, y, w: 24, h: panel.gridPos.h };
+    y += gridPos.h;
+    return { ...panel, gridPos };
+  });
 }
 
 async function prepared(panel: any): Promise<DataFrame[]> {
@@ -212,11 +259,14 @@ async function main() {
   const panels = dashboard.panels.filter((panel: any) => panel.type !== 'row');
   const frames = new Map<number, DataFrame[]>();
   for (const panel of panels) frames.set(panel.id, await prepared(panel));
+  const placed = arranged(dashboard.panels);
+  const bottom = Math.max(...placed.map(({ gridPos }: any) => gridPos.y + gridPos.h)) * ROW + GAP + 40;
   const page = (
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />
+      <div style={{ position: 'absolute', top: bottom, left: 0, width, height: 2, background: '#ff00ff' }} />
       <div style={{ padding: '10px 12px', fontSize: 18 }}>{dashboard.title}</div>
-      {dashboard.panels.map((panel: any) => (
+      {placed.map((panel: any) => (
         <Placed key={panel.id} panel={panel}>
           {(place: any) =>
             panel.type === 'row' ? (

@@ -20,15 +20,25 @@ from hypertrace_prometheus.dashboards.templates import FOLDER
 from .call_graph import call_graph
 from .class_explorer import class_explorer
 from .health import health
+from .http_clients import http_clients
+from .http_server import http_server
+from .jobs import jobs
 from .overview import overview
 from .process import process
+from .runtime import runtime
+from .sql import sql
 
 _MAKERS = {
     "call-graph": call_graph,
     "class-explorer": class_explorer,
     "exporter-health": health,
+    "http": http_server,
+    "jobs": jobs,
+    "outgoing-calls": http_clients,
     "overview": overview,
     "process": process,
+    "runtime": runtime,
+    "sql": sql,
 }
 _PACKAGED = Path(package.__file__).parent / FOLDER
 _SHOWN = Path(__file__).parent.parent

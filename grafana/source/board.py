@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
+from .events import events
 from .parts import SOURCE, Panel
 from .queries import BUILD, INSTANCE
 
@@ -69,6 +70,7 @@ def board(
         for panel in panels:
             made = made.with_panel(panel)
     built = made.build()
+    built.annotations = events()
     for each in built.templating.list_val or []:
         # Of intervals alone; Grafana's types do not know them elsewhere.
         each.auto = each.auto_min = each.auto_count = None

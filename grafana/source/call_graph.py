@@ -70,7 +70,6 @@ def _numbers() -> list[Panel]:
             Query(f"count({queries.total(edges, *_ENDS)})"),
             unit=NUMBER,
             size=Size(8, 4),
-            graph_behind=False,
         ),
         number(
             "Share of the busiest edge",

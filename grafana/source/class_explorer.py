@@ -38,10 +38,12 @@ from .vitals import durations, vitals
 # One class, whose name is no pattern, and any functions: `Tracer("C++")` is a name, too.
 _OF_CLASS = f'{CLASS}="$class"'
 _MATCHERS = (_OF_CLASS, f'{FUNCTION}=~"$function"')
-_STAT = Size(6, 4)
+_STAT = Size(6, 3)
 _HALF = Size(12, 9)
 _THIRD = Size(8, 9)
 _PROP = "$prop"
+_NO_COUNTS = "no counts"
+"""Said of a time that Prometheus does not know."""
 
 
 def class_explorer() -> dashboard.Dashboard:
@@ -140,7 +142,6 @@ def _calls_by(label: str, title: str, description: str) -> Panel:
         steepest(_class(queries.CALLS, f'{label}!=""'), label),
         unit=CALLS_A_SECOND,
         size=_HALF,
-        legend_below=label == FILE,
     )
 
 
@@ -206,15 +207,22 @@ def _changes() -> list[Panel]:
     now = queries.top(over(""), 50)
 
     def against(offset: str) -> str:
-        return f"(({over('')} and {now}) / {over(offset)} - 1)"
+        return f"(({over('')} and {now}) / {over(offset)} - 1) or {now} * NaN"
+
+    def missing(offset: str) -> str:
+        # Draws nothing, and stands in the legend.
+        return f"{at('')} * NaN unless {at(offset)}"
 
     compared = graph(
         "Calls now, yesterday and last week",
         "Calls of this moment beside those of the same time one day and seven days ago. Look "
-        "where the full line leaves both dashed ones.",
+        "where the full line leaves both dashed ones. Where Prometheus has no counts of that "
+        "time, the legend says so.",
         Query(at(""), "now", "A"),
         Query(at(" offset 1d"), "yesterday", "B"),
         Query(at(" offset 1w"), "last week", "C"),
+        Query(missing(" offset 1d"), f"yesterday: {_NO_COUNTS}", "D"),
+        Query(missing(" offset 1w"), f"last week: {_NO_COUNTS}", "E"),
         unit=CALLS_A_SECOND,
         size=_HALF,
     )
@@ -223,12 +231,13 @@ def _changes() -> list[Panel]:
         rows(
             "Change by function",
             "Calls in this time range, and by how much that is more or less than in the same time "
-            "yesterday and last week. Empty: Prometheus has no counts of that time.",
+            "yesterday, and last week.",
             {FUNCTION: "Function"},
             Column("Calls", now, CALLS, gauge=True),
-            Column("Against yesterday", against(" offset 1d"), RATIO),
-            Column("Against last week", against(" offset 1w"), RATIO),
+            Column("Yesterday", against(" offset 1d"), RATIO, nothing=_NO_COUNTS),
+            Column("Last week", against(" offset 1w"), RATIO, nothing=_NO_COUNTS),
             size=_HALF,
+            nothing="No calls",
         ),
     ]
 

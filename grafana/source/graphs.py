@@ -6,10 +6,20 @@ from grafana_foundation_sdk.builders import common, dashboard, timeseries
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
-from .parts import Limits, Size, asking, dressed, explorer_of_line, fixed, thresholds
+from .parts import (
+    COUNTED,
+    NUMBER,
+    Limits,
+    Size,
+    asking,
+    dressed,
+    explorer_of_line,
+    fixed,
+    thresholds,
+)
 from .queries import Query
 
-_WIDE = 12
+_FULL = 24
 
 
 def graph(  # noqa: PLR0913 -- a setting each
@@ -21,11 +31,14 @@ def graph(  # noqa: PLR0913 -- a setting each
     limits: Limits | None = None,
     stacked: bool = False,
     explore: bool = False,
-    legend_below: bool = False,
     logarithmic: bool = False,
     at_least: float | None = None,
+    label: str = "",
+    nothing: str = "",
 ) -> timeseries.Panel:
-    """Lines over time, named beside them, the highest mean first; below them where it is narrow.
+    """Lines over time, named below them; beside them, the highest mean first, where it is wide.
+
+    What is counted has its unit at the axis, not at each of its numbers.
 
     Args:
         title: what it shows.
@@ -36,17 +49,22 @@ def graph(  # noqa: PLR0913 -- a setting each
         limits: above which a value is a warning, and bad; drawn as dashed lines.
         stacked: fill the lines, on top of each other.
         explore: a line leads to its class.
-        legend_below: name the lines below, where their names are long.
         logarithmic: so that microseconds and seconds can be seen in one graph.
         at_least: how far the axis goes, however low the values are.
+        label: what the numbers at the axis are, if the unit does not say it.
+        nothing: what it says where there are no lines, unless it is logarithmic.
     """
-    panel = dressed(timeseries.Panel(), title, description, unit, size)
+    if unit.startswith(COUNTED):
+        unit, label = NUMBER, unit.removeprefix(COUNTED)
+    # At a logarithmic axis it would stand in place of each number that has no room.
+    words = "" if logarithmic else nothing
+    panel = dressed(timeseries.Panel(), title, description, unit, size, words)
     panel = (
         panel.color_scheme(_palette())
         .line_width(1)
-        .fill_opacity(35 if stacked else 8)
+        .fill_opacity(35 if stacked else 0)
         .show_points(common_models.VisibilityMode.NEVER)
-        .legend(_legend(beside=size.width >= _WIDE and not legend_below))
+        .legend(_legend(beside=size.width == _FULL))
         .tooltip(
             common.VizTooltipOptions()
             .mode(common_models.TooltipDisplayMode.MULTI)
@@ -58,6 +76,8 @@ def graph(  # noqa: PLR0913 -- a setting each
         panel = panel.scale_distribution(scale)
     else:
         panel = panel.min(0)
+    if label:
+        panel = panel.axis_label(label)
     if at_least is not None:
         panel = panel.axis_soft_max(at_least)
     if stacked:
@@ -72,14 +92,9 @@ def graph(  # noqa: PLR0913 -- a setting each
 
 
 def dashed(panel: timeseries.Panel, name: str) -> timeseries.Panel:
-    """Draw the line of this name dashed and without a filling: it is there to compare with."""
-    return panel.override_by_name(
-        name,
-        [
-            models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [6, 6]}),
-            models.DynamicConfigValue("custom.fillOpacity", 0),
-        ],
-    )
+    """Draw the line of this name dashed: it is there to compare with."""
+    style = models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [6, 6]})
+    return panel.override_by_name(name, [style])
 
 
 def colored(panel: timeseries.Panel, colors: Mapping[str, str]) -> timeseries.Panel:
@@ -96,7 +111,7 @@ def _legend(*, beside: bool) -> common.VizLegendOptions:
         return legend.display_mode(common_models.LegendDisplayMode.LIST).placement(
             common_models.LegendPlacement.BOTTOM
         )
-    # Beside the lines there is room for ten names, below them for three.
+    # Below the lines a table has room for three names.
     return (
         legend.display_mode(common_models.LegendDisplayMode.TABLE)
         .placement(common_models.LegendPlacement.RIGHT)

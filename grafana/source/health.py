@@ -32,7 +32,9 @@ SCRAPE_SECONDS = "scrape_duration_seconds"
 SCRAPE_SAMPLES = "scrape_samples_scraped"
 SERIES_ADDED = "scrape_series_added"
 
-_STAT = Size(4, 4)
+_STAT = Size(4, 3)
+_METRICS = 5
+"""Metrics in a graph: their names are long."""
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
 
@@ -84,7 +86,7 @@ def _numbers() -> list[Panel]:
             "How often in this time range one of the collectors on the registry raised, hung or "
             "repeated a series, so that its metrics are missing. See below which.",
             # Until a collector fails, there is no series.
-            f"{_risen(queries.FAILED)} or 0 * count({series(queries.BUILD)})",
+            queries.or_zero(_risen(queries.FAILED)),
             limits=(1, 100),
         ),
         _count(
@@ -106,6 +108,11 @@ def _numbers() -> list[Panel]:
     ]
 
 
+def _steepest(metric: str, label: str) -> Query:
+    """A line for each of those whose counter rose most, or one of 0."""
+    return Query(queries.or_zero(queries.busiest_rate(series(metric), label), label), legend(label))
+
+
 def _risen(metric: str) -> str:
     return total(queries.increase(series(metric)))
 
@@ -120,19 +127,24 @@ def _series() -> list[Panel]:
     return [
         graph(
             "Series limit used, by metric",
-            "The fullest process of each metric. A slope shows when it will be full; a jump came "
-            "with the release of that hour.",
-            Query(queries.limit_used(METRIC), legend(METRIC)),
+            "The fullest process of the five fullest metrics. A slope shows when it will be full; "
+            "a jump came with the release of that hour.",
+            Query(
+                f"{queries.limit_used(METRIC)} and "
+                + top(queries.limit_used(METRIC, at="@ end()"), _METRICS),
+                legend(METRIC),
+            ),
             unit=RATIO,
             size=_THIRD,
             limits=FILL,
         ),
         graph(
             "Series held",
-            "Label sets of each metric, of all processes together: what Prometheus has to keep. A "
-            "histogram has some fifteen lines for each of them.",
-            Query(total(series(queries.SERIES), METRIC), legend(METRIC)),
+            "Label sets of the five largest metrics, of all processes together: what Prometheus "
+            "has to keep. A histogram has some fifteen lines for each of them.",
+            Query(queries.largest(series(queries.SERIES), METRIC, count=_METRICS), legend(METRIC)),
             unit=NUMBER,
+            label="series",
             size=_THIRD,
             stacked=True,
         ),
@@ -153,7 +165,10 @@ def _losses() -> list[Panel]:
         graph(
             "Overflowed updates",
             "Updates in a second that found no room for their own series. Should be zero, always.",
-            Query(total(rate(series(queries.OVERFLOWED)), METRIC), legend(METRIC)),
+            Query(
+                queries.busiest_rate(series(queries.OVERFLOWED), METRIC, count=_METRICS),
+                legend(METRIC),
+            ),
             unit=CALLS_A_SECOND,
             size=_THIRD,
             at_least=1,
@@ -170,19 +185,20 @@ def _losses() -> list[Panel]:
         graph(
             "Invalid values, by metric",
             "Values in a second that a declared metric could not record: texts, NaN, infinity, or "
-            "negative ones in a sum. Empty while there are none. Look at the prop that is its "
-            "`value`.",
-            steepest(series(queries.INVALID), METRIC),
+            "negative ones in a sum. Look at the prop that is its `value`.",
+            _steepest(queries.INVALID, METRIC),
             unit="count:values/s",
             size=_THIRD,
+            at_least=1,
         ),
         graph(
             "Failed collections, by collector",
-            "Which collectors of the registry fail; empty while none does. One that fails at every "
-            "scrape is broken or hangs: the logger `hypertrace_prometheus` says where.",
-            steepest(series(queries.FAILED), COLLECTOR),
+            "Which collectors of the registry fail. One that fails at every scrape is broken or "
+            "hangs: the logger `hypertrace_prometheus` says where.",
+            _steepest(queries.FAILED, COLLECTOR),
             unit="count:failures/s",
             size=_THIRD,
+            at_least=1,
         ),
         graph(
             "Dropped handler events",
@@ -196,10 +212,9 @@ def _losses() -> list[Panel]:
         ),
         bars(
             "Silent tracers by class",
-            "Tracers that were made before the trace function was set, and so count nothing; empty "
-            "if there are none. Call `set_trace_function()` before objects of these classes are "
-            "made.",
-            Query(top(total(series(queries.SILENT), CLASS)), legend(CLASS)),
+            "Tracers that were made before the trace function was set, and so count nothing. Call "
+            "`set_trace_function()` before objects of these classes are made.",
+            Query(queries.or_zero(top(total(series(queries.SILENT), CLASS)), CLASS), legend(CLASS)),
             unit=NUMBER,
             size=_THIRD,
         ),
@@ -243,6 +258,7 @@ def _scrapes() -> list[Panel]:
             by_process(SERIES_ADDED),
             unit="count:lines",
             size=_HALF,
+            at_least=1,
         ),
         rows(
             "Versions",
@@ -263,7 +279,7 @@ def _pushes() -> list[Panel]:
     return [
         rows(
             "Exporters",
-            "A row for each exporter that pushes; empty without one. The one that has succeeded "
+            "A row for each exporter that pushes. The one that has succeeded "
             "least recently is on top. Where workers share their counts, one of them sends for "
             "all, and this is the sum of those that did.",
             {INSTANCE: "Process", EXPORTER: "Exporter"},
@@ -274,6 +290,7 @@ def _pushes() -> list[Panel]:
             Column("Bytes", _of_exporter(_a_second(queries.EXPORTS_BYTES)), "Bps"),
             Column("Time spent", _of_exporter(_a_second(queries.EXPORTS_SECONDS)), RATIO),
             size=Size(24, 6),
+            nothing="No exporter pushes",
         ),
         graph(
             "Time since the last success, by exporter",
@@ -284,22 +301,25 @@ def _pushes() -> list[Panel]:
             unit=SECONDS,
             size=_THIRD,
             limits=(60, 600),
+            nothing="No exporter pushes",
         ),
         graph(
             "Failed attempts, by exporter",
             "Attempts to send in a second that failed. Each one is repeated, ever more rarely, "
             "with what came in meanwhile.",
-            steepest(series(queries.EXPORTS_FAILED), EXPORTER),
+            _steepest(queries.EXPORTS_FAILED, EXPORTER),
             unit="count:failures/s",
             size=_THIRD,
+            at_least=1,
         ),
         graph(
             "Given up, by exporter",
             "Lines, points and events in a second that no attempt will send: the receiver refused "
             "them, they were too long, or a queue of events was full. These counts are lost there.",
-            steepest(series(queries.EXPORTS_DROPPED), EXPORTER),
+            _steepest(queries.EXPORTS_DROPPED, EXPORTER),
             unit="count:lines/s",
             size=_THIRD,
+            at_least=1,
         ),
     ]
 

@@ -4,18 +4,46 @@ from collections.abc import Mapping
 
 from grafana_foundation_sdk.models import dashboard
 
+from hypertrace_prometheus.dashboards import integrated
+
 from . import queries
 from .board import board
 from .graphs import graph
 from .panels import number
-from .parts import CALLS, CALLS_A_SECOND, ERRORS, FILL, NUMBER, RATIO, SECONDS, Panel, Size
-from .queries import CLASS, FILE, FUNCTION, Query, legend, series, steepest, top, total
+from .parts import (
+    BUSY,
+    CALLS,
+    CALLS_A_SECOND,
+    ERRORS,
+    NUMBER,
+    RATIO,
+    SECONDS,
+    Panel,
+    Size,
+)
+from .process import CPU
+from .queries import (
+    CLASS,
+    EACH_WORKER,
+    FILE,
+    FUNCTION,
+    INSTANCE,
+    Query,
+    legend,
+    rate,
+    series,
+    steepest,
+    top,
+    total,
+)
 from .tables import Column, rows
-from .vitals import durations, vitals
+from .timed import Timed
+from .vitals import durations
 
 UID = "hypertrace-overview"
 
-_STAT = Size(4, 4)
+_STAT = Size(4, 3)
+_THIRD = Size(8, 8)
 _HALF = Size(12, 9)
 _NAMES = {CLASS: "Class", FUNCTION: "Function"}
 
@@ -27,7 +55,9 @@ def overview() -> dashboard.Dashboard:
         "Hypertrace / Overview",
         "What the traced application does: how much, how fast, how well.",
         [
-            ("", _numbers()),
+            ("", [*_numbers(), _alerts()]),
+            ("What people wait for", _entries()),
+            ("How much more it can do", _saturation()),
             ("Who is called", _calls()),
             ("How it ends, and how long it takes", _spans()),
             ("Growth", _growth()),
@@ -35,28 +65,71 @@ def overview() -> dashboard.Dashboard:
     )
 
 
+ENTRIES = Timed(
+    integrated.ENTRIES,
+    "entries",
+    f'{integrated.RESULT}="error"',
+    {integrated.KIND: "Kind", integrated.ENTRY: "Name"},
+)
+
+
 def _numbers() -> list[Panel]:
+    """Make the numbers of entries; of all spans where the application has no entries."""
+    spans = series(queries.DURATIONS)
+    requests = total(series(integrated.SERVER_ACTIVE), integrated.METHOD)
+    jobs = total(series(integrated.JOBS_RUNNING), integrated.JOB)
     return [
-        *vitals(
+        number(
+            "Throughput",
+            "Requests, jobs, messages and commands that end in a second; spans, where the "
+            "application has no such entries. Look for a fall to zero, and for a level that is "
+            "not the one of this hour on other days.",
+            Query(_or(total(rate(ENTRIES.counts())), total(rate(spans)))),
+            unit="suffix:/s",
             size=_STAT,
-            calls="How often traced lines run in a second, all together. Look for a fall to zero, "
-            "and for a level that is not the one of this hour on other days.",
-            errors="Share of spans that ended with an error; cancelled ones are none. Orange from "
-            "1 %, red from 5 %: then see which class below.",
-            duration="95 of 100 spans took no longer than this. It is only as fine as the buckets "
-            "of the histogram. Look for steps: they come with releases and with full disks.",
-            in_progress="Spans that have started and not ended. A number that only rises is a leak "
-            "or a queue that is never emptied.",
         ),
         number(
-            "Series limit used",
-            "How near the fullest metric is to the limit of series (`max_series`). At 100 % new "
-            "label sets are counted together in one series. See Exporter health.",
-            Query(queries.limit_used()),
+            "Error ratio",
+            "Share of entries that ended with an error; cancelled ones are none. Orange from "
+            "1 %, red from 5 %: then see which below.",
+            Query(_or(ENTRIES.ratio(), queries.error_ratio())),
             unit=RATIO,
             size=_STAT,
-            limits=FILL,
-            decimals=1,
+            limits=ERRORS,
+            decimals=2,
+            nothing="none",
+        ),
+        number(
+            "Duration, p95",
+            "95 of 100 entries took no longer than this. It is only as fine as the buckets of the "
+            "histogram. Look for steps: they come with releases and with full disks.",
+            Query(
+                _or(
+                    ENTRIES.quantile(0.95),
+                    f"{queries.quantile(0.95, series(queries.BUCKETS))} >= 0",
+                )
+            ),
+            unit=SECONDS,
+            size=_STAT,
+            nothing="none",
+        ),
+        number(
+            "In progress",
+            "Requests and jobs that have started and not ended; spans, where the application has "
+            "neither. A number that only rises is a leak or a queue that is never emptied.",
+            Query(f"sum({requests} or {jobs}) or {total(series(queries.IN_PROGRESS))}"),
+            unit=NUMBER,
+            size=_STAT,
+            decimals=0,
+        ),
+        number(
+            "Firing alerts",
+            "Alerts of the chosen jobs that fire, by any rule of Prometheus, listed below.",
+            Query(queries.or_zero(f"count({queries.firing()})")),
+            unit=NUMBER,
+            size=_STAT,
+            limits=(1, 3),
+            decimals=0,
         ),
         number(
             "Processes",
@@ -66,7 +139,88 @@ def _numbers() -> list[Panel]:
             Query(queries.processes()),
             unit=NUMBER,
             size=_STAT,
-            graph_behind=False,
+            decimals=0,
+        ),
+    ]
+
+
+def _or(of_entries: str, of_spans: str) -> str:
+    """Ask for entries, and for spans where there have been no entries."""
+    return f"{of_entries} or {of_spans} unless on () {ENTRIES.counts()}"
+
+
+def _alerts() -> Panel:
+    names = {
+        "alertname": "Alert",
+        "severity": "Severity",
+        integrated.KIND: "Kind",
+        integrated.ENTRY: "Name",
+        CLASS: "Class",
+        FUNCTION: "Function",
+        INSTANCE: "Process",
+        "objective": "Objective",
+    }
+    return rows(
+        "Alerts that fire",
+        "What fires now, by the rules that come with the dashboards and by yours. One cause should "
+        "give one alert: of the entry that people wait for, not of each function inside it.",
+        names,
+        Column("Alerts", top(f"count by ({', '.join(names)}) ({queries.firing()})", 25), NUMBER),
+        size=Size(24, 4),
+        nothing="No alert fires",
+    )
+
+
+def _entries() -> list[Panel]:
+    return [
+        ENTRIES.rates(_HALF),
+        ENTRIES.errors(_HALF),
+        ENTRIES.quantiles(_HALF),
+        ENTRIES.slowest(_HALF),
+        ENTRIES.table(Size(24, 8)),
+    ]
+
+
+def _saturation() -> list[Panel]:
+    busy = total(rate(series(f"{integrated.ENTRIES}_sum")), INSTANCE)
+    return [
+        graph(
+            "CPU by worker",
+            "Processors that each worker uses. Pure Python cannot use more than one at once: a "
+            "worker at 1 can do no more, and what comes next waits.",
+            Query(
+                queries.busiest_rate(series(CPU), *EACH_WORKER), legend(*EACH_WORKER, between=" ")
+            ),
+            unit=NUMBER,
+            label="cores",
+            size=_THIRD,
+            limits=BUSY,
+            at_least=1,
+        ),
+        graph(
+            "Entries at a time, by process",
+            "How many entries a process works on at a time, on average: what people wait for in a "
+            "second, in seconds. At the number of its workers and threads it can do no more.",
+            Query(
+                queries.busiest(busy, series(f"{integrated.ENTRIES}_sum"), INSTANCE),
+                legend(INSTANCE),
+            ),
+            unit=NUMBER,
+            label="entries",
+            size=_THIRD,
+            nothing="No entries",
+        ),
+        graph(
+            "In progress by kind",
+            "Requests and jobs that have started and not ended. A line that climbs and does not "
+            "come back is work that hangs.",
+            Query(total(series(integrated.SERVER_ACTIVE)), "http", "A"),
+            Query(total(series(integrated.JOBS_RUNNING)), "job", "B"),
+            unit=NUMBER,
+            label="entries",
+            size=_THIRD,
+            at_least=1,
+            nothing="No requests and no jobs",
         ),
     ]
 
@@ -136,6 +290,7 @@ def _spans() -> list[Panel]:
             explore=True,
         ),
         durations(
+            title="Duration of spans",
             size=_HALF,
             description="How long spans take: half of them up to p50, 99 of 100 up to p99. Look "
             "for p99 leaving p95 (few calls got slow) and for all moving together (something below "
@@ -147,6 +302,7 @@ def _spans() -> list[Panel]:
             "back is work that hangs.",
             Query(queries.busiest(open_now, spans, CLASS), legend(CLASS)),
             unit=NUMBER,
+            label="spans",
             size=_HALF,
             explore=True,
         ),
@@ -173,11 +329,11 @@ def _growth() -> list[Panel]:
         rows(
             "Label sets that grow fastest",
             "Functions with the most series that did not exist at the start of this time range: a "
-            "new id or prop each. A high number here is what fills the limit; allow fewer props. "
-            "Empty: none is new.",
+            "new id or prop each. A high number here is what fills the limit; allow fewer props.",
             _NAMES,
             Column("New series", top(new, 25), NUMBER, gauge=True),
             size=_HALF,
+            nothing="None is new",
         ),
         graph(
             "Series by class",
@@ -188,6 +344,7 @@ def _growth() -> list[Panel]:
                 legend(CLASS),
             ),
             unit=NUMBER,
+            label="series",
             size=_HALF,
             explore=True,
         ),

@@ -31,6 +31,9 @@ from .parts import (
 )
 from .queries import Query
 
+_NUMBER_SIZE = 30
+"""In pixels, for all numbers: else each is as large as its panel allows."""
+
 
 def number(  # noqa: PLR0913 -- a setting each
     title: str,
@@ -40,29 +43,38 @@ def number(  # noqa: PLR0913 -- a setting each
     unit: str,
     size: Size,
     limits: Limits | None = None,
-    graph_behind: bool = True,
     decimals: int | None = None,
+    nothing: str = "0",
 ) -> stat.Panel:
-    """One number, with its history behind it; coloured if it has limits."""
-    mode = common_models.BigValueGraphMode
+    """One number, coloured if it has limits; its history is a graph elsewhere."""
     panel = (
-        dressed(stat.Panel(), title, description, unit, size)
+        dressed(stat.Panel(), title, description, unit, size, nothing)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(values=False))
-        .graph_mode(mode.AREA if graph_behind else mode.NONE)
+        .graph_mode(common_models.BigValueGraphMode.NONE)
         .color_mode(common_models.BigValueColorMode.VALUE)
+        .text(common.VizTextDisplayOptions().value_size(_NUMBER_SIZE))
         .thresholds(thresholds(limits))
     )
+    if limits is None:
+        panel = panel.color_scheme(fixed("text"))
     if decimals is not None:
         panel = panel.decimals(decimals)
     return asking(panel, [query])
 
 
 def bars(  # noqa: PLR0913 -- a setting each
-    title: str, description: str, query: Query, *, unit: str, size: Size, explore: bool = False
+    title: str,
+    description: str,
+    query: Query,
+    *,
+    unit: str,
+    size: Size,
+    explore: bool = False,
+    nothing: str = "",
 ) -> bargauge.Panel:
     """The values of this moment as bars, one below the other, longest first."""
     panel = (
-        dressed(bargauge.Panel(), title, description, unit, size)
+        dressed(bargauge.Panel(), title, description, unit, size, nothing)
         .orientation(common_models.VizOrientation.HORIZONTAL)
         .display_mode(common_models.BarGaugeDisplayMode.BASIC)
         .value_mode(common_models.BarGaugeValueMode.TEXT)

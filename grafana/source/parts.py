@@ -40,6 +40,10 @@ CALLS = "count:calls"
 SECONDS = "s"
 RATIO = "percentunit"
 NUMBER = "short"
+BYTES = "bytes"
+
+COUNTED = "count:"
+"""Beginning of units that are words, as of calls in a second."""
 
 GOOD, WARNING, BAD = "green", "orange", "red"
 
@@ -47,7 +51,9 @@ Limits: TypeAlias = tuple[float, float]
 """Above the first a value is a warning, above the second it is bad."""
 
 ERRORS: Limits = (0.01, 0.05)
-"""Of the share of spans that end with an error."""
+"""Of the share of spans, or entries, that end with an error."""
+BUSY: Limits = (0.7, 0.9)
+"""Of what a worker can do."""
 FILL: Limits = (0.8, 0.95)
 """Of the share of the series that may be held."""
 
@@ -63,9 +69,20 @@ class Size:
     height: int = 8
 
 
-def dressed(panel: _P, title: str, description: str, unit: str, size: Size) -> _P:
-    """Give a panel what each has."""
-    return (
+def dressed(  # noqa: PLR0913, PLR0917 -- what each panel has
+    panel: _P, title: str, description: str, unit: str, size: Size, nothing: str = ""
+) -> _P:
+    """Give a panel what each has.
+
+    Args:
+        panel: of any kind.
+        title: what it shows.
+        description: what to look for.
+        unit: of its values.
+        size: in the grid.
+        nothing: what it says in place of "No data", where that is no fault.
+    """
+    made = (
         panel.title(title)
         .description(description)
         .datasource(SOURCE)
@@ -73,6 +90,7 @@ def dressed(panel: _P, title: str, description: str, unit: str, size: Size) -> _
         .span(size.width)
         .height(size.height)
     )
+    return made.no_value(nothing) if nothing else made
 
 
 def asking(panel: _P, queries: Iterable[Query]) -> _P:

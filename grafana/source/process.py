@@ -6,9 +6,10 @@ from hypertrace_prometheus.exposition.process import THREADS
 
 from . import queries
 from .board import board
+from .events import STARTED
 from .graphs import graph
 from .panels import bars, number
-from .parts import NUMBER, RATIO, Panel, Size
+from .parts import BUSY, BYTES, NUMBER, RATIO, Panel, Size
 from .queries import (
     EACH_WORKER,
     INSTANCE,
@@ -33,16 +34,13 @@ RESIDENT = "process_resident_memory_bytes"
 VIRTUAL = "process_virtual_memory_bytes"
 OPEN_FILES = "process_open_fds"
 MOST_FILES = "process_max_fds"
-STARTED = "process_start_time_seconds"
 PYTHON = "python_info"
 COLLECTIONS = "python_gc_collections_total"
 COLLECTED = "python_gc_objects_collected_total"
 UNCOLLECTABLE = "python_gc_objects_uncollectable_total"
 GENERATION = "generation"
 
-BYTES = "bytes"
-
-_STAT = Size(6, 4)
+_STAT = Size(6, 3)
 _HALF = Size(12, 8)
 _THIRD = Size(8, 8)
 _VERSION = ("implementation", "version")
@@ -73,7 +71,7 @@ def _numbers() -> list[Panel]:
             Query(f"min(time() - {series(STARTED)})"),
             unit="dtdurations",
             size=_STAT,
-            graph_behind=False,
+            nothing="none",
         ),
         number(
             "Restarts",
@@ -84,7 +82,6 @@ def _numbers() -> list[Panel]:
             unit=NUMBER,
             size=_STAT,
             limits=(1, 3),
-            graph_behind=False,
         ),
         number(
             "File limit used",
@@ -94,6 +91,7 @@ def _numbers() -> list[Panel]:
             unit=RATIO,
             size=_STAT,
             limits=(0.7, 0.9),
+            decimals=1,
         ),
         bars(
             "Python",
@@ -117,7 +115,9 @@ def _machine() -> list[Panel]:
             "each, with their number.",
             Query(busiest_rate(series(CPU), *EACH_WORKER), legend(*EACH_WORKER, between=" ")),
             unit=NUMBER,
+            label="cores",
             size=_HALF,
+            limits=BUSY,
         ),
         graph(
             "Memory",
@@ -141,6 +141,7 @@ def _machine() -> list[Panel]:
             "is never closed.",
             by_worker(OPEN_FILES),
             unit=NUMBER,
+            label="files",
             size=_THIRD,
         ),
         graph(
@@ -149,6 +150,7 @@ def _machine() -> list[Panel]:
             "pools made again and again.",
             by_worker(THREADS),
             unit=NUMBER,
+            label="threads",
             size=_THIRD,
         ),
     ]
@@ -163,6 +165,7 @@ def _workers() -> list[Panel]:
             "for itself.",
             Query(largest(series(queries.WORKERS, queries.LIVE), INSTANCE), legend(INSTANCE)),
             unit=NUMBER,
+            label="workers",
             size=_HALF,
         ),
         graph(
@@ -174,6 +177,7 @@ def _workers() -> list[Panel]:
                 legend(INSTANCE),
             ),
             unit=NUMBER,
+            label="workers",
             size=_HALF,
             at_least=1,
         ),
@@ -204,8 +208,9 @@ def _collector() -> list[Panel]:
             "Objects the collector found and could not free. Anything above zero is a leak.",
             _by_generation(series(UNCOLLECTABLE)),
             unit=NUMBER,
+            label="objects",
             size=_THIRD,
-            limits=(1, 10),
+            at_least=1,
         ),
     ]
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hypertrace.metrics import declarations, labels
+from hypertrace_prometheus.dashboards.integrated import ENTRIES
 from hypertrace_prometheus.exposition.failures import FAILED as _FAILED
 
 CALLS = declarations.CALLS.name
@@ -50,6 +51,9 @@ RANGE = "$__range"
 EACH_WORKER = (INSTANCE, labels.WORKER)
 """Labels of a process. Where counts are not shared it has the first one only."""
 
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+"""Quantiles of durations that are shown, by what they are called."""
+
 TOP = 10
 """How many lines a graph has at the most: more cannot be distinguished."""
 
@@ -69,6 +73,11 @@ class Query:
 def series(metric: str, *matchers: str) -> str:
     """Select the series of a metric among the targets that are looked at."""
     return f"{metric}{{{', '.join((*SCOPE, *matchers))}}}"
+
+
+def firing() -> str:
+    """Select the alerts that fire; those of no instance are of all."""
+    return f'ALERTS{{job=~"$job", {INSTANCE}=~"$instance|", alertstate="firing"}}'
 
 
 def rate(selected: str, window: str = STEP) -> str:
@@ -123,9 +132,9 @@ def quantile(share: float, selected: str, *by: str, window: str = STEP) -> str:
     return f"histogram_quantile({share}, {total(rate(selected, window), 'le', *by)})"
 
 
-def limit_used(*by: str) -> str:
+def limit_used(*by: str, at: str = "") -> str:
     """Share of the series it may hold that the fullest metric holds."""
-    share = f"{series(SERIES)} / {series(SERIES_LIMIT)}"
+    share = f"{series(SERIES)} {at} / {series(SERIES_LIMIT)} {at}".replace("  ", " ").rstrip()
     return f"max by ({', '.join(by)}) ({share})" if by else f"max({share})"
 
 
@@ -139,9 +148,33 @@ def processes() -> str:
 
 def error_ratio(*matchers: str, by: tuple[str, ...] = (), window: str = STEP) -> str:
     """Share of spans that ended with an error; 0 where none did."""
-    errors = total(rate(series(DURATIONS, *matchers, f'{RESULT}="error"'), window), *by)
-    every = total(rate(series(DURATIONS, *matchers), window), *by)
-    return f"({errors} or 0 * {every}) / {every}"
+    failed = series(DURATIONS, *matchers, f'{RESULT}="error"')
+    return ratio(failed, series(DURATIONS, *matchers), *by, window=window)
+
+
+def ratio(part: str, whole: str, *by: str, window: str = STEP) -> str:
+    """Share that the series of one counter have of others; 0 where they are not there."""
+    every = total(rate(whole, window), *by)
+    return f"({total(rate(part, window), *by)} or 0 * {every}) / ({every} > 0)"
+
+
+def or_zero(expression: str, label: str = "") -> str:
+    """Make one series of 0 where there is none, as a counter is not there before it counts.
+
+    Args:
+        expression: may give nothing.
+        label: the label that names the lines; that of 0 is called none.
+    """
+    zero = f"0 * count({series(BUILD)})"
+    if label:
+        zero = f'label_replace({zero}, "{label}", "none", "", "")'
+    return f"{expression} or on () {zero}"
+
+
+def for_each_entry(selected: str) -> str:
+    """How often a counter rises for each entry, on average."""
+    entries = series(f"{ENTRIES}_count")
+    return f"{total(rate(selected))} / ({total(rate(entries))} > 0)"
 
 
 def legend(*names: str, between: str = ".") -> str:

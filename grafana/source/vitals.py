@@ -4,7 +4,7 @@ from . import queries
 from .graphs import graph
 from .panels import number
 from .parts import CALLS_A_SECOND, ERRORS, NUMBER, RATIO, SECONDS, Panel, Size
-from .queries import Query, series
+from .queries import SHARES, Query, series
 
 
 def vitals(
@@ -54,16 +54,15 @@ def vitals(
     ]
 
 
-def durations(*matchers: str, size: Size, description: str) -> Panel:
+def durations(*matchers: str, size: Size, description: str, title: str = "Duration") -> Panel:
     """Make the graph that shows how long most, nearly all, and all but the slowest spans take."""
     buckets = series(queries.BUCKETS, *matchers)
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     return graph(
-        "Duration",
+        title,
         description,
         *(
             Query(queries.quantile(share, buckets), name, ref)
-            for ref, (name, share) in zip("ABC", shares.items(), strict=True)
+            for ref, (name, share) in zip("ABC", SHARES.items(), strict=True)
         ),
         unit=SECONDS,
         size=size,

@@ -233,13 +233,9 @@ _hooked: set[str] = set()
 
 
 def _is_imported(name: str) -> bool:
-    """Whether a module is imported, after another thread has done so that is just importing it."""
-    module = sys.modules.get(name)
-    if module is None:
-        return False
-    if getattr(getattr(module, "__spec__", None), "_initializing", False):
-        with suppress(Exception):  # which the other thread gets
-            importlib.import_module(name)
+    """Whether a module is imported. If another thread is just importing it, that is waited for."""
+    with suppress(AttributeError):  # it has no public name
+        importlib._bootstrap._lock_unlock_module(name)  # type: ignore[attr-defined]
     return name in sys.modules
 
 
@@ -248,7 +244,7 @@ def _wait(name: str, call: Callable[[], object]) -> None:
     if name not in _hooked:
         _hooked.add(name)
         wrapt.register_post_import_hook(lambda _: _arrived(name), name)
-    elif _is_imported(name):  # meanwhile, by another thread
+    if _is_imported(name):  # meanwhile, by another thread, which may have passed the hook before
         _arrived(name)
 
 

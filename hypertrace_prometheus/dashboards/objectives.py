@@ -2,7 +2,7 @@
 
     [[objective]]
     name = "search"
-    class = "Library"          # and, or only: function = "ask"
+    entry = "GET /search"      # and, or only: kind = "http"; or class and function of spans
     target = 0.999             # share of spans that are good
     latency = 0.25             # seconds; optional: slower ones are bad, too
 
@@ -24,6 +24,7 @@ from hypertrace.metrics.aggregations import DEFAULT_BUCKETS, checked_bounds
 from hypertrace.metrics.declarations import DURATIONS
 from hypertrace.metrics.names import Names
 
+from . import integrated
 from .rules import Group, Rule
 
 
@@ -44,15 +45,18 @@ BURNS = (
 )
 _DAYS = 30
 _WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-_KEYS = {"name", "class", "function", "target", "latency"}
+_OF_SPANS = {"class": labels.CLASS, "function": labels.FUNCTION}
+_OF_ENTRIES = {"kind": integrated.KIND, "entry": integrated.ENTRY}
+_KEYS = {"name", *_OF_SPANS, *_OF_ENTRIES, "target", "latency"}
 _NAME = "objective"
 _WORD = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class Objective(NamedTuple):
-    """What share of some spans is to be good."""
+    """What share of some entries, or spans, is to be good."""
 
     name: str
+    metric: str
     matchers: Mapping[str, str]
     target: float
     latency: float | None
@@ -80,9 +84,12 @@ def groups(objectives: Iterable[Objective], shown: Names | None = None) -> list[
         objectives: to watch.
         shown: what the exporter calls the metrics; None as by default.
     """
-    durations = (Names() if shown is None else shown).of(DURATIONS.name)
+    shown = Names() if shown is None else shown
     return [
-        {"name": f"hypertrace-slo-{objective.name}", "rules": _rules(objective, durations)}
+        {
+            "name": f"hypertrace-slo-{objective.name}",
+            "rules": _rules(objective, shown.of(objective.metric)),
+        }
         for objective in objectives
     ]
 
@@ -113,20 +120,27 @@ def _objective(declared: Mapping[str, Any], buckets: Iterable[float]) -> Objecti
             f"objective {name!r}: latency {latency!r} is no bound of a bucket ({bounds}); take one "
             "of these, or put the exporter's own at the top of the file: buckets = [...]"
         )
-    matchers = {
-        text: declared[key]
-        for key, text in (("class", labels.CLASS), ("function", labels.FUNCTION))
-        if key in declared
-    }
-    if not matchers or not all(isinstance(value, str) for value in matchers.values()):
-        raise ValueError(f"objective {name!r} needs a class or a function, or both, as texts")
-    return Objective(name, matchers, target, latency)
+    of_entries = _matchers(declared, _OF_ENTRIES)
+    of_spans = _matchers(declared, _OF_SPANS)
+    matchers = of_entries or of_spans
+    if bool(of_entries) == bool(of_spans):
+        raise ValueError(
+            f"objective {name!r} needs an entry or a kind, or both; or else a class or a function"
+        )
+    if not all(isinstance(value, str) for value in matchers.values()):
+        raise ValueError(f"objective {name!r} has {[*matchers.values()]}; give texts")
+    metric = integrated.ENTRIES if of_entries else DURATIONS.name
+    return Objective(name, metric, matchers, target, latency)
+
+
+def _matchers(declared: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {label: declared[key] for key, label in names.items() if key in declared}
 
 
 def _rules(objective: Objective, durations: str) -> list[Rule]:
     recording = [
         {
-            "record": _record(window),
+            "record": _record(objective, window),
             "expr": _bad_share(objective, durations, window),
             "labels": {_NAME: objective.name},
         }
@@ -135,8 +149,9 @@ def _rules(objective: Objective, durations: str) -> list[Rule]:
     return recording + [_alert(objective, burn) for burn in BURNS]
 
 
-def _record(window: str) -> str:
-    return f"objective:function_bad:ratio_rate{window}"
+def _record(objective: Objective, window: str) -> str:
+    what = "entry" if objective.metric == integrated.ENTRIES else "function"
+    return f"objective:{what}_bad:ratio_rate{window}"
 
 
 def _bad_share(objective: Objective, durations: str, window: str) -> str:
@@ -144,7 +159,8 @@ def _bad_share(objective: Objective, durations: str, window: str) -> str:
         matchers = {**objective.matchers, **more}
         inside = ", ".join(f'{key}="{_escaped(value)}"' for key, value in matchers.items())
         # Who cancels a call says nothing of its quality.
-        return f'sum(rate({name}{{{inside}, {labels.RESULT}!="cancelled"}}[{window}]))'
+        spans = f'rate({name}{{{inside}, {labels.RESULT}!="cancelled"}}[{window}])'
+        return f"sum by (job) ({spans})"
 
     every = spans(f"{durations}_count")
     if objective.latency is None:
@@ -158,7 +174,7 @@ def _bad_share(objective: Objective, durations: str, window: str) -> str:
 def _alert(objective: Objective, burn: _Burn) -> Rule:
     limit = f"{burn.factor:g} * {1 - objective.target:.6g}"
     fast = [
-        f'{_record(window)}{{{_NAME}="{objective.name}"}} > {limit}'
+        f'{_record(objective, window)}{{{_NAME}="{objective.name}"}} > {limit}'
         for window in (burn.long, burn.short)
     ]
     return {
@@ -166,12 +182,17 @@ def _alert(objective: Objective, burn: _Burn) -> Rule:
         "expr": " and ".join(fast),
         "labels": {_NAME: objective.name, "severity": burn.severity, "window": burn.long},
         "annotations": {
-            "summary": f"{objective.name}: {{{{ $value | humanizePercentage }}}} of the spans of "
-            f"the last {burn.long} were bad, the objective allows {1 - objective.target:.4%}",
+            "summary": f"{objective.name}: {{{{ $value | humanizePercentage }}}} of the "
+            f"{_noun(objective)} of the last {burn.long} were bad, the objective allows "
+            f"{1 - objective.target:.4%}",
             "description": f"At this rate the budget of {_DAYS} days is used up in "
             f"{_DAYS / burn.factor:.2g} days or less.",
         },
     }
+
+
+def _noun(objective: Objective) -> str:
+    return "entries" if objective.metric == integrated.ENTRIES else "spans"
 
 
 def _escaped(value: str) -> str:

@@ -11,6 +11,8 @@ from hypertrace.metrics.allowlist import label_names
 from hypertrace.metrics.declarations import BUILT_IN
 from hypertrace.metrics.names import Names
 
+from . import integrated
+
 Dashboard = dict[str, Any]
 """A dashboard as Grafana's JSON has it."""
 
@@ -31,7 +33,8 @@ _OF_REPEATING = {"repeat", "repeatDirection", "maxPerRow"}
 _WIDTH = 24
 
 _METRICS = re.compile(
-    rf"\b({'|'.join(one.name for one in BUILT_IN)})(?=(?:_bucket|_count|_sum)?\b)"
+    rf"\b({'|'.join((*(one.name for one in BUILT_IN), *integrated.METRICS))})"
+    r"(?=(?:_bucket|_count|_sum)?\b)"
 )
 
 

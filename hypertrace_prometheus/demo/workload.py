@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from hypertrace import Tracer, traced
+from hypertrace.integrations.entries import entry
 
 from .documents import TOPICS
 from .index import Tokenizer
@@ -51,7 +52,8 @@ class Visitor:
         self._suggestion = None
         with self.tracer.span() as span:
             try:
-                self._library.ask(question)
+                with entry("other", "search"):
+                    self._library.ask(question)
             except SearchError as error:
                 # Nothing that a visitor cannot live with, and still a failure to look at.
                 span.fail(error)
@@ -130,7 +132,8 @@ class Workload:
         rate = _FIRST_READING
         while not self._stop.is_set():
             for volume in self._library.catalogue.volumes():
-                self._library.shelve(volume)
+                with entry("job", "shelve"):
+                    self._library.shelve(volume)
                 if self._stop.wait(1 / rate):
                     return
             rate = _LATER_READINGS

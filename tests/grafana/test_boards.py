@@ -1,6 +1,8 @@
 """Dashboards as a person gets them: every panel explained, every query valid, all linked."""
 
+import importlib
 import json
+import pkgutil
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +11,12 @@ from urllib.parse import urlsplit
 import promql_parser
 import pytest
 
+from hypertrace import integrations
 from hypertrace.exporters.json_lines import JsonLinesExporter
+from hypertrace.integrations.gauges import Gauge
+from hypertrace.metrics.declarations import Declaration
 from hypertrace_prometheus import PrometheusExporter
-from hypertrace_prometheus.dashboards import objectives, rules
+from hypertrace_prometheus.dashboards import integrated, objectives, rules
 from hypertrace_prometheus.dashboards.templates import dashboards
 
 BOARDS = dashboards(props=["topic"])
@@ -22,7 +27,7 @@ PANELS = [
     if panel["type"] != "row"
 ]
 PLAIN_UNITS = {"short"}
-OF_GRAFANA = {"__range", "__rate_interval", "__url_time_range"}
+OF_GRAFANA = {"__range", "__rate_interval", "__url_time_range", "1"}
 LINES = {"timeseries", "bargauge", "state-timeline"}
 LINK = re.compile(r"\$\{(\w+)[^}]*\}")
 
@@ -31,11 +36,23 @@ Dashboard = dict[str, Any]
 
 def _expressions() -> Iterator[str]:
     for board in BOARDS.values():
+        yield from (event["expr"] for event in _events(board))
         for panel in board["panels"]:
             yield from (target["expr"] for target in panel.get("targets", ()))
-    declared = objectives.Objective("o", {"object_classname": 'a"b\\c'}, 0.999, 0.25)
-    for group in [*rules.groups(), *objectives.groups([declared])]:
+    declared = [
+        objectives.Objective("o", metric, {label: 'a"b\\c'}, 0.999, 0.25)
+        for metric, label in (
+            ("function_duration_seconds", "object_classname"),
+            (integrated.ENTRIES, integrated.ENTRY),
+        )
+    ]
+    for group in [*rules.groups(), *objectives.groups(declared)]:
         yield from (rule["expr"] for rule in group["rules"])
+
+
+def _events(board: Dashboard) -> list[Dashboard]:
+    """Return the events on the time axis that are asked of Prometheus."""
+    return [each for each in board["annotations"]["list"] if "expr" in each]
 
 
 def _variables(board: Dashboard) -> set[str]:
@@ -65,7 +82,8 @@ def test_every_query_goes_to_the_chosen_targets(board: Dashboard, panel: Dashboa
         assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         used = set(re.findall(r"\$(\w+)", target["expr"]))
         assert {"job", "instance"} <= used <= _variables(board) | OF_GRAFANA
-        selectors = re.findall(r"\w+\{[^}]*\}", target["expr"])
+        # An alert of all processes has no instance.
+        selectors = re.findall(r"\w+\{[^}]*\}", target["expr"].replace("$instance|", "$instance"))
         assert all('job=~"$job", instance=~"$instance"' in each for each in selectors)
 
 
@@ -108,6 +126,26 @@ def test_a_dashboard_links_to_the_others(board: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_deploys_restarts_and_alerts_are_on_every_time_axis(board: Dashboard) -> None:
+    """Each dashboard has the events of the chosen targets, and those that are marked by hand."""
+    names = [each["name"] for each in board["annotations"]["list"]]
+    assert names == ["Deploys", "Marked deploys", "Restarts", "Alerts"]
+    for event in _events(board):
+        assert event["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert set(re.findall(r"\$(\w+)", event["expr"])) == {"job", "instance"}
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_a_unit_in_words_stands_at_the_axis_once(board: Dashboard, panel: Dashboard) -> None:
+    """The numbers at the axis of a graph have no words, and what is counted is named beside."""
+    if panel["type"] == "timeseries":
+        settings = panel["fieldConfig"]["defaults"]
+        assert ":" not in settings["unit"]
+        assert settings["unit"] not in PLAIN_UNITS or settings["custom"]["axisLabel"]
+        assert settings["custom"]["fillOpacity"] == 0 or "stacking" in settings["custom"]
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_the_first_variables_are_everywhere_the_same(board: Dashboard) -> None:
     """Data source, job and instance can be chosen, in this order."""
     names = [variable["name"] for variable in board["templating"]["list"]]
@@ -136,7 +174,7 @@ def test_panels_lie_beside_each_other(board: Dashboard) -> None:
 def test_each_dashboard_has_an_address_of_its_own() -> None:
     """The uids differ, are as long as Grafana takes them, and no dashboard brings a number."""
     uids = [board["uid"] for board in BOARDS.values()]
-    assert len(set(uids)) == len(uids) == 5
+    assert len(set(uids)) == len(uids) == 10
     assert all(8 <= len(uid) <= 40 for uid in uids)
     assert all(board.get("id") is None for board in BOARDS.values())
 
@@ -158,15 +196,29 @@ def test_every_metric_of_the_exporter_is_shown() -> None:
     assert [name for name in exposed if name not in asked] == []
 
 
+def test_every_metric_of_the_integrations_is_shown() -> None:
+    """Some panel asks for each metric that an integration declares, and all that are renamed."""
+    found = set(integrated.METRICS)
+    for module in pkgutil.iter_modules(integrations.__path__):
+        values = vars(importlib.import_module(f"{integrations.__name__}.{module.name}")).values()
+        found |= {one.name for one in values if isinstance(one, Declaration)}
+        found |= {one._name for one in values if isinstance(one, Gauge)}
+    asked = " ".join(_expressions())
+    assert [name for name in sorted(found) if not re.search(rf"\b{name}(_\w+)?{{", asked)] == []
+    assert found == set(integrated.METRICS)
+
+
 def test_metrics_and_labels_are_the_exporters() -> None:
-    """No query asks for a label that neither the exporter nor Prometheus gives."""
+    """No query asks for a label that no metric and no Prometheus has."""
     known = {
         "job", "instance", "le", "object_classname", "caller_functionname", "caller_filename", "id",
         "parent_object_classname", "result", "exception", "from_classname", "from_functionname",
         "to_classname", "to_functionname", "metric", "version", "implementation", "generation",
         "python", "collector", "exporter", "worker", "title", "subtitle", "source", "target",
         "object_props_topic", "parent_object_props_topic", "caller_props_topic", "$prop",
+        "alertname", "severity", "objective", "kind", "name", "service_version", "class", "",
     }  # fmt: skip
+    known |= {value for value in vars(integrated).values() if isinstance(value, str)}
     asked = {
         name
         for expression in _expressions()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hypertrace_prometheus.dashboards import objectives, rules
+from hypertrace.metrics.names import Names
+from hypertrace_prometheus.dashboards import integrated, objectives, rules
 from hypertrace_prometheus.dashboards.objectives import Objective
 
+SPANS = "function_duration_seconds"
 GOOD = """\
 [[objective]]
 name = "search"
@@ -34,10 +36,23 @@ def test_a_file_declares_objectives(declare: Callable[[str], list[Objective]]) -
     """What the file says is what is read; the latency may be left out."""
     other = '[[objective]]\nname = "o"\nclass = "C"\ntarget = 0.9\nlatency = 0.25\n'
     ask = {"object_classname": "Library", "caller_functionname": "ask"}
-    assert declare(GOOD + other) == [
-        Objective("search", ask, 0.999, None),
-        Objective("o", {"object_classname": "C"}, 0.9, 0.25),
+    entry = '[[objective]]\nname = "e"\nkind = "http"\nentry = "GET /"\ntarget = 0.9\n'
+    assert declare(GOOD + other + entry) == [
+        Objective("search", SPANS, ask, 0.999, None),
+        Objective("o", SPANS, {"object_classname": "C"}, 0.9, 0.25),
+        Objective("e", integrated.ENTRIES, {"kind": "http", "name": "GET /"}, 0.9, None),
     ]
+
+
+def test_objectives_of_entries_ask_for_entries(declare: Callable[[str], list[Objective]]) -> None:
+    """The rules of an objective of entries read the metric of entries, as the exporter calls it."""
+    text = GOOD.replace('class = "Library"', 'entry = "GET /"').replace('function = "ask"', "")
+    (group,) = objectives.groups(declare(text), Names(prefix="shop_"))
+    (first, *_) = group["rules"]
+    assert first["record"] == "objective:entry_bad:ratio_rate5m"
+    selector = 'shop_entry_duration_seconds_count{name="GET /", result!="cancelled"}'
+    assert f"sum by (job) (rate({selector}[5m]))" in first["expr"]
+    assert "of the entries of the last 1h" in group["rules"][7]["annotations"]["summary"]
 
 
 def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) -> None:
@@ -58,8 +73,9 @@ def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) 
         (GOOD.replace("0.999", "1"), "0.999, not 1"),
         (GOOD + "latency = 0.3\n", "latency 0.3 is no bound of a bucket (0.0005, "),
         (GOOD + "windows = 3\n", "has ['windows']"),
-        (GOOD.replace("class", "#").replace("function", "#"), "needs a class or a function"),
-        (GOOD.replace('"ask"', "3"), "as texts"),
+        (GOOD.replace("class", "#").replace("function", "#"), "needs an entry or a kind"),
+        (GOOD + 'entry = "e"\n', "needs an entry or a kind, or both; or else a class or"),
+        (GOOD.replace('"ask"', "3"), "['Library', 3]; give texts"),
         ("objective = 3", "[[objective]]"),
         (GOOD.replace('"search"', "'{{ x }}'"), "unlike '{{ x }}'"),
         ("objective = [3]", "[[objective]]"),
@@ -89,7 +105,7 @@ def test_awkward_names_are_escaped(
 
 def test_windows_and_factors_are_the_workbooks() -> None:
     """Four alerts: two that wake a person, two that can wait until the morning."""
-    (group,) = objectives.groups([Objective("o", {"object_classname": "C"}, 0.99, None)])
+    (group,) = objectives.groups([Objective("o", SPANS, {"object_classname": "C"}, 0.99, None)])
     alerts = [
         (rule["labels"]["severity"], rule["labels"]["window"], rule["expr"])
         for rule in group["rules"]

@@ -193,7 +193,7 @@ def test_the_token_may_come_from_the_environment(
     """Without --token it is that of GRAFANA_TOKEN, so that it stays out of the shell's history."""
     monkeypatch.setenv("GRAFANA_TOKEN", TOKEN)
     assert main(["dashboards", "push", "--url", grafana.url]) == 0
-    assert len(grafana.asked) == 5
+    assert len(grafana.asked) == 10
 
 
 def test_without_a_token_the_command_says_so(

@@ -38,7 +38,11 @@ def test_promtool_finds_nothing(component: Callable[[str], str], tmp_path: Path)
     path = tmp_path / "rules.yml"
     names = Names(prefix="shop_", counter_name="function_counter")
     made = rules.groups(names) + objectives.groups(
-        [Objective("o", {"object_classname": "C"}, 0.9, 0.25)], names
+        [
+            Objective("o", "function_duration_seconds", {"object_classname": "C"}, 0.9, 0.25),
+            Objective("e", "entry_duration_seconds", {"kind": "http"}, 0.9, 0.25),
+        ],
+        names,
     )
     path.write_text(rules.text(made))
     run = subprocess.run(
@@ -53,7 +57,9 @@ def test_promtool_finds_nothing(component: Callable[[str], str], tmp_path: Path)
     assert "class:function_counter:rate5m" in text
     assert "function:shop_function_duration_seconds:p95_5m" in text
     assert "class:shop_function_errors:ratio_rate5m > 0.05" in text
+    assert "entry:shop_entry_errors:ratio_rate5m > 0.05" in text
     assert re.findall(r"(?<!shop_)\bfunction_(?!counter\b|bad\b)\w+", text) == []
+    assert re.findall(r"(?<!shop_)\bentry_(?!bad\b)\w+", text) == []
 
 
 def test_the_text_is_yaml() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hypertrace_prometheus.dashboards.templates import dashboards
+from hypertrace_prometheus.dashboards.templates import Dashboard, dashboards
 
 PANELS = {
     "bargauge": "BarGaugePanelCfg",
@@ -63,6 +63,16 @@ def _typed(number: int, kind: str, value: Any) -> str:
     return f"export const x{number}: Plain<{kind}> = {json.dumps(value)};\n"
 
 
+def _without_settings_of_prometheus(dashboard: Dashboard) -> Dashboard:
+    """Return a dashboard whose events have what Grafana knows, not what its data source does."""
+    others = {"expr", "titleFormat", "textFormat", "useValueForTime", "target"}
+    events = [
+        {key: value for key, value in event.items() if key not in others}
+        for event in dashboard["annotations"]["list"]
+    ]
+    return dashboard | {"annotations": {"list": events}}
+
+
 def _program() -> str:
     """Return a program that gives every dashboard, and the settings of every panel, its type."""
     imports, values = "", []
@@ -70,7 +80,7 @@ def _program() -> str:
         file = FILE.format(folder=kind.lower().replace("-", ""), name=name)
         imports += f"import type * as {name} from '{file}';\n"
     for dashboard in dashboards(props=["topic"]).values():
-        values.append(("Dashboard", dashboard))
+        values.append(("Dashboard", _without_settings_of_prometheus(dashboard)))
         for panel in dashboard["panels"]:
             if name := PANELS.get(panel["type"], ""):
                 values.append((f"{name}.Options", panel["options"]))

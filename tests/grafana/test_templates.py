@@ -6,6 +6,7 @@ import re
 import pytest
 
 from hypertrace.metrics.names import Names
+from hypertrace_prometheus.dashboards import integrated
 from hypertrace_prometheus.dashboards.templates import Dashboard, dashboards
 
 
@@ -14,15 +15,31 @@ def _panels(*props: str) -> dict[str, Dashboard]:
     return {panel["title"]: panel for panel in explorer["panels"]}
 
 
-def test_there_are_five() -> None:
+def test_there_are_ten() -> None:
     """Each dashboard has the name of its file."""
     assert list(dashboards()) == [
         "call-graph",
         "class-explorer",
         "exporter-health",
+        "http",
+        "jobs",
+        "outgoing-calls",
         "overview",
         "process",
+        "runtime",
+        "sql",
     ]
+
+
+def test_metrics_of_integrations_are_called_as_the_user_calls_them() -> None:
+    """A prefix, or another name, is that of the metrics of integrations, too."""
+    names = Names(prefix="shop_", names={"jobs_total": "work_total"})
+    text = json.dumps(dashboards(names))
+    for name in integrated.METRICS:
+        assert not re.search(rf"(?<!shop_)\b{name}(_bucket|_count|_sum)?{{", text), name
+    assert "shop_entry_duration_seconds_bucket{" in text
+    assert "work_total{" in text
+    assert "process_start_time_seconds{" in text
 
 
 def test_the_counter_is_called_as_the_user_calls_it() -> None:

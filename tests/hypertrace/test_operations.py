@@ -95,7 +95,7 @@ def test_an_exception_says_how_it_ended(
 
 
 def test_the_entry_is_known_inside_it_alone() -> None:
-    """Its name may come late, and is that of the innermost entry."""
+    """Its name may come late, and is that of the outermost entry."""
     with capture_events():
         requests, jobs = (
             Operations("Web", "request", entry="http"),
@@ -107,7 +107,7 @@ def test_the_entry_is_known_inside_it_alone() -> None:
         assert current_entry() == "GET /"
         job = jobs.start()
         job.entry_name = "mail"
-        assert current_entry() == "mail"
+        assert current_entry() == "GET /"  # the job is a part of the request
         job.finish({})
         assert current_entry() == "GET /"
         request.finish({})

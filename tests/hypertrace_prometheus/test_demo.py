@@ -208,7 +208,8 @@ def test_a_question_without_an_answer_is_an_error_that_the_visitor_handles(
     visitor.visit(1, lambda: True)
     assert _spans(events) == [
         ("SearchEngine.search", "Library.ask", "error", "EmptyQuestionError"),
-        ("Library.ask", "Visitor.ask", "error", "EmptyQuestionError"),
+        ("Library.ask", "Entry.other", "error", "EmptyQuestionError"),
+        ("Entry.other", "Visitor.ask", "error", "EmptyQuestionError"),
         ("Visitor.ask", "Visitor.visit", "error", "EmptyQuestionError"),
         ("Visitor.visit", "", "ok", ""),
     ]

@@ -159,11 +159,10 @@ def test_events_outside_the_run_are_counted(points: Points) -> None:
 
 
 def test_jobs_inside_each_other_are_two(points: Points) -> None:
-    """A job inside a job is another one; the outer one is the entry again after it."""
-    with job("outer"):
-        with job("inner"):
-            assert current_entry() == "inner"
+    """A job inside a job is another one; the outer one alone is an entry."""
+    with job("outer"), job("inner"):
         assert current_entry() == "outer"
+    assert points("entry_duration_seconds") == {("job", "outer", "ok"): 1}
     assert points("jobs_duration_seconds") == {("outer", "", "ok"): 1, ("inner", "", "ok"): 1}
 
 
