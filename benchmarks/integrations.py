@@ -14,6 +14,7 @@ from hypertrace import set_trace_function
 from hypertrace.integrations import install
 from hypertrace.metrics import Metrics
 
+from . import http_clients
 from .measure import OURS, Row, compared
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def rows(effort: Effort) -> Iterator[Row]:
     yield from _added("a request of Flask", effort, _flask(), FLASK_EXPORTER)
     yield from _added("a request of Django", effort, _django(), DJANGO_PROMETHEUS)
     yield from _added("a request of FastAPI", effort, _fastapi(), INSTRUMENTATOR)
+    for what, operations in http_clients.operations(_providers()):
+        yield from _added(what, effort, operations, OTEL)
 
 
 def _added(
