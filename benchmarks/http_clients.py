@@ -81,13 +81,10 @@ def _own_pool(**replaced: Any) -> Any:
     from urllib3 import HTTPConnectionPool  # noqa: PLC0415 -- as above
     from urllib3.connection import HTTPConnection  # noqa: PLC0415
 
-    names = ("urlopen", "_make_request", "_prepare_proxy")
-    functions = {name: vars(HTTPConnectionPool)[name] for name in names}
     connect = {"connect": HTTPConnection.connect, "_new_conn": lambda _: _Socket()}
     connection = type("Connection", (HTTPConnection,), {**connect, "is_connected": True})
-    return type(
-        "Pool", (HTTPConnectionPool,), {**functions, **replaced, "ConnectionCls": connection}
-    )
+    functions = {"urlopen": vars(HTTPConnectionPool)["urlopen"], "ConnectionCls": connection}
+    return type("Pool", (HTTPConnectionPool,), functions | replaced)
 
 
 def _requests(providers: Mapping[str, Any]) -> dict[str, Operation]:
