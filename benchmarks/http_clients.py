@@ -1,8 +1,8 @@
-"""HTTP clients: the time that measuring adds to a request, beside OpenTelemetry's integrations.
+"""HTTP clients: requests that each contestant measures, among them OpenTelemetry.
 
-Nothing is sent: the answer is there as soon as a request is made, so that what is added is not lost
-in the network. All contestants run in one process: each has classes that keep the library's own
-functions, but for ours, whose classes are the library's, which are patched.
+Nothing is sent, so that what is added is not lost in the network: the answer is there as soon as a
+request is made. Only aiohttp has a server, in the same thread. All contestants run in one process:
+each has classes that keep the library's own functions, but for ours, whose are the library's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypertrace.integrations import install
 from .measure import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .measure import Operation
 
@@ -26,18 +26,16 @@ URL = "http://127.0.0.1:8080/items/1"
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 
 
-def operations(providers: Mapping[str, Any]) -> dict[str, dict[str, Operation]]:
-    """Return a request without a network of each library, by contestant.
+def operations(providers: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Operation]]]:
+    """Return a request of each library, by contestant.
 
     Args:
         providers: of OpenTelemetry.
     """
-    return {
-        "a request of httpx": _httpx(providers),
-        "a request of requests": _requests(providers),
-        "a request of urllib3": _urllib3(providers),
-        "a request of aiohttp": _aiohttp(providers),
-    }
+    yield "a request of httpx", _httpx(providers)
+    yield "a request of requests", _requests(providers)
+    yield "a request of urllib3", _urllib3(providers)
+    yield "a request of aiohttp", _aiohttp(providers)
 
 
 class _Socket:
@@ -60,11 +58,11 @@ def _httpx(providers: Mapping[str, Any]) -> dict[str, Operation]:
     import httpx  # noqa: PLC0415 -- imported here, it is measured by no other benchmark
     from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor  # noqa: PLC0415
 
-    class Bare(httpx.Client):  # type: ignore[misc]  # without types
-        _send_single_request = httpx.Client._send_single_request
+    send = httpx.Client._send_single_request  # noqa: SLF001 -- as it is before it is patched
+    Bare = type("Bare", (httpx.Client,), {"_send_single_request": send})  # noqa: N806 -- a class
 
     def asking(kind: Callable[..., Any]) -> tuple[Any, Operation]:
-        def answer(request: Any) -> Any:
+        def answer(_: Any) -> Any:
             return httpx.Response(200, stream=httpx.ByteStream(b"hello"))
 
         client = kind(transport=httpx.MockTransport(answer))
@@ -83,13 +81,10 @@ def _own_pool(**replaced: Any) -> Any:
     from urllib3 import HTTPConnectionPool  # noqa: PLC0415 -- as above
     from urllib3.connection import HTTPConnection  # noqa: PLC0415
 
-    names = ("urlopen", "_make_request", "_prepare_proxy")
-    functions = {name: vars(HTTPConnectionPool)[name] for name in names}
     connect = {"connect": HTTPConnection.connect, "_new_conn": lambda _: _Socket()}
     connection = type("Connection", (HTTPConnection,), {**connect, "is_connected": True})
-    return type(
-        "Pool", (HTTPConnectionPool,), {**functions, **replaced, "ConnectionCls": connection}
-    )
+    functions = {"urlopen": vars(HTTPConnectionPool)["urlopen"], "ConnectionCls": connection}
+    return type("Pool", (HTTPConnectionPool,), functions | replaced)
 
 
 def _requests(providers: Mapping[str, Any]) -> dict[str, Operation]:
@@ -141,33 +136,24 @@ def _urllib3(providers: Mapping[str, Any]) -> dict[str, Operation]:
 
 
 def _aiohttp(providers: Mapping[str, Any]) -> dict[str, Operation]:
-    import warnings  # noqa: PLC0415
-
-    from aiohttp import ClientSession  # noqa: PLC0415
+    from aiohttp import ClientRequest, ClientResponse, ClientSession, TCPConnector  # noqa: PLC0415
     from opentelemetry.instrumentation.aiohttp_client import create_trace_config  # noqa: PLC0415
 
     loop = asyncio.new_event_loop()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        bare = type("Bare", (ClientSession,), {"_request": ClientSession._request})
+    url = f"http://127.0.0.1:{loop.run_until_complete(_serve(loop))}/items/1"
 
-    class Answering(asyncio.Protocol):
-        def connection_made(self, transport: Any) -> None:
-            self.transport = transport
+    def own(kind: Any, *names: str) -> Any:
+        return type(kind.__name__, (kind,), {name: getattr(kind, name) for name in names})
 
-        def data_received(self, data: bytes) -> None:
-            self.transport.write(_ANSWER)
+    connector = own(TCPConnector, "connect", "_create_connection", "_resolve_host")
+    classes = {
+        "request_class": own(ClientRequest, "send"),
+        "response_class": own(ClientResponse, "start", "close", "release"),
+    }
 
-    async def serve() -> int:
-        server = await loop.create_server(Answering, "127.0.0.1", 0)
-        port: int = server.sockets[0].getsockname()[1]
-        return port
-
-    url = f"http://127.0.0.1:{loop.run_until_complete(serve())}/items/1"
-
-    def asking(kind: Any, **options: Any) -> Operation:
+    def asking(connector: Any, **options: Any) -> Operation:
         async def made() -> Any:
-            return kind(**options)
+            return ClientSession(connector=connector(), **options)
 
         session = loop.run_until_complete(made())
 
@@ -180,7 +166,22 @@ def _aiohttp(providers: Mapping[str, Any]) -> dict[str, Operation]:
     config = create_trace_config(**providers)
     install("aiohttp_client")
     return {
-        BARE: asking(bare),
-        OURS: asking(ClientSession),
-        OTEL: asking(bare, trace_configs=[config]),
+        BARE: asking(connector, **classes),
+        OURS: asking(TCPConnector),
+        OTEL: asking(connector, **classes, trace_configs=[config]),
     }
+
+
+async def _serve(loop: asyncio.AbstractEventLoop) -> int:
+    """Answer requests in the same thread, and return the port."""
+
+    class Answering(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, _: bytes) -> None:
+            self.transport.write(_ANSWER)
+
+    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    return port

@@ -14,7 +14,7 @@ from hypertrace import set_trace_function
 from hypertrace.integrations import install
 from hypertrace.metrics import Metrics
 
-from . import databases
+from . import databases, http_clients
 from .measure import OURS, Row, compared
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def rows(effort: Effort) -> Iterator[Row]:
     yield from _added("a task of Celery", effort, _celery())
     for what, contestants in databases.operations().items():
         yield from _added(what, effort, contestants, databases.PEERS[what])
+    for what, operations in http_clients.operations(_providers()):
+        yield from _added(what, effort, operations, OTEL)
 
 
 def _added(

@@ -72,7 +72,7 @@ class Integration:
     def _connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         async def measured(connector: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
             with self._client.start(_target, req) as started:
-                vars(req)[_REQUEST] = started
+                setattr(req, _REQUEST, started)
                 try:
                     return await connect(connector, req, *args, **kwargs)
                 except CancelledError as error:
@@ -100,7 +100,7 @@ def _timeout_of(part: Any) -> BaseException | None:
 
 def _send(send: Callable[..., Any]) -> Callable[..., Any]:
     async def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
-        request = vars(self).get(_REQUEST)
+        request = getattr(self, _REQUEST, None)
         if request is None:
             return await send(self, *args, **kwargs)
         try:
@@ -108,7 +108,7 @@ def _send(send: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             request.finish(_timeout_of(self) or error)
             raise
-        vars(response)[_REQUEST] = request
+        setattr(response, _REQUEST, request)
         return response
 
     return measured
@@ -116,7 +116,7 @@ def _send(send: Callable[..., Any]) -> Callable[..., Any]:
 
 def _start(start: Callable[..., Any]) -> Callable[..., Any]:
     async def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
-        request = vars(self).get(_REQUEST)
+        request = getattr(self, _REQUEST, None)
         if request is None:
             return await start(self, *args, **kwargs)
         try:
@@ -136,7 +136,7 @@ def _start(start: Callable[..., Any]) -> Callable[..., Any]:
 
 def _end(end: Callable[..., Any]) -> Callable[..., Any]:
     def measured(self: Any) -> Any:
-        request = vars(self).get(_REQUEST)
+        request = getattr(self, _REQUEST, None)
         if request is not None and not request.has_ended and request.status:
             request.finish(_error_of(self))
         return end(self)

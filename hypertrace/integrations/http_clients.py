@@ -152,7 +152,10 @@ class HttpClient:
         """
         request = ClientRequest()
         try:
-            if _dispatch.target is None or _is_suppressed():
+            if _dispatch.target is None or (active_suppressions and drop_if_suppressed()):
+                return request
+            context = sys.modules.get("opentelemetry.context")
+            if context is not None and context.get_value(_SUPPRESSED):
                 return request
             method, host, port = target_of(*args)
             place = (host or "").lower(), port
@@ -247,7 +250,8 @@ class ClientRequest:
         try:
             if error is not None:
                 self.finish(error)
-            if _current.get() is self and not is_collecting():
+            # A finalizer that ends a coroutine must not change the context.
+            if error is None or (_current.get() is self and not is_collecting()):
                 _current.reset(self._token)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
@@ -466,10 +470,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             *getattr(one, "exceptions", ()),
         )
         waiting += [part for part in parts if isinstance(part, BaseException)]
-
-
-def _is_suppressed() -> bool:
-    if active_suppressions and drop_if_suppressed():
-        return True
-    context = sys.modules.get("opentelemetry.context")
-    return context is not None and bool(context.get_value(_SUPPRESSED))

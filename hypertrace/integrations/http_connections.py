@@ -86,7 +86,7 @@ def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         request = current_request()
         if request is not None:
             request.answered(self.status)
-            vars(self)[_REQUEST] = request, sys.exc_info()[1]
+            setattr(self, _REQUEST, (request, sys.exc_info()[1]))
         return result
 
     return measured
@@ -94,14 +94,16 @@ def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def measured(self: Any) -> Any:
-        waiting = vars(self).pop(_REQUEST, None)
+        waiting = getattr(self, _REQUEST, None)
         if waiting is None:
             return close(self)
-        error = _error_of(self, waiting[1])
+        delattr(self, _REQUEST)
+        request, before = waiting
+        error = _error_of(self, before) if self.length != 0 else None
         try:
             return close(self)
         finally:
-            waiting[0].finish(error)
+            request.finish(error)
 
     return measured
 

@@ -6,8 +6,11 @@ integration is installed, else for urllib3 if that one is; so no attempt counts 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from hypertrace._failures import swallow
 
 from .http_clients import PORTS, ClientRequest, current_request, target_of_url
 from .http_connections import connecting, patch_bodies, patch_lookups
@@ -25,6 +28,9 @@ _for_application: list[HttpClient] = []
 """The integration of urllib3, if it is installed."""
 
 
+_NO_GROUP: nullcontext[None] = nullcontext()
+
+
 def patch_attempts(patches: Patches, client: HttpClient | None = None) -> None:
     """Measure attempts.
 
@@ -34,37 +40,43 @@ def patch_attempts(patches: Patches, client: HttpClient | None = None) -> None:
     """
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool
+    from urllib3.util.retry import Retry
 
     if client is not None:
         _for_application.append(client)
         patches.then(_for_application.clear)
     patches.share(HTTPConnectionPool, "urlopen", _urlopen)
-    patches.share(HTTPConnectionPool, "_make_request", _make_request)
-    patches.share(HTTPConnectionPool, "_prepare_proxy", _prepare_proxy)
+    patches.share(Retry, "increment", _increment)
     patches.share(HTTPConnection, "connect", connecting)
     patches.share(HTTPSConnection, "connect", connecting)
     patch_lookups(patches)
     patch_bodies(patches)
 
 
-def _client() -> HttpClient | None:
-    return for_library.get() or (_for_application[0] if _for_application else None)
-
-
 def _urlopen(urlopen: Callable[..., Any]) -> Callable[..., Any]:
     # It calls itself for each retry, and each redirect that it follows.
     def measured(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        client = _client()
+        client = for_library.get() or (_for_application[0] if _for_application else None)
         if client is None:
             with ClientRequest():  # hides one in which this runs
                 return urlopen(self, method, url, *args, **kwargs)
-        if not client.group_redirects:
-            with client.start(_target, self, method, url):
-                return urlopen(self, method, url, *args, **kwargs)
-        with client.redirects(), client.start(_target, self, method, url):
-            return urlopen(self, method, url, *args, **kwargs)
+        with client.redirects() if client.group_redirects else _NO_GROUP:
+            with client.start(_target, self, method, url) as request:
+                response = urlopen(self, method, url, *args, **kwargs)
+            if not request.status:
+                _end_without_body(request, response)
+            return response
 
     return measured
+
+
+def _end_without_body(request: ClientRequest, response: Any) -> None:
+    """End a request that was not sent by `http.client`, which would have set its status."""
+    try:
+        request.answered(response.status)
+    except Exception as error:  # noqa: BLE001 -- the application must see nothing
+        swallow(error, _end_without_body)
+    request.finish()
 
 
 def _target(pool: Any, method: str, url: str) -> Target:
@@ -73,32 +85,13 @@ def _target(pool: Any, method: str, url: str) -> Target:
     return target_of_url(method, url)  # a proxy gets the whole of it
 
 
-def _make_request(make_request: Callable[..., Any]) -> Callable[..., Any]:
+def _increment(increment: Callable[..., Any]) -> Callable[..., Any]:
+    # It is called for each attempt that failed, before urllib3 waits for the next one.
     def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
+        error = kwargs.get("error")
         request = current_request()
-        if request is None:
-            return make_request(self, *args, **kwargs)
-        try:
-            response = make_request(self, *args, **kwargs)
-        except BaseException as error:
-            request.finish(error)  # urllib3 may try again
-            raise
-        if getattr(response, "_original_response", None) is None:  # not by `http.client`
-            request.answered(response.status)
-            request.finish()
-        return response
-
-    return measured
-
-
-def _prepare_proxy(prepare_proxy: Callable[..., Any]) -> Callable[..., Any]:
-    def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
-        request = current_request()
-        try:
-            return prepare_proxy(self, *args, **kwargs)
-        except BaseException as error:
-            if request is not None:
-                request.finish(error)  # as above
-            raise
+        if request is not None and isinstance(error, BaseException):
+            request.finish(error)
+        return increment(self, *args, **kwargs)
 
     return measured

@@ -100,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _status(self, code: str) -> None:
         self._answer(int(code), b"a text")
 
+    def _sink(self, *_: str) -> None:
+        self._answer(204)
+
     def _redirect(self, left: str) -> None:
         path = f"/redirect/{int(left) - 1}" if int(left) > 1 else "/ok"
         self._answer(302, b"there", Location=path)

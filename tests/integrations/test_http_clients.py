@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace import clear_trace_function, dropped_events, suppress_tracing, swallowed_errors
+from hypertrace import (
+    Tracer,
+    clear_trace_function,
+    dropped_events,
+    suppress_tracing,
+    swallowed_errors,
+)
 from hypertrace.integrations import install, uninstall
 from hypertrace.integrations.http_clients import HttpClient, error_type_of
 from hypertrace.metrics import HistogramReading
@@ -235,6 +241,32 @@ def test_what_opentelemetry_sends_is_not_measured(
     finally:
         context.detach(token)
     assert points(REQUESTS) == {}
+
+
+def test_exporters_are_not_measured(
+    metrics: Metrics, server: Server, points: Points, library: Callable[[str], Any]
+) -> None:
+    """What the exporters of this package send is no request of the application."""
+    library("requests")
+    install("requests", "urllib3", "urllib")
+    exporters = (
+        library("hypertrace.exporters.opentelemetry"),
+        library("hypertrace.exporters.influx"),
+    )
+    url = server.url("/sink")
+    for exporter in (
+        exporters[0].OpenTelemetryExporter(f"{url}/v1/metrics", metrics=metrics, interval=1_000),
+        exporters[1].InfluxExporter(url, database="a", metrics=metrics, interval=1_000),
+    ):
+        try:
+            before = server.answered["POST", 204]
+            Tracer("Shop").trace()
+            exporter.flush()
+            assert server.answered["POST", 204] > before
+        finally:
+            exporter.stop()
+    assert points(REQUESTS) == {}
+    assert ACTIVE not in {family.name for family in metrics.read().families}
 
 
 def test_requests_work_while_tracing_is_off(installed: str, server: Server) -> None:
