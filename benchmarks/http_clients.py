@@ -87,7 +87,9 @@ def _own_pool(**replaced: Any) -> Any:
     functions = {name: vars(HTTPConnectionPool)[name] for name in names}
     connect = {"connect": HTTPConnection.connect, "_new_conn": lambda _: _Socket()}
     connection = type("Connection", (HTTPConnection,), {**connect, "is_connected": True})
-    return type("Pool", (HTTPConnectionPool,), {**functions, **replaced, "ConnectionCls": connection})
+    return type(
+        "Pool", (HTTPConnectionPool,), {**functions, **replaced, "ConnectionCls": connection}
+    )
 
 
 def _requests(providers: Mapping[str, Any]) -> dict[str, Operation]:

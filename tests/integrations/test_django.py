@@ -129,10 +129,10 @@ def settings(
 ) -> Iterator[Any]:
     """Set a site up and measure it; see to it that no error was swallowed."""
     library("django")
-    from django import http, urls  # noqa: PLC0415 -- it may be missing
-    from django.conf import settings as found  # noqa: PLC0415
-    from django.core import exceptions  # noqa: PLC0415
-    from django.test import override_settings  # noqa: PLC0415
+    from django import http, urls
+    from django.conf import settings as found
+    from django.core import exceptions
+    from django.test import override_settings
 
     if not found.configured:
         found.configure(SECRET_KEY="of a test")
@@ -154,7 +154,7 @@ def settings(
 
 
 def _wsgi(path: str, method: str = "GET", application: Any = None) -> Server:
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415 -- as above
+    from django.core.handlers.wsgi import WSGIHandler
 
     path, _, query = path.partition("?")
     environ = environ_of(method, path, QUERY_STRING=query)
@@ -170,7 +170,7 @@ class Asgi:
 
     def run(self, path: str, method: str = "GET", application: Any = None) -> Asgi:
         """Answer a request."""
-        from django.core.handlers.asgi import ASGIHandler  # noqa: PLC0415 -- as above
+        from django.core.handlers.asgi import ASGIHandler
 
         asyncio.run(asyncio.wait_for(self._run(path, method, application or ASGIHandler()), 30))
         gc.collect()
@@ -281,8 +281,8 @@ def test_an_async_stream_lasts_until_its_last_part(settings: Any, points: Points
 
 def test_a_body_is_still_the_response(settings: Any) -> None:
     """Middleware of WSGI gets what Django returns."""
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415 -- as above
-    from django.http import HttpResponse  # noqa: PLC0415
+    from django.core.handlers.wsgi import WSGIHandler
+    from django.http import HttpResponse
 
     body: Any = WSGIHandler()(environ_of(path="/"), Server().start_response)
     assert isinstance(body, HttpResponse)
@@ -311,8 +311,8 @@ def test_excluded_paths_are_not_measured(settings: Any, points: Points) -> None:
 
 def test_middleware_around_the_site_counts_once(settings: Any, points: Points) -> None:
     """It measures, and the integration adds the route."""
-    from django.core.handlers.asgi import ASGIHandler  # noqa: PLC0415 -- as above
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415
+    from django.core.handlers.asgi import ASGIHandler
+    from django.core.handlers.wsgi import WSGIHandler
 
     _wsgi("/boom/", application=trace_wsgi(WSGIHandler()))
     _asgi("/boom/", application=trace_asgi(ASGIHandler()))
@@ -325,7 +325,7 @@ def test_middleware_around_the_site_counts_once(settings: Any, points: Points) -
 
 def test_the_root_of_the_site_is_part_of_the_route(settings: Any, points: Points) -> None:
     """As for two sites that a server mounts at two paths."""
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415 -- as above
+    from django.core.handlers.wsgi import WSGIHandler
 
     Server().run(WSGIHandler(), environ_of(path="/items/1/", SCRIPT_NAME="/north"))
     assert points(DURATIONS) == {("GET", "/north/items/<int:id>/", "200", ""): 1}
@@ -333,7 +333,7 @@ def test_the_root_of_the_site_is_part_of_the_route(settings: Any, points: Points
 
 def test_a_flood_of_paths_is_one_series(settings: Any, points: Points) -> None:
     """Paths that fit no pattern are no labels: 10 000 of them are one series."""
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415 -- as above
+    from django.core.handlers.wsgi import WSGIHandler
 
     handler = WSGIHandler()
     for number in range(10_000):
@@ -343,10 +343,10 @@ def test_a_flood_of_paths_is_one_series(settings: Any, points: Points) -> None:
 
 def test_uninstalling_leaves_the_library_as_it_was(settings: Any) -> None:
     """Its classes and signals are identical, and nothing is measured."""
-    from django.core import signals  # noqa: PLC0415 -- as above
-    from django.core.handlers.asgi import ASGIHandler  # noqa: PLC0415
-    from django.core.handlers.base import BaseHandler  # noqa: PLC0415
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415
+    from django.core import signals
+    from django.core.handlers.asgi import ASGIHandler
+    from django.core.handlers.base import BaseHandler
+    from django.core.handlers.wsgi import WSGIHandler
 
     def state() -> list[Any]:
         classes = [dict(vars(one)) for one in (BaseHandler, WSGIHandler, ASGIHandler)]

@@ -96,7 +96,7 @@ def test_blueprints_add_their_prefixes(flask: Any, points: Points) -> None:
 
 def test_a_mounted_application_has_its_root_in_the_route(flask: Any, points: Points) -> None:
     """A request that goes from one application to another is counted once, by the rule there."""
-    from werkzeug.middleware.dispatcher import DispatcherMiddleware  # noqa: PLC0415 -- as flask
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
     shop, admin = flask.Flask("shop"), flask.Flask("admin")
     shop.add_url_rule("/<name>", view_func=lambda name: name, endpoint="one")
@@ -226,7 +226,7 @@ def test_a_stream_lasts_until_its_last_part(flask: Any, points: Points) -> None:
 
 def test_a_file_is_sent(flask: Any, points: Points) -> None:
     """What `send_file` answers, with the server's own class for files, ends when it is closed."""
-    from wsgiref.util import FileWrapper  # noqa: PLC0415 -- of this test
+    from wsgiref.util import FileWrapper
 
     app = flask.Flask(__name__)
     app.add_url_rule(

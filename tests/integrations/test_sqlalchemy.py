@@ -552,7 +552,7 @@ def test_uninstalling_leaves_sqlalchemy_as_it_was(
 
 def test_statements_are_spans_inside_an_entry(sa: Any, sqlite: Any, metrics: Metrics) -> None:
     """A statement is called by the request around it, and is no entry."""
-    from hypertrace.integrations.http_server import HttpServer  # noqa: PLC0415 -- in this test only
+    from hypertrace.integrations.http_server import HttpServer
 
     request = HttpServer().start("GET", "/")
     assert request is not None
@@ -606,7 +606,7 @@ def async_url(request: pytest.FixtureRequest, library: Callable[[str], Any], tmp
 
 def test_asynchronous_engines_are_measured(sa: Any, async_url: str, since: Any) -> None:
     """Statements, streams, commits and rows of an asynchronous engine are counted alike."""
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 -- of an extra
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     async def work() -> None:
         engine = create_async_engine(async_url)
@@ -636,7 +636,7 @@ def test_a_cancelled_statement_is_recorded_as_cancelled(
     sa: Any, postgres: Any, postgresql: str, points: Points
 ) -> None:
     """A task that is cancelled while the database works leaves an operation and no connection."""
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 -- as above
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     async def work() -> None:
         engine = create_async_engine(f"postgresql+psycopg{postgresql}", pool_logging_name="async")

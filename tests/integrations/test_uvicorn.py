@@ -110,7 +110,7 @@ def test_the_figures_are_the_tally_of_the_application(
 ) -> None:
     """Each request and message is counted once, and every worker shows those of all."""
     need("uvicorn", "fastapi", "websockets")
-    from websockets.sync.client import connect  # noqa: PLC0415 -- it may be missing
+    from websockets.sync.client import connect
 
     site = serve(*UVICORN)
 
