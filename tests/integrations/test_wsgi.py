@@ -344,12 +344,13 @@ def test_an_application_inside_of_a_server_of_asgi_counts_once(
         ({}, 0),
         ({"CONTENT_LENGTH": ""}, 0),
         ({"CONTENT_LENGTH": "123"}, 123),
+        ({"CONTENT_LENGTH": 123}, 123),
         ({"CONTENT_LENGTH": "many"}, None),
         ({"HTTP_TRANSFER_ENCODING": "chunked"}, None),
     ],
 )
 def test_the_size_of_a_request_is_what_it_says(
-    metrics: Metrics, more: dict[str, str], expected: int | None
+    metrics: Metrics, more: dict[str, Any], expected: int | None
 ) -> None:
     """One that does not say a number is not recorded."""
     application = trace_wsgi(streams, body_sizes=True)
