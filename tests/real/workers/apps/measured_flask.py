@@ -52,4 +52,4 @@ app.add_url_rule("/boom", view_func=boom)
 app.add_url_rule("/file", view_func=file)
 app.add_url_rule("/big", view_func=big)
 app.register_error_handler(404, missing)
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": exporter.wsgi_app})
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": exporter.wsgi_app})  # type: ignore[method-assign]  # as Flask's documentation does
