@@ -213,7 +213,7 @@ def test_an_answer_that_is_not_asked_for_is_none(metrics: Metrics, points: Point
 
 
 def test_a_file_that_cannot_be_sent_is_cancelled(metrics: Metrics, points: Points) -> None:
-    """The server closes it because of an exception of its own."""
+    """The server closes it because of its own exception."""
     body: Any = trace_wsgi(gives_a_file)(environ_of(), Server().start_response)
     try:
         raise BrokenPipeError
