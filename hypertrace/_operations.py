@@ -19,7 +19,7 @@ from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
 from ._span import FinishedSpan, is_collecting, open_span
 from ._targets import recorder_key
-from ._tracer import implicit_tracer
+from ._tracer import Tracer, implicit_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Operations:
         """
         self.id: str | None = f"entry.{entry}" if entry else None
         self.nested_id: str | None = f"nested.{entry}" if entry else None
-        self.tracer = implicit_tracer(class_name)
-        self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        self.tracer: Tracer = implicit_tracer(class_name)
+        self.site: CallSite = CallSite(object(), 0, function, f"<{class_name}>", __package__)
         address, ids = self.site.address + 1, {self.id, self.nested_id}
         self._keys = {id: recorder_key(address, id, with_props=False) for id in ids}
         self._props_keys = {id: recorder_key(address, id, with_props=True) for id in ids}

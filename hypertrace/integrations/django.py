@@ -54,6 +54,7 @@ class Integration(HttpServer):
         Args:
             patches: replaces it.
         """
+
         def resolve(function: Callable[..., Any]) -> Callable[..., Any]:
             def resolve_request(handler: Any, request: Any) -> Any:
                 match = function(handler, request)
