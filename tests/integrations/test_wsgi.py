@@ -213,11 +213,7 @@ def test_an_answer_that_is_not_asked_for_is_none(metrics: Metrics, points: Point
 
 
 def test_a_file_that_cannot_be_sent_is_cancelled(metrics: Metrics, points: Points) -> None:
-<<<<<<< HEAD
-    """The server closes it because of its own exception."""
-=======
     """The server closes it because it has raised."""
->>>>>>> 1a431978fb8bed40f4c0f7c7fd2f133a57b673ad
     body: Any = trace_wsgi(gives_a_file)(environ_of(), Server().start_response)
     try:
         raise BrokenPipeError
