@@ -1,8 +1,7 @@
 """ASGI applications: their requests, until the last byte of the answer, and their WebSockets.
 
-`trace_asgi(application)` measures any application. Starlette and FastAPI have an integration of
-their own, which knows routes. The metrics and their labels are those of `http_server` and
-`websockets`.
+`trace_asgi(application)` measures any application; the integration of Starlette and FastAPI knows
+routes, too. The metrics and their labels are those of `http_server` and `websockets`.
 
 A request starts when the server calls the application, and ends when the server has taken the last
 part of the answer: work after it, such as background tasks, does not count. It ends before that,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypertrace import _span
 from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
@@ -163,10 +164,13 @@ class Connection:
         message, self._message = self._message, None
         if message is not None:
             kind = type_name(error) if result == "error" else "" if result == "ok" else CANCELLED
-            message.finish(
-                {ROUTE: self._route, EVENT: self._event, ERROR: kind, NAME: self._name()},
+            route, event = self._route, self._event
+            message.finish_after(
+                _span.clock() - message.began,
+                {ROUTE: route, EVENT: event, ERROR: kind, NAME: self._name()},
                 result,
                 error,
+                (route, event, kind),
             )
 
     def _name(self) -> str:

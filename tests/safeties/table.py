@@ -4033,8 +4033,57 @@ REQUESTS = (
     ),
 )
 
+ASGI = (
+    Safety(
+        "asgi: what a request ended with is known after its error page",
+        INTEGRATIONS + "asgi.py",
+        """            request.stop()
+        elif""",
+        """            request.finish()
+        elif""",
+        _integration("asgi"),
+    ),
+    Safety(
+        "asgi: a client that is gone is no answer",
+        INTEGRATIONS + "asgi.py",
+        """            if kind == "http.disconnect":
+                self._cancel()""",
+        """            if kind == "http.disconnect":
+                pass""",
+        _integration("asgi"),
+    ),
+    Safety(
+        "asgi: two layers that measure count one request",
+        INTEGRATIONS + "asgi.py",
+        "if KEY in scope or kind",
+        "if kind",
+        _integration("asgi"),
+    ),
+    Safety(
+        "asgi: names of messages are bounded",
+        INTEGRATIONS + "websockets.py",
+        "if len(self._events) >= MOST_EVENTS:",
+        "if False:",
+        _integration("asgi"),
+    ),
+    Safety(
+        "asgi: what names a message cannot fail the application",
+        INTEGRATIONS + "websockets.py",
+        "        except Exception as error:  # noqa: BLE001 -- the application must see nothing",
+        "        except NotImplementedError as error:",
+        _integration("asgi"),
+    ),
+    Safety(
+        "asgi: the time in which the application waits is of no message",
+        INTEGRATIONS + "asgi.py",
+        "            self._connection.waits()\n",
+        "            pass\n",
+        _integration("asgi"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI),
 )
