@@ -145,6 +145,7 @@ def _series() -> list[Panel]:
             Query(queries.largest(series(queries.SERIES), METRIC, count=_METRICS), legend(METRIC)),
             unit=NUMBER,
             label="series",
+            whole=True,
             size=_THIRD,
             stacked=True,
         ),

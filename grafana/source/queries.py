@@ -177,6 +177,11 @@ def for_each_entry(selected: str) -> str:
     return f"{total(rate(selected))} / ({total(rate(entries))} > 0)"
 
 
+def highest(selected: str, *by: str) -> Query:
+    """A line for each of the gauges that are highest, or one of 0."""
+    return Query(or_zero(largest(selected, *by), by[0]), legend(*by, between=" "))
+
+
 def legend(*names: str, between: str = ".") -> str:
     """Name a line by the values of its labels."""
     return between.join(f"{{{{{name}}}}}" for name in names)
