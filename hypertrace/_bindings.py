@@ -7,12 +7,20 @@ from ._recorders import guarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+    from typing import Any, Protocol
 
     from ._callsite import CallSite
-    from ._targets import Target
     from .events import Upstream
     from .protocols import Durations, SpanRecorder
+
+    class Binder(Protocol):
+        """Binds spans, as a target does."""
+
+        def bind_span(
+            self, tracer: Any, site: CallSite, id: Any, props: dict[str, object] | None, /
+        ) -> SpanBinding: ...
+
 
 MAX_KNOWN = 1_000
 """Enclosing call sites, or recorders for props, that a binding remembers. Beyond it, it forgets all
@@ -32,7 +40,7 @@ class SpanBinding:
         site: CallSite,
         id: str | None,
         upstream: Upstream,
-        target: Target | None = None,
+        target: Binder | None = None,
     ) -> None:
         """Bind a recorder.
 
@@ -43,7 +51,7 @@ class SpanBinding:
             upstream: what inner spans get.
             target: binds spans with other props; None if their ends are events in any case.
         """
-        self.target: Target | None = target
+        self.target: Binder | None = target
         self.move_to: Callable[[SpanRecorder], bool] | None = getattr(recorder, "move_to", None)
         self.recorder: SpanRecorder = recorder
         self.site: CallSite = site
@@ -69,9 +77,13 @@ class SpanBinding:
 
 
 class PropsBindings:
-    """The bindings of one call site whose spans start with props, by recorder."""
+    """The bindings of one call site whose spans start with props, by recorder.
 
-    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_target", "_upstream")
+    Attributes:
+        known: those that a caller remembers by keys that it chooses.
+    """
+
+    __slots__ = ("_bindings", "_id", "_recorder_for", "_site", "_target", "_upstream", "known")
 
     def __init__(
         self,
@@ -79,7 +91,7 @@ class PropsBindings:
         site: CallSite,
         id: str | None,
         upstream: Upstream,
-        target: Target,
+        target: Binder,
     ) -> None:
         """Bind the recorders that `recorder_for` returns; the rest is as in `SpanBinding`."""
         self._target = target
@@ -88,6 +100,13 @@ class PropsBindings:
         self._id = id
         self._upstream = upstream
         self._bindings: dict[int, SpanBinding] = {}
+        self.known: dict[Hashable, SpanBinding] = {}
+
+    def remember(self, key: Hashable, binding: SpanBinding) -> None:
+        """Remember the binding that `find` has returned for some props, by a key of the caller."""
+        if len(self.known) >= MAX_KNOWN:
+            self.known.clear()
+        self.known[key] = binding
 
     def find(self, props: dict[str, object]) -> SpanBinding:
         """Return the binding for spans that start with these props."""

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _HELD_AS = ("tracer", "_tracer")
 """Attributes in which an object may hold its tracer."""
 
-_NO_KWARGS: dict[str, Any] = {}
-
 
 class TracedCalls:
     """Opens a span for each call of one function.
@@ -142,14 +140,14 @@ class TracedCalls:
         span: Span,
         result: object,
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] = _NO_KWARGS,
+        kwargs: dict[str, Any] | None = None,
     ) -> None:
         """Set the props of a span that come from the result; fail it if that is an error."""
         if not self.needs_result or span is self._no_span:
             return
         try:
             if self._paths.needs_result:
-                props = suppress_tracing(self._paths.from_result, args, kwargs, result)
+                props = suppress_tracing(self._paths.from_result, result, args, kwargs)
                 if props:
                     span.set(props)
             if self._rules.refuse(result):

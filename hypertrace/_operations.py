@@ -18,12 +18,16 @@ from ._endings import result_of
 from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
 from ._span import FinishedSpan, is_collecting, open_span
+from ._targets import recorder_key
 from ._tracer import implicit_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from contextvars import Token
 
+    from ._bindings import SpanBinding
+    from ._targets import Target
     from .events import Result
 
 _current_entry: ContextVar[ref[Operation] | None] = ContextVar("hypertrace_entry", default=None)
@@ -64,6 +68,41 @@ class Operations:
         self.nested_id: str | None = f"nested.{entry}" if entry else None
         self.tracer = implicit_tracer(class_name)
         self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        address, ids = self.site.address + 1, {self.id, self.nested_id}
+        self._keys = {id: recorder_key(address, id, with_props=False) for id in ids}
+        self._props_keys = {id: recorder_key(address, id, with_props=True) for id in ids}
+
+    def bound(
+        self,
+        target: Target,
+        id: str | None,
+        props: dict[str, object] | None = None,
+        key: Hashable = None,
+    ) -> SpanBinding:
+        """Return what records an operation; raises what binding raises.
+
+        Args:
+            target: that events are delivered to.
+            id: of the operation.
+            props: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        # The keys are those of RecorderTarget.bind_span(); the table of a target that was replaced
+        # is empty.
+        table = self.tracer._table
+        if not props:
+            found = table.get(self._keys[id])
+            return found or target.bind_span(self.tracer, self.site, id, None)
+        if key is None:
+            return target.bind_span(self.tracer, self.site, id, props)
+        bindings = table.get(self._props_keys[id])
+        found = None if bindings is None else bindings.known.get(key)
+        if found is None:
+            found = target.bind_span(self.tracer, self.site, id, props)
+            bindings = table.get(self._props_keys[id])
+            if bindings is not None:
+                bindings.remember(key, found)
+        return found
 
     def start(self) -> Operation:
         """Start an operation: its time begins, and it is the span that is open here."""
@@ -112,10 +151,7 @@ class Operation(FinishedSpan):
             when the operation has ended.
     """
 
-    __slots__ = (
-        *("__weakref__", "_entry_token", "_id", "_kind", "_running"),
-        *("began", "entry_name"),
-    )
+    __slots__ = ("__weakref__", "_entry_token", "_id", "_kind", "_running", "began", "entry_name")
 
     def __init__(self, kind: Operations) -> None:
         self._kind = kind
@@ -138,17 +174,19 @@ class Operation(FinishedSpan):
             kind = self._kind
             target = _dispatch.target
             if target is not None and not (active_suppressions and drop_if_suppressed()):
-                is_nested = self._is_nested()
-                self._binding = target.bind_span(kind.tracer, kind.site, self._id, None)
-                if not is_collecting():
-                    if self._binding.edges is not None:
-                        self._outer = open_span()
-                        self._token = _span._current.set(self)
-                    if kind.id is not None and not is_nested:
-                        self._entry_token = _current_entry.set(ref(self))
+                is_safe = not is_collecting()
+                is_entry = kind.id is not None and is_safe
+                if is_entry and _current_entry.get() is not None:
+                    is_entry = not self._is_nested()
+                self._binding = binding = kind.bound(target, self._id)
+                if is_safe and binding.edges is not None:
+                    self._outer = open_span()
+                    self._token = _span._current.set(self)
+                if is_entry:
+                    self._entry_token = _current_entry.set(ref(self))
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
-        self.began = _span.clock()
+        self.began = self._began = _span.clock()
 
     def finish(
         self,
@@ -171,14 +209,25 @@ class Operation(FinishedSpan):
         props: dict[str, object],
         result: Result = "ok",
         exception: BaseException | type[BaseException] | None = None,
+        key: Hashable = None,
     ) -> None:
-        """End it as `finish` does, with a length that is known."""
+        """End it as `finish` does.
+
+        Args:
+            seconds: how long it took.
+            props: as of `finish`.
+            result: as there.
+            exception: as there.
+            key: equal for all operations of the kind with equal props, whose values are texts. What
+                is found for the props is remembered by it.
+        """
         try:
             del self._running
         except AttributeError:
             return
         try:
-            outer = open_span() if self._token is None else self._close(self._outer, None)
+            was_current = self._token is not None
+            outer = self._close(self._outer, None) if was_current else None
             target = _dispatch.target
             if target is None or drop_if_suppressed():
                 return
@@ -187,7 +236,9 @@ class Operation(FinishedSpan):
             kind = self._kind
             if self._entry_token is None:
                 self._is_nested()
-            self._binding = target.bind_span(kind.tracer, kind.site, self._id, props or None)
+            self._binding = binding = kind.bound(target, self._id, props, key)
+            if binding.edges is not None and not was_current:
+                outer = open_span()
             self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing

@@ -157,11 +157,13 @@ class PropPaths:
                         self._of_end.add(prop)
         return props
 
-    def from_result(self, args: Args, kwargs: Kwargs, result: object) -> dict[str, object]:
+    def from_result(
+        self, result: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> dict[str, object]:
         """Return the props that come from the result; the arguments are only for `needs_call`."""
         props = _found(self._of_result, result)
         if self._of_end:
-            call = TracedCall(_Arguments(self._parameters, args, kwargs), (result,))
+            call = TracedCall(_Arguments(self._parameters, args, kwargs or {}), (result,))
             for prop in self._of_end.copy():
                 _ask(prop, self._functions[prop], call, props)
         return props

@@ -45,7 +45,7 @@ def place_of(error: BaseException, began: float, now: float, own: CallSite | Non
         `here` for the innermost span that it ends, `inside` for one that it passes through.
     """
     seen = _known.pop(id(error), None)
-    is_known = seen is not None and began <= seen.at and seen.is_of(error, own)
+    is_known = seen is not None and began < seen.at and seen.is_of(error, own)
     if len(_known) >= MAX_KNOWN:
         with suppress(StopIteration, RuntimeError):  # another thread was faster
             _known.pop(next(iter(_known)), None)

@@ -337,9 +337,9 @@ class Span:
         """
         binding, details = self._binding, self._details
         target, id = binding.target, binding.id
-        if details is None or details.failed or target is None or not 0 <= duration <= LONGEST:
+        if target is None or details is None or details.failed or not 0 <= duration <= LONGEST:
             return False
-        if id is not None and type(id) is not str:
+        if id is not None and type(id) is not str:  # nothing is kept for it
             return False
         found = target.bind_span(self._tracer, binding.site, id, details.props or None)
         durations = found.durations
@@ -440,13 +440,11 @@ class FinishedSpan(Span):
         raised: Raised | None = None
         kind = None if exception is None else class_of(exception)
         if exception is not None and result != "ok":
-            # A class alone may be of any exception.
-            now = clock()
-            raised = (
-                "here"
-                if exception is kind
-                else place_of(exception, now - duration, now, self._binding.site)  # type: ignore[arg-type]
-            )
+            raised = "here"  # a class alone may be of any exception
+            if exception is not kind:
+                now = clock()
+                began = getattr(self, "_began", now - duration)
+                raised = place_of(exception, began, now, self._binding.site)  # type: ignore[arg-type]
         self._known_ending = result, kind, raised
         binding = self._binding
         binding.start()

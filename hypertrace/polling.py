@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Poll", "poll"]
-
 EVERY = 10.0
 """Seconds between two calls, unless a poll says something else."""
 PATIENCE = 5.0
@@ -292,6 +290,7 @@ class _Polls:
     def __init__(self) -> None:
         self._all: dict[Poll, None] = {}
         self._scheduler: _Scheduler | None = None
+        self._lock = threading.RLock()  # for changes of the scheduler
 
     def held(self) -> list[Poll]:
         # A copy first: a finalizer may stop a poll when a list is made of a dict.
@@ -308,12 +307,12 @@ class _Polls:
 
     def end_without_polls(self, scheduler: _Scheduler) -> None:
         """Let the thread that calls this end, if there are no polls."""
-        if self._all or self._scheduler is not scheduler:
-            return
-        self._scheduler = None
-        scheduler.end()
-        if self._all:  # another thread has just added one
-            self.after_fork_in_parent()
+        with self._lock:
+            if not self._all and self._scheduler is scheduler:
+                self._scheduler = None
+                scheduler.end()
+                # Another thread may have just added one.
+                self.after_fork_in_parent()
 
     def wake(self) -> None:
         """Look again which functions are due."""
@@ -337,6 +336,7 @@ class _Polls:
     def after_fork_in_child(self) -> None:
         """Start other threads: those of the parent are gone."""
         self._scheduler = None
+        self._lock = threading.RLock()
         for one in self.held():
             one.restart()
         self.after_fork_in_parent()
@@ -347,10 +347,11 @@ class _Polls:
             one.stop()
 
     def _start(self) -> None:
-        if self._scheduler is None:
-            scheduler = _Scheduler(self)
-            scheduler.start()
-            self._scheduler = scheduler
+        with self._lock:
+            if self._scheduler is None:
+                scheduler = _Scheduler(self)
+                scheduler.start()
+                self._scheduler = scheduler
         self.wake()
 
 

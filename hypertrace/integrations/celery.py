@@ -17,7 +17,7 @@ not registered: the first 100 names stay, and all others are `<other>`; so it is
 Celery's messages do not say when they were sent. This adds a header to them, `hypertrace_sent`,
 which is taken away before the task sees it. A task with an `eta` waits from then.
 
-A task that is called with `apply()`, or always eagerly, is a job without a queue, and no entry.
+A task that is called with `apply()`, or always eagerly, is a job without a queue.
 
 Option: `skip`, patterns of names of tasks that are not measured, as `["celery.*"]`.
 """
@@ -72,11 +72,10 @@ class Integration:
         self._running: dict[int, tuple[Job, bool, BaseException | None]] = {}
         self._received: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._receiver = 0
-        self._has_patched_requests = False
         self._foreign_names = FirstValues()
         self._queues = FirstValues()
         self._routes: dict[tuple[str, str], str] = {}
-        self._patches: Patches | None = None
+        self._has_ended = False
         self._undo_end: Callable[[], object] | None = None
 
     def patch(self, patches: Patches) -> None:
@@ -87,7 +86,6 @@ class Integration:
         """
         from celery import signals
 
-        self._patches = patches
         receivers: dict[str, Callable[..., None]] = {
             "before_task_publish": self._on_publish,
             "after_task_publish": self._on_sent,
@@ -104,10 +102,12 @@ class Integration:
         patches.then(_connect(signals.task_prerun, self._on_start))
         self._undo_end = _connect(signals.task_postrun, self._on_end)
         patches.then(self._disconnect_end)
+        # Messages that go back to the queue, which no signal is sent for.
+        patches.when_imported("celery.worker.request", lambda: self._patch_requests(patches))
 
     def _disconnect_end(self) -> None:
         """Disconnect from ends when the last task that runs has ended."""
-        self._patches = None
+        self._has_ended = True
         if not self._running and self._undo_end is not None:
             undo, self._undo_end = self._undo_end, None
             undo()
@@ -129,16 +129,14 @@ class Integration:
         try:
             request = sender.request_stack.top
             sent = _take_header(request)
-            is_eager = request.is_eager
             # A request that this process received is not in another one's pool.
-            is_pool_process = not is_eager and (
+            is_pool_process = not request.is_eager and (
                 self._receiver != os.getpid() or self._received.pop(task_id, None) is None
             )
             job = self._jobs.start(
                 sender.name,
                 self._queue_of(request),
                 None if sent is None else time() - max(sent, _due(request)),
-                is_entry=not is_eager,
             )
             if job is not None:
                 self._running[id(request)] = job, is_pool_process, sys.exception()
@@ -148,7 +146,7 @@ class Integration:
     def _on_end(self, sender: Any, state: str | None, retval: object, **_: object) -> None:
         try:
             run = self._running.pop(id(sender.request_stack.top), None)
-            if self._patches is None:
+            if self._has_ended:
                 self._disconnect_end()
             if run is None:
                 return
@@ -174,15 +172,10 @@ class Integration:
         if self._receiver != os.getpid():
             self._receiver = os.getpid()
             self._received.clear()
-        self._patch_requests()
         self._received[request.id] = request
         self._jobs.count("received", request.task.name, self._queue_of(request))
 
-    def _patch_requests(self) -> None:
-        """Learn of messages that go back to the queue, which no signal is sent for."""
-        if self._has_patched_requests or self._patches is None:
-            return
-        self._has_patched_requests = True
+    def _patch_requests(self, patches: Patches) -> None:
         from celery.worker.request import Request
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -196,7 +189,7 @@ class Integration:
 
             return on_failure
 
-        self._patches.replace(Request, "on_failure", make)
+        patches.replace(Request, "on_failure", make)
 
     def _end_if_requeued(self, request: Any, exc_info: Any) -> None:
         from celery.exceptions import WorkerLostError
@@ -230,7 +223,9 @@ class Integration:
 
         A task that ran in this process is not among the requests any more: it ended there.
         """
-        request = self._received.pop(task_id, None)
+        # A process of the pool has those that were there when it was forked.
+        is_receiver = self._receiver == os.getpid()
+        request = self._received.pop(task_id, None) if is_receiver else None
         if request is not None:
             began = request.time_start
             self._jobs.record(

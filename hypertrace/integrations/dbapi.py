@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from wrapt import BaseObjectProxy
 
 from hypertrace._failures import swallow
+from hypertrace.inspection import type_name
 
-from .sql import COMMIT, ROLLBACK, SYSTEMS, Database, add, database_of
+from .sql import COMMIT, ROLLBACK, SYSTEMS, Database, add, database_of, declare_operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .sql import Adders
-    from .statements import Statement
 
 _C = TypeVar("_C")
 
@@ -54,14 +54,16 @@ def trace_connection(connection: _C, *, system: str = "") -> _C:
     """
     if type(connection) is _Connection:
         return connection
+    name = type_name(connection)
     commit = getattr(connection, "commit", None)
     if not callable(commit) or not callable(getattr(connection, "cursor", None)):
-        raise TypeError(f"trace_connection() needs a DB-API connection, not {connection!r}")
+        raise TypeError(f"trace_connection() needs a DB-API connection, not {name}")
     if inspect.iscoroutinefunction(commit):
         raise TypeError(
-            f"{connection!r} is asynchronous, and no DB-API connection; SQLAlchemy's asynchronous "
-            'engines are measured: hypertrace.integrations.install("sqlalchemy")'
+            f"{name} is asynchronous, and no DB-API connection; SQLAlchemy's asynchronous engines "
+            'are measured: hypertrace.integrations.install("sqlalchemy")'
         )
+    declare_operations()
     return cast("_C", _Connection(connection, database_of(system or _driver_of(connection))))
 
 
@@ -115,10 +117,12 @@ class _Connection(_Proxy):
 
     def _execute(self, execute: Any, *args: Any, **kwargs: Any) -> _Cursor:
         """Run a statement as drivers do that make a cursor for it."""
-        statement = _statement(self, args, kwargs)
-        result = self._self_database.measured(statement, execute, *args, **kwargs)
+        database = self._self_database
+        statement = database.read(_text(args, kwargs), self.__wrapped__)
+        result = database.measured(statement, execute, *args, **kwargs)
+        database.affected(statement, result)
         cursor = _Cursor(result, self)
-        cursor._ran(statement)
+        cursor._self_adders = database.returned(statement)
         return cursor
 
     def _transaction(self, transaction: Any, *args: Any, **kwargs: Any) -> _Block:
@@ -177,16 +181,12 @@ class _Cursor(_Proxy):
         return found
 
     def _run(self, execute: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        statement = _statement(self, args, kwargs)
-        self._self_adders = ()
-        result = self._self_database.measured(statement, execute, *args, **kwargs)
-        self._ran(statement)
-        return self._own(result)
-
-    def _ran(self, statement: Statement) -> None:
-        """Count the rows that a statement wrote, and those that are read from now on."""
-        self._self_database.affected(statement, self.__wrapped__)
-        self._self_adders = self._self_database.returned(statement)
+        wrapped, database = self.__wrapped__, self._self_database  # each look-up has its price
+        statement = database.read(_text(args, kwargs), wrapped)
+        result = database.measured(statement, execute, *args, **kwargs)
+        database.affected(statement, wrapped)
+        self._self_adders = database.returned(statement)
+        return self if result is wrapped else result
 
     def _call(self, callproc: Any, *args: Any, **kwargs: Any) -> Any:
         name = args[0] if args else ""
@@ -215,18 +215,19 @@ class _Block(_Proxy):
         super().__init__(block)
         self._self_connection = connection
         self._self_database = connection._self_database
-        self._self_is_outer = False
+        self._self_is_outer = self._self_is_dropped = False
 
     def __enter__(self) -> Any:
         self._self_is_outer = not _is_in_transaction(self._self_connection.__wrapped__)
-        return super().__enter__()
+        transaction = self.__wrapped__.__enter__()
+        self._self_is_dropped = getattr(transaction, "force_rollback", False)
+        return transaction
 
     def __exit__(self, *end: object) -> Any:
         leave = self.__wrapped__.__exit__
         if not self._self_is_outer:
             return leave(*end)
-        is_kept = end[0] is None and not getattr(self.__wrapped__, "force_rollback", False)
-        statement = COMMIT if is_kept else ROLLBACK
+        statement = ROLLBACK if self._self_is_dropped or end[0] is not None else COMMIT
         return self._self_database.measured(statement, leave, *end)
 
 
@@ -241,6 +242,6 @@ def _is_in_transaction(connection: Any) -> bool:
     return shown is True
 
 
-def _statement(proxy: _Proxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Statement:
-    text = args[0] if args else next(iter(kwargs.values()), "")
-    return proxy._self_database.read(text, proxy.__wrapped__)
+def _text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """Return the statement, which is the first argument of drivers, whatever they call it."""
+    return args[0] if args else next(iter(kwargs.values()), "")

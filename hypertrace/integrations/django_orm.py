@@ -9,9 +9,10 @@ Of models, these count, once their transaction is committed: `save()` and what c
 or `update` for an instance that was there), also of fixtures; `delete()` of instances and of
 querysets, with all rows of each model that it deletes in a cascade; `QuerySet.update()` and
 `bulk_update()` by their rows; `bulk_create()` by its instances, unless it ignores or updates
-conflicts: how many were created is not known then. Raw SQL, and rows that the database deletes in a
-cascade, count in `db_client_affected_rows_total` only. Where tests run in a transaction that is
-rolled back, as in Django's `TestCase`, nothing counts.
+conflicts: how many were created is not known then. Raw SQL, tables that Django makes for
+many-to-many relations, and rows that the database deletes in a cascade count in
+`db_client_affected_rows_total` only. Where tests run in a transaction that is rolled back, as in
+Django's `TestCase`, nothing counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from weakref import WeakKeyDictionary
 from hypertrace._failures import swallow
 
 from .model_changes import Changes, count, declare_models
-from .sql import COMMIT, ROLLBACK, database_of
+from .sql import COMMIT, ROLLBACK, database_of, declare_operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ class Integration:
 
     def __init__(self) -> None:
         """Declare the metrics."""
+        declare_operations()
         declare_models()
 
     def patch(self, patches: Patches) -> None:
@@ -176,41 +178,54 @@ def _rolling_back_to(function: Callable[[Any, str], object]) -> Callable[[Any, s
 # --- models -----------------------------------------------------------------------------
 
 
-def _add(using: str, label: str, action: Action, instances: int = 1) -> None:
+def _add(using: str, model: Any, action: Action, instances: int = 1) -> None:
     """Count a change now, or when the transaction is committed that a connection is in."""
     try:
-        if instances < 1:
+        # Tables of many-to-many relations that Django has made are no models of the application.
+        if instances < 1 or model._meta.auto_created:
             return
         from django.db import connections
 
-        app, _, model = label.rpartition(".")
+        app, name = model._meta.app_label, model._meta.object_name
         connection = connections[using]
         if connection.in_atomic_block or not connection.autocommit:
-            _of(connection).add(app, model, action, instances)
+            _of(connection).add(app, name, action, instances)
         else:
-            count(app, model, action, instances)
+            count(app, name, action, instances)
     except Exception as error:  # noqa: BLE001 -- the application must see nothing
         swallow(error, _add)
 
 
 def _saved(sender: Any, using: str, *, created: bool, **_: Any) -> None:
-    _add(using, sender._meta.label, "create" if created else "update")
+    _add(using, sender, "create" if created else "update")
 
 
 def _deleting(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def delete(self: Any) -> Any:
+        models = _models_of(self)
         result = function(self)
         for label, instances in result[1].items():
-            _add(self.using, label, "delete", instances)
+            if label in models:
+                _add(self.using, models[label], "delete", instances)
         return result
 
     return delete
 
 
+def _models_of(collector: Any) -> dict[str, Any]:
+    """Return the models of which something is to be deleted, by their label."""
+    try:
+        models = [*collector.data, *(queryset.model for queryset in collector.fast_deletes)]
+        return {model._meta.label: model for model in models}
+    except Exception as error:  # noqa: BLE001 -- as above
+        swallow(error, _models_of)
+        return {}
+
+
 def _updating(function: Callable[..., int]) -> Callable[..., int]:
     def update(self: Any, **kwargs: Any) -> int:
         rows = function(self, **kwargs)
-        _add(self.db, self.model._meta.label, "update", rows)
+        _add(self.db, self.model, "update", rows)
         return rows
 
     return update
@@ -234,6 +249,6 @@ def _bulk_created(
             kwargs.get(name) for name in ("ignore_conflicts", "update_conflicts")
         )
         if not has_choice:
-            _add(queryset.db, queryset.model._meta.label, "create", len(created))
+            _add(queryset.db, queryset.model, "create", len(created))
     except Exception as error:  # noqa: BLE001 -- as above
         swallow(error, _bulk_created)

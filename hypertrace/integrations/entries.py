@@ -162,20 +162,18 @@ class Entry:
             )
         name = self._name or function.__qualname__
 
-        if inspect.iscoroutinefunction(function):
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with Entry(self._kind, name, self._rules) as one:
+                return one._checked(function(*args, **kwargs))
 
-            @wraps(function)
-            async def run(*args: Any, **kwargs: Any) -> Any:
-                with Entry(self._kind, name, self._rules) as one:
-                    return one._checked(await function(*args, **kwargs))
-        else:
+        @wraps(function)
+        async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+            with Entry(self._kind, name, self._rules) as one:
+                return one._checked(await function(*args, **kwargs))
 
-            @wraps(function)
-            def run(*args: Any, **kwargs: Any) -> Any:
-                with Entry(self._kind, name, self._rules) as one:
-                    return one._checked(function(*args, **kwargs))
-
-        return run  # type: ignore[return-value]  # it has the signature of the function
+        made: Any = run_coroutine if inspect.iscoroutinefunction(function) else run
+        return made  # type: ignore[no-any-return]  # it has the signature of the function
 
     def _checked(self, result: Any) -> Any:
         if self._rules.refuse(result):

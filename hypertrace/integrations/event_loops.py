@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
@@ -122,7 +121,7 @@ class EventLoops:
                 self._running.pop(ident, None)
             if loop is not None and (before is None or before.has_ended):
                 self._running[ident] = _Run(loop, self._report_lag)
-                if self._poll is None:
+                if self._poll is None or self._poll.is_stopped:
                     self._poll = poll(self._send, EVERY)
         except Exception as error:  # noqa: BLE001 -- the loop of the application goes on
             swallow(error, self)
@@ -166,9 +165,13 @@ class _Run:
         loop = self.loop()
         if loop is None or self.has_ended or self._sent - self._called >= _MOST_WAITING:
             return
-        with suppress(RuntimeError):  # it has just been closed
+        try:
             loop.call_soon_threadsafe(self._callback, perf_counter())
             self._sent += 1
+        except RuntimeError:  # it has just been closed
+            pass
+        except Exception as error:  # noqa: BLE001 -- the other loops get theirs
+            swallow(error, loop)
 
     def _callback(self, sent: float) -> None:
         """Take the time, in the thread of the loop."""

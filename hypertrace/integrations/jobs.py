@@ -3,7 +3,7 @@
 `jobs_duration_seconds` by name, queue and result, of every job that ran, however it ended;
 `jobs_total` by name, queue and event; `jobs_queue_wait_seconds` from when a job was sent, or was
 due, to its start, where that is known; `jobs_in_progress`. Each job is an entry of the kind `job`,
-named by the name of the job.
+named by the name of the job, or a part of the entry that it runs in.
 
 The events are `sent`, `received` and `started`, and one for each end: `succeeded`, `failed`,
 `retried`, `revoked`, `rejected`, `ignored`. Each message, start and end counts once. There is no
@@ -95,7 +95,6 @@ COUNTS = Counter(
     description="Jobs by what happened to them; each message, start and end is one.",
 )
 _RUNS = Operations("QueuedJob", "run", entry="job")
-_INNER_RUNS = Operations("QueuedJob", "run")
 _COUNTED = Operations("QueuedJob", "event")
 _ACTIVE = Gauge("jobs_in_progress", (_JOB, _QUEUE), "Jobs that run now.")
 
@@ -160,18 +159,15 @@ class Jobs:
         if not self.is_skipped(name):
             _COUNTED.count({_JOB: name, _QUEUE: queue, _EVENT: event})
 
-    def start(
-        self, name: str, queue: str, waited: float | None = None, *, is_entry: bool = True
-    ) -> Job | None:
+    def start(self, name: str, queue: str, waited: float | None = None) -> Job | None:
         """Start to measure a job; return None for one that is skipped.
 
         Args:
             name: of the job.
             queue: its queue, or empty.
             waited: seconds since it was sent or was due; None if that is not known.
-            is_entry: whether work begins with it, and no other code waits for its end.
         """
-        return None if self.is_skipped(name) else Job(name, queue, waited, is_entry=is_entry)
+        return None if self.is_skipped(name) else Job(name, queue, waited)
 
     def record(
         self,
@@ -199,14 +195,13 @@ class Job:
 
     __slots__ = ("_ending", "_leave", "_name", "_operation", "_queue")
 
-    def __init__(self, name: str, queue: str, waited: float | None, *, is_entry: bool) -> None:
+    def __init__(self, name: str, queue: str, waited: float | None) -> None:
         """Start it.
 
         Args:
             name: of the job.
             queue: its queue, or empty.
             waited: as of `Jobs.start`.
-            is_entry: as there.
         """
         self._name = name
         self._queue = queue
@@ -216,7 +211,7 @@ class Job:
             props[_WAIT] = max(waited, 0.0)  # clocks of two machines differ
         _COUNTED.count(props)
         self._leave = _ACTIVE.enter(name, queue)
-        self._operation = (_RUNS if is_entry else _INNER_RUNS).start()
+        self._operation = _RUNS.start()
         self._operation.entry_name = name
 
     def end_as(self, ending: Ending) -> None:
@@ -266,7 +261,7 @@ class JobBlock:
         self._job: Job | None = None
 
     def __enter__(self) -> Job:
-        self._job = job = Job(self._name, self._queue, self._waited, is_entry=True)
+        self._job = job = Job(self._name, self._queue, self._waited)
         return job
 
     def __exit__(

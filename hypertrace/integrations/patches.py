@@ -65,6 +65,23 @@ class Patches:
 
         self._undo.append(put_back)
 
+    def share(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace a function that other integrations replace in the same way: once for all.
+
+        It is put back when the last of them is undone.
+
+        Args:
+            owner: as in `replace`.
+            name: as there.
+            make: as there; it is called for the first integration only.
+
+        Raises:
+            AttributeError: as there.
+        """
+        shared = _shared.setdefault((owner, name), _Shared())
+        shared.add(owner, name, make)
+        self._undo.append(shared.remove)
+
     def when_imported(self, library: str, patch: Callable[[], object]) -> None:
         """Call a function once a module is imported, or now if it is; not after `undo()`.
 
@@ -216,13 +233,9 @@ _hooked: set[str] = set()
 
 
 def _is_imported(name: str) -> bool:
-    """Whether a module is imported, after another thread has done so that is just importing it."""
-    module = sys.modules.get(name)
-    if module is None:
-        return False
-    if getattr(getattr(module, "__spec__", None), "_initializing", False):
-        with suppress(Exception):  # which the other thread gets
-            importlib.import_module(name)
+    """Whether a module is imported. If another thread is just importing it, that is waited for."""
+    with suppress(AttributeError):  # it has no public name
+        importlib._bootstrap._lock_unlock_module(name)  # type: ignore[attr-defined]
     return name in sys.modules
 
 
@@ -231,7 +244,7 @@ def _wait(name: str, call: Callable[[], object]) -> None:
     if name not in _hooked:
         _hooked.add(name)
         wrapt.register_post_import_hook(lambda _: _arrived(name), name)
-    elif _is_imported(name):  # meanwhile, by another thread
+    if _is_imported(name):  # meanwhile, by another thread, which may have passed the hook before
         _arrived(name)
 
 
@@ -253,3 +266,24 @@ def _renew_lock() -> None:
 
 
 after_fork_in_child(_renew_lock)
+
+
+class _Shared:
+    """What several integrations have replaced together."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._patches = Patches()
+
+    def add(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        if not self._users:
+            self._patches.replace(owner, name, make)
+        self._users += 1
+
+    def remove(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._patches.undo()
+
+
+_shared: dict[tuple[Any, str], _Shared] = {}

@@ -16,15 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LIBRARIES: Mapping[str, str] = {
+    "aiohttp_client": "aiohttp",
+    "aiohttp_server": "aiohttp.web",
     "celery": "celery.signals",
+    "django": "django.core.handlers.base",
+    "django_orm": "django.db.models",
+    "flask": "flask",
+    "httpx": "httpx",
+    "requests": "requests",
     "rq": "rq",
     "runtime": "sys",
-    "django_orm": "django.db.models",
     "sqlalchemy": "sqlalchemy",
     "sqlalchemy_orm": "sqlalchemy.orm",
+    "starlette": "starlette.applications",
+    "urllib": "urllib.request",
+    "urllib3": "urllib3",
 }
 """The module whose import makes an integration possible, by the name of the integration. The module
 of the integration has that name, too."""
+ALIASES: Mapping[str, str] = {"fastapi": "starlette"}
+"""The integration of libraries that are built on another one, and measured with it."""
 
 
 class Integration(Protocol):
@@ -50,7 +61,8 @@ def install(*names: str, **options: Any) -> None:
     not import. What goes wrong in an integration is logged, and the application goes on.
 
     Args:
-        names: of integrations, as `"flask"`; `available()` lists them.
+        names: of integrations, as `"flask"`; `available()` lists them, and `"fastapi"` is
+            `"starlette"`.
         options: of all of them; each module of an integration says which it has.
 
     Raises:
@@ -60,9 +72,7 @@ def install(*names: str, **options: Any) -> None:
     """
     if not names:
         raise ValueError(f"install() needs a name: {', '.join(map(repr, LIBRARIES))}")
-    for name in names:
-        _check(name)
-    _install([_Installed(name, options) for name in dict.fromkeys(names)])
+    _install([_Installed(name, options) for name in dict.fromkeys(map(_named, names))])
 
 
 def install_all(**options: Any) -> None:
@@ -95,9 +105,8 @@ def uninstall(*names: str) -> None:
     Raises:
         ValueError: there is no such integration.
     """
-    for name in names:
-        _check(name)
-    for name in reversed(names or tuple(_installed)):
+    chosen = [_named(name) for name in names]
+    for name in reversed(chosen or tuple(_installed)):
         one = _installed.pop(name, None)
         if one is not None:
             one.end()
@@ -182,8 +191,15 @@ def _class_of(name: str) -> Any:
     return importlib.import_module(f"{__package__}.{name}").Integration
 
 
-def _check(name: object) -> None:
-    if not isinstance(name, str) or name not in LIBRARIES:
+def _named(name: object) -> str:
+    """Return the integration that a name stands for.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = ALIASES.get(name, name) if isinstance(name, str) else ""
+    if known not in LIBRARIES:
         near = get_close_matches(str(name), LIBRARIES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(LIBRARIES)}"
         raise ValueError(f"there is no integration {name!r}{hint}")
+    return known

@@ -15,7 +15,7 @@ and all others are `<other>`; so it is with queues.
 
 The worker must have installed this before it forks: `rq worker` loads no job itself, but it does
 load the module of its option `--config`. `SpawnWorker` starts interpreters, of which each would
-have to install it. A job of a queue with `is_async=False` runs in the producer, and is no entry.
+have to install it. A job of a queue with `is_async=False` runs in the producer.
 
 Option: `skip`, patterns of names of jobs that are not measured.
 """
@@ -120,7 +120,7 @@ class Integration:
 
     def _performing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def perform_job(worker: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
-            run = self._start(job, is_entry=True)
+            run = self._start(job)
             try:
                 result = original(worker, job, *args, **kwargs)
             except BaseException as error:
@@ -134,7 +134,7 @@ class Integration:
 
     def _running_here(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def run_sync(queue: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
-            run = self._start(job, is_entry=False)
+            run = self._start(job)
             try:
                 result = original(queue, job, *args, **kwargs)
             except BaseException as error:
@@ -145,7 +145,7 @@ class Integration:
 
         return run_sync
 
-    def _start(self, job: Any, *, is_entry: bool) -> _Run:
+    def _start(self, job: Any) -> _Run:
         run = _Run(None)
         try:
             name = _name(job)
@@ -153,7 +153,6 @@ class Integration:
                 name if _exists(name) else UNKNOWN,
                 self._queues.bound(job.origin or ""),
                 _seconds_since(job.enqueued_at),
-                is_entry=is_entry,
             )
             self._running[id(job)] = run
         except Exception as error:  # noqa: BLE001 -- the application must see nothing

@@ -10,6 +10,7 @@ https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 
 from __future__ import annotations
 
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,11 @@ class BoundedNames:
 _tables = BoundedNames(MOST_TABLES)
 
 
+def declare_operations() -> None:
+    """Declare the metrics for every `Metrics`; again does nothing."""
+    declare(DURATIONS)
+
+
 class Database:
     """What is measured of one database system. Any thread may use it, and nothing is raised.
 
@@ -124,14 +130,13 @@ class Database:
     """
 
     def __init__(self, system: str) -> None:
-        """Declare the metrics.
+        """Know no statement yet.
 
         Args:
             system: its name, as OpenTelemetry has it.
         """
         self.system: str = system
         self._statements = Statements(system)
-        declare(DURATIONS)
 
     def read(self, statement: object, connection: object = None) -> Statement:
         """Return the operation and the table of a statement, both with a bounded number of values.
@@ -190,20 +195,26 @@ class Database:
                 TABLE: statement.table,
                 ERROR: "" if kind is None else type_name(kind),
             },
-            exception=kind,
+            exception=error,
         )
 
-    def affected(self, statement: Statement, cursor: object) -> None:
+    def affected(
+        self,
+        statement: Statement,
+        cursor: Any,
+        rows_of: Callable[[Any], object] = attrgetter("rowcount"),
+    ) -> None:
         """Count the rows that a statement has written, where the driver knows how many.
 
         Args:
             statement: what it did; one that does not write counts none.
             cursor: that it ran on.
+            rows_of: returns how many rows there were, and gets the cursor.
         """
         if statement.operation not in _WRITING:
             return
         try:
-            rows = getattr(cursor, "rowcount", None)
+            rows = rows_of(cursor)
         except Exception:  # noqa: BLE001 -- the driver does not know
             return
         if type(rows) is int and rows > 0:

@@ -9,20 +9,18 @@ What `sql` says of every database, and of each pool, by its name:
 
 The name of a pool is `pool_logging_name=`, or the host, port and database of the URL.
 
-A statement is measured from the first listener of `before_cursor_execute` to the last of
-`after_cursor_execute`, so an exception in a listener is one of the statement. Statements without
-a return, as those of a cancelled task, end with their exception. Batches of one `insertmanyvalues`
-are an operation each; `executemany` is one. Rows count when they are read from the result, streamed
-ones as they come; a failure meanwhile is the operation `FETCH`. Savepoints are statements. What
-SQLAlchemy asks the database when it first connects counts, and pings and the rollback of a pool
-that gets a connection back do not.
+A statement is measured with its listeners (`before_cursor_execute` and the like), so an exception
+in a listener is one of the statement. `executemany` is one operation, whatever the number of
+batches. Rows count when they are read from the result, streamed ones as they come; a failure
+meanwhile is the operation `FETCH`. Savepoints are statements. What SQLAlchemy asks the database
+when it first connects counts; pings, and the rollback of a pool that gets a connection back, do
+not.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
@@ -37,10 +35,10 @@ from .sql import (
     FETCH,
     ROLLBACK,
     BoundedNames,
-    Database,
     add,
     clock,
     database_of,
+    declare_operations,
 )
 from .statements import Statement
 
@@ -69,8 +67,6 @@ _PENDING = Gauge(
 )
 _CONNECTIONS = Gauge("db_client_connections", (POOL, STATE), "Connections that are open.")
 
-_MARK = "_hypertrace"
-"""Attribute of SQLAlchemy's objects of one execution, and of one connection in a pool."""
 _MOST_UNCOUNTED = 1_000
 """Rows of an iteration that are not counted yet, at most."""
 
@@ -80,6 +76,7 @@ class Integration:
 
     def __init__(self) -> None:
         """Declare the metrics."""
+        declare_operations()
         declare(WAITS)
 
     def patch(self, patches: Patches) -> None:
@@ -89,29 +86,28 @@ class Integration:
             patches: replaces, and remembers what was there.
         """
         from sqlalchemy.engine import Connection, CursorResult, Engine
+        from sqlalchemy.engine.default import DefaultExecutionContext
         from sqlalchemy.pool import Pool
 
-        # The first of the listeners: one that raises keeps the next ones from being called.
-        listen(patches, Engine, "before_cursor_execute", _before_execute)
-        listen(patches, Engine, "after_cursor_execute", _after_execute)
-        listen(patches, Engine, "handle_error", _handle_error)
+        # Listeners of statements would cost more than all else here, and some have no end.
+        one, many = attrgetter("cursor.rowcount"), _rows_of_batches
+        patches.replace(Connection, "_exec_single_context", lambda f: _executing(one, f))
+        patches.replace(Connection, "_exec_insertmany_context", lambda f: _executing(many, f))
+        patches.replace(DefaultExecutionContext, "_setup_result_proxy", _executed)
+        patches.replace(Connection, "_cursor_execute", _executing_scalar)
+        patches.replace(Connection, "_commit_impl", lambda f: _ending(COMMIT, f))
+        patches.replace(Connection, "_rollback_impl", lambda f: _ending(ROLLBACK, f))
+        patches.replace(
+            CursorResult, "_fetchone_impl", _fetching(lambda row: 0 if row is None else 1)
+        )
+        patches.replace(CursorResult, "_fetchmany_impl", _fetching(len))
+        patches.replace(CursorResult, "_fetchall_impl", _fetching(len))
+        patches.replace(CursorResult, "_fetchiter_impl", _iterating)
+        patches.replace(Engine, "raw_connection", _connecting)
         listen(patches, Pool, "checkout", _checkout)
         listen(patches, Pool, "checkin", _checkin)
         listen(patches, Pool, "close", _end)
         listen(patches, Pool, "detach", _end)
-        patches.replace(Engine, "raw_connection", _timed_connection)
-        # No event says when these end. They are no public names: without one of them, the others
-        # are still measured.
-        for owner, name, make in (
-            (Connection, "_commit_impl", partial(_timed, COMMIT)),
-            (Connection, "_rollback_impl", partial(_timed, ROLLBACK)),
-            (CursorResult, "_fetchone_impl", _counting(lambda row: row is not None)),
-            (CursorResult, "_fetchmany_impl", _counting(len)),
-            (CursorResult, "_fetchall_impl", _counting(len)),
-            (CursorResult, "_fetchiter_impl", _counting_iteration),
-        ):
-            if hasattr(owner, name):
-                patches.replace(owner, name, make)
 
 
 def listen(
@@ -135,72 +131,98 @@ def listen(
 # --- statements -------------------------------------------------------------------------
 
 
+class _Running(NamedTuple):
+    """What is known of a statement that is executed."""
+
+    began: float
+    rows_of: Callable[[Any], object]
+
+
 class _Result(NamedTuple):
     """What is known of a statement whose rows may be read."""
 
-    database: Database
-    statement: Statement
+    table: str
     adders: Adders
 
 
-def _before_execute(
-    _connection: Any,
-    _cursor: Any,
-    _statement: str,
-    _parameters: object,
-    context: Any,
-    _executemany: bool,  # noqa: FBT001 -- SQLAlchemy's
-) -> None:
-    try:
-        if context is not None:
-            setattr(context, _MARK, clock())
-    except Exception as error:  # noqa: BLE001 -- the application must see nothing
-        swallow(error, _before_execute)
+def _executing(
+    rows_of: Callable[[Any], object], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Make what replaces a method of connections that executes a statement.
+
+    Args:
+        rows_of: returns how many rows a statement has written.
+        function: the method.
+    """
+
+    def execute(connection: Any, dialect: Any, context: Any, *args: Any) -> Any:
+        running = _Running(clock(), rows_of)
+        try:
+            context._hypertrace = running
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, execute)
+        try:
+            return function(connection, dialect, context, *args)
+        except BaseException as error:
+            if getattr(context, "_hypertrace", None) is running:
+                seconds = clock() - running.began
+                _record(connection, seconds, context.statement, error)
+            raise
+
+    return execute
 
 
-def _after_execute(
-    connection: Any,
-    cursor: Any,
-    statement: str,
-    _parameters: object,
-    context: Any,
-    _executemany: bool,  # noqa: FBT001 -- SQLAlchemy's
-) -> None:
-    try:
-        began = getattr(context, _MARK, None)
-        if type(began) is not float:
-            return
-        seconds = clock() - began
-        database = database_of(connection.dialect.name)
-        known = database.read(statement)
-        setattr(context, _MARK, _Result(database, known, database.returned(known)))
-        database.record(seconds, known)
-        database.affected(known, cursor)
-    except Exception as error:  # noqa: BLE001 -- as above
-        swallow(error, _after_execute)
+def _executed(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make what replaces the method of an execution that makes its result.
+
+    It is called once the statement is executed, and may close the cursor.
+    """
+
+    def make_result(context: Any) -> Any:
+        try:
+            running = getattr(context, "_hypertrace", None)
+            if type(running) is _Running:
+                seconds = clock() - running.began
+                database = database_of(context.dialect.name)
+                known = database.read(context.statement)
+                context._hypertrace = _Result(known.table, database.returned(known))
+                database.record(seconds, known)
+                database.affected(known, context, running.rows_of)
+        except Exception as error:  # noqa: BLE001 -- as above
+            swallow(error, make_result)
+        return function(context)
+
+    return make_result
 
 
-def _handle_error(exception_context: Any) -> None:
-    try:
-        context = exception_context.execution_context
-        began = getattr(context, _MARK, None)
-        if type(began) is not float:
-            return
-        seconds = clock() - began
-        setattr(context, _MARK, None)
-        database = database_of(exception_context.dialect.name)
-        known = database.read(exception_context.statement or context.statement)
-        database.record(seconds, known, exception_context.original_exception)
-    except Exception as error:  # noqa: BLE001 -- as above
-        swallow(error, _handle_error)
+def _rows_of_batches(context: Any) -> object:
+    """Return the rows of all batches; the cursor knows those of the last."""
+    rows = context._insertmanyvalues_rows
+    return len(context.parameters if rows is None else rows)
 
 
-def _timed(statement: Statement, function: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Make what replaces the commit or rollback of a connection."""
+def _executing_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make what replaces the method that executes a default or a sequence."""
 
-    def timed(connection: Any) -> object:
+    def execute(connection: Any, cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
+        began = clock()
+        try:
+            result = function(connection, cursor, statement, *args, **kwargs)
+        except BaseException as error:
+            _record(connection, clock() - began, statement, error)
+            raise
+        _record(connection, clock() - began, statement, None)
+        return result
+
+    return execute
+
+
+def _ending(statement: Statement, function: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Make what replaces the method of connections that commits or rolls back."""
+
+    def end(connection: Any) -> object:
         # After a disconnect there is nothing to roll back.
-        if not getattr(connection, "_still_open_and_dbapi_connection_is_valid", True):
+        if not connection._still_open_and_dbapi_connection_is_valid:
             return function(connection)
         began = clock()
         try:
@@ -211,15 +233,17 @@ def _timed(statement: Statement, function: Callable[[Any], object]) -> Callable[
         _record(connection, clock() - began, statement, None)
         return result
 
-    return timed
+    return end
 
 
 def _record(
-    connection: Any, seconds: float, statement: Statement, error: BaseException | None
+    connection: Any, seconds: float, statement: Statement | str, error: BaseException | None
 ) -> None:
+    """Record an operation of a connection, by what is known of it or by its text."""
     try:
-        original = getattr(error, "orig", None) or error
-        database_of(connection.dialect.name).record(seconds, statement, original)
+        database = database_of(connection.dialect.name)
+        known = database.read(statement) if isinstance(statement, str) else statement
+        database.record(seconds, known, getattr(error, "orig", None) or error)
     except Exception as failure:  # noqa: BLE001 -- as above
         swallow(failure, _record)
 
@@ -227,7 +251,7 @@ def _record(
 # --- rows -------------------------------------------------------------------------------
 
 
-def _counting(
+def _fetching(
     count: Callable[[Any], int],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return what makes the replacement of a method of results, which returns a row or rows."""
@@ -240,7 +264,7 @@ def _counting(
             except BaseException as error:
                 _fetch_failed(result, clock() - began, error)
                 raise
-            mark = getattr(result.context, _MARK, None)
+            mark = getattr(result.context, "_hypertrace", None)
             if type(mark) is _Result:
                 add(mark.adders, count(rows))
             return rows
@@ -250,11 +274,11 @@ def _counting(
     return make
 
 
-def _counting_iteration(function: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
+def _iterating(function: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     """Make what replaces the method of results that returns an iterator."""
 
     def iterate(result: Any) -> Iterator[Any]:
-        mark = getattr(result.context, _MARK, None)
+        mark = getattr(result.context, "_hypertrace", None)
         rows = function(result)
         return _counted(result, rows, mark.adders) if type(mark) is _Result else rows
 
@@ -285,19 +309,18 @@ def _counted(result: Any, rows: Iterator[Any], adders: Adders) -> Iterator[Any]:
 def _fetch_failed(result: Any, seconds: float, error: BaseException) -> None:
     from sqlalchemy.exc import InvalidRequestError
 
-    mark = getattr(result.context, _MARK, None)
+    mark = getattr(result.context, "_hypertrace", None)
     # A result that is closed or has no rows is asked for them: the database takes no part in that.
     if type(mark) is _Result and not isinstance(error, InvalidRequestError):
-        _record(result.connection, seconds, Statement(FETCH, mark.statement.table), error)
+        _record(result.connection, seconds, Statement(FETCH, mark.table), error)
 
 
 # --- pools ------------------------------------------------------------------------------
 
-_pool_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 _admitted = BoundedNames(MOST_POOLS)
 
 
-def _timed_connection(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _connecting(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make what replaces `raw_connection` of engines, through which all connections come."""
 
     def raw_connection(engine: Any) -> Any:
@@ -320,7 +343,7 @@ def _timed_connection(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _record_wait(seconds: float, name: str, error: BaseException | None) -> None:
     kind = None if error is None else type(error)
     _WAITS.record(
-        seconds, {POOL: name, ERROR: "" if kind is None else type_name(kind)}, exception=kind
+        seconds, {POOL: name, ERROR: "" if kind is None else type_name(kind)}, exception=error
     )
 
 
@@ -328,9 +351,9 @@ def _name_of(engine: Any) -> str:
     """Return the name of the pool of an engine."""
     try:
         pool = engine.pool
-        name = _pool_names.get(pool)
+        name: str | None = getattr(pool, "_hypertrace", None)
         if name is None:
-            name = _pool_names[pool] = _admitted.admit(pool.logging_name or _address(engine.url))
+            name = pool._hypertrace = _admitted.admit(pool.logging_name or _address(engine.url))
     except Exception as error:  # noqa: BLE001 -- as above
         swallow(error, _name_of)
         return ""
@@ -376,11 +399,10 @@ class _Connection:
 
 def _checkout(_dbapi_connection: Any, entry: Any, proxied: Any) -> None:
     try:
-        connection = getattr(entry, _MARK, None)
+        connection = getattr(entry, "_hypertrace", None)
         if connection is None:
             pool = getattr(proxied, "_pool", None)
-            connection = _Connection(_pool_names.get(pool, "") if pool is not None else "")
-            setattr(entry, _MARK, connection)
+            connection = entry._hypertrace = _Connection(getattr(pool, "_hypertrace", ""))
         connection.enter("used")
     except Exception as error:  # noqa: BLE001 -- as above
         swallow(error, _checkout)
@@ -396,7 +418,7 @@ def _end(_dbapi_connection: Any, entry: Any) -> None:
 
 def _move(entry: Any, state: str) -> None:
     try:
-        connection = getattr(entry, _MARK, None)
+        connection = getattr(entry, "_hypertrace", None)
         if connection is not None:
             connection.enter(state)
     except Exception as error:  # noqa: BLE001 -- as above

@@ -76,7 +76,7 @@ def _tokens(skipped: str, name: str) -> re.Pattern[str]:
         (?: [^\w'"`\[().;$:@\#%?/-]++ | {skipped}
           | /\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)
           | \$(?P<tag>[^\W\d]\w*+|)\$(?:(?!\$(?P=tag)\$).)*+(?:\$(?P=tag)\$|\Z)
-          | \d[\w.]*+ | [/-] )
+          | \d[\w.]*+ | \.\s*+\* | [/-] )
         | (?P<name> {name} | `(?:[^`]++|``)*+(?:`|\Z) | \[[^\[\]'"`\n]{{1,{LONGEST_NAME}}}+\] )
         | (?P<word> [^\W\d][\w$]*+ )
         | (?P<mark> [().;] )
@@ -215,6 +215,7 @@ class _Reader:
             name = _unquoted(text)
             if self._takes(name):
                 return False
+            self._is_after_dot = False
             done = self._end_of_name("")
             self._define(name)
             return done

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import trustme
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NEEDS = re.compile(r"<!-- needs: ([\w .]+) -->\n")
+"""Begins a page whose Python needs libraries that the tests of integrations have."""
 FENCED = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
@@ -61,25 +64,42 @@ def _make_secrets(folder: Path) -> None:
     (folder / "metrics-auth").write_text("# who may read the metrics\nBearer 4bf92f3577b3\n")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_python_of_a_page_runs(
-    page: Path, tmp_path: Path, free_port: Callable[[], int]
-) -> None:
-    """The Python blocks of a page run from top to bottom as one program, without a warning."""
+def needed(page: Path) -> list[str]:
+    """Return the libraries that the Python of a page needs, besides those of the tests."""
+    found = NEEDS.match(page.read_text())
+    return found[1].split() if found else []
+
+
+def run_python(page: Path, folder: Path, port: int) -> None:
+    """Run the Python blocks of a page as one program, in a folder."""
     if "certfile=" in page.read_text():
-        _make_secrets(tmp_path)
+        _make_secrets(folder)
     # Not by its name alone, which may be that of a library.
-    program = tmp_path / f"page_{page.stem}.py"
-    program.write_text(_program(page, free_port()))
+    program = folder / f"page_{page.stem}.py"
+    program.write_text(_program(page, port))
     run = subprocess.run(
         [sys.executable, "-W", "error", program],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert run.returncode == 0, f"{page}:\n{run.stdout}{run.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """The Python blocks of a page run from top to bottom as one program, without a warning.
+
+    Where its libraries are missing, tests/integrations/test_pages.py runs it.
+    """
+    missing = [name for name in needed(page) if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: pip install --group integrations")
+    run_python(page, tmp_path, free_port())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

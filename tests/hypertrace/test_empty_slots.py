@@ -97,7 +97,8 @@ def test_a_span_with_an_empty_slot_ends(
 ) -> None:
     """The end of a span that lost a slot raises nothing."""
     span = _opened(tracer)
-    delattr(span, slot)
+    with suppress(AttributeError):  # few spans have rules
+        delattr(span, slot)
     span.__exit__(None if error is None else type(error), error, None)
     object.__new__(Span).__exit__(None, None, None)
 

@@ -17,7 +17,7 @@ from hypertrace.metrics import Metrics
 from hypertrace.testing import capture_events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_rules_hold_for_every_kind_of_callable(events: list[Any]) -> None:
         async def coroutine(self) -> str:
             return "bad"
 
-        def generator(self) -> Iterator[int]:
+        def generator(self) -> Generator[int, None, str]:
             yield 1
             return "bad"
 
@@ -259,15 +259,23 @@ def test_rules_keep_no_result_and_no_exception(events: list[Any]) -> None:
     class OwnError(Exception):
         pass
 
-    result = traced(error_if=lambda _: False)(Result)()
+    class Refusing:
+        def __int__(self) -> int:
+            raise OwnError
+
+    def make() -> Result:
+        return Result()
+
+    result = traced(error_if=lambda _: False)(make)()
     held = ref(result)
     del result
     assert held() is None
-    error = OwnError()
-    gone = ref(error)
-    with suppress(OwnError):
-        traced(ok_if=lambda _: False)(_raise)(error)
-    del error
+    gone: ref[OwnError] | None = None
+    try:
+        traced(ok_if=lambda _: False)(lambda: int(Refusing()))()
+    except OwnError as error:
+        gone = ref(error)
+    assert gone is not None
     assert gone() is None
 
 

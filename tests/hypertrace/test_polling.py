@@ -123,8 +123,9 @@ def test_a_function_may_stop_its_own_poll() -> None:
     calls = Counting()
 
     def stop() -> None:
-        calls()
-        handles[0].stop()
+        if handles:  # else it is called before the test has the handle
+            calls()
+            handles[0].stop()
 
     handles.append(poll(stop, every=0.001))
     poll(other, every=0.001)

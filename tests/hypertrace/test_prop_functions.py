@@ -18,7 +18,7 @@ from hypertrace.metrics import Metrics
 from hypertrace.testing import capture_events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 @pytest.fixture
@@ -31,7 +31,11 @@ def test_every_kind_of_argument(events: list[Any]) -> None:
     """Arguments have the names of their parameters, defaults and collected ones included."""
     seen: list[dict[str, Any]] = []
 
-    @traced(prop_from={"n": lambda call: seen.append(dict(call.args)) or len(call.args)})
+    def size(call: TracedCall) -> int:
+        seen.append(dict(call.args))
+        return len(call.args)
+
+    @traced(prop_from={"n": size})
     def work(a: int, /, b: int, *rest: int, c: int = 5, **others: int) -> None: ...
 
     work(1, 2, 3, 4, d=6)
@@ -137,7 +141,7 @@ def test_every_kind_of_callable(events: list[Any]) -> None:
             await asyncio.sleep(0)
             return a
 
-        def generator(self, a: int) -> Iterator[int]:
+        def generator(self, a: int) -> Generator[int, None, int]:
             yield 1
             return a
 
@@ -186,9 +190,13 @@ def test_a_source_that_is_none_is_refused() -> None:
         traced(prop_from={"a": 3})(lambda: 1)  # type: ignore[dict-item]
 
 
+def _work(a: int) -> int:
+    return a
+
+
 def test_unknown_names_are_key_errors(events: list[Any]) -> None:
     """A name that is no parameter is no argument."""
-    traced(prop_from={"a": lambda call: call.args["b"]})(lambda a: a)(1)
+    traced(prop_from={"a": lambda call: call.args["b"]})(_work)(1)
     assert [event.caller.props for event in events] == [None]
     assert hypertrace.swallowed_errors() == 1
 
@@ -196,8 +204,7 @@ def test_unknown_names_are_key_errors(events: list[Any]) -> None:
 def test_functions_are_not_called_while_tracing_is_off() -> None:
     """They cost nothing then."""
     calls: list[TracedCall] = []
-    work = traced(prop_from={"a": calls.append})(lambda: 1)
-    assert work() == 1
+    assert traced(prop_from={"a": calls.append})(_work)(1) == 1
     assert calls == []
 
 

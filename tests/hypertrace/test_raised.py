@@ -217,10 +217,6 @@ def test_functions_in_tasks_that_fail_at_the_same_time(
         await asyncio.sleep(0)
         raise kind
 
-    async def run() -> None:
-        for _ in range(10):
-            await asyncio.gather(one(), two(), return_exceptions=False)
-
     async def each() -> None:
         async def quiet(call: Any) -> None:
             with suppress(kind):
@@ -392,7 +388,7 @@ def test_a_class_may_hide_its_traceback(tracer: Tracer, events: list[Any]) -> No
         __slots__ = ()
 
         @property
-        def __traceback__(self) -> Any:
+        def __traceback__(self) -> Any:  # type: ignore[override]
             raise RuntimeError("asked")
 
     with suppress(SlyError), tracer.span("outer"), tracer.span("inner"):

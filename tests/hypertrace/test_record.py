@@ -157,6 +157,7 @@ def test_it_counts_like_a_span_that_ends_now(
             pass
 
     def as_record(tracer: Tracer) -> None:
+        span_clock.now += 2.5
         tracer.record(2.5, "daily", exception=error, **props)
 
     as_record.__qualname__ = as_span.__qualname__

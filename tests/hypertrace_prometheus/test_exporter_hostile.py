@@ -104,7 +104,7 @@ def test_whatever_is_traced_is_read_back(
         for name, more in (
             ("function_counter_total", {}),
             ("function_duration_seconds_count", {"result": "error"}),
-            ("function_exceptions_total", {"exception": text(kind.__name__)}),
+            ("function_exceptions_total", {"exception": text(kind.__name__), "raised": "here"}),
         ):
             expected = {name: value for name, value in (labels | more).items() if value}
             assert [sample.labels for sample in page if sample.name == name] == [expected]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +21,7 @@ from . import postgresql as postgresql_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +54,39 @@ def points(metrics: Metrics) -> Callable[[str], dict[tuple[str, ...], float]]:
     """Give a function that returns the counts, or values, of a metric by its labels."""
 
     def read(name: str) -> dict[tuple[str, ...], float]:
-        family = metrics.read().family(name)
+        family = next((one for one in metrics.read().families if one.name == name), None)
+        if family is None:  # nothing has counted in it
+            return {}
         numbers: list[Any] = [getattr(value, "count", value) for value in family.values]
         return {point.labels: number for point, number in zip(family.points, numbers, strict=True)}
 
     return read
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Callable[[str], Path]:
+    """Give a function that unpacks the source distribution of an installed library.
+
+    It skips the test where it cannot be had; in CI that fails.
+    """
+
+    def unpack(name: str) -> Path:
+        wanted = f"{name}=={version(name)}"
+        command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--no-binary", name]
+        run = subprocess.run(
+            [*command, "--dest", tmp_path, wanted], capture_output=True, text=True, check=False
+        )
+        archives = list(tmp_path.glob("*.tar.gz"))
+        if not archives:
+            if os.environ.get("HYPERTRACE_EVERY_SERVER"):
+                pytest.fail(run.stderr)
+            pytest.skip(f"needs the sources of {wanted}: {run.stderr[-200:]}")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(tmp_path, filter="data")
+        (folder,) = (path.parent for path in tmp_path.glob("*/PKG-INFO"))
+        return folder
+
+    return unpack
 
 
 @pytest.fixture(scope="session")

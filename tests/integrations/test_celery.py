@@ -64,6 +64,12 @@ def _ends(points: Points, name: str) -> dict[tuple[str, ...], float]:
     return {labels[1:]: number for labels, number in ended.items() if labels[0] == name}
 
 
+def _task(app: Any, name: str, function: Callable[..., object] = lambda: None) -> Any:
+    """Return a task; Celery reads the name of its function."""
+    function.__name__ = "function"
+    return app.task(function, name=name, shared=False)
+
+
 ENDINGS: list[tuple[Callable[[Any], object], str]] = [
     (lambda _: 3, "ok"),
     (lambda _: _raise(ValueError("bad")), "error"),
@@ -93,7 +99,7 @@ def _exception(name: str, *args: object) -> BaseException:
 def test_each_end_is_one(
     app: Any, points: Points, function: Callable[[Any], object], result: str, throw: bool
 ) -> None:
-    """A task that is applied has one start, one end, no queue, and is no entry."""
+    """A task that is applied has one start, one end, and no queue."""
     attempts = 0
 
     def run(self: Any) -> object:
@@ -101,7 +107,7 @@ def test_each_end_is_one(
         attempts += 1
         return function(self) if attempts == 1 else None
 
-    task = app.task(run, name="shop.run", bind=True)
+    task = app.task(run, name="shop.run", bind=True, shared=False)
     with suppress(BaseException):
         task.apply(throw=throw)
     results = _ends(points, "shop.run")
@@ -111,12 +117,12 @@ def test_each_end_is_one(
     assert events["shop.run", "", "started"] == attempts
     assert sum(events.values()) == 2 * attempts
     assert points("jobs_in_progress") == {("shop.run", ""): 0}
-    assert points("entry_duration_seconds") == {}
+    assert sum(points("entry_duration_seconds").values()) == attempts
     assert current_entry() == ""
 
 
 def test_a_task_that_calls_another_in_place_is_two_jobs(app: Any, points: Points) -> None:
-    """Each has its end, also while the outer one handles an exception, and one may call itself."""
+    """Each has its end, also while the outer one handles an exception; one alone is an entry."""
 
     def inner(depth: int) -> None:
         if depth:
@@ -130,20 +136,21 @@ def test_a_task_that_calls_another_in_place_is_two_jobs(app: Any, points: Points
         with suppress(ZeroDivisionError):
             failing.apply(throw=True)
 
-    nested = app.task(inner, name="inner")
-    failing = app.task(lambda: 1 / 0, name="failing")
-    assert app.task(outer, name="outer").apply().successful()
+    nested = app.task(inner, name="inner", shared=False)
+    failing = _task(app, "failing", lambda: 1 / 0)
+    assert app.task(outer, name="outer", shared=False).apply().successful()
     assert points("jobs_duration_seconds") == {
         ("inner", "", "ok"): 3,
         ("failing", "", "error"): 1,
         ("outer", "", "ok"): 1,
     }
+    assert points("entry_duration_seconds") == {("job", "outer", "ok"): 1}
     assert set(points("jobs_in_progress").values()) == {0}
 
 
 def test_a_task_that_is_called_as_a_function_is_no_job(app: Any, points: Points) -> None:
     """A plain call of a task runs no job."""
-    assert app.task(lambda: 3, name="plain")() == 3
+    assert _task(app, "plain", lambda: 3)() == 3
     assert points("jobs_total") == {}
 
 
@@ -158,12 +165,12 @@ def test_messages_a_worker_runs(
         requests.append(dict(vars(self.request)))
         waits.append(current_entry())
 
-    task = app.task(run, name="shop.run", bind=True)
+    task = app.task(run, name="shop.run", bind=True, shared=False)
     queue = app.conf.task_default_queue
     task.delay()
     task.apply_async(headers={"tenant": "north"})
     task.apply_async(countdown=0.1)
-    app.task(lambda: None, name="skipped.task").delay()
+    _task(app, "skipped.task").delay()
     work(lambda: len(requests) == 3 and not points("jobs_in_progress")["shop.run", queue])
     assert points("jobs_total") == {
         ("shop.run", queue, event): 3 for event in ("sent", "received", "started", "succeeded")
@@ -181,7 +188,7 @@ def test_a_task_with_an_eta_waits_from_then(
 ) -> None:
     """The time until a task is due is no time in the queue."""
     done: list[int] = []
-    app.task(lambda: done.append(1), name="later").apply_async(countdown=1.5)
+    _task(app, "later", lambda: done.append(1)).apply_async(countdown=1.5)
     work(lambda: done)
     points: Any = metrics.read().family("jobs_queue_wait_seconds").points
     (wait,) = [point.value for point in points]
@@ -194,7 +201,7 @@ def test_messages_that_no_task_is_there_for(
 ) -> None:
     """A message for an unknown task is rejected, and so is one that cannot be read."""
     queue = app.conf.task_default_queue
-    producer = app.task(lambda: None, name="shop.run")
+    producer = _task(app, "shop.run")
     for number in range(3):
         app.send_task(f"unknown.{number}")
     with app.connection_for_write() as connection:
@@ -213,7 +220,8 @@ def test_messages_that_no_task_is_there_for(
 
 def test_a_flood_of_names_and_queues_is_bounded(app: Any, points: Points) -> None:
     """10 000 names of tasks and queues that a producer makes up are 101 of each."""
-    app.task(lambda: None, name="shop.run")
+    _task(app, "shop.run")
+    app.finalize()
     with app.connection_for_write() as connection:
         producer = connection.Producer()
         for number in range(10_000):
@@ -221,8 +229,7 @@ def test_a_flood_of_names_and_queues_is_bounded(app: Any, points: Points) -> Non
                 producer,
                 f"made.up.{number}",
                 app.amqp.create_task_message(str(number), f"made.up.{number}"),
-                exchange="",
-                routing_key=f"queue-{number}",
+                queue=f"queue-{number}",
                 declare=[],
                 retry=False,
             )
@@ -244,7 +251,7 @@ def test_the_queue_of_a_topic_is_its_name(
         kombu.Queue("orders", topics, routing_key="order.new"),
         kombu.Queue("all", topics, routing_key="#"),
     ]
-    task = app.task(lambda: None, name="shop.run")
+    task = _task(app, "shop.run")
     task.apply_async(exchange=topics, routing_key="order.new")
     task.apply_async(exchange=topics, routing_key="order.paid")
     task.apply_async(queue="orders")
@@ -263,7 +270,7 @@ def test_uninstall_disconnects_when_the_last_task_has_ended(
     before = {name: list(getattr(signals, name).receivers) for name in SIGNALS}
     install("celery")
     assert all(len(getattr(signals, name).receivers) == len(before[name]) + 1 for name in SIGNALS)
-    app.task(uninstall, name="shop.run").apply()
+    app.task(uninstall, name="shop.run", shared=False).apply()
     assert points("jobs_duration_seconds") == {("shop.run", "", "ok"): 1}
     assert points("jobs_in_progress") == {("shop.run", ""): 0}
     assert {name: list(getattr(signals, name).receivers) for name in SIGNALS} == before
@@ -278,7 +285,7 @@ def test_what_fails_inside_reaches_no_task(
     """An error in the integration leaves the result of a task as it is."""
     monkeypatch.setattr(Jobs, "start", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(Jobs, "count", lambda *_, **__: 1 / 0)
-    task = app.task(lambda: 3, name="shop.run")
+    task = _task(app, "shop.run", lambda: 3)
     task.delay()
     assert task.apply().get() == 3
     assert points("hypertrace_swallowed_errors_total")
@@ -298,7 +305,10 @@ set_trace_function(metrics)
 install("celery")
 assert "celery" not in sys.modules and installed() == {"celery": False}
 from celery import Celery
-assert Celery("shop").task(lambda: None, name="run").apply().successful()
+def run():
+    pass
+
+assert Celery("shop").task(run).apply().successful()
 assert installed() == {"celery": True}
 assert metrics.read().family("jobs_duration_seconds").values[0].count == 1
 """

@@ -361,7 +361,7 @@ def test_what_is_no_connection_is_rejected(library: Callable[[str], Any]) -> Non
     with pytest.raises(TypeError, match="needs a DB-API connection"):
         trace_connection(1)
     with pytest.raises(TypeError, match="asynchronous"):
-        trace_connection(library("psycopg").AsyncConnection(None))
+        trace_connection(object.__new__(library("psycopg").AsyncConnection))
 
 
 def test_a_connection_ends_with_its_proxy(metrics: Metrics) -> None:

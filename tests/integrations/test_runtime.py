@@ -240,13 +240,13 @@ def test_pauses_are_as_long_as_collections(metrics: Metrics) -> None:
     kept = [[number] for number in range(200_000)]
     gc.disable()
     try:
+        before = sum(one.sum for one in histograms(metrics.read().family(PAUSES)))
         started = time.perf_counter()
         gc.collect()
         took = time.perf_counter() - started
-        family = metrics.read().family(PAUSES)
+        total = sum(one.sum for one in histograms(metrics.read().family(PAUSES))) - before
     finally:
         gc.enable()
-    total = sum(one.sum for one in histograms(family))
     assert took / 2 < total <= took
     assert kept
 
@@ -366,7 +366,7 @@ def test_a_loop_and_its_tasks_are_seen_while_it_runs(metrics: Metrics, points: P
         waiting = [asyncio.create_task(asyncio.sleep(LONG)) for _ in range(9)]
         await until(lambda: points(TASKS) == {("main", "0"): 10})
         assert points(LOOPS) == {("main", "0"): 1}
-        await until(lambda: points(LAGS)[("main",)] >= 3)
+        await until(lambda: points(LAGS).get(("main",), 0) >= 3)
         for task in waiting:
             task.cancel()
 
@@ -479,11 +479,12 @@ def test_what_leaves_a_loop_is_what_left_it_before(
         raise KeyError("own")
 
     async def nested() -> None:
-        other = new_loop()
+        other, waiting = new_loop(), asyncio.sleep(0)
         try:
             with pytest.raises(RuntimeError, match="running"):
-                other.run_until_complete(asyncio.sleep(0))
+                other.run_until_complete(waiting)
         finally:
+            waiting.close()
             other.close()
 
     with pytest.raises(KeyError, match="own"):
@@ -524,7 +525,7 @@ def test_the_count_of_many_tasks_is_rare(
 
     async def main() -> None:
         monkeypatch.setattr(asyncio, "all_tasks", slow)
-        await until(lambda: points(LAGS)[("main",)] > 20)
+        await until(lambda: points(LAGS).get(("main",), 0) > 20)
         monkeypatch.setattr(asyncio, "all_tasks", all_tasks)
 
     asyncio.run(main())
@@ -566,7 +567,7 @@ def cpu(who):
 
 gc.disable()
 gc.collect()
-pauses = number("cpython_gc_pause_seconds", "2")
+pauses = number("cpython_gc_pause_seconds", "2") if sys.argv[2] == "compiled" else None
 collections = number("cpython_gc_collections_total", "2")
 before = gc.get_stats()[2]["collections"]
 children = []

@@ -46,7 +46,7 @@ def shop(sa: Any, tmp_path: Path) -> Iterator[Shop]:
 
 def made(sa: Any, engine: Any) -> Iterator[Shop]:
     """Make models."""
-    from sqlalchemy import orm  # noqa: PLC0415 -- may be missing
+    from sqlalchemy import orm
 
     base = orm.declarative_base()
 
@@ -245,7 +245,7 @@ def test_asynchronous_sessions_are_counted(
 ) -> None:
     """Asynchronous sessions count alike."""
     library("aiosqlite")
-    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
     async def work() -> None:
         engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}")
@@ -264,7 +264,7 @@ def test_models_are_bounded(
     sa: Any, shop: Shop, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Classes that are made while the program runs do not fill the metrics."""
-    from hypertrace.integrations import model_changes, sql  # noqa: PLC0415 -- in this test only
+    from hypertrace.integrations import model_changes, sql
 
     monkeypatch.setattr(model_changes, "_models", sql.BoundedNames(1))
     with shop.orm.Session(shop.engine) as session:

@@ -38,6 +38,8 @@ STATEMENTS = {
     'SELECT * FROM public . "My ""own"" users"': 'SELECT public.My "own" users',
     "SELECT * FROM [dbo].[users]": "SELECT dbo.users",
     "SELECT * FROM `shop`.`users`": "SELECT shop.users",
+    'SELECT "users"."id", "users"."name" AS "x" FROM "users"': "SELECT users",
+    "SELECT u.id, u.* FROM users u": "SELECT users",
     "SELECT * FROM a.b.c.d": "SELECT a.b.c.d",
     "SELECT * FROM größe": "SELECT größe",
     "SELECT u.from, u.into FROM users u": "SELECT users",

@@ -52,6 +52,7 @@ INFLUX = "hypertrace/exporters/influx/"
 MAPPING = "hypertrace/statsd_mapping/"
 OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
+INTEGRATIONS = "hypertrace/integrations/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
@@ -3689,6 +3690,30 @@ ENDING = (
     ),
 )
 
+CLIENTS = (
+    Safety(
+        "clients: what exporters send is not measured",
+        INTEGRATIONS + "http_clients.py",
+        "if _dispatch.target is None or _is_suppressed():",
+        "if _dispatch.target is None:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: hosts that are labels are bounded",
+        INTEGRATIONS + "http_clients.py",
+        "if len(self._hosts) >= self._most_hosts:",
+        "if False:",
+        ("integrations/test_http_clients.py",),
+    ),
+    Safety(
+        "clients: a request is under way until its body is read or closed",
+        INTEGRATIONS + "http_connections.py",
+        "            request.answered(self.status)\n",
+        "            request.answered(self.status)\n            request.finish()\n",
+        ("integrations/test_urllib.py",),
+    ),
+)
+
 ERRORS = (
     Safety(
         "errors: a program that ends well is none",
@@ -3742,15 +3767,15 @@ ERRORS = (
     Safety(
         "errors: a span that begins later raises an exception again",
         CORE + "_raised.py",
-        "seen is not None and began <= seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
         "seen is not None and seen.is_of(error, own)",
         _core("raised"),
     ),
     Safety(
         "errors: another exception at the same address is another",
         CORE + "_raised.py",
-        "seen is not None and began <= seen.at and seen.is_of(error, own)",
-        "seen is not None and began <= seen.at",
+        "seen is not None and began < seen.at and seen.is_of(error, own)",
+        "seen is not None and began < seen.at",
         _core("raised"),
     ),
     Safety(
@@ -3915,8 +3940,44 @@ JOBS = (
     ),
 )
 
+SQL = (
+    Safety(
+        "sql: a text of any length is read in a bounded time",
+        INTEGRATIONS + "statements.py",
+        "tokens.finditer(text, 0, LONGEST)",
+        "tokens.finditer(text)",
+        ("integrations/test_statements.py",),
+    ),
+    Safety(
+        "sql: tables that may be any number become a bounded number of series",
+        INTEGRATIONS + "sql.py",
+        "if len(self._names) >= self._most:",
+        "if False:",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: changes that are rolled back count nowhere",
+        INTEGRATIONS + "model_changes.py",
+        """    def forget(self) -> None:
+        \"\"\"Forget all changes: the transaction is rolled back.\"\"\"
+        self._levels = [(None, Counter())]
+""",
+        """    def forget(self) -> None:
+        pass
+""",
+        ("integrations/test_sql.py",),
+    ),
+    Safety(
+        "sql: the application's wrappers of statements stay its own",
+        INTEGRATIONS + "django_orm.py",
+        "connection.execute_wrappers.insert(0, _execute)",
+        "connection.execute_wrappers.append(_execute)",
+        ("integrations/test_django_orm.py",),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS),
 )

@@ -85,10 +85,7 @@ def test_calls_and_spans_are_counted_by_entry(metrics: Metrics) -> None:
 def test_an_entry_has_its_own_name(metrics: Metrics) -> None:
     """The event of the entry itself is counted under its name."""
     _start("GET /").finish({})
-    assert values(metrics, CALLS, "object_classname", "entry") == {
-        ("Http", "GET /"): 1,
-        ("Http", None): 0,  # where it was in progress
-    }
+    assert values(metrics, CALLS, "object_classname", "entry") == {("Http", "GET /"): 1}
 
 
 def test_a_name_that_is_known_later(metrics: Metrics) -> None:
@@ -105,7 +102,6 @@ def test_a_name_that_is_known_later(metrics: Metrics) -> None:
         ("GET", None): 1,
         ("GET /items/{id}", None): 1,
         ("GET /items/{id}", "span"): 1,
-        (None, "span"): 0,
     }
     assert _of_shop(metrics, OPEN)[None, "span"] == 0
 
@@ -158,7 +154,7 @@ def test_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(calls.values()) == 200
     assert calls["<overflow>",] > 0
     family = metrics.read().family(CALLS)
-    assert len(family.points) <= 21
+    assert len(list(family.points)) <= 21
 
 
 def test_a_recorder_keeps_few_entries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,9 @@ def test_the_gauge_goes_back_after_any_ending(
 
 
 def result_of(error: BaseException) -> str:
-    cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
-    return "cancelled" if cancelled else "error"
+    if isinstance(error, GeneratorExit | SystemExit):
+        return "ok"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
 
 
 def test_the_gauge_goes_back_when_tracing_ends_meanwhile(count: Count) -> None:

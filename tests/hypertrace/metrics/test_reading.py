@@ -72,7 +72,7 @@ def test_a_reading_has_every_family_in_order() -> None:
     assert [(f.name, f.kind, f.unit, f.label_names) for f in reading.families] == [
         ("function_counter_total", "counter", "", OF_FUNCTION),
         ("function_duration_seconds", "histogram", "seconds", (*OF_FUNCTION, "result")),
-        ("function_exceptions_total", "counter", "", (*OF_FUNCTION, "exception")),
+        ("function_exceptions_total", "counter", "", (*OF_FUNCTION, "exception", "raised")),
         ("function_in_progress", "gauge", "", OF_FUNCTION),
         ("function_edges_total", "counter", "", ("object_classname", *EDGE)),
         ("hypertrace_series", "gauge", "", ("metric",)),
@@ -138,7 +138,7 @@ def test_a_point_of_each_kind_has_its_value() -> None:
     labels = ("Cart", "", "f", "a.py", "i")
     assert list(reading.family(CALLS).points) == [(labels, 1)]
     assert list(reading.family(OPEN).points) == [(labels, 0)]
-    assert list(reading.family(EXCEPTIONS).points) == [((*labels, "KeyError"), 1)]
+    assert list(reading.family(EXCEPTIONS).points) == [((*labels, "KeyError", "here"), 1)]
     assert list(reading.family(EDGES).points) == [(("", "Shop", "serve", "Cart", "f"), 1)]
     ((of_histogram, value),) = reading.family(DURATIONS).points
     assert of_histogram == (*labels, "error")

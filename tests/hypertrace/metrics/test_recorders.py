@@ -210,6 +210,8 @@ def test_props_are_neither_kept_nor_changed() -> None:
 class FakeEnds:
     """Stands for what finds the series that spans end in: those with props end in `there`."""
 
+    by_entry = False
+
     def __init__(self, exemplar: Mapping[str, str] | None = None) -> None:
         self.there = Spans(KEY, (1.0,))
         self.endings: list[SpanEvent] = []

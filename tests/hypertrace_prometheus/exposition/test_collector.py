@@ -122,7 +122,7 @@ def test_a_span_is_shown_in_every_metric_of_spans() -> None:
         ("function_duration_seconds_bucket", failed | {"le": "+Inf"}, 1),
         ("function_duration_seconds_count", failed, 1),
         ("function_duration_seconds_sum", failed, 1.5),
-        ("function_exceptions_total", labels | {"exception": "KeyError"}, 1),
+        ("function_exceptions_total", labels | {"exception": "KeyError", "raised": "here"}, 1),
         ("function_in_progress", labels, 0),
         ("function_edges_total", edge, 1),
     ]

@@ -81,6 +81,7 @@ def test_the_page_has_what_the_tasks_tally(
     """Each task has one start and one end, however it ends, in every pool."""
     port = free_port()
     program = start(*WORKER, *pool, EXPORTER_PORT=str(port), BROKER=redis)
+    program.tally.path.touch()
     sent = send(program, "celery_jobs.py", *ANYWHERE, *MESSAGES, *others, BROKER=redis)
     assert sent["jobs.good", "celery", "sent"] == 20 + 2 + 4
     assert sent["jobs.mail", "mail", "sent"] == 3

@@ -503,28 +503,28 @@ def test_a_counter_follows_a_total(metrics: Metrics) -> None:
     """It has what the total has, whose sums of floats may differ by their last digit."""
     totals: dict[str, Any] = {"user": 0, "system": None}
     handle = read_total(metrics, lambda: totals)
-    assert values(metrics, "seconds_total") == {("user",): 0}
+    assert values(metrics, "seconds_total", "mode") == {("user",): 0}
     for number in range(1, 1000):
         totals["user"] = number * 0.1
         totals["system"] = number
-        found = values(metrics, "seconds_total")
+        found = values(metrics, "seconds_total", "mode")
         assert found == {("user",): pytest.approx(number * 0.1), ("system",): number}
     assert values(metrics, "hypertrace_invalid_values_total") == {}
     handle.stop()
     totals["system"] += 1
-    assert values(metrics, "seconds_total")[("system",)] == 999
+    assert values(metrics, "seconds_total", "mode")[("system",)] == 999
     read_total(metrics, lambda: totals)
-    assert values(metrics, "seconds_total")[("system",)] == 1000
+    assert values(metrics, "seconds_total", "mode")[("system",)] == 1000
 
 
 def test_a_total_that_fails_leaves_the_counter(metrics: Metrics) -> None:
     """It stays as it was, and the failure is counted."""
     totals: dict[str, Any] = {"user": 3}
     read_total(metrics, lambda: totals)
-    assert values(metrics, "seconds_total") == {("user",): 3}
+    assert values(metrics, "seconds_total", "mode") == {("user",): 3}
     before = swallowed_errors()
     totals["user"] = "many"
-    assert values(metrics, "seconds_total") == {("user",): 3}
+    assert values(metrics, "seconds_total", "mode") == {("user",): 3}
     assert swallowed_errors() - before == 1
 
 

@@ -1,0 +1,147 @@
+"""Connections of the standard library: waits for them, and ends of the bodies that they bring.
+
+For all client libraries that use `http.client` or its sockets. Each of these functions may be
+called by several integrations; what they replace is replaced once. Requests that nothing measures
+are left as they are.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import sys
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from hypertrace._failures import swallow
+
+from .http_clients import current_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .patches import Patches
+
+_REQUEST = "_hypertrace_request"
+"""Attribute of an answer whose body is not read yet."""
+_READING = "http.client", "socket", "ssl", "urllib3.", "gevent."
+"""Modules that read bodies."""
+
+
+def patch_bodies(patches: Patches) -> None:
+    """Let the current request end when the body of its answer has been read, closed or dropped."""
+    patches.share(http.client.HTTPResponse, "begin", _beginning)
+    patches.share(http.client.HTTPResponse, "_close_conn", _closing)
+
+
+def patch_lookups(patches: Patches) -> None:
+    """Measure look-ups of names that the current request waits for."""
+    patches.share(socket, "getaddrinfo", _looking_up)
+
+
+def connecting(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that connects, and measures that for the current request."""
+
+    @wraps(connect)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None:
+            return connect(*args, **kwargs)
+        with request.connecting():
+            return connect(*args, **kwargs)
+
+    return measured
+
+
+def connecting_async(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a coroutine function that does as `connecting`."""
+
+    @wraps(connect)
+    async def measured(*args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None:
+            return await connect(*args, **kwargs)
+        with request.connecting():
+            return await connect(*args, **kwargs)
+
+    return measured
+
+
+def was_raised_in(error: BaseException | None, modules: tuple[str, ...]) -> bool:
+    """Whether an exception was raised by code of some modules, and not by what called it.
+
+    Args:
+        error: the exception, or None.
+        modules: beginnings of their names.
+    """
+    place = None if error is None else error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_globals.get("__name__", "").startswith(modules)
+
+
+def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def measured(self: Any) -> Any:
+        result = begin(self)
+        request = current_request()
+        if request is not None:
+            request.answered(self.status)
+            vars(self)[_REQUEST] = request, sys.exc_info()[1]
+        return result
+
+    return measured
+
+
+def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def measured(self: Any) -> Any:
+        waiting = vars(self).pop(_REQUEST, None)
+        if waiting is None:
+            return close(self)
+        error = _error_of(self, waiting[1])
+        try:
+            return close(self)
+        finally:
+            waiting[0].finish(error)
+
+    return measured
+
+
+def _error_of(answer: Any, before: BaseException | None) -> BaseException | None:
+    """Return the exception because of which the body of an answer is closed.
+
+    Args:
+        answer: whose file is still open.
+        before: the exception that was handled already when the answer came.
+    """
+    try:
+        # The socket remembers it; the exception itself may be long gone.
+        if getattr(getattr(answer.fp, "raw", None), "_timeout_occurred", False):
+            return TimeoutError()
+        if answer.length and not answer.closed:  # not by `close()`, but as there is no more
+            return http.client.IncompleteRead(b"", answer.length)
+        error = sys.exc_info()[1]
+        return error if error is not before and was_raised_in(error, _READING) else None
+    except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+        swallow(failure, answer)
+        return None
+
+
+def _looking_up(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    def measured(host: Any, *args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None or _is_address(host):
+            return look_up(host, *args, **kwargs)
+        with request.looking_up():
+            return look_up(host, *args, **kwargs)
+
+    return measured
+
+
+def _is_address(host: object) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)  # type: ignore[arg-type]  # what is no text is none
+        except (OSError, TypeError, ValueError):
+            continue
+        return True
+    return False

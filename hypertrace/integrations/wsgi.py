@@ -1,0 +1,292 @@
+"""WSGI applications: their requests, until the last byte of the answer.
+
+`trace_wsgi(application)` measures any application, without routes: its framework's integration adds
+them. The metrics and their labels are those of `http_server`.
+
+A request starts when the server calls the application, and ends when the answer has given its last
+part: lists, generators, files of `wsgi.file_wrapper` (at their `close()`) and `write()`. An answer
+that is closed before its end is `cancelled`, as the client is gone; so is a file that the server
+closes because of an exception. The status is the last one given to `start_response`. An exception
+in the application or in its answer is status 500 as long as no byte was given, and its class is the
+type of error. A request that passes several layers with integrations, also one from a server of
+ASGI, is measured by the outermost one.
+
+Sizes of bodies: of a request, as its `Content-Length` says, without one 0; none is recorded for a
+request in chunks. Of an answer, the bytes that the application gave; of a file, its
+`Content-Length`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from hypertrace._failures import swallow
+
+from .http_server import KEY, UNKNOWN_SIZE, HttpServer, open_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .http_server import Request
+
+_NONE = object()
+
+
+def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
+    """Return an application that measures its requests; otherwise it is the one that is given.
+
+    Args:
+        application: of WSGI. A framework has its own integration, which knows routes.
+        options: of `HttpServer`: `excluded`, `body_sizes`, `native`.
+
+    Raises:
+        TypeError: an option is wrong.
+    """
+    return _TracedApplication(application, HttpServer(**options))
+
+
+class _TracedApplication(wrapt.ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt 2.0
+    """An application that is called through `measured`."""
+
+    def __init__(self, application: WSGIApplication, server: HttpServer) -> None:
+        super().__init__(application)
+        self._self_server = server
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return measured(self._self_server, self.__wrapped__, environ, start_response)
+
+
+def measured(
+    server: HttpServer,
+    application: WSGIApplication,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    route: str = "",
+) -> Iterable[bytes]:
+    """Call an application, and measure the request unless a layer outside of this one does.
+
+    Args:
+        server: says what is measured.
+        application: is called with the environment.
+        environ: of the request; it gets the request under `KEY`.
+        start_response: of the server.
+        route: of the request until the framework knows it.
+
+    Returns:
+        What the application returns, or what is used in its place. Its exceptions propagate.
+    """
+    try:
+        request = _started(server, environ, route)
+    except Exception as error:  # noqa: BLE001 -- the application must see nothing
+        swallow(error, server)
+        request = None
+    if request is None:
+        return application(environ, start_response)
+    answer = _Answer(request, start_response)
+    try:
+        body = application(environ, answer.start_response)
+    except BaseException as error:
+        answer.fail(error)
+        raise
+    noted: Iterable[bytes] = answer.of(body, environ.get("wsgi.file_wrapper"))
+    return noted
+
+
+def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Request | None:
+    """Start the request; None if it is excluded, or a layer outside of this one measures it."""
+    method = environ["REQUEST_METHOD"]
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    outer: Any = environ.get(KEY, _NONE)
+    if outer is _NONE or (outer is not None and outer.has_ended):
+        outer = open_request(method, path)
+        if outer is None:
+            request = server.start(method, path, environ, route)
+            if request is not None and server.body_sizes:
+                request.received = _length_of(environ)
+            return request
+        environ[KEY] = outer
+    if outer is not None and not outer.route:
+        outer.route = route
+    return None
+
+
+def _length_of(environ: WSGIEnvironment) -> int:
+    length = environ.get("CONTENT_LENGTH")
+    if length:
+        return int(length) if length.isdecimal() else UNKNOWN_SIZE
+    return UNKNOWN_SIZE if "HTTP_TRANSFER_ENCODING" in environ else 0
+
+
+class _Answer:
+    """One answer: its status, its bytes, and its end.
+
+    It is the body that the server gets in the place of an iterator.
+    """
+
+    __slots__ = ("_has_begun", "_headers", "_parts", "_request", "_start_response", "_write")
+
+    def __init__(self, request: Request, start_response: StartResponse) -> None:
+        self._request = request
+        self._start_response = start_response
+        self._headers: Any = ()
+        self._parts: Any = None
+        self._has_begun = False
+        self._write: Any = None
+
+    def start_response(
+        self, status: str, headers: Any, *error: Any, **named: Any
+    ) -> Callable[[bytes], object]:
+        """Call the one of the server, and note the status if it does not raise."""
+        self._write = self._start_response(status, headers, *error, **named)
+        self._headers = headers
+        try:
+            self._request.status = int(status[:3])
+        except Exception as failure:  # noqa: BLE001 -- the application must see nothing
+            swallow(failure, self)
+        return self.write
+
+    def write(self, data: bytes) -> object:
+        """Call the function of the server that writes a part of the body, and note the part."""
+        self._has_begun = True
+        result: object = self._write(data)
+        self._add(data)
+        return result
+
+    def of(self, body: Any, file_wrapper: Any) -> Any:
+        """Return a body that the server takes for the given one, and that notes its end."""
+        try:
+            if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+                self._watch_file(body)
+                return body
+            kind = type(body)
+            if kind is bytes or (file_wrapper is not None and hasattr(kind, "read")):
+                # What a server in C recognizes, as uWSGI the file itself: its end is not seen.
+                self._request.sent = self._length() if kind is not bytes else len(body)
+                self._request.finish()
+                return body
+            if hasattr(kind, "__next__"):
+                self._parts = body
+                return self
+            return (_SizedBody if hasattr(kind, "__len__") else _Body)(body, self)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
+            self._request.finish()
+            return body
+
+    def _watch_file(self, file: Any) -> None:
+        """End when a file is closed: servers send what it holds without asking it for parts."""
+        self._request.sent = self._length()
+        close = getattr(file, "close", None)
+
+        def closed() -> None:
+            self.end()
+            if close is not None:
+                close()
+
+        file.close = closed
+
+    def _length(self) -> int:
+        lengths = [text for name, text in self._headers if name.lower() == "content-length"]
+        return int(lengths[0]) if lengths else UNKNOWN_SIZE
+
+    def parts_of(self, body: Any) -> Iterator[bytes]:
+        """Return this iterator, with the parts of a body that is none."""
+        try:
+            self._parts = iter(body)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._has_begun = True
+        try:
+            part: bytes = next(self._parts)
+        except StopIteration:
+            self._request.finish()
+            raise
+        except BaseException as error:
+            self.fail(error)
+            raise
+        try:
+            self._request.sent += len(part)
+        except Exception as error:  # noqa: BLE001 -- it may be anything
+            swallow(error, self)
+        return part
+
+    def close(self) -> None:
+        """End where the server closes an iterator, and close that."""
+        self.end()
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
+
+    def end(self) -> None:
+        """End where the server closes the body."""
+        if self._request.has_ended:
+            return
+        if self._has_begun or sys.exc_info()[1] is not None:
+            self._request.cancel()
+        else:  # it needs no body, as after `HEAD`
+            self._request.finish()
+
+    def fail(self, error: BaseException) -> None:
+        """End with an exception of the application."""
+        if not self._request.sent:  # the server can still answer with status 500
+            self._request.status = 0
+        self._request.finish(error)
+
+    def _add(self, part: Any) -> None:
+        try:
+            self._request.sent += len(part)
+        except Exception as error:  # noqa: BLE001 -- it may be anything
+            swallow(error, self)
+
+
+class _Body:
+    """A body that is no iterator, and the given one but for the notes of its parts and its end."""
+
+    __slots__ = ("_answer", "_body")
+
+    def __init__(self, body: Any, answer: _Answer) -> None:
+        self._body = body
+        self._answer = answer
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._body)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answer.parts_of(self._body)
+
+    def close(self) -> None:
+        """End, and close the body if it can be closed."""
+        self._answer.end()
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
+
+
+class _SizedBody(_Body):
+    """The same of a list or another body whose parts can be counted."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._body[index]
