@@ -166,7 +166,7 @@ def _alerts() -> Panel:
         "give one alert: of the entry that people wait for, not of each function inside it.",
         names,
         Column("Alerts", top(f"count by ({', '.join(names)}) ({queries.firing()})", 25), NUMBER),
-        size=Size(24, 4),
+        size=Size(24, 5),
         nothing="No alert fires",
     )
 
