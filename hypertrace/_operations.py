@@ -19,11 +19,11 @@ from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed
 from ._span import FinishedSpan, is_collecting, open_span
 from ._targets import recorder_key
-from ._tracer import implicit_tracer
+from ._tracer import Tracer, implicit_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from contextvars import Token
 
     from ._bindings import SpanBinding
@@ -66,8 +66,8 @@ class Operations:
         """
         self.id: str | None = f"entry.{entry}" if entry else None
         self.nested_id: str | None = f"nested.{entry}" if entry else None
-        self.tracer = implicit_tracer(class_name)
-        self.site = CallSite(object(), 0, function, f"<{class_name}>", __package__)
+        self.tracer: Tracer = implicit_tracer(class_name)
+        self.site: CallSite = CallSite(object(), 0, function, f"<{class_name}>", __package__)
         address, ids = self.site.address + 1, {self.id, self.nested_id}
         self._keys = {id: recorder_key(address, id, with_props=False) for id in ids}
         self._props_keys = {id: recorder_key(address, id, with_props=True) for id in ids}
@@ -89,20 +89,24 @@ class Operations:
         """
         # The keys are those of RecorderTarget.bind_span(); the table of a target that was replaced
         # is empty.
-        table = self.tracer._table
         if not props:
-            found = table.get(self._keys[id])
+            found = self.tracer._table.get(self._keys[id])
             return found or target.bind_span(self.tracer, self.site, id, None)
-        if key is None:
-            return target.bind_span(self.tracer, self.site, id, props)
-        bindings = table.get(self._props_keys[id])
-        found = None if bindings is None else bindings.known.get(key)
-        if found is None:
-            found = target.bind_span(self.tracer, self.site, id, props)
-            bindings = table.get(self._props_keys[id])
-            if bindings is not None:
-                bindings.remember(key, found)
+        found = target.bind_span(self.tracer, self.site, id, props)
+        bindings = None if key is None else self.tracer._table.get(self._props_keys[id])
+        if bindings is not None:
+            bindings.remember(key, found)
         return found
+
+    def known(self, id: str | None, key: Hashable) -> SpanBinding | None:
+        """Return what `bound` has returned for a key; None if nothing is known.
+
+        Args:
+            id: of the operation.
+            key: as of `Operation.finish_after`.
+        """
+        bindings = self.tracer._table.get(self._props_keys[id])
+        return None if bindings is None else bindings.known.get(key)
 
     def start(self) -> Operation:
         """Start an operation: its time begins, and it is the span that is open here."""
@@ -206,7 +210,7 @@ class Operation(FinishedSpan):
     def finish_after(
         self,
         seconds: float,
-        props: dict[str, object],
+        props: dict[str, object] | Callable[[], dict[str, object]],
         result: Result = "ok",
         exception: BaseException | type[BaseException] | None = None,
         key: Hashable = None,
@@ -215,7 +219,8 @@ class Operation(FinishedSpan):
 
         Args:
             seconds: how long it took.
-            props: as of `finish`.
+            props: as of `finish`; or a function that returns them, which is called if nothing is
+                known by the key.
             result: as there.
             exception: as there.
             key: equal for all operations of the kind with equal props, whose values are texts. What
@@ -236,10 +241,13 @@ class Operation(FinishedSpan):
             kind = self._kind
             if self._entry_token is None:
                 self._is_nested()
-            self._binding = binding = kind.bound(target, self._id, props, key)
+            binding = kind.known(self._id, key) if key is not None and result == "ok" else None
+            if binding is None:
+                self._props = made = (props() if callable(props) else props) or None
+                binding = kind.bound(target, self._id, made, key)
+            self._binding = binding
             if binding.edges is not None and not was_current:
                 outer = open_span()
-            self._props = props or None
             self.record(max(seconds, 0.0), result, exception, outer)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)

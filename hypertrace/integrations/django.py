@@ -54,8 +54,6 @@ class Integration(HttpServer):
         Args:
             patches: replaces it.
         """
-        from django.core.handlers.base import BaseHandler
-        from django.core.signals import got_request_exception
 
         def resolve(function: Callable[..., Any]) -> Callable[..., Any]:
             def resolve_request(handler: Any, request: Any) -> Any:
@@ -73,9 +71,15 @@ class Integration(HttpServer):
             except Exception as error:  # noqa: BLE001 -- the application must see nothing
                 swallow(error, self)
 
-        patches.replace(BaseHandler, "resolve_request", resolve)
-        got_request_exception.connect(failed, weak=False)
-        patches.then(lambda: got_request_exception.disconnect(failed))
+        def patch_base() -> None:
+            from django.core.handlers.base import BaseHandler
+            from django.core.signals import got_request_exception
+
+            patches.replace(BaseHandler, "resolve_request", resolve)
+            got_request_exception.connect(failed, weak=False)
+            patches.then(lambda: got_request_exception.disconnect(failed))
+
+        patches.when_imported("django.core.handlers.base", patch_base)
         for kind, make in (("WSGIHandler", self._of_wsgi), ("ASGIHandler", self._of_asgi)):
             module = f"django.core.handlers.{kind[:4].lower()}"
             patches.when_imported(module, partial(_replace_call, patches, module, kind, make))

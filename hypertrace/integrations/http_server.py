@@ -146,8 +146,10 @@ class HttpServer:
         """
         request = None
         if not (path in self._paths or (self._patterns and self._matches(path))):
-            request = Request(method, path, route, body_sizes=self.body_sizes)
+            request = Request(method, route, body_sizes=self.body_sizes)
         if environ is None:
+            if request is not None:
+                request.start_line = method, path
             _current.set(request)
         else:
             environ[KEY] = request
@@ -177,7 +179,7 @@ class Request(Operation):
     """One request that is being answered: an operation that method, route and status describe.
 
     Attributes:
-        start_line: method and path, as it was started with them.
+        start_line: method and path that it was started with; empty of a request of WSGI.
         status: status of the answer; 0 before there is one.
         received: bytes of the body of the request, or `UNKNOWN_SIZE`.
         sent: bytes of the body of the answer so far, or `UNKNOWN_SIZE`.
@@ -196,19 +198,16 @@ class Request(Operation):
         "status",
     )
 
-    def __init__(
-        self, method: str, path: str = "", route: str = "", *, body_sizes: bool = False
-    ) -> None:
+    def __init__(self, method: str, route: str = "", *, body_sizes: bool = False) -> None:
         """Start the request.
 
         Args:
             method: as of `HttpServer.start`.
-            path: as there.
             route: as there.
             body_sizes: whether the bytes of its bodies are measured.
         """
         super().__init__(_REQUESTS)
-        self.start_line: tuple[str, str] = method, path
+        self.start_line: tuple[str, ...] = ()
         self._route = route
         self.status: int = 0
         self.received: int = UNKNOWN_SIZE
@@ -284,15 +283,13 @@ class Request(Operation):
         try:
             self._failure = None
             self.stop()
-            method, route, status = self._method, self._route, str(self.status or "")
-            labels = method, route, status, kind
-            props: dict[str, object] = {
-                METHOD: method,
-                ROUTE: route,
-                STATUS: status,
-                ERROR: kind,
-                NAME: f"{method} {route}" if route else method,
-            }
+            labels = self._method, self._route, str(self.status or ""), kind
+
+            def props() -> dict[str, object]:
+                method, route, _, _ = labels
+                name = f"{method} {route}" if route else method
+                return {**dict(zip(LABELS, labels, strict=True)), NAME: name}
+
             self.finish_after(self._seconds, props, result, error, labels)
             if self._body_sizes:
                 self._add_sizes(labels)

@@ -19,7 +19,7 @@ LIBRARIES: Mapping[str, str] = {
     "aiohttp_client": "aiohttp",
     "aiohttp_server": "aiohttp.web",
     "celery": "celery.signals",
-    "django": "django.core.handlers.base",
+    "django": "django",  # before its handlers, which import each other
     "django_orm": "django.db.models",
     "flask": "flask",
     "httpx": "httpx",

@@ -99,7 +99,7 @@ class Integration(AsgiServer):
         patches.replace(Host, "handle", _noting(_note_host))
 
     def _patch_fastapi(self, patches: Patches) -> None:
-        """Note routes of FastAPI, which has handlers of its own; it is imported after Starlette."""
+        """Note routes of FastAPI, which has its handlers; it is imported after Starlette."""
         self._waits_for_fastapi = False
         try:
             routing = sys.modules[_FASTAPI]

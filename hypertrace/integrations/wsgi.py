@@ -115,7 +115,7 @@ def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Reques
 
 
 def _length_of(environ: WSGIEnvironment) -> int:
-    length = environ.get("CONTENT_LENGTH")
+    length = str(environ.get("CONTENT_LENGTH") or "")  # some servers of tests give a number
     if length:
         return int(length) if length.isdecimal() else UNKNOWN_SIZE
     return UNKNOWN_SIZE if "HTTP_TRANSFER_ENCODING" in environ else 0
@@ -127,21 +127,25 @@ class _Answer:
     It is the body that the server gets in the place of an iterator.
     """
 
-    __slots__ = ("_has_begun", "_headers", "_parts", "_request", "_start_response", "_write")
+    __slots__ = (
+        *("_has_begun", "_has_ended", "_headers", "_parts"),
+        *("_request", "_start_response", "_write"),
+    )
 
     def __init__(self, request: Request, start_response: StartResponse) -> None:
         self._request = request
         self._start_response = start_response
         self._headers: Any = ()
         self._parts: Any = None
-        self._has_begun = False
+        self._has_begun = self._has_ended = False
         self._write: Any = None
 
     def start_response(
-        self, status: str, headers: Any, *error: Any, **named: Any
+        self, status: str, headers: Any, exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """Call the one of the server, and note the status if it does not raise."""
-        self._write = self._start_response(status, headers, *error, **named)
+        start = self._start_response
+        self._write = start(status, headers, exc_info) if exc_info else start(status, headers)
         self._headers = headers
         try:
             self._request.status = int(status[:3])
@@ -181,9 +185,14 @@ class _Answer:
         """End when a file is closed: servers send what it holds without asking it for parts."""
         self._request.sent = self._length()
         close = getattr(file, "close", None)
+        own = vars(file).get("close")
 
         def closed() -> None:
             self.end()
+            if own is None:  # nothing is left that would keep the file
+                del file.close
+            else:
+                file.close = own
             if close is not None:
                 close()
 
@@ -210,6 +219,7 @@ class _Answer:
         try:
             part: bytes = next(self._parts)
         except StopIteration:
+            self._has_ended = True
             self._request.finish()
             raise
         except BaseException as error:
@@ -230,7 +240,7 @@ class _Answer:
 
     def end(self) -> None:
         """End where the server closes the body."""
-        if self._request.has_ended:
+        if self._has_ended or self._request.has_ended:
             return
         if self._has_begun or sys.exc_info()[1] is not None:
             self._request.cancel()

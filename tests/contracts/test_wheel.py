@@ -81,7 +81,7 @@ def test_the_dashboards_travel(wheel: zipfile.ZipFile, sources: Path) -> None:
     """Each dashboard is in the wheel."""
     files = sources.glob("hypertrace_prometheus/dashboards/data/*.json")
     names = {file.relative_to(sources).as_posix() for file in files}
-    assert len(names) == 5
+    assert len(names) == 10
     assert names <= set(wheel.namelist())
 
 

@@ -17,6 +17,9 @@ from ..running import LONG
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_USER = 65534
+"""A user that owns nothing, for the server when the tests run as root."""
+
 
 def program() -> Path | None:
     """Return the path of the server's program, or None if it is not installed."""
@@ -35,13 +38,12 @@ def server(postgres: Path, port: int) -> Iterator[str]:
     Yields:
         The address of its database, for a user without a password, behind `postgresql`.
     """
-    # It refuses to run as root.
-    options: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+    options: dict[str, Any] = {"user": _USER, "group": _USER, "extra_groups": []}
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     if os.getuid():
         options = {}
     else:
-        shutil.chown(folder, "nobody", "nogroup")
+        shutil.chown(folder, _USER, _USER)
     data = folder / "data"
     options["cwd"] = folder
     try:

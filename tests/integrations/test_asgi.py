@@ -358,7 +358,7 @@ def test_without_a_trace_function_it_does_nothing(metrics: Metrics, points: Poin
 
 
 def test_messages_that_are_odd_reach_the_server(points: Points) -> None:
-    """A message that only the server understands, or nobody, passes; nothing is raised."""
+    """A message that only the server understands, or that is unknown, passes; nothing is raised."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.early_hint", "links": []})

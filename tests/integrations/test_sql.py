@@ -1,4 +1,4 @@
-"""What all databases measure, and changes of models by transaction."""
+"""Measures of all databases, and changes of models by transaction."""
 
 from __future__ import annotations
 

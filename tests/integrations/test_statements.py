@@ -1,4 +1,4 @@
-"""The operation and the table of statements."""
+"""Statements: their operations and tables."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_an_answer_that_is_not_asked_for_is_none(metrics: Metrics, points: Point
 
 
 def test_a_file_that_cannot_be_sent_is_cancelled(metrics: Metrics, points: Points) -> None:
-    """The server closes it because of an exception of its own."""
+    """The server closes it because it has raised."""
     body: Any = trace_wsgi(gives_a_file)(environ_of(), Server().start_response)
     try:
         raise BrokenPipeError
@@ -344,12 +344,13 @@ def test_an_application_inside_of_a_server_of_asgi_counts_once(
         ({}, 0),
         ({"CONTENT_LENGTH": ""}, 0),
         ({"CONTENT_LENGTH": "123"}, 123),
+        ({"CONTENT_LENGTH": 123}, 123),
         ({"CONTENT_LENGTH": "many"}, None),
         ({"HTTP_TRANSFER_ENCODING": "chunked"}, None),
     ],
 )
 def test_the_size_of_a_request_is_what_it_says(
-    metrics: Metrics, more: dict[str, str], expected: int | None
+    metrics: Metrics, more: dict[str, Any], expected: int | None
 ) -> None:
     """One that does not say a number is not recorded."""
     application = trace_wsgi(streams, body_sizes=True)

@@ -3976,8 +3976,41 @@ SQL = (
     ),
 )
 
+REQUESTS = (
+    Safety(
+        "requests: two layers that measure count one request",
+        INTEGRATIONS + "wsgi.py",
+        "if outer is _NONE or (outer is not None and outer.has_ended):",
+        "if True:",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: a client that goes away is no answer",
+        INTEGRATIONS + "wsgi.py",
+        "if self._has_begun or sys.exc_info()[1] is not None:",
+        "if False:",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: roots that a client makes up become a bounded number of routes",
+        INTEGRATIONS + "http_server.py",
+        "if len(self._roots) >= _MOST_ROOTS:",
+        "if False:",
+        _integration("http_server"),
+    ),
+    Safety(
+        "requests: no error of a measurement reaches an application of WSGI",
+        INTEGRATIONS + "wsgi.py",
+        """        request = _started(server, environ, route)
+    except Exception as error:""",
+        """        request = _started(server, environ, route)
+    except ZeroDivisionError as error:""",
+        _integration("wsgi"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS),
 )

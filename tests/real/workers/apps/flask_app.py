@@ -32,4 +32,4 @@ def name_worker(response: Any) -> Any:
 app.add_url_rule("/ready", view_func=ready)
 app.add_url_rule("/work", view_func=do_work)
 app.after_request(name_worker)
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": exporter.wsgi_app})
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": exporter.wsgi_app})  # type: ignore[method-assign]  # as Flask's documentation does

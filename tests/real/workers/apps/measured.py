@@ -1,4 +1,4 @@
-"""Measured requests: an exporter, and the tally that an application keeps of its own requests."""
+"""Measured requests: an exporter, and an application that counts its requests itself."""
 
 from __future__ import annotations
 

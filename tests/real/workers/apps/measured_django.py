@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse, HttpResponseNotFound, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    HttpResponse,
+    HttpResponseNotFound,
+    StreamingHttpResponse,
+)
 from django.urls import path
 from measured import OwnError, count, endless, exporter
 
@@ -34,6 +40,12 @@ def boom(request: Any) -> HttpResponse:
     raise OwnError
 
 
+def file(request: Any) -> FileResponse:
+    """Answer with a file that the server sends."""
+    count("GET", "/file", 200, "")
+    return FileResponse(Path(__file__).open("rb"))
+
+
 def big(request: Any) -> StreamingHttpResponse:
     """Answer with more than a client reads."""
     return StreamingHttpResponse(endless("GET", "/big", 200))
@@ -55,6 +67,7 @@ urlpatterns = [
     path("ready", ready),
     path("items/<int:id>", item),
     path("boom", boom),
+    path("file", file),
     path("big", big),
     path("metrics", metrics),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, send_file
 from measured import OwnError, count, endless, exporter
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -29,6 +29,12 @@ def boom() -> str:
     raise OwnError
 
 
+def file() -> Response:
+    """Answer with a file that the server sends."""
+    count("GET", "/file", 200, "")
+    return send_file(__file__)
+
+
 def big() -> Response:
     """Answer with more than a client reads."""
     return Response(endless("GET", "/big", 200))
@@ -43,6 +49,7 @@ def missing(error: Any) -> tuple[str, int]:
 app.add_url_rule("/ready", view_func=ready)
 app.add_url_rule("/items/<int:id>", view_func=item, methods=["GET", "POST"])
 app.add_url_rule("/boom", view_func=boom)
+app.add_url_rule("/file", view_func=file)
 app.add_url_rule("/big", view_func=big)
 app.register_error_handler(404, missing)
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": exporter.wsgi_app})
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": exporter.wsgi_app})  # type: ignore[method-assign]  # as Flask's documentation does
