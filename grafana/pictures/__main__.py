@@ -84,7 +84,7 @@ def main() -> None:
             page = folder / f"{name}.html"
             page.write_text(_html(picture | {"theme": theme, "width": width}, script))
             ending = "" if theme == _THEMES[0] else f"-{theme}"
-            _shoot(chromium, page, width, arguments.to / f"dashboard-{name}{ending}.png")
+            _shoot(chromium, page, width, arguments.to / f"dashboard-{name}{ending}.webp")
 
 
 def _asked(prometheus: str, folder: Path, seconds: float) -> dict[str, dict[str, Any]]:
@@ -236,6 +236,7 @@ def _repeated(board: Dashboard, ask: Any, fill: Any) -> Iterator[Dashboard]:
 
 
 def _shoot(chromium: str, page: Path, width: int, image: Path) -> None:
+    drawn = page.with_suffix(".png")
     command = [
         chromium,
         "--headless=new",
@@ -245,11 +246,11 @@ def _shoot(chromium: str, page: Path, width: int, image: Path) -> None:
         "--allow-file-access-from-files",
         f"--virtual-time-budget={round(1000 * _PAUSE)}",
         f"--window-size={max(width, _NARROWEST)},{_TALLEST}",
-        f"--screenshot={image}",
+        f"--screenshot={drawn}",
         page.as_uri(),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with Image.open(image) as picture:
+    with Image.open(drawn) as picture:
         colors = picture.convert("RGB")
         # The page ends with a line of one colour that is nowhere else.
         lines = colors.resize((1, colors.height), Image.Resampling.NEAREST)
@@ -257,7 +258,7 @@ def _shoot(chromium: str, page: Path, width: int, image: Path) -> None:
         colors = colors.crop((0, 0, width, end))
         # Less than half the size, and the difference is not visible.
         small = colors.quantize(_COLORS, kmeans=2, dither=Image.Dither.NONE)
-    small.save(image, optimize=True)
+    small.convert("RGB").save(image, lossless=True, method=6)
 
 
 if __name__ == "__main__":

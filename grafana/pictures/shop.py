@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import math
 import multiprocessing
 import queue
@@ -51,7 +52,12 @@ _ROUTES = {
 }
 _QUEUES = {"send_receipt": "mail", "update_stock": "stock"}
 _PAYMENTS, _STOCK = ("payments.example.com", "443"), ("stock.example.com", "8080")
-_RARELY, _OFTEN = 0.03, 0.3
+_OFTEN = 0.3
+
+
+def _seldom(every: int = 30) -> Iterator[bool]:
+    """Return what is true the first time, so that it is seen at once, and then now and then."""
+    return itertools.cycle([True] + [False] * (every - 1))
 
 
 class PaymentError(Exception):
@@ -114,6 +120,7 @@ class Database:
         self._pending = Gauge(names.POOL_PENDING, (names.POOL,), "Requests that wait.")
         self._open = Gauge(names.POOLED, (names.POOL, names.STATE), "Connections.")
         self._models = _Counted(names.MODELS, "model", names.APP, names.MODEL, names.ACTION)
+        self._fails = _seldom()
         self._idle: queue.Queue[sqlite3.Connection] = queue.Queue()
         for _ in range(_CONNECTIONS):
             self._idle.put(self._connect())
@@ -136,10 +143,10 @@ class Database:
             "UPDATE": f"UPDATE {table} SET id = wait(?)",
             "INSERT": f"INSERT INTO {table} SELECT wait(?)",
         }[operation]
-        if table == "carts" and rng.random() < _RARELY:
-            statement = statement.replace(table, f"{table}_of_before")
+        # The database refuses to wait for a negative time.
+        waits = -1 if table == "carts" and next(self._fails) else rng.lognormvariate(-7, 0.8)
         with self._connection() as connection:
-            connection.execute(statement, (rng.lognormvariate(-7, 0.8),)).fetchall()
+            connection.execute(statement, (waits,)).fetchall()
         if operation != "SELECT":
             action = "create" if operation == "INSERT" else "update"
             self._models.count("shop", table.removesuffix("s").capitalize(), action)
@@ -166,6 +173,7 @@ class Jobs:
     def __init__(self) -> None:
         """Start without jobs."""
         self._sent: queue.Queue[tuple[str, float]] = queue.Queue()
+        self._is_retried, self._fails = _seldom(), _seldom()
 
     def send(self, name: str) -> None:
         """Let a job be done."""
@@ -181,10 +189,10 @@ class Jobs:
                 job(name, _QUEUES[name], waited=time.time() - sent) as running,
             ):
                 time.sleep(rng.lognormvariate(-1.6 if name == "send_receipt" else -3, 0.5))
-                if rng.random() < _RARELY:
+                if next(self._is_retried):
                     running.end_as("retried")
                     self.send(name)
-                elif name == "send_receipt" and rng.random() < _RARELY:
+                elif name == "send_receipt" and next(self._fails):
                     raise ReceiptError
 
 
@@ -199,6 +207,7 @@ class Client:
         )
         self._connects = _Timed(names.CONNECTS, "connect", *server)
         self._lookups = _Timed(names.LOOKUPS, "lookup", *server)
+        self._times_out, self._is_refused = _seldom(), _seldom()
         self._active = Gauge(names.CLIENT_ACTIVE, (names.METHOD, *server), "Calls.")
 
     def call(self, server: tuple[str, str], method: str, rng: random.Random) -> None:
@@ -209,9 +218,9 @@ class Client:
                 self._lookups.record(rng.lognormvariate(-6, 0.5), *server)
                 self._connects.record(rng.lognormvariate(-4.5, 0.5), *server)
             time.sleep(rng.lognormvariate(-2.6 if server == _PAYMENTS else -4, 0.6))
-            if rng.random() < _RARELY:
+            if next(self._times_out):
                 props[names.STATUS], props[names.ERROR] = "", "timeout"
-            elif rng.random() < _RARELY:
+            elif next(self._is_refused):
                 props[names.STATUS] = props[names.ERROR] = "503"
         leave()
 
@@ -249,6 +258,7 @@ class Shop:
         self._http = HttpServer()
         self._database, self._jobs = Database(), Jobs()
         self._client, self._sockets = Client(), Sockets()
+        self._payment_fails, self._is_busy = _seldom(), _seldom(3)
 
     def run(self) -> None:
         """Work until the process ends."""
@@ -298,13 +308,13 @@ class Shop:
             self._database.query("UPDATE", "carts", rng)
         elif route == "/checkout":
             self._check_out(rng)
-        elif route == "/account" and rng.random() < _OFTEN:
+        elif route == "/account" and next(self._is_busy):
             request.status = 503
 
     def _check_out(self, rng: random.Random) -> None:
         self._client.call(_STOCK, "GET", rng)
         self._client.call(_PAYMENTS, "POST", rng)
-        if rng.random() < _RARELY:
+        if next(self._payment_fails):
             raise PaymentError
         self._database.query("INSERT", "orders", rng)
         for name in _QUEUES:

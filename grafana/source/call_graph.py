@@ -61,7 +61,7 @@ def _numbers() -> list[Panel]:
             "exporter was made without `upstream=True`, or no traced function calls another.",
             Query(queries.total(queries.rate(edges))),
             unit=CALLS_A_SECOND,
-            size=Size(8, 4),
+            size=Size(8, 3),
         ),
         number(
             "Edges",
@@ -69,7 +69,7 @@ def _numbers() -> list[Panel]:
             "the busiest are drawn; choose a class above.",
             Query(f"count({queries.total(edges, *_ENDS)})"),
             unit=NUMBER,
-            size=Size(8, 4),
+            size=Size(8, 3),
         ),
         number(
             "Share of the busiest edge",
@@ -80,7 +80,7 @@ def _numbers() -> list[Panel]:
                 f"{queries.total(queries.rate(edges))}"
             ),
             unit=RATIO,
-            size=Size(8, 4),
+            size=Size(8, 3),
             decimals=1,
         ),
     ]

@@ -34,6 +34,7 @@ def graph(  # noqa: PLR0913 -- a setting each
     logarithmic: bool = False,
     at_least: float | None = None,
     label: str = "",
+    whole: bool = False,
     nothing: str = "",
 ) -> timeseries.Panel:
     """Lines over time, named below them; beside them, the highest mean first, where it is wide.
@@ -52,12 +53,13 @@ def graph(  # noqa: PLR0913 -- a setting each
         logarithmic: so that microseconds and seconds can be seen in one graph.
         at_least: how far the axis goes, however low the values are.
         label: what the numbers at the axis are, if the unit does not say it.
-        nothing: what it says where there are no lines, unless it is logarithmic.
+        whole: no fractions at the axis.
+        nothing: what it says where there are no lines, unless it is logarithmic or whole.
     """
     if unit.startswith(COUNTED):
         unit, label = NUMBER, unit.removeprefix(COUNTED)
-    # At a logarithmic axis it would stand in place of each number that has no room.
-    words = "" if logarithmic else nothing
+    # It would stand in place of each number that an axis leaves out.
+    words = "" if logarithmic or whole else nothing
     panel = dressed(timeseries.Panel(), title, description, unit, size, words)
     panel = (
         panel.color_scheme(_palette())
@@ -78,6 +80,8 @@ def graph(  # noqa: PLR0913 -- a setting each
         panel = panel.min(0)
     if label:
         panel = panel.axis_label(label)
+    if whole:
+        panel = panel.decimals(0)
     if at_least is not None:
         panel = panel.axis_soft_max(at_least)
     if stacked:

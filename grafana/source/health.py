@@ -110,7 +110,9 @@ def _numbers() -> list[Panel]:
 
 def _steepest(metric: str, label: str) -> Query:
     """A line for each of those whose counter rose most, or one of 0."""
-    return Query(queries.or_zero(queries.busiest_rate(series(metric), label), label), legend(label))
+    selected = series(metric)
+    lines = queries.busiest_rate(selected, label)
+    return Query(queries.or_zero(lines, label, selected), legend(label))
 
 
 def _risen(metric: str) -> str:
@@ -145,6 +147,7 @@ def _series() -> list[Panel]:
             Query(queries.largest(series(queries.SERIES), METRIC, count=_METRICS), legend(METRIC)),
             unit=NUMBER,
             label="series",
+            whole=True,
             size=_THIRD,
             stacked=True,
         ),

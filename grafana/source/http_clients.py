@@ -112,14 +112,11 @@ def _calls() -> list[Panel]:
             "Active calls by server",
             "Calls that are under way. A line that climbs while calls do not is a server that "
             "has become slow.",
-            Query(
-                queries.largest(series(integrated.CLIENT_ACTIVE, _SERVER), ADDRESS),
-                legend(ADDRESS),
-            ),
+            queries.highest(series(integrated.CLIENT_ACTIVE, _SERVER), ADDRESS),
             unit=NUMBER,
             label="calls",
+            whole=True,
             size=_THIRD,
-            nothing=REQUESTS.nothing,
         ),
     ]
 

@@ -152,11 +152,11 @@ def _routes() -> list[Panel]:
             "Active requests by method",
             "Requests that are being answered. A line that climbs while requests do not is "
             "something that hangs.",
-            Query(queries.largest(series(integrated.SERVER_ACTIVE), METHOD), legend(METHOD)),
+            queries.highest(series(integrated.SERVER_ACTIVE), METHOD),
             unit=NUMBER,
             label="requests",
+            whole=True,
             size=_THIRD,
-            nothing=REQUESTS.nothing,
         ),
         graph(
             "Bytes of bodies",
@@ -180,11 +180,11 @@ def _messages() -> list[Panel]:
             "Open connections by route",
             "WebSockets that are open. A fall to zero is a deploy or a proxy that closes them; "
             "after it all clients come back at once.",
-            Query(queries.largest(connections, ROUTE), legend(ROUTE)),
+            queries.highest(connections, ROUTE),
             unit=NUMBER,
             label="connections",
+            whole=True,
             size=_THIRD,
-            nothing=_NO_SOCKETS,
         ),
         graph(
             "Messages in and out",

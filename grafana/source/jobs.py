@@ -131,11 +131,11 @@ def _durations() -> list[Panel]:
         graph(
             "In progress by job",
             "Jobs that workers are working on. A line that never falls is a job that hangs.",
-            Query(queries.largest(series(integrated.JOBS_RUNNING, _QUEUE), JOB), legend(JOB)),
+            queries.highest(series(integrated.JOBS_RUNNING, _QUEUE), JOB),
             unit=NUMBER,
             label="jobs",
+            whole=True,
             size=_HALF,
-            nothing=JOBS.nothing,
         ),
         JOBS.slowest(_HALF),
         JOBS.quantiles(_HALF),

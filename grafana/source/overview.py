@@ -166,7 +166,7 @@ def _alerts() -> Panel:
         "give one alert: of the entry that people wait for, not of each function inside it.",
         names,
         Column("Alerts", top(f"count by ({', '.join(names)}) ({queries.firing()})", 25), NUMBER),
-        size=Size(24, 4),
+        size=Size(24, 5),
         nothing="No alert fires",
     )
 
@@ -214,13 +214,13 @@ def _saturation() -> list[Panel]:
             "In progress by kind",
             "Requests and jobs that have started and not ended. A line that climbs and does not "
             "come back is work that hangs.",
-            Query(total(series(integrated.SERVER_ACTIVE)), "http", "A"),
-            Query(total(series(integrated.JOBS_RUNNING)), "job", "B"),
+            Query(queries.or_zero(total(series(integrated.SERVER_ACTIVE))), "http", "A"),
+            Query(queries.or_zero(total(series(integrated.JOBS_RUNNING))), "job", "B"),
             unit=NUMBER,
             label="entries",
+            whole=True,
             size=_THIRD,
             at_least=1,
-            nothing="No requests and no jobs",
         ),
     ]
 
@@ -303,6 +303,7 @@ def _spans() -> list[Panel]:
             Query(queries.busiest(open_now, spans, CLASS), legend(CLASS)),
             unit=NUMBER,
             label="spans",
+            whole=True,
             size=_HALF,
             explore=True,
         ),
@@ -345,6 +346,7 @@ def _growth() -> list[Panel]:
             ),
             unit=NUMBER,
             label="series",
+            whole=True,
             size=_HALF,
             explore=True,
         ),

@@ -142,6 +142,7 @@ def _machine() -> list[Panel]:
             by_worker(OPEN_FILES),
             unit=NUMBER,
             label="files",
+            whole=True,
             size=_THIRD,
         ),
         graph(
@@ -151,6 +152,7 @@ def _machine() -> list[Panel]:
             by_worker(THREADS),
             unit=NUMBER,
             label="threads",
+            whole=True,
             size=_THIRD,
         ),
     ]
@@ -166,6 +168,7 @@ def _workers() -> list[Panel]:
             Query(largest(series(queries.WORKERS, queries.LIVE), INSTANCE), legend(INSTANCE)),
             unit=NUMBER,
             label="workers",
+            whole=True,
             size=_HALF,
         ),
         graph(
@@ -178,6 +181,7 @@ def _workers() -> list[Panel]:
             ),
             unit=NUMBER,
             label="workers",
+            whole=True,
             size=_HALF,
             at_least=1,
         ),
@@ -209,6 +213,7 @@ def _collector() -> list[Panel]:
             _by_generation(series(UNCOLLECTABLE)),
             unit=NUMBER,
             label="objects",
+            whole=True,
             size=_THIRD,
             at_least=1,
         ),

@@ -158,16 +158,19 @@ def ratio(part: str, whole: str, *by: str, window: str = STEP) -> str:
     return f"({total(rate(part, window), *by)} or 0 * {every}) / ({every} > 0)"
 
 
-def or_zero(expression: str, label: str = "") -> str:
+def or_zero(expression: str, label: str = "", selected: str = "") -> str:
     """Make one series of 0 where there is none, as a counter is not there before it counts.
 
     Args:
         expression: may give nothing.
         label: the label that names the lines; that of 0 is called none.
+        selected: the series; if there are some at any time of the time range, there is no 0.
     """
     zero = f"0 * count({series(BUILD)})"
     if label:
         zero = f'label_replace({zero}, "{label}", "none", "", "")'
+    if selected:
+        zero = f"({zero} unless on () present_over_time({selected}[{RANGE}] @ end()))"
     return f"{expression} or on () {zero}"
 
 
@@ -175,6 +178,11 @@ def for_each_entry(selected: str) -> str:
     """How often a counter rises for each entry, on average."""
     entries = series(f"{ENTRIES}_count")
     return f"{total(rate(selected))} / ({total(rate(entries))} > 0)"
+
+
+def highest(selected: str, *by: str) -> Query:
+    """A line for each of the gauges that are highest, or one of 0."""
+    return Query(or_zero(largest(selected, *by), by[0], selected), legend(*by, between=" "))
 
 
 def legend(*names: str, between: str = ".") -> str:

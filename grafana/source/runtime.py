@@ -127,20 +127,20 @@ def _loops() -> list[Panel]:
             "Tasks by thread",
             "Tasks that are not done, of the main thread and of others. It should follow the load "
             "and come back.",
-            Query(total(series(integrated.TASKS), THREAD), legend(THREAD)),
+            queries.highest(series(integrated.TASKS), THREAD),
             unit=NUMBER,
             label="tasks",
+            whole=True,
             size=_THIRD,
-            nothing=_NO_LOOP,
         ),
         graph(
             "Event loops",
             "Loops that run. More than there are workers: threads that have their own.",
-            Query(total(series(integrated.LOOPS), THREAD), legend(THREAD)),
+            queries.highest(series(integrated.LOOPS), THREAD),
             unit=NUMBER,
             label="loops",
+            whole=True,
             size=_THIRD,
-            nothing=_NO_LOOP,
         ),
     ]
 
@@ -186,6 +186,7 @@ def _garbage() -> list[Panel]:
             _by_generation(series(integrated.UNCOLLECTABLE)),
             unit=NUMBER,
             label="objects",
+            whole=True,
             size=_THIRD,
             at_least=1,
         ),
@@ -273,7 +274,15 @@ def _processes() -> list[Panel]:
 
 
 def _by_worker(title: str, description: str, metric: str, unit: str, label: str = "") -> Panel:
-    return graph(title, description, queries.by_worker(metric), unit=unit, label=label, size=_THIRD)
+    return graph(
+        title,
+        description,
+        queries.by_worker(metric),
+        unit=unit,
+        label=label,
+        whole=bool(label),
+        size=_THIRD,
+    )
 
 
 def _by_type(title: str, description: str, metric: str, label: str, unit: str) -> Panel:

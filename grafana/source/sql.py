@@ -132,25 +132,22 @@ def _connections() -> list[Panel]:
         graph(
             "Connections by state",
             "Connections of each pool, in use and idle. All in use for long: the next query waits.",
-            Query(
-                queries.largest(series(integrated.POOLED), POOL, STATE),
-                legend(POOL, STATE, between=" "),
-            ),
+            queries.highest(series(integrated.POOLED), POOL, STATE),
             unit=NUMBER,
             label="connections",
+            whole=True,
             size=_THIRD,
-            nothing=_NO_POOL,
         ),
         graph(
             "Waiting for a connection",
             "Requests that wait for a connection now. Above zero for long: the pool is too small, "
             "or queries hold connections for too long.",
-            Query(queries.largest(series(integrated.POOL_PENDING), POOL), legend(POOL)),
+            queries.highest(series(integrated.POOL_PENDING), POOL),
             unit=NUMBER,
             label="requests",
+            whole=True,
             size=_THIRD,
             at_least=1,
-            nothing=_NO_POOL,
         ),
         graph(
             "Wait for a connection by pool, p95",
