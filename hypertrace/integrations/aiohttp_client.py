@@ -23,7 +23,7 @@ from .http_connections import connecting_async, was_raised_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .http_clients import Target
+    from .http_clients import ClientRequest, Target
     from .patches import Patches
 
 _REQUEST = "_hypertrace_request"
@@ -72,7 +72,7 @@ class Integration:
     def _connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         async def measured(connector: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
             with self._client.start(_target, req) as started:
-                setattr(req, _REQUEST, started)
+                _attach(req, started)
                 try:
                     return await connect(connector, req, *args, **kwargs)
                 except CancelledError as error:
@@ -93,6 +93,15 @@ def _target(req: Any) -> Target:
     return req.method, req.url.raw_host, req.url.port
 
 
+def _attach(part: Any, request: ClientRequest) -> None:
+    """Let a request or response of aiohttp refer to what is measured of it."""
+    try:
+        setattr(part, _REQUEST, request)
+    except Exception as error:  # noqa: BLE001 -- it may be of a class of the application
+        swallow(error, _attach)
+        request.finish()
+
+
 def _timeout_of(part: Any) -> BaseException | None:
     """Return a time-out if the timer of a request or response is what cancelled its task."""
     return TimeoutError() if getattr(part._timer, "_cancelled", False) else None
@@ -108,7 +117,7 @@ def _send(send: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             request.finish(_timeout_of(self) or error)
             raise
-        setattr(response, _REQUEST, request)
+        _attach(response, request)
         return response
 
     return measured

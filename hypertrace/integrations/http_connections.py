@@ -86,7 +86,11 @@ def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         request = current_request()
         if request is not None:
             request.answered(self.status)
-            setattr(self, _REQUEST, (request, sys.exc_info()[1]))
+            try:
+                setattr(self, _REQUEST, (request, sys.exc_info()[1]))
+            except Exception as error:  # noqa: BLE001 -- it may be of a class of the application
+                swallow(error, self)
+                request.finish()
         return result
 
     return measured

@@ -210,6 +210,29 @@ def test_tracing_of_the_application_goes_on(aiohttp: Any, server: Server, points
     assert points(REQUESTS) == server.by_labels()
 
 
+def test_classes_of_the_application_may_refuse_attributes(
+    aiohttp: Any, server: Server, points: Points
+) -> None:
+    """A request to which nothing can be attached is sent, and counts without its answer."""
+
+    class Strict(aiohttp.ClientRequest):  # type: ignore[misc]  # aiohttp loads late
+        def __setattr__(self, name: str, value: object) -> None:
+            if "hypertrace" in name:
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    async def main() -> None:
+        async with (
+            aiohttp.ClientSession(request_class=Strict) as session,
+            session.get(server.url()) as response,
+        ):
+            assert await response.read() == b"hello"
+
+    asyncio.run(main())
+    assert points(REQUESTS) == {(HOST, server.port, "GET", "", ""): 1}
+    assert swallowed_errors() == 1
+
+
 def test_the_handshake_of_a_websocket_is_a_request(aiohttp: Any, points: Points) -> None:
     """It ends with the answer to it, however long the socket is open."""
     from aiohttp import web
