@@ -137,7 +137,7 @@ def _django() -> dict[str, Operation]:
 
     settings.configure(ROOT_URLCONF=Urls, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
 
-    class Bare(WSGIHandler):  # type: ignore[misc]  # Django has no types
+    class Bare(WSGIHandler):
         __call__ = WSGIHandler.__call__
         resolve_request = WSGIHandler.resolve_request
 
@@ -257,7 +257,8 @@ def _celery() -> dict[str, Operation]:
     others = taken()
     install("celery")
     ours = taken()
-    CeleryInstrumentor().instrument(**_providers())
+    instrumentor: Any = CeleryInstrumentor
+    instrumentor().instrument(**_providers())
     otel = taken()
     for each, receivers in zip(lists, others, strict=True):
         each.extend(receivers)

@@ -43,7 +43,7 @@ class Shop:
             return {**{name: draw.choice(VALUES) for name in names}, **size}
 
         for _ in range(200):
-            id = draw.choice([None, "number", 7])
+            id: Any = draw.choice([None, "number", 7])
             with (
                 suppress(KeyError),
                 self.tracer.span("outer"),
