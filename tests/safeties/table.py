@@ -52,7 +52,6 @@ INFLUX = "hypertrace/exporters/influx/"
 MAPPING = "hypertrace/statsd_mapping/"
 OPENTELEMETRY = "hypertrace/exporters/opentelemetry/"
 EXPORTER = "hypertrace_prometheus/"
-INTEGRATIONS = "hypertrace/integrations/"
 
 
 def _core(*names: str) -> tuple[str, ...]:
@@ -3393,7 +3392,7 @@ INSTRUMENTS = (
     ),
     Safety(
         "pull gauges: an object is not kept",
-        DECLARED + "gauges.py",
+        CORE + "weak_methods.py",
         "        reference = ref(owner, gone)\n",
         "        reference = lambda: owner\n",
         _declared("gauges"),
