@@ -331,7 +331,10 @@ def _functions() -> dict[str, object]:
     )
     found = {}
     for module, owner in owners:
-        one = importlib.import_module(module)
+        try:
+            one = importlib.import_module(module)
+        except ImportError:  # the library is not installed
+            continue
         for key, value in vars(getattr(one, owner) if owner else one).items():
             if callable(value):
                 found[f"{module}.{owner}.{key}"] = value

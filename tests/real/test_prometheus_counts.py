@@ -14,6 +14,7 @@ from typing import Protocol
 import pytest
 
 from hypertrace import TraceEvent, fan_out, set_trace_function
+from hypertrace.integrations.entries import NAME
 from hypertrace.testing import reset
 from hypertrace_prometheus.demo.ledger import Ledger
 from hypertrace_prometheus.demo.library import Library
@@ -53,10 +54,11 @@ class Tally:
         self.counts: Counter[tuple[tuple[str, str], ...]] = Counter()
 
     def __call__(self, event: TraceEvent) -> None:
+        _, package, path = event.caller.filename.rpartition("hypertrace_")
         labels = {
             "object_classname": event.object.class_name,
             "caller_functionname": event.caller.function_name,
-            "caller_filename": event.caller.filename[event.caller.filename.rindex("hypertrace_") :],
+            "caller_filename": package + path,
         }
         props = {"object": event.object.props, "caller": event.caller.props}
         if event.id is not None:
@@ -65,8 +67,8 @@ class Tally:
             labels["parent_object_classname"] = event.parent_object.class_name
             props["parent_object"] = event.parent_object.props
         for role, values in props.items():
-            for name, value in (values or {}).items():
-                labels[f"{role}_props_{name}"] = str(value)
+            for name in (values or {}).keys() - {NAME}:  # which is no label of functions
+                labels[f"{role}_props_{name}"] = str((values or {})[name])
         with self._lock:
             self.counts[tuple(sorted(labels.items()))] += 1
 
@@ -179,7 +181,7 @@ def test_failures_are_what_the_library_could_not_answer(demo: Demo) -> None:
 
 
 def test_edges_are_who_called_whom(demo: Demo) -> None:
-    """Questions went from visitors to the library to the engine; volumes to parser and shards."""
+    """Questions went from visitors as entries to the library; volumes to parser and shards."""
     found = demo.prometheus.query("function_edges_total")
     edges = {
         (
@@ -190,7 +192,9 @@ def test_edges_are_who_called_whom(demo: Demo) -> None:
     }
     questions, volumes = demo.ledger.total("question"), demo.ledger.total("shelving")
     assert edges["Visitor.visit", "Visitor.ask"] == questions
-    assert edges["Visitor.ask", "Library.ask"] == questions
+    assert edges["Visitor.ask", "Entry.other"] == questions
+    assert edges["Entry.other", "Library.ask"] == questions
+    assert edges["Entry.job", "Library.shelve"] == volumes
     assert edges["Library.ask", "SearchEngine.search"] == questions
     assert edges["SearchEngine.search", "Speller.correct"] == demo.ledger.total("spelling")
     assert edges["SearchEngine.search", "Ranker.best"] == demo.ledger.details("cache")["miss"]
@@ -198,7 +202,9 @@ def test_edges_are_who_called_whom(demo: Demo) -> None:
     assert edges["Library.shelve", "Shard.replace"] == volumes
     assert set(edges) - {("Ranker.best", "Index.lookup")} == {
         ("Visitor.visit", "Visitor.ask"),
-        ("Visitor.ask", "Library.ask"),
+        ("Visitor.ask", "Entry.other"),
+        ("Entry.other", "Library.ask"),
+        ("Entry.job", "Library.shelve"),
         ("Library.ask", "SearchEngine.search"),
         ("SearchEngine.search", "Speller.correct"),
         ("SearchEngine.search", "Ranker.best"),
