@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,15 @@ from . import postgresql as postgresql_servers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Keep the root logger as it is: Celery and others configure it when they start."""
+    level, handlers = logging.root.level, logging.root.handlers.copy()
+    yield
+    logging.root.setLevel(level)
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")
