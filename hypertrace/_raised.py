@@ -30,6 +30,9 @@ _weakref_offset_of = vars(type)["__weakrefoffset__"].__get__
 _GENERATORS = 0x20 | 0x200
 """`inspect.CO_GENERATOR` and `CO_ASYNC_GENERATOR`: importing it takes longer than all of this."""
 
+_NAME = "__name__"
+_STEPPING = f"{__package__}._stepping"
+
 
 def place_of(error: BaseException, began: float, now: float, own: CallSite | None) -> Raised:
     """Return where an exception that ends a span was raised, and know from now on that it did.
@@ -101,8 +104,11 @@ def _ends_of(traceback: TracebackType | None) -> list[tuple[int, int, int]]:
     if traceback is None:
         return []
     places = [_place(traceback)]
-    # `contextmanager` takes the frame of the generator out of the traceback again.
-    if traceback.tb_next is not None and traceback.tb_frame.f_code.co_flags & _GENERATORS:
+    # `contextmanager` takes the frame of the generator out of the traceback again. Those that run
+    # the steps of traced functions stay; the frame inside would be one more that others resemble.
+    frame = traceback.tb_frame
+    is_generator = frame.f_code.co_flags & _GENERATORS and frame.f_globals.get(_NAME) != _STEPPING
+    if traceback.tb_next is not None and is_generator:
         places.append(_place(traceback.tb_next))
     return places
 
