@@ -32,21 +32,8 @@ _READING = "aiohttp.streams", "aiohttp.helpers"
 """Modules that read bodies, and make time-outs of cancellations."""
 
 
-class Integration:
+class Integration(HttpClient):
     """The integration of aiohttp's client."""
-
-    def __init__(self, *, group_redirects: bool = False, max_hosts: int = 100) -> None:
-        """Declare the metrics.
-
-        Args:
-            group_redirects: as of `HttpClient`.
-            max_hosts: as there.
-
-        Raises:
-            TypeError: as there.
-            ValueError: as there.
-        """
-        self._client = HttpClient(group_redirects=group_redirects, max_hosts=max_hosts)
 
     def patch(self, patches: Patches) -> None:
         """Measure what client sessions send.
@@ -66,12 +53,12 @@ class Integration:
         patches.replace(ClientResponse, "start", _start)
         patches.replace(ClientResponse, "close", _end)
         patches.replace(ClientResponse, "release", _end)
-        if self._client.group_redirects:
+        if self.group_redirects:
             patches.replace(ClientSession, "_request", self._grouped)
 
     def _connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         async def measured(connector: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
-            with self._client.start(_target, req) as started:
+            with self.start(_target, req) as started:
                 _attach(req, started)
                 try:
                     return await connect(connector, req, *args, **kwargs)
@@ -83,7 +70,7 @@ class Integration:
 
     def _grouped(self, request: Callable[..., Any]) -> Callable[..., Any]:
         async def grouped(*args: Any, **kwargs: Any) -> Any:
-            with self._client.redirects():
+            with self.redirects():
                 return await request(*args, **kwargs)
 
         return grouped

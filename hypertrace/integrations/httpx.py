@@ -26,21 +26,8 @@ if TYPE_CHECKING:
     from .patches import Patches
 
 
-class Integration:
+class Integration(HttpClient):
     """The integration of httpx."""
-
-    def __init__(self, *, group_redirects: bool = False, max_hosts: int = 100) -> None:
-        """Declare the metrics.
-
-        Args:
-            group_redirects: as of `HttpClient`.
-            max_hosts: as there.
-
-        Raises:
-            TypeError: as there.
-            ValueError: as there.
-        """
-        self._client = HttpClient(group_redirects=group_redirects, max_hosts=max_hosts)
 
     def patch(self, patches: Patches) -> None:
         """Measure what clients send.
@@ -54,7 +41,7 @@ class Integration:
         self._async_body = _async_body(httpx.AsyncByteStream)
         patches.replace(httpx.Client, "_send_single_request", self._send)
         patches.replace(httpx.AsyncClient, "_send_single_request", self._send_async)
-        if self._client.group_redirects:
+        if self.group_redirects:
             patches.replace(httpx.Client, "_send_handling_redirects", self._grouped)
             patches.replace(httpx.AsyncClient, "_send_handling_redirects", self._grouped_async)
         patch_lookups(patches)
@@ -62,7 +49,7 @@ class Integration:
 
     def _send(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def measured(client: Any, request: Any) -> Any:
-            with self._client.start(_target, request) as started:
+            with self.start(_target, request) as started:
                 response = send(client, request)
             _follow(started, response, self._body)
             return response
@@ -71,7 +58,7 @@ class Integration:
 
     def _send_async(self, send: Callable[..., Any]) -> Callable[..., Any]:
         async def measured(client: Any, request: Any) -> Any:
-            with self._client.start(_target, request) as started:
+            with self.start(_target, request) as started:
                 response = await send(client, request)
             _follow(started, response, self._async_body)
             return response
@@ -80,14 +67,14 @@ class Integration:
 
     def _grouped(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def grouped(*args: Any, **kwargs: Any) -> Any:
-            with self._client.redirects():
+            with self.redirects():
                 return send(*args, **kwargs)
 
         return grouped
 
     def _grouped_async(self, send: Callable[..., Any]) -> Callable[..., Any]:
         async def grouped(*args: Any, **kwargs: Any) -> Any:
-            with self._client.redirects():
+            with self.redirects():
                 return await send(*args, **kwargs)
 
         return grouped

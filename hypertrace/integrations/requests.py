@@ -31,21 +31,8 @@ _of_adapter: ContextVar[ClientRequest | None] = ContextVar("hypertrace_adapter",
 """The request that an adapter sends which is no `HTTPAdapter`, but may use one."""
 
 
-class Integration:
+class Integration(HttpClient):
     """The integration of requests."""
-
-    def __init__(self, *, group_redirects: bool = False, max_hosts: int = 100) -> None:
-        """Declare the metrics.
-
-        Args:
-            group_redirects: as of `HttpClient`.
-            max_hosts: as there.
-
-        Raises:
-            TypeError: as there.
-            ValueError: as there.
-        """
-        self._client = HttpClient(group_redirects=group_redirects, max_hosts=max_hosts)
 
     def patch(self, patches: Patches) -> None:
         """Measure what requests sends.
@@ -59,7 +46,7 @@ class Integration:
         patch_attempts(patches)
         patches.replace(HTTPAdapter, "send", self._send_by_urllib3)
         patches.replace(Session, "mount", lambda mount: self._mount(mount, patches, HTTPAdapter))
-        if self._client.group_redirects:
+        if self.group_redirects:
             patches.replace(Session, "send", self._send_all)
 
     def _send_by_urllib3(self, send: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +54,7 @@ class Integration:
             outer = _of_adapter.get()
             if outer is not None:
                 outer.forget()
-            token = for_library.set(self._client)
+            token = for_library.set(self)
             try:
                 return send(adapter, *args, **kwargs)
             finally:
@@ -77,7 +64,7 @@ class Integration:
 
     def _send_all(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def grouped(session: Any, *args: Any, **kwargs: Any) -> Any:
-            with self._client.redirects():
+            with self.redirects():
                 return send(session, *args, **kwargs)
 
         return grouped
@@ -101,7 +88,7 @@ class Integration:
 
     def _send(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def measured(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            with self._client.start(_target, request) as started:
+            with self.start(_target, request) as started:
                 token = _of_adapter.set(started)
                 try:
                     response = send(adapter, request, *args, **kwargs)

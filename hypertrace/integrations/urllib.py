@@ -21,21 +21,8 @@ if TYPE_CHECKING:
     from .patches import Patches
 
 
-class Integration:
+class Integration(HttpClient):
     """The integration of urllib."""
-
-    def __init__(self, *, group_redirects: bool = False, max_hosts: int = 100) -> None:
-        """Declare the metrics.
-
-        Args:
-            group_redirects: as of `HttpClient`.
-            max_hosts: as there.
-
-        Raises:
-            TypeError: as there.
-            ValueError: as there.
-        """
-        self._client = HttpClient(group_redirects=group_redirects, max_hosts=max_hosts)
 
     def patch(self, patches: Patches) -> None:
         """Measure what openers send.
@@ -47,7 +34,7 @@ class Integration:
         from urllib.request import AbstractHTTPHandler, OpenerDirector
 
         patches.replace(AbstractHTTPHandler, "do_open", self._open)
-        if self._client.group_redirects:
+        if self.group_redirects:
             patches.replace(OpenerDirector, "open", self._grouped)
         patches.replace(http.client.HTTPConnection, "connect", connecting)
         if hasattr(http.client, "HTTPSConnection"):
@@ -57,14 +44,14 @@ class Integration:
 
     def _open(self, do_open: Callable[..., Any]) -> Callable[..., Any]:
         def measured(handler: Any, http_class: Any, req: Any, **kwargs: Any) -> Any:
-            with self._client.start(_target, req):
+            with self.start(_target, req):
                 return do_open(handler, http_class, req, **kwargs)
 
         return measured
 
     def _grouped(self, open_: Callable[..., Any]) -> Callable[..., Any]:
         def grouped(*args: Any, **kwargs: Any) -> Any:
-            with self._client.redirects():
+            with self.redirects():
                 return open_(*args, **kwargs)
 
         return grouped

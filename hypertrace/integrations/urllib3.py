@@ -21,21 +21,8 @@ if TYPE_CHECKING:
     from .patches import Patches
 
 
-class Integration:
+class Integration(HttpClient):
     """The integration of urllib3."""
-
-    def __init__(self, *, group_redirects: bool = False, max_hosts: int = 100) -> None:
-        """Declare the metrics.
-
-        Args:
-            group_redirects: as of `HttpClient`.
-            max_hosts: as there.
-
-        Raises:
-            TypeError: as there.
-            ValueError: as there.
-        """
-        self._client = HttpClient(group_redirects=group_redirects, max_hosts=max_hosts)
 
     def patch(self, patches: Patches) -> None:
         """Measure what urllib3 sends.
@@ -45,13 +32,13 @@ class Integration:
         """
         from urllib3.poolmanager import PoolManager
 
-        patch_attempts(patches, self._client)
-        if self._client.group_redirects:
+        patch_attempts(patches, self)
+        if self.group_redirects:
             patches.replace(PoolManager, "urlopen", self._urlopen)
 
     def _urlopen(self, urlopen: Callable[..., Any]) -> Callable[..., Any]:
         def grouped(manager: Any, *args: Any, **kwargs: Any) -> Any:
-            with self._client.redirects():
+            with self.redirects():
                 return urlopen(manager, *args, **kwargs)
 
         return grouped

@@ -136,8 +136,8 @@ class Metrics(Instruments):
             native_histograms: count durations in exponential buckets, too, for the native
                 histograms of Prometheus.
             entry_label: add the label `entry` to the metrics of functions: the name of the request,
-                job or other entry that the thread or task works for, as far as it is known then. A
-                call takes about a microsecond more then, and a span some ten.
+                job or other entry that the thread or task works for, as far as it is known then.
+                Calls and spans take longer with it.
             workers: whether all processes of the application share their counts, in files that any
                 of them reads. `"auto"` shares among the processes that descend from one, as under
                 gunicorn or `multiprocessing`; True among all processes of this user that run this
