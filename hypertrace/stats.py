@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._dispatch import get_trace_function
-from ._fan_out import receivers
+from ._in_use import metrics_of
 from ._stat_names import (
     COUNTER,
     DECREMENTS,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
-
-    from .protocols import TraceFunction
 
     Tags = Mapping[str, object] | None
     Config = Mapping[str, Any]
@@ -203,7 +201,7 @@ class Stats:
             return found
         current = get_trace_function()
         if current is not function:
-            found = [self._names_in(metrics) for metrics in _metrics_of(current)]
+            found = [self._names_in(metrics) for metrics in metrics_of(current)]
             self._found = current, found
         return found
 
@@ -292,12 +290,6 @@ class StatTimer(Timer):
     def _measured(self, seconds: float) -> None:
         self._seconds = seconds
         self.ms = _MILLISECONDS * seconds
-
-
-def _metrics_of(function: TraceFunction | None) -> list[Metrics]:
-    """Return the metrics that get the events of a trace function."""
-    found = [] if function is None else receivers([function])
-    return [one for one in found if isinstance(one, Metrics)]
 
 
 def _is_below_zero(number: Any) -> bool:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from hypertrace._dispatch import get_trace_function
 from hypertrace._failures import swallow
-from hypertrace._fan_out import receivers
-from hypertrace.metrics import Metrics
+from hypertrace._in_use import metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from hypertrace.metrics import Metrics
 
     Add = Callable[..., object]
 
@@ -56,9 +57,7 @@ class _Instrument:
 
     def _made(self, values: tuple[str, ...]) -> list[Add]:
         labels = dict(zip(self._tags, values, strict=True))
-        current = get_trace_function()
-        found = [] if current is None else receivers([current])
-        return [self._adder(one, labels) for one in found if isinstance(one, Metrics)]
+        return [self._adder(metrics, labels) for metrics in metrics_of(get_trace_function())]
 
     def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:
         """Return what adds to a series of one of the metrics."""
