@@ -110,3 +110,47 @@ def postgresql(free_port: Callable[[], int]) -> Iterator[str]:
         pytest.skip(message)
     with postgresql_servers.server(program, free_port()) as address:
         yield address
+
+
+@pytest.fixture
+def run_suite(tmp_path: Path) -> Callable[..., int]:
+    """Give a function that runs tests of a library while an integration measures them.
+
+    It takes the folder of its sources, the arguments of `install()` as a text, the metric whose
+    values are counted, and arguments of pytest; it returns the count. `first` is code of a plugin.
+    """
+
+    def run_suite(folder: Path, install: str, metric: str, *options: str, first: str = "") -> int:
+        (tmp_path / "measuring.py").write_text(MEASURING.format(first, install, metric))
+        plugins = ["-p", "measuring", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *plugins, *options],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert run.returncode == 0, run.stdout[-5_000:] + run.stderr
+        return int(run.stdout.partition("measured: ")[2].split()[0])
+
+    return run_suite
+
+
+MEASURING = """
+{}
+from hypertrace import set_trace_function, swallowed_errors
+from hypertrace.integrations import install
+from hypertrace.metrics import Metrics
+
+metrics = Metrics(workers=False)
+set_trace_function(metrics)
+install({})
+
+
+def pytest_unconfigure():
+    assert swallowed_errors() == 0
+    values = metrics.read().family("{}").values
+    print("\\nmeasured:", sum(value.count for value in values))
+"""

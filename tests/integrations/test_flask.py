@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -331,55 +328,24 @@ def test_uninstalling_leaves_the_library_as_it_was(library: Callable[[str], Any]
 
 RED_WITHOUT = ["tests/test_reqctx.py::test_bad_environ_raises_bad_request"]
 """Tests of Flask 3.1.3 that the current Werkzeug turns red."""
-PLUGIN = """
+FIRST = """
 from _pytest import monkeypatch
 
 if not hasattr(monkeypatch, "notset"):  # its name before pytest 9.1, which the tests import
     monkeypatch.notset = monkeypatch.NOTSET
-
-from hypertrace import set_trace_function
-from hypertrace.integrations import install
-from hypertrace.metrics import Metrics
-from hypertrace.tallies import swallowed
-
-metrics = Metrics(workers=False)
-set_trace_function(metrics)
-install("flask", body_sizes=True, native=True)
-
-
-def pytest_sessionfinish():
-    assert swallowed.value == 0
-    durations = metrics.read().family("http_server_request_duration_seconds").values
-    print(f"\\nmeasured: {sum(value.count for value in durations)}")
 """
 
 
 def test_the_tests_of_the_library_pass(
-    library: Callable[[str], Any], sources: Callable[[str], Path], tmp_path: Path
+    library: Callable[[str], Any], sources: Callable[[str], Path], run_suite: Callable[..., int]
 ) -> None:
     """Those of its source distribution, with the integration installed."""
     library("flask")
-    folder = sources("flask")
-    (tmp_path / "measure_flask.py").write_text(PLUGIN)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "measure_flask",
-        "-p",
-        "no:cacheprovider",
-    ]
-    run = subprocess.run(
-        [*command, "tests", *(f"--deselect={test}" for test in RED_WITHOUT)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
+    measured = run_suite(
+        sources("flask"),
+        "'flask', body_sizes=True, native=True",
+        "http_server_request_duration_seconds",
+        *("tests", *(f"--deselect={test}" for test in RED_WITHOUT)),
+        first=FIRST,
     )
-    assert run.returncode == 0, run.stdout[-5_000:] + run.stderr
-    measured = run.stdout.partition("measured: ")[2].split()
-    assert int(measured[0]) > 300
+    assert measured > 300

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import pickle
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -250,21 +247,6 @@ def test_the_body_of_a_client_fits_it(httpx: Any, server: Server) -> None:
         assert response.elapsed.total_seconds() > 0
 
 
-PLUGIN = """
-from hypertrace import set_trace_function, swallowed_errors
-from hypertrace.integrations import install
-from hypertrace.metrics import Metrics
-
-metrics = Metrics(workers=False)
-set_trace_function(metrics)
-install("httpx")
-
-
-def pytest_unconfigure():
-    assert swallowed_errors() == 0
-    durations = metrics.read().family("http_client_request_duration_seconds").values
-    print(f"\\nmeasured: {sum(value.count for value in durations)}")
-"""
 FILES = (
     *("client/test_async_client", "client/test_auth", "client/test_cookies"),
     *("client/test_redirects", "test_api", "test_asgi", "test_timeouts", "test_wsgi"),
@@ -272,28 +254,21 @@ FILES = (
 
 
 def test_the_tests_of_the_library_pass(
-    library: Callable[[str], Any], sources: Callable[[str], Path], tmp_path: Path
+    library: Callable[[str], Any], sources: Callable[[str], Path], run_suite: Callable[..., int]
 ) -> None:
     """Those of its source distribution that send requests, with the integration installed."""
     library("httpx")
     folder = sources("httpx")
-    (tmp_path / "measure_httpx.py").write_text(PLUGIN)
     # It is for trio, too.
     (folder / "tests" / "concurrency.py").write_text("from asyncio import sleep\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "measure_httpx", "-p", "no:xdist"]
-    command += ["-p", "no:cacheprovider", "-o", "filterwarnings=default"]
-    # The others need extras of httpx.
-    command += ["-k", "not trio and not asgi_headers and not server_extensions"]
-    command += ["--deselect", "tests/client/test_async_client.py::test_get"]
-    run = subprocess.run(
-        [*command, *(f"tests/{name}.py" for name in FILES)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
+    measured = run_suite(
+        folder,
+        "'httpx'",
+        REQUESTS,
+        *("-o", "filterwarnings=default"),
+        # The others need extras of httpx.
+        *("-k", "not trio and not asgi_headers and not server_extensions"),
+        *("--deselect", "tests/client/test_async_client.py::test_get"),
+        *(f"tests/{name}.py" for name in FILES),
     )
-    assert run.returncode == 0, run.stdout[-5_000:] + run.stderr
-    measured = run.stdout.partition("measured: ")[2].split()
-    assert int(measured[0]) > 100
+    assert measured > 100

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import socket
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -372,21 +369,6 @@ def test_real_connections(
     assert swallowed_errors() == 0
 
 
-PLUGIN = """
-from hypertrace import set_trace_function, swallowed_errors
-from hypertrace.integrations import install
-from hypertrace.metrics import Metrics
-
-metrics = Metrics(workers=False)
-set_trace_function(metrics)
-install("starlette", body_sizes=True, native=True, event_of=str)
-
-
-def pytest_sessionfinish():
-    assert swallowed_errors() == 0
-    durations = metrics.read().family("http_server_request_duration_seconds").values
-    print(f"\\nmeasured: {sum(value.count for value in durations)}")
-"""
 FILES = (
     *("applications", "authentication", "background", "endpoints", "exceptions", "requests"),
     *("responses", "routing", "staticfiles", "websockets"),
@@ -394,30 +376,15 @@ FILES = (
 
 
 def test_the_tests_of_the_library_pass(
-    library: Callable[[str], Any], sources: Callable[[str], Path], tmp_path: Path
+    library: Callable[[str], Any], sources: Callable[[str], Path], run_suite: Callable[..., int]
 ) -> None:
     """Those of its source distribution that call applications, with the integration installed."""
     library("starlette")
-    folder = sources("starlette")
-    (tmp_path / "measure_starlette.py").write_text(PLUGIN)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "measure_starlette"]
-    command += [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-k",
-        "not trio and not dir_permissions",
-    ]  # the superuser may read all
-    run = subprocess.run(
-        [*command, "tests/middleware", *(f"tests/test_{name}.py" for name in FILES)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
+    measured = run_suite(
+        sources("starlette"),
+        "'starlette', body_sizes=True, native=True, event_of=str",
+        "http_server_request_duration_seconds",
+        *("-k", "not trio and not dir_permissions"),  # the superuser may read all
+        *("tests/middleware", *(f"tests/test_{name}.py" for name in FILES)),
     )
-    assert run.returncode == 0, run.stdout[-5_000:] + run.stderr
-    measured = run.stdout.partition("measured: ")[2].split()
-    assert int(measured[0]) > 200
+    assert measured > 200
