@@ -8,13 +8,22 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _closures
+from ._closures import UntraceableError
+from ._static import attribute_of, is_callable
+from .inspection import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     _Options = Mapping[str, Any]
 
-_DESCRIPTORS = (staticmethod, classmethod, property, cached_property)
+_FUNCTIONS: dict[type, tuple[str, ...]] = {
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    cached_property: ("func",),
+}
+"""Attributes of descriptors that refer to the functions that they call."""
 
 
 class Traced(NamedTuple):
@@ -29,43 +38,102 @@ class Traced(NamedTuple):
     undo: Callable[[], None]
 
 
-def trace_callable(value: Any, options: _Options, *, static: bool = False) -> Traced:
+def trace_callable(
+    value: Any, options: _Options, *, static: bool = False, within: type | None = None
+) -> Traced:
     """Trace the calls of one function, descriptor or other callable.
 
     Args:
         value: the object to trace.
         options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
         static: whether it is a static method, whose first argument is no `self`.
+        within: a class that inherits the method, to trace the calls of its instances alone. A
+            value that is another object counts all its calls, and is to be put into that class.
 
     Raises:
-        TypeError: it cannot be called, or there is no result for `error_if`.
+        UntraceableError: it cannot be called, is a descriptor of another type that would have to be
+            made again, or there is no result for `error_if`.
+        TypeError: a source of `prop_from` is of the wrong type.
         ValueError: as in `traced`.
     """
-    if isinstance(value, _DESCRIPTORS):
-        return Traced(_rebuilt(value, options), _nothing)
-    if not callable(value):
-        raise TypeError(f"cannot trace {value!r}: it is not callable")
-    return Traced(_closures.replacement(value, options, static=static), _nothing)
+    if is_descriptor(value):
+        return _traced_descriptor(value, options, within)
+    if not is_callable(value):
+        raise UntraceableError(f"cannot trace {value!r}: it is not callable")
+    return _traced_function(value, options, static=static, within=within)
+
+
+def is_descriptor(value: object) -> bool:
+    """Whether a value is a static or class method or a property, also one of a subclass."""
+    return issubclass(type(value), tuple(_FUNCTIONS))
 
 
 def is_traceable(value: object) -> bool:
     """Whether an attribute of a class is a function, or a descriptor that wraps functions."""
-    return isinstance(value, (FunctionType, *_DESCRIPTORS))
+    return issubclass(type(value), FunctionType) or is_descriptor(value)
 
 
-def _nothing() -> None:
-    pass
+def functions_of(descriptor: Any) -> dict[str, Any]:
+    """Return the functions that a descriptor calls, by the attributes that refer to them."""
+    kind = next(kind for kind in _FUNCTIONS if issubclass(type(descriptor), kind))
+    if kind is cached_property:
+        found = {"func": attribute_of(descriptor, "func")}
+    else:
+        found = {name: vars(kind)[name].__get__(descriptor) for name in _FUNCTIONS[kind]}
+    return {name: function for name, function in found.items() if function is not None}
 
 
-def _rebuilt(descriptor: Any, options: _Options) -> Any:
-    if isinstance(descriptor, staticmethod | classmethod):
-        static = isinstance(descriptor, staticmethod)
-        return type(descriptor)(_closures.replacement(descriptor.__func__, options, static=static))
-    if isinstance(descriptor, cached_property):
+def _traced_function(
+    function: Any,
+    options: _Options,
+    *,
+    static: bool,
+    within: type | None,  # noqa: ARG001 -- a replacement is put into that class
+) -> Traced:
+    return Traced(*_closures.replacement(function, options, static=static))
+
+
+def _traced_descriptor(descriptor: Any, options: _Options, within: type | None) -> Traced:
+    static = issubclass(type(descriptor), staticmethod)
+    functions = functions_of(descriptor)
+    traced: dict[str, Traced] = {}
+
+    def undo() -> None:
+        for one in traced.values():
+            one.undo()
+
+    try:
+        for name, function in functions.items():
+            traced[name] = _traced_function(function, options, static=static, within=within)
+        if all(traced[name].value is functions[name] for name in functions):
+            return Traced(descriptor, undo)
+        if type(descriptor) not in _FUNCTIONS:
+            raise UntraceableError(_not_rebuilt(descriptor))  # noqa: TRY301 -- undone below, too
+    except Exception:
+        undo()
+        raise
+    return Traced(_rebuilt(descriptor, {name: one.value for name, one in traced.items()}), undo)
+
+
+def _rebuilt(descriptor: Any, functions: Mapping[str, Any]) -> Any:
+    """Make a descriptor with other functions, of one of the types whose making is known."""
+    if type(descriptor) is property:
+        get, put, delete = map(functions.get, _FUNCTIONS[property])
+        return property(get, put, delete, descriptor.__doc__)
+    if type(descriptor) is cached_property:
         # A copy keeps the name that the original got when its class was made.
         rebuilt = copy(descriptor)
-        rebuilt.func = _closures.replacement(descriptor.func, options, static=False)
+        rebuilt.func = functions["func"]
         return rebuilt
-    accessors = (descriptor.fget, descriptor.fset, descriptor.fdel)
-    traced_ones = [f and _closures.replacement(f, options, static=False) for f in accessors]
-    return type(descriptor)(*traced_ones, descriptor.__doc__)
+    rebuilt = type(descriptor)(functions["__func__"])
+    vars(rebuilt).update({**vars(descriptor), **vars(rebuilt)})
+    return rebuilt
+
+
+def _not_rebuilt(descriptor: object) -> str:
+    base = next(kind for kind in _FUNCTIONS if issubclass(type(descriptor), kind))
+    return (
+        f"cannot trace {type_name(type(descriptor))!r}, a subclass of {base.__name__}: its "
+        "function can be traced where it is with the compiled core alone, and another object in "
+        "its place could lose what the class adds"
+    )

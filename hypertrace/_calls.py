@@ -39,6 +39,8 @@ class TracedCalls:
     it is enabled, or else for the object's class. A call of a function is traced for its module.
     """
 
+    is_ended: bool = False
+    """Whether it opens no more spans."""
     # Attributes of the class, since an interpreter that shuts down clears the globals first.
     _no_span = NO_SPAN
     _swallow = staticmethod(swallow)
@@ -123,6 +125,14 @@ class TracedCalls:
         """Return the span of one call of a generator or coroutine; None while tracing is off."""
         span = self.span(args, kwargs, kind)
         return span if isinstance(span, kind) else None
+
+    def end(self) -> None:
+        """Open no more spans: references to the wrapper may be left where it was copied to."""
+        self.is_ended = True
+        self.span = self._nothing  # type: ignore[assignment,method-assign]
+
+    def _nothing(self, *_: object) -> Span:
+        return self._no_span
 
     @property
     def needs_result(self) -> bool:

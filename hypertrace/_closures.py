@@ -12,6 +12,7 @@ import wrapt
 
 from . import _dispatch, _stepping
 from ._calls import TracedCalls
+from ._static import attribute_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 _TRACED = "_hypertrace_traced"
 
 
-def replacement(function: Any, options: Mapping[str, Any], *, static: bool) -> Any:
-    """Return a traced wrapper of a callable; the callable itself if it is one already.
+class UntraceableError(TypeError):
+    """A callable or descriptor that cannot be traced; the message says why."""
+
+
+def replacement(
+    function: Any, options: Mapping[str, Any], *, static: bool
+) -> tuple[Any, Callable[[], None]]:
+    """Return a traced wrapper of a callable, and a function that ends its tracing.
+
+    If the callable is a traced wrapper already, it is returned itself, and stays traced.
 
     Args:
         function: the callable.
@@ -29,31 +38,47 @@ def replacement(function: Any, options: Mapping[str, Any], *, static: bool) -> A
         static: whether it is a static method, whose first argument is no `self`.
 
     Raises:
-        TypeError: there is no result for `error_if`.
+        UntraceableError: there is no result for `error_if`.
+        TypeError: a source of `prop_from` is of the wrong type.
         ValueError: as in `traced`.
     """
-    if _is_traced(function):
-        return function
+    if is_traced(function):
+        return function, _nothing
     calls = TracedCalls(function, options, static=static)
     for is_kind, run in _RUN_IN_STEPS.items():
         if is_kind(function) or is_kind(type(function).__call__):
             if options["rules"].needs_result and is_kind is inspect.isasyncgenfunction:
-                raise TypeError(
+                raise UntraceableError(
                     f"error_if: {function!r} is an asynchronous generator, which has no result"
                 )
-            return _Proxy(function, _stepped(calls, run))
+            return _proxy(function, _stepped(calls, run), calls)
     if type(function) is FunctionType:
         return _closure(function, calls)
-    return _Proxy(function, _plain(calls))
+    return _proxy(function, _plain(calls), calls)
 
 
-def _is_traced(function: object) -> bool:
+def is_traced(function: object) -> bool:
+    """Whether a callable is a traced wrapper, whose tracing has not ended."""
+    if type(function) is _Proxy:
+        calls: TracedCalls = vars(function._self_wrapper)["calls"]
+        return not calls.is_ended
     # The attribute is the function's id, since other decorators copy attributes to their wrappers.
-    return type(function) is _Proxy or getattr(function, _TRACED, None) == id(function)
+    return bool(attribute_of(function, _TRACED) == id(function))
 
 
-def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., Any]:
-    """Return a wrapper that is a plain function, at a third of the cost of a proxy."""
+def without_proxy(function: Any) -> Any:
+    """Return the callable that a traced proxy wraps; any other callable itself."""
+    return function.__wrapped__ if type(function) is _Proxy else function
+
+
+def _nothing() -> None:
+    pass
+
+
+def _closure(
+    function: Callable[..., Any], calls: TracedCalls
+) -> tuple[Callable[..., Any], Callable[[], None]]:
+    """Make a wrapper that is a plain function, at a third of the cost of a proxy."""
     dispatch = _dispatch  # an interpreter that shuts down clears the globals first
 
     @wraps(function)
@@ -72,7 +97,19 @@ def _closure(function: Callable[..., Any], calls: TracedCalls) -> Callable[..., 
 
     chosen = with_result if calls.needs_result else wrapper
     setattr(chosen, _TRACED, id(chosen))
-    return chosen
+
+    def undo() -> None:
+        calls.end()
+        vars(chosen).pop(_TRACED, None)
+
+    return chosen, undo
+
+
+def _proxy(
+    function: Callable[..., Any], wrapper: Any, calls: TracedCalls
+) -> tuple[Any, Callable[[], None]]:
+    wrapper.calls = calls
+    return _Proxy(function, wrapper), calls.end
 
 
 class _BoundProxy(wrapt.BoundFunctionWrapper[..., Any]):

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._callables import is_traceable, trace_callable
+from ._callables import is_descriptor, is_traceable, trace_callable
+from ._closures import UntraceableError
 from ._endings import ErrorRules
+from ._failures import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +57,10 @@ def traced(  # noqa: PLR0913 -- a setting each
     For functions, methods, static and class methods, properties, coroutines, generators,
     asynchronous generators, other callables, and classes: each of a class's own methods that is
     included and not excluded. A class is changed in place; everything else keeps its signature,
-    name, docstring, kind and pickling. A function that is already traced is not changed.
+    name, docstring, kind and pickling. A function that is already traced is not changed. Without
+    the compiled core, properties and static and class methods of subclasses of `property`,
+    `cached_property`, `staticmethod` and `classmethod` cannot be traced; those of a class are left
+    out with a warning.
 
     A call of a method is traced with the tracer that the object holds as `tracer` or `_tracer`, if
     it is enabled, or else for the object's class. A call of a function is traced for its module.
@@ -105,10 +110,21 @@ def _traced(
             f"{target.__qualname__} has no method to trace with include={include!r} and "
             f"exclude={exclude!r}; it has: {', '.join(names) or 'none'}"
         )
-    replaced = {name: trace_callable(vars(target)[name], options).value for name in chosen}
+    replaced = {name: _traced_attribute(target, name, options) for name in chosen}
     for name, value in replaced.items():
         setattr(target, name, value)
     return target
+
+
+def _traced_attribute(cls: type, name: str, options: _Options) -> Any:
+    value = vars(cls)[name]
+    try:
+        return trace_callable(value, options).value
+    except UntraceableError as error:
+        if not is_descriptor(value):
+            raise
+        logger().warning("@traced leaves out %s.%s: %s", cls.__qualname__, name, error)
+        return value
 
 
 def _patterns(given: Iterable[str]) -> tuple[str, ...]:

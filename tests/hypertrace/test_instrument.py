@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hypertrace import Instrumentation, SpanEvent, instrument, traced
+from hypertrace import Instrumentation, SpanEvent, _instrumentation, instrument, traced
 from hypertrace.testing import capture_events
 
 SOURCE = '''
@@ -108,6 +108,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         importlib.invalidate_caches()
 
     yield write
+    for handle in list(_instrumentation.handles):
+        handle.undo()
     for name in set(sys.modules) - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
@@ -334,33 +336,31 @@ def test_a_patch_that_is_gone_again_is_no_replacement(shop: Any) -> None:
 def test_a_reloaded_module_is_instrumented_again(
     shop: Any, events: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the first handle lives, new functions are traced until the new handle undoes it."""
-    first = instrument("shop_x:load")
+    """New functions are traced by the handles of the old ones, until the last is undone."""
+    first, both = instrument("shop_x:load"), instrument("shop_x:lo*")
+    old = shop.Cart
     importlib.reload(shop)
-    reloaded = _state(shop)
+    assert shop.Cart is not old
     shop.load("a")
-    assert events == []
-    with instrument("shop_x:load"), instrument("shop_x:lo*") as both:
-        shop.load("a")
-        assert _names(events) == ["shop_x.load"]
-        first.undo()
-        assert len(_warnings(caplog)) == 1
-        shop.load("a")
-        assert _names(events) == ["shop_x.load"] * 2
-        both.undo()
-        shop.load("a")
-        assert len(events) == 3
-    assert _state(shop) == reloaded
-    assert len(_warnings(caplog)) == 1
+    assert _names(events) == ["shop_x.load"]
+    first.undo()
+    shop.load("a")
+    assert _names(events) == ["shop_x.load"] * 2
+    both.undo()
+    shop.load("a")
+    assert len(events) == 2
+    assert not hasattr(shop.load, "__wrapped__")
+    assert _warnings(caplog) == []
 
 
 def test_undone_after_a_reload_the_new_code_stays(shop: Any) -> None:
     """Attributes that a reload has replaced are not overwritten with old code."""
+    old = shop.load
     handle = instrument("shop_x:*")
     importlib.reload(shop)
-    reloaded = _state(shop)
     handle.undo()
-    assert _state(shop) == reloaded
+    assert shop.load is not old
+    assert not hasattr(shop.load, "__wrapped__")
 
 
 def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -> None:
@@ -446,7 +446,9 @@ def test_a_mistake_in_a_later_import_is_logged(
 # --- mistakes ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["", "shop_x", "shop_x:", ":load", "shop_*:load", "shop?:load"])
+@pytest.mark.parametrize(
+    "target", ["", "shop_x:", ":load", "shop_*:load", "shop?:load", "a..b", "shop:a**", "**"]
+)
 def test_a_target_of_another_form_is_refused(target: str) -> None:
     """The message shows the form."""
     with pytest.raises(ValueError, match=r"write 'package.module:function'"):
@@ -458,16 +460,14 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
     [
         (
             "lod",
-            "shop_x has no function or method 'lod'; it has: _hidden, callable_object, fetch",
+            "shop_x has no function or method 'lod'; it has: .*load_all .did you mean load.*",
         ),
-        ("lod*", "shop_x has no function or method 'lod\\*'"),
         ("limit", "shop_x has no function or method 'limit'"),
         ("Cart", "Cart is a class, its methods are Cart.\\*"),
         ("Car.add", "shop_x has no class 'Car'; it has: Base, Cart, Closed, Meta"),
         ("load.add", "shop_x has no class 'load'"),
         ("Cart.ad", "Cart has no function or method 'ad'; it has: .*_hidden, add, fetch"),
         ("Cart.Itm.price", "Cart has no class 'Itm'; it has: Discount, Item"),
-        ("C*.ad", "Cart has no function or method 'ad'"),
         ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; it has: price"),
     ],
 )
@@ -492,7 +492,7 @@ def test_a_module_in_what_is_no_package_is_refused() -> None:
         instrument("json.decoder.inner:load")
 
 
-@pytest.mark.parametrize("target", ["builtins:dict.get", "datetime:datetime.*", "builtins:str.*"])
+@pytest.mark.parametrize("target", ["builtins:dict.get", "datetime:datetime.now"])
 def test_a_type_in_c_is_refused(target: str) -> None:
     """Types written in C cannot be changed, and the message says what to do."""
     with pytest.raises(TypeError, match="written in C and cannot be changed; instrument what"):
@@ -504,8 +504,8 @@ def test_either_all_is_instrumented_or_nothing(shop: Any) -> None:
     before = _state(shop)
     with pytest.raises(ValueError, match=r"no single parameter of load_all\(\)"):
         instrument("shop_x:load*", prop_from={"n": "args.name"})
-    with pytest.raises(RuntimeError, match="closed"):
-        instrument("shop_x:C*.[am]*")
+    with pytest.raises(TypeError, match="closed"):
+        instrument(["shop_x:Cart.*", "shop_x:Closed.method"])
     assert _state(shop) == before
 
 
