@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._stepping import TakeResult
     from ._targets import Target
 
+_NO_PATHS = PropPaths(print, {})
 _HELD_AS = ("tracer", "_tracer")
 """Attributes in which an object may hold its tracer."""
 
@@ -67,7 +68,8 @@ class TracedCalls:
         self._id: str | None = options["id"]
         self._key = recorder_key(self._site.address + 1, self._id, with_props=False)
         self._props: dict[str, Any] = dict(options["props"] or {})
-        self._paths = PropPaths(function, options["prop_from"] or {})
+        sources = options["prop_from"]
+        self._paths = PropPaths(function, sources) if sources else _NO_PATHS
         self._rules: ErrorRules = options["rules"]
         self._is_plain = not (self._props or self._paths or self._rules)
         owner = self._site.qualname.rpartition(".")[0]

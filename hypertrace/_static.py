@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 _IMMUTABLE_TYPE = 1 << 8
 """Py_TPFLAGS_IMMUTABLETYPE: set on types whose attributes cannot be replaced."""
 
-_OF_PYTHON = vars(type("Written", (), {}))["__dict__"].__doc__
+
+class _Written:
+    """Class that is written in Python."""
+
+
+_OF_PYTHON: str | None = vars(_Written)["__dict__"].__doc__
 """How Python describes the attributes of objects of classes written in Python."""
 
 _WITH_ATTRIBUTES = (FunctionType, partial, _lru_cache_wrapper, staticmethod, classmethod)
 """Classes written in C whose objects have plain attributes; a proxy has those of another object."""
 
 _class_attributes: Callable[[Any], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
-_module_attributes: Callable[[Any], dict[str, Any]] = ModuleType.__dict__["__dict__"].__get__
+_module_attributes: Callable[[Any], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
 _flags_of: Callable[[Any], int] = type.__dict__["__flags__"].__get__
 _mro_of: Callable[[Any], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
