@@ -81,6 +81,7 @@ class Search:
         self.skipped: dict[str, str] = {}
         self.without_match: list[NamePattern] = []
         self._misses: dict[NamePattern, _Miss] = {}
+        self._of_no_use: dict[NamePattern, list[tuple[str, str]]] = {}
         self._excluded = tuple(excluded)
         self._original_of = original_of
         self._pattern: NamePattern
@@ -96,25 +97,25 @@ class Search:
         """
         self._pattern = pattern
         self._seen = set()
-        before = len(self.found)
+        found, skipped = len(self.found), len(self.skipped)
         self._postponed = []
         for name, module in modules.items():
             self._look_into_module(name, module)
         postponed, self._postponed = self._postponed, None
         for look in postponed:
             look()
-        if len(self.found) == before:
+        if len(self.found) == found:
+            self._of_no_use[pattern] = list(self.skipped.items())[skipped:]
             if pattern.is_exact:
                 raise ValueError(f"instrument({pattern.text!r}): {self.miss(pattern)}")
             self.without_match.append(pattern)
 
     def miss(self, pattern: NamePattern) -> str:
         """Return what a pattern did not find, and what there is instead."""
-        skipped = [f"{name} {reason}" for name, reason in self.skipped.items()]
-        if skipped:
-            return "; ".join(skipped[:_MOST_SHOWN])
         miss = self._misses.get(pattern)
-        return "no function is defined there" if miss is None else miss.message()
+        skipped = [f"{name} {reason}" for name, reason in self._of_no_use[pattern]]
+        first = "no function is defined there" if miss is None else miss.message()
+        return "; ".join([first, *skipped[:_MOST_SHOWN]])
 
     def _look_into_module(self, name: str, module: Any) -> None:
         if not _static.is_module(module):
@@ -174,9 +175,12 @@ class Search:
             if place.path:
                 self.skipped.setdefault(place.named(name), f"is defined in {home}")
             return False
-        if not self._is_excluded(place, name, home, class_names(value)[0]):
+        qualname = class_names(value)[0]
+        if place.path and not _is_nested(qualname, place.owner):
+            return False  # it is looked at where it is defined
+        if not self._is_excluded(place, name, home, qualname):
             self._at_home_first(
-                home in (place.module_name, _static.attributes(place.module).get("__name__")),
+                home in _names_of(place),
                 lambda: self._look(place.inside(name, value), rest),
             )
         return True
@@ -195,7 +199,6 @@ class Search:
         self, place: _Place, name: str, value: Any, functions: list[FunctionType]
     ) -> None:
         homes = [home for f in functions for home in _homes(f) if self._is_named(place, home)]
-        own_names = {place.module_name, _static.attributes(place.module).get("__name__")}
         own = any(f.__globals__ is _globals_of(place) for f in functions)
         if not own and not homes:
             if place.path:
@@ -209,7 +212,7 @@ class Search:
             return
         inner = None if is_traceable(value) else functions[0]
         self._at_home_first(
-            own or not own_names.isdisjoint(homes), lambda: self._add(place, name, value, inner)
+            own or not _names_of(place).isdisjoint(homes), lambda: self._add(place, name, value, inner)
         )
 
     def _at_home_first(self, at_home: bool, look: Callable[[], None]) -> None:  # noqa: FBT001
@@ -276,7 +279,7 @@ def close_names(name: str, names: Iterable[str]) -> str:
     """Return the names that are most like a name, as part of a question; "" if there are none."""
     from difflib import get_close_matches
 
-    return " or ".join(get_close_matches(name, sorted(names), 3))
+    return " or ".join(get_close_matches(name.strip("*?"), sorted(names), 3))
 
 
 def _is_function_like(value: object) -> bool:
@@ -312,6 +315,15 @@ def _names(place: _Place, *, classes: bool) -> Iterator[str]:
             own = any(f.__globals__ is _globals_of(place) for f in _functions(value))
             if place.path or own:
                 yield name
+
+
+def _is_nested(qualname: str, cls: type) -> bool:
+    return "<locals>" in qualname or qualname.startswith(f"{class_names(cls)[0]}.")
+
+
+def _names_of(place: _Place) -> set[object]:
+    """Return the names under which the module of a place is known."""
+    return {place.module_name, _globals_of(place).get("__name__")}
 
 
 def _globals_of(place: _Place) -> Mapping[str, Any]:

@@ -6,12 +6,11 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hypertrace import Instrumentation, SpanEvent, _instrumentation, instrument, traced
+from hypertrace import Instrumentation, SpanEvent, instrument, traced
 from hypertrace.testing import capture_events
 
 SOURCE = '''
@@ -96,28 +95,8 @@ def events() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Give a function that writes a module which can be imported, until the test is over."""
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-
-    def write(name: str, source: str = SOURCE) -> None:
-        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(source)
-        importlib.invalidate_caches()
-
-    yield write
-    for handle in list(_instrumentation.handles):
-        handle.undo()
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-@pytest.fixture
 def shop(write: Callable[..., None]) -> Any:
-    write("shop_x")
+    write("shop_x", SOURCE)
     return importlib.import_module("shop_x")
 
 
@@ -377,7 +356,7 @@ def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -
 
 def test_a_module_can_be_imported_later(write: Callable[..., None], events: list[Any]) -> None:
     """Functions of a module that is imported later are traced after the import, until undone."""
-    write("shop_y")
+    write("shop_y", SOURCE)
     handle = instrument("shop_y:Cart.*")
     assert handle.names == []
     assert "shop_y" not in sys.modules
@@ -395,7 +374,7 @@ def test_a_module_of_a_package_can_be_imported_later(
 ) -> None:
     """Neither the package nor the module is imported to find out whether it is there."""
     write("pack_x.__init__", "")
-    write("pack_x.cart")
+    write("pack_x.cart", SOURCE)
     with instrument("pack_x.cart:load"):
         assert not [name for name in sys.modules if name.startswith("pack_x")]
         importlib.import_module("pack_x")
@@ -409,7 +388,7 @@ def test_undone_before_the_import_it_is_forgotten(
     write: Callable[..., None], events: list[Any]
 ) -> None:
     """A handle that is undone before its module is imported traces nothing."""
-    write("shop_z")
+    write("shop_z", SOURCE)
     instrument("shop_z:load").undo()
     shop: Any = importlib.import_module("shop_z")
     shop.load("a")
@@ -432,7 +411,7 @@ def test_a_mistake_in_a_later_import_is_logged(
     events: list[Any],
 ) -> None:
     """Code that imports the module sees nothing; the log says what is wrong."""
-    write("shop_late")
+    write("shop_late", SOURCE)
     handle = instrument(f"shop_late:{target}")
     shop: Any = importlib.import_module("shop_late")
     assert shop.load("a") == "a"
