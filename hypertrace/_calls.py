@@ -14,6 +14,7 @@ from ._guard import active_suppressions, drop_if_suppressed, suppress_tracing
 from ._naming import class_names
 from ._paths import PropPaths
 from ._span import NO_SPAN, Span
+from ._static import wrapped_functions
 from ._stepping import SteppedSpan
 from ._targets import recorder_key
 from ._tracer import Tracer, implicit_tracer
@@ -235,7 +236,10 @@ def reset() -> None:
 def _site_of(function: Any) -> CallSite:
     while isinstance(function, partial):
         function = function.func
-    return of_function(function, getattr(inspect.unwrap(function), "__code__", None))
+    innermost = None
+    for innermost in wrapped_functions(function):
+        pass
+    return of_function(function, getattr(innermost, "__code__", None))
 
 
 def _slot_value(slot: MemberDescriptorType, holder: object) -> object:

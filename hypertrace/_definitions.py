@@ -212,7 +212,8 @@ class Search:
             return
         inner = None if is_traceable(value) else functions[0]
         self._at_home_first(
-            own or not _names_of(place).isdisjoint(homes), lambda: self._add(place, name, value, inner)
+            own or not _names_of(place).isdisjoint(homes),
+            lambda: self._add(place, name, value, inner),
         )
 
     def _at_home_first(self, at_home: bool, look: Callable[[], None]) -> None:  # noqa: FBT001

@@ -146,7 +146,10 @@ def test_a_module_that_fails_fails_as_before(write: Callable[..., None]) -> None
 
 def test_a_package_may_instrument_itself(write: Callable[..., None], events: list[Any]) -> None:
     """What its code defines after the call is traced once the code has run."""
-    write("im_self.__init__", f"import hypertrace\nhandle = hypertrace.instrument('im_self')\n{SOURCE}")
+    write(
+        "im_self.__init__",
+        f"import hypertrace\nhandle = hypertrace.instrument('im_self')\n{SOURCE}",
+    )
     module: Any = importlib.import_module("im_self")
     module.load(1)
     assert _names(events) == {"im_self.load": 1}
@@ -154,7 +157,9 @@ def test_a_package_may_instrument_itself(write: Callable[..., None], events: lis
     assert module.handle.names == ["im_self:load", "im_self:Cart.put"]
 
 
-def test_a_module_that_another_thread_imports(write: Callable[..., None], events: list[Any]) -> None:
+def test_a_module_that_another_thread_imports(
+    write: Callable[..., None], events: list[Any]
+) -> None:
     """It is traced once its code has run there."""
     write("im_slow", f"import im_gate\nim_gate.wait()\n{SOURCE}")
     gate: Any = type(sys)("im_gate")

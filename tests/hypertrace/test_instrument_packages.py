@@ -288,7 +288,9 @@ def test_everything_is_as_it_was_after_undo(pk: Any) -> None:
     assert [list(vars(module)) for module in modules] == order
 
 
-def test_what_the_package_imports_from_itself_is_the_same_object(pk: Any, events: list[Any]) -> None:
+def test_what_the_package_imports_from_itself_is_the_same_object(
+    pk: Any, events: list[Any]
+) -> None:
     """A function that modules of the package share stays one object, and is traced once."""
     with instrument("pk"):
         assert pk.add is pk.cart.add is pk.cart.plus
@@ -523,7 +525,9 @@ def test_what_is_instrumented_is_listed(pk: Any) -> None:
     second = instrument("pk.cart:Cart.[ps]*")
     (engine,) = {one.engine for one in instrumented()}
     assert engine in {"monitoring", "bytecode", "closures"}
-    put = InstrumentedFunction("pk.cart:Cart.put", ("pk.cart:Cart.put", "pk.cart:Cart.[ps]*"), engine)
+    put = InstrumentedFunction(
+        "pk.cart:Cart.put", ("pk.cart:Cart.put", "pk.cart:Cart.[ps]*"), engine
+    )
     assert instrumented() == [
         InstrumentedFunction("pk.sub.util:slug", ("pk.sub.**",), engine),
         InstrumentedFunction("pk.sub.util:Vendored.run", ("pk.sub.**",), engine),
