@@ -9,6 +9,7 @@ setup(
             "hypertrace._speedups",
             [
                 "hypertrace/_speedups.c",
+                "hypertrace/_operations.c",
                 "hypertrace/_cells.c",
                 "hypertrace/_buckets.c",
                 "hypertrace/_samples.c",
@@ -16,7 +17,7 @@ setup(
                 "hypertrace/_signals.c",
                 "hypertrace/_pauses.c",
             ],
-            depends=["hypertrace/_segments.h"],
+            depends=["hypertrace/_segments.h", "hypertrace/_speedups.h"],
             optional=True,
         ),
     ]
