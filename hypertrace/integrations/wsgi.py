@@ -19,9 +19,8 @@ request in chunks. Of an answer, the bytes that the application gave; of a file,
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 from hypertrace._failures import swallow
 
@@ -46,18 +45,9 @@ def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
     Raises:
         TypeError: an option is wrong.
     """
-    return _TracedApplication(application, HttpServer(**options))
+    from .applications import TracedWsgi  # imports wrapt
 
-
-class _TracedApplication(wrapt.ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt 2.0
-    """An application that is called through `measured`."""
-
-    def __init__(self, application: WSGIApplication, server: HttpServer) -> None:
-        super().__init__(application)
-        self._self_server = server
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return measured(self._self_server, self.__wrapped__, environ, start_response)
+    return TracedWsgi(application, partial(measured, HttpServer(**options)))
 
 
 def measured(
