@@ -336,6 +336,16 @@ class Operation(FinishedSpan):
         finally:
             self._leave_entry()
 
+    def leave_context_if_collecting(self) -> None:
+        """Prepare for its end in a finalizer, which may not change a context in a collection.
+
+        Then it stays the open span there until the next one skips it.
+        """
+        if is_collecting():
+            self._entry_token = None
+            if self._token is not None:
+                self._token = _span.ENDED
+
     def _is_nested(self) -> bool:
         """Whether another entry is open here; then this one is none."""
         entry = None if self._id is None or is_collecting() else _entry_here()

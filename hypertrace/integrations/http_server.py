@@ -246,6 +246,18 @@ class Request(Operation):
         """End the request, as its client went away; only the first end has an effect."""
         self._finish_as(CANCELLED, CANCELLED, None)
 
+    def drop(self, *, is_cancelled: bool) -> None:
+        """End the request in a finalizer, as its answer was dropped.
+
+        Args:
+            is_cancelled: whether a part of the answer was missing.
+        """
+        self.leave_context_if_collecting()
+        if is_cancelled:
+            self.cancel()
+        else:
+            self.finish()
+
     def finish(self, error: BaseException | None = None) -> None:
         """End the request; only the first end has an effect.
 
