@@ -16,8 +16,16 @@ setup(
                 "hypertrace/_segments.c",
                 "hypertrace/_signals.c",
                 "hypertrace/_pauses.c",
+                "hypertrace/_open_calls.c",
+                "hypertrace/_monitoring.c",
             ],
-            depends=["hypertrace/_segments.h", "hypertrace/_speedups.h"],
+            depends=[
+                "hypertrace/_segments.h",
+                "hypertrace/_frames.h",
+                "hypertrace/_open_calls.h",
+                "hypertrace/_spans.h",
+                "hypertrace/_speedups.h",
+            ],
             optional=True,
         ),
     ]
