@@ -15,6 +15,7 @@ setup(
                 "hypertrace/_segments.c",
                 "hypertrace/_signals.c",
                 "hypertrace/_pauses.c",
+                "hypertrace/_bytecode.c",
             ],
             depends=["hypertrace/_segments.h"],
             optional=True,

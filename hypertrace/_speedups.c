@@ -1360,6 +1360,10 @@ module_exec(PyObject *module)
         add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||
         add_buckets(module) < 0 || add_samples(module) < 0)
         return -1;
+#if HAVE_BYTECODE
+    if (add_bytecode(module) < 0)
+        return -1;
+#endif
 #if HAVE_SEGMENTS
     if (add_signals(module) < 0 || add_pauses(module) < 0)
         return -1;
