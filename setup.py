@@ -16,6 +16,7 @@ setup(
                 "hypertrace/_segments.c",
                 "hypertrace/_signals.c",
                 "hypertrace/_pauses.c",
+                "hypertrace/_bytecode.c",
                 "hypertrace/_open_calls.c",
                 "hypertrace/_monitoring.c",
             ],

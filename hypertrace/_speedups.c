@@ -1406,6 +1406,10 @@ module_exec(PyObject *module)
     if (add_monitoring(module) < 0)
         return -1;
 #endif
+#if HAVE_BYTECODE
+    if (add_bytecode(module) < 0)
+        return -1;
+#endif
 #if HAVE_SEGMENTS
     if (add_signals(module) < 0 || add_pauses(module) < 0)
         return -1;
