@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Token
-    from typing import Any, Self, TypeAlias
+    from typing import Self, TypeAlias
 
     from ._bindings import SpanBinding
     from ._targets import Target
