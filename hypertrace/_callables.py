@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from copy import copy
 from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _closures
+from . import _closures, _engines
+from ._calls import TracedCalls
 from ._closures import UntraceableError
 from ._static import attribute_of, is_callable
 from .inspection import type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     _Options = Mapping[str, Any]
 
@@ -43,12 +45,16 @@ def trace_callable(
 ) -> Traced:
     """Trace the calls of one function, descriptor or other callable.
 
+    One that is traced already stays traced as it is. With the compiled core the functions stay in
+    their places, and the descriptors that wrap them.
+
     Args:
         value: the object to trace.
         options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
         static: whether it is a static method, whose first argument is no `self`.
-        within: a class that inherits the method, to trace the calls of its instances alone. A
-            value that is another object counts all its calls, and is to be put into that class.
+        within: a class that inherits the method: only calls whose first argument is an object of
+            this class, or the class or one derived from it, are traced. None for all. Closures
+            trace all: they are to be put into that class.
 
     Raises:
         UntraceableError: it cannot be called, is a descriptor of another type that would have to be
@@ -60,7 +66,7 @@ def trace_callable(
         return _traced_descriptor(value, options, within)
     if not is_callable(value):
         raise UntraceableError(f"cannot trace {value!r}: it is not callable")
-    return _traced_function(value, options, static=static, within=within)
+    return _traced_callable(value, options, static=static, within=within)
 
 
 def is_descriptor(value: object) -> bool:
@@ -83,40 +89,58 @@ def functions_of(descriptor: Any) -> dict[str, Any]:
     return {name: function for name, function in found.items() if function is not None}
 
 
-def _traced_function(
-    function: Any,
-    options: _Options,
-    *,
-    static: bool,
-    within: type | None,  # noqa: ARG001 -- a replacement is put into that class
-) -> Traced:
-    return Traced(*_closures.replacement(function, options, static=static))
+def _traced_callable(value: Any, options: _Options, *, static: bool, within: type | None) -> Traced:
+    if _closures.is_traced(value):
+        return Traced(value, _nothing)
+    _check_result(value, options)
+    if _engines.is_possible(value):
+        calls = TracedCalls(value, options, static=static, in_place=True)
+        undo = _engines.trace_in_place(value, calls, within)
+        if undo is not None:
+            return Traced(value, undo)
+    return Traced(*_closures.replacement(value, options, static=static))
+
+
+def _check_result(value: Any, options: _Options) -> None:
+    """Raise an error if `error_if` is to look at a result that there is not."""
+    if options["rules"].needs_result and any(
+        map(inspect.isasyncgenfunction, (value, type(value).__call__))
+    ):
+        raise UntraceableError(
+            f"error_if: {value!r} is an asynchronous generator, which has no result"
+        )
+
+
+def _nothing() -> None:
+    pass
+
+
+def undo_all(traced: Iterable[Traced]) -> None:
+    """End the tracing of several callables."""
+    for one in traced:
+        one.undo()
 
 
 def _traced_descriptor(descriptor: Any, options: _Options, within: type | None) -> Traced:
     static = issubclass(type(descriptor), staticmethod)
     functions = functions_of(descriptor)
     traced: dict[str, Traced] = {}
-
-    def undo() -> None:
-        for one in traced.values():
-            one.undo()
-
     try:
         for name, function in functions.items():
-            traced[name] = _traced_function(function, options, static=static, within=within)
-        if all(traced[name].value is functions[name] for name in functions):
-            return Traced(descriptor, undo)
-        if type(descriptor) not in _FUNCTIONS:
-            raise UntraceableError(_not_rebuilt(descriptor))  # noqa: TRY301 -- undone below, too
-    except Exception:
-        undo()
+            traced[name] = _traced_callable(function, options, static=static, within=within)
+        after = {name: one.value for name, one in traced.items()}
+        is_same = all(after[name] is functions[name] for name in functions)
+        value = descriptor if is_same else _rebuilt(descriptor, after)
+    except BaseException:
+        undo_all(traced.values())
         raise
-    return Traced(_rebuilt(descriptor, {name: one.value for name, one in traced.items()}), undo)
+    return Traced(value, lambda: undo_all(traced.values()))
 
 
 def _rebuilt(descriptor: Any, functions: Mapping[str, Any]) -> Any:
     """Make a descriptor with other functions, of one of the types whose making is known."""
+    if type(descriptor) not in _FUNCTIONS:
+        raise UntraceableError(_not_rebuilt(descriptor))
     if type(descriptor) is property:
         get, put, delete = map(functions.get, _FUNCTIONS[property])
         return property(get, put, delete, descriptor.__doc__)

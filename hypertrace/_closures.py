@@ -38,7 +38,6 @@ def replacement(
         static: whether it is a static method, whose first argument is no `self`.
 
     Raises:
-        UntraceableError: there is no result for `error_if`.
         TypeError: a source of `prop_from` is of the wrong type.
         ValueError: as in `traced`.
     """
@@ -47,10 +46,6 @@ def replacement(
     calls = TracedCalls(function, options, static=static)
     run = _runner_in_steps(function)
     if run is not None:
-        if options["rules"].needs_result and run is _stepping.async_generator:
-            raise UntraceableError(
-                f"error_if: {function!r} is an asynchronous generator, which has no result"
-            )
         return _proxy(function, _stepped(calls, run), calls)
     if type(function) is FunctionType:
         return _closure(function, calls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from . import _static
+from . import _engines, _static
 from ._callables import trace_callable
 from ._closures import UntraceableError
 from .forks import after_fork_in_child
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ._definitions import Definition
-
-_CLOSURES = "closures"
 
 _ABSENT = object()
 
@@ -110,7 +108,7 @@ class _Callable:
 
     @property
     def engine(self) -> str:
-        return _CLOSURES
+        return _engines.name if self.is_in_place else "closures"
 
     def release(self) -> None:
         self.references -= 1

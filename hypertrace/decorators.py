@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._callables import is_descriptor, is_traceable, trace_callable
+from ._callables import Traced, is_descriptor, is_traceable, trace_callable, undo_all
 from ._closures import UntraceableError
 from ._endings import ErrorRules
 from ._failures import logger
@@ -110,21 +110,28 @@ def _traced(
             f"{target.__qualname__} has no method to trace with include={include!r} and "
             f"exclude={exclude!r}; it has: {', '.join(names) or 'none'}"
         )
-    replaced = {name: _traced_attribute(target, name, options) for name in chosen}
-    for name, value in replaced.items():
-        setattr(target, name, value)
+    made: list[Traced] = []
+    try:
+        for name in chosen:
+            made.append(_traced_attribute(target, name, options))  # noqa: PERF401 -- to be undone
+    except BaseException:
+        undo_all(made)
+        raise
+    for name, one in zip(chosen, made, strict=True):
+        if one.value is not vars(target)[name]:
+            setattr(target, name, one.value)
     return target
 
 
-def _traced_attribute(cls: type, name: str, options: _Options) -> Any:
+def _traced_attribute(cls: type, name: str, options: _Options) -> Traced:
     value = vars(cls)[name]
     try:
-        return trace_callable(value, options).value
+        return trace_callable(value, options)
     except UntraceableError as error:
         if not is_descriptor(value):
             raise
         logger().warning("@traced leaves out %s.%s: %s", cls.__qualname__, name, error)
-        return value
+        return Traced(value, lambda: None)
 
 
 def _patterns(given: Iterable[str]) -> tuple[str, ...]:
