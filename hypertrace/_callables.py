@@ -93,7 +93,8 @@ def _traced_callable(value: Any, options: _Options, *, static: bool, within: typ
     if _closures.is_traced(value):
         return Traced(value, _nothing)
     _check_result(value, options)
-    if _engines.is_possible(value):
+    has_no_self = static and within is not None  # an engine could not know the class
+    if _engines.is_possible(value) and not has_no_self:
         calls = TracedCalls(value, options, static=static, in_place=True)
         undo = _engines.trace_in_place(value, calls, within)
         if undo is not None:

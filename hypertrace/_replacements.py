@@ -94,6 +94,8 @@ class _Callable:
     @classmethod
     def of(cls, original: Any, options: Mapping[str, Any], within: type | None = None) -> _Callable:
         one = _callables.get((id(original), id(within)))
+        if one is None and type(original) is staticmethod:
+            one = _callables.get((id(original), id(None)))  # else it would be traced twice
         if one is None:
             one = cls(original, options, within)
             _callables[one._key] = one

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import wrapt
 
-from hypertrace import SpanEvent, instrument, instrumented, swallowed_errors, traced
+from hypertrace import SpanEvent, _engines, instrument, instrumented, swallowed_errors, traced
 from hypertrace.testing import capture_events
 
 LAZY = '''
@@ -170,8 +170,8 @@ def test_what_refuses_is_skipped_and_the_rest_is_traced(lazy: Any, events: list[
             assert dict(vars(vars(lazy)[name])) == before[name]
         lazy.good()
         assert lazy.Frozen().method() == lazy.Deaf().method() == 1
-    if "ho_lazy:Frozen.method" not in handle.names:
-        with pytest.raises(TypeError, match="Refuses refuses .* of Frozen: refused"):
+    if _engines.name == "closures":
+        with pytest.raises(TypeError, match=r"Refuses refuses .* of Frozen: refused"):
             instrument("ho_lazy:Frozen.method")
 
 
