@@ -66,7 +66,8 @@ def _traced_callable(value: Any, options: _Options, static: bool, within: type |
     if _closures.is_traced(value):
         return Traced(value, _nothing)
     _check_result(value, options)
-    if _engines.is_possible(value):
+    # The calls of a static method do not show for which class they are.
+    if _engines.is_possible(value) and not (static and within is not None):
         calls = TracedCalls(value, options, static=static, in_place=True)
         undo = _engines.trace_in_place(value, calls, within)
         if undo is not None:

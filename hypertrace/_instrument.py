@@ -193,8 +193,10 @@ class _Replacement:
         self._name = name
         self._before = vars(owner).get(name, _ABSENT)
         current = inspect.getattr_static(owner, name)
-        self._traced = trace_callable(current, options)
-        setattr(owner, name, self._traced.value)
+        is_inherited = isinstance(owner, type) and self._before is _ABSENT
+        self._traced = trace_callable(current, options, within=owner if is_inherited else None)
+        if self._traced.value is not current:
+            setattr(owner, name, self._traced.value)
         self._after = vars(owner).get(name, _ABSENT)
         _replacements[id(owner), name] = self
 
@@ -210,6 +212,8 @@ class _Replacement:
         self._traced.undo()
         if not self.is_current():
             return False
+        if self._before is self._after:
+            return True
         if self._before is _ABSENT:
             delattr(self._owner, self._name)
         else:
