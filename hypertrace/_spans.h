@@ -4,13 +4,10 @@
 #define HYPERTRACE_SPANS_H
 
 #include <Python.h>
-#include "_segments.h"
+#include "_speedups.h"
 
 /* Drop an event if tracing is suppressed here. Return 1 if so, 0 if not, -1 with an exception. */
 INTERNAL int drop_if_suppressed(void);
-
-/* Call swallow(error, culprit) if the exception is an `Exception`. Return 0 if it was swallowed. */
-INTERNAL int swallow(PyObject *culprit);
 
 /* Whether a trace function is set. */
 INTERNAL int is_tracing_on(void);

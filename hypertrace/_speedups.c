@@ -6,7 +6,7 @@
    There are three types, Cell, which replaces cells.CountCell, CellGroup, which replaces
    cells.PythonCellGroup, and Table, which replaces the dict of a tracer's recorders, and methods
    that speed_up() puts into the Python classes. Recorders of known kinds are not even called.
-   _cells.c has cells of numbers, _buckets.c exponential buckets, _segments.c those cells that other
+   _operations.c has the methods of operations, _cells.c cells of numbers, _buckets.c exponential buckets, _segments.c those cells that other
    processes read, _signals.c a handler of SIGTERM, _pauses.c what times collections of garbage.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
@@ -24,32 +24,6 @@
 #include <time.h>
 #include "_open_calls.h"
 #include "_spans.h"
-
-/* ---- Differences between builds -------------------------------------------------------------- */
-
-#ifdef Py_GIL_DISABLED
-#define ATOMIC_INCREMENT(place) ((void)__atomic_fetch_add((place), 1, __ATOMIC_RELAXED))
-#define ATOMIC_LOAD(place) __atomic_load_n((place), __ATOMIC_RELAXED)
-#define ATOMIC_STORE(place, value) __atomic_store_n((place), (value), __ATOMIC_RELEASE)
-#else
-#define ATOMIC_INCREMENT(place) ((void)++*(place))
-#define ATOMIC_LOAD(place) (*(place))
-#define ATOMIC_STORE(place, value) (*(place) = (value))
-#endif
-
-/* Return the value of a key in a dict, as a strong reference; NULL without an exception if there is
-   none. */
-static inline PyObject *
-dict_find(PyObject *dict, PyObject *key)
-{
-#ifdef Py_GIL_DISABLED
-    PyObject *value;
-    PyDict_GetItemRef(dict, key, &value); /* also NULL with an exception */
-    return value;
-#else
-    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
-#endif
-}
 
 /* ---- State of the module -------------------------------------------------------------------- */
 
@@ -86,41 +60,6 @@ typedef struct {
 /* Global, since methods of Python classes cannot reach the state of a module; a second interpreter of
    the process uses the Python code. */
 static State state;
-
-static inline PyObject **
-slot(PyObject *object, Py_ssize_t offset)
-{
-    return (PyObject **)((char *)object + offset);
-}
-
-/* Return the object in a slot, borrowed, only for comparison; NULL if it is not set. */
-static inline PyObject *
-peek_slot(PyObject *object, Py_ssize_t offset)
-{
-    return ATOMIC_LOAD(slot(object, offset));
-}
-
-/* Return the object in a slot, as a strong reference; NULL if it is not set. */
-static inline PyObject *
-get_slot(PyObject *object, Py_ssize_t offset)
-{
-    PyObject *value;
-    Py_BEGIN_CRITICAL_SECTION(object);
-    value = Py_XNewRef(*slot(object, offset));
-    Py_END_CRITICAL_SECTION();
-    return value;
-}
-
-static inline void
-set_slot(PyObject *object, Py_ssize_t offset, PyObject *value /* stolen */)
-{
-    PyObject **place = slot(object, offset), *old;
-    Py_BEGIN_CRITICAL_SECTION(object);
-    old = *place;
-    ATOMIC_STORE(place, value);
-    Py_END_CRITICAL_SECTION();
-    Py_XDECREF(old);
-}
 
 static inline int
 same_text(PyObject *one, PyObject *other)
@@ -432,7 +371,7 @@ count_with(PyObject *callable)
 
 /* Call a callable without arguments; cells are incremented without a call. The caller holds a strong
    reference to the callable. */
-static inline int
+int
 run(PyObject *callable)
 {
     if (count_with(callable))
@@ -752,7 +691,7 @@ simple_id(PyObject *const *args, Py_ssize_t nargs, PyObject **id)
 }
 
 /* Return the recorder at a key of a tracer's table, as a strong reference, or NULL. */
-static inline PyObject *
+PyObject *
 find_recorder(PyObject *tracer, Py_ssize_t address, PyObject *id)
 {
     PyObject *table = get_slot(tracer, state.tracer_table), *recorder = NULL;
@@ -967,7 +906,7 @@ tracer_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject
 /* ---- Span: enter and exit -------------------------------------------------------------------- */
 
 /* Return seconds by the clock of _span; without a Python call unless the clock was replaced. */
-static PyObject *
+PyObject *
 seconds(void)
 {
     PyObject *clock = dict_find(state.span_module, state.str_clock);
@@ -983,7 +922,7 @@ seconds(void)
     return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
 }
 
-static inline int
+int
 is_collecting(void)
 {
 #if PY_VERSION_HEX < 0x030C0000
@@ -1043,7 +982,7 @@ has_ended(PyObject *span)
 }
 
 /* Return the current span, a new reference. If it has ended, make an enclosing open one current. */
-static PyObject *
+PyObject *
 current_span(PyObject *self)
 {
     PyObject *current = NULL, *ended, *token = NULL;
@@ -1062,7 +1001,7 @@ current_span(PyObject *self)
 }
 
 /* Make a span the current one if its binding counts edges; store the enclosing one. */
-static int
+int
 open_span(PyObject *self, PyObject *binding)
 {
     if (!tracks_edges(binding) || is_collecting()) {
@@ -1080,7 +1019,7 @@ open_span(PyObject *self, PyObject *binding)
 }
 
 /* Span._close(), if edges are counted; sets `outer` to the innermost enclosing open span. */
-static int
+int
 close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
 {
     PyObject *found;
@@ -1148,21 +1087,25 @@ duration_of(PyObject *span)
 }
 
 /* Add a duration to a list, a shared histogram or a group. Return how many wait there to be folded. */
-static inline Py_ssize_t
+Py_ssize_t
 append(PyObject *durations, PyObject *duration)
 {
     return Py_IS_TYPE(durations, state.group_type) ? group_record((CellGroup *)durations, duration)
                                                    : append_one(durations, duration);
 }
 
+int
+takes_durations(PyObject *durations)
+{
+    return PyList_CheckExact(durations) || is_shared_histogram(durations) ||
+           Py_IS_TYPE(durations, state.group_type);
+}
+
 /* Whether a duration can be added without a call of Python code. */
 static inline int
 is_plain_list(PyObject *durations, PyObject *duration)
 {
-    double seconds = PyFloat_AS_DOUBLE(duration);
-    return durations != NULL && seconds >= 0 && seconds <= LONGEST &&
-           (PyList_CheckExact(durations) || is_shared_histogram(durations) ||
-            Py_IS_TYPE(durations, state.group_type));
+    return durations != NULL && is_duration(duration) && takes_durations(durations);
 }
 
 /* Whether the end of a span only adds its duration. */
@@ -1328,10 +1271,11 @@ static struct {
     {&state.span_type, {"__exit__", FAST(span_exit), METH_FASTCALL, NULL}}};
 
 /* Put a method into a class. */
-static int
+int
 replace_method(PyTypeObject *type, PyMethodDef *method)
 {
-    PyObject *descriptor = PyDescr_NewMethod(type, method);
+    PyObject *descriptor = method->ml_flags & METH_CLASS ? PyDescr_NewClassMethod(type, method)
+                                                         : PyDescr_NewMethod(type, method);
     if (descriptor == NULL)
         return -1;
     int status = PyObject_SetAttrString((PyObject *)type, method->ml_name, descriptor);
@@ -1340,7 +1284,7 @@ replace_method(PyTypeObject *type, PyMethodDef *method)
 }
 
 /* The offset of a slot in the objects of a class. */
-static int
+int
 find_offset(PyObject *type, const char *name, Py_ssize_t *offset)
 {
     PyObject *descriptor = PyObject_GetAttrString(type, name);
@@ -1455,10 +1399,15 @@ module_exec(PyObject *module)
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
         add_type(module, &group_spec, &state.group_type) < 0 ||
         add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||
-        add_buckets(module) < 0 || add_samples(module) < 0 || add_open_calls(module) < 0)
+        add_buckets(module) < 0 || add_samples(module) < 0 || add_operations(module) < 0 ||
+        add_open_calls(module) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
     if (add_monitoring(module) < 0)
+        return -1;
+#endif
+#if HAVE_BYTECODE
+    if (add_bytecode(module) < 0)
         return -1;
 #endif
 #if HAVE_SEGMENTS
