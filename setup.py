@@ -9,6 +9,7 @@ setup(
             "hypertrace._speedups",
             [
                 "hypertrace/_speedups.c",
+                "hypertrace/_operations.c",
                 "hypertrace/_cells.c",
                 "hypertrace/_buckets.c",
                 "hypertrace/_samples.c",
@@ -16,8 +17,16 @@ setup(
                 "hypertrace/_signals.c",
                 "hypertrace/_pauses.c",
                 "hypertrace/_bytecode.c",
+                "hypertrace/_open_calls.c",
+                "hypertrace/_monitoring.c",
             ],
-            depends=["hypertrace/_segments.h"],
+            depends=[
+                "hypertrace/_segments.h",
+                "hypertrace/_frames.h",
+                "hypertrace/_open_calls.h",
+                "hypertrace/_spans.h",
+                "hypertrace/_speedups.h",
+            ],
             optional=True,
         ),
     ]
