@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import tarfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -176,8 +175,8 @@ class Suite:
         if self.package.is_stdlib:
             return sys.executable
         needs = self.package.requirements
-        python = f"{sys.implementation.cache_tag}-{sysconfig.get_config_var('EXT_SUFFIX')}"
-        folder = self._cache / "venvs" / f"{self.package.name}{python}"
+        python = sys.implementation.cache_tag + sys.abiflags
+        folder = self._cache / "venvs" / f"{self.package.name}-{python}"
         stamp = folder / "stamp"
         if not stamp.exists() or stamp.read_text() != "\n".join(needs):
             command = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
