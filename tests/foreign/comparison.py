@@ -55,10 +55,13 @@ class Result:
         return min(run.seconds for run in self.traced) / min(run.seconds for run in self.plain)
 
     @property
-    def unexplained(self) -> list[Change]:
-        """Changes that are not listed with their reason."""
+    def faults(self) -> list[str]:
+        """What must not be: changes without a listed reason, errors inside tracing."""
         listed = explained().get(self.package.name, {})
-        return [change for change in self.changes if change.test not in listed]
+        faults = [str(change) for change in self.changes if change.test not in listed]
+        if swallowed := sum(run.swallowed for run in self.traced):
+            faults.append(f"{self.package.name}: {swallowed} errors inside tracing")
+        return faults
 
 
 def compare(package: Package, rounds: int) -> Result:
@@ -91,5 +94,7 @@ def _changes(plain: Sequence[Run], traced: Run) -> list[Change]:
         after = traced.outcomes.get(test, MISSING)
         if after not in before:
             reasons = [run.reasons.get(test, "") for run in [traced, *plain]]
-            changes.append(Change(test, "/".join(sorted(before)), after, next(filter(None, reasons), "")))
+            changes.append(
+                Change(test, "/".join(sorted(before)), after, next(filter(None, reasons), ""))
+            )
     return changes

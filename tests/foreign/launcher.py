@@ -3,7 +3,7 @@
 It runs in the environment of the suite, and imports nothing of these tests. Its argument is JSON:
 `runner` is `pytest`, `unittest` or the path of a script, with its `arguments`. With `patterns` what
 they name is traced; without them hypertrace is not even imported. `path` has what may be imported
-besides, and `record` is the file to which a line of JSON is added for each test, and one at the end.
+besides. `record` is the file to which a line of JSON is added for each test, and one at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import resource
 import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,40 +93,40 @@ def record_unittest(record: Record) -> None:
     import unittest  # noqa: PLC0415 -- after what is traced
 
     class Result(unittest.TextTestResult):
-        def startTest(self, test: unittest.TestCase) -> None:
+        def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
             record.start(test.id())
             super().startTest(test)
 
-        def stopTest(self, test: unittest.TestCase) -> None:
+        def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
             super().stopTest(test)
             record.end(test.id())
 
-        def addSubTest(self, test: Any, subtest: Any, error: Any) -> None:
+        def addSubTest(self, test: Any, subtest: Any, error: Any) -> None:  # noqa: N802
             super().addSubTest(test, subtest, error)
             if error is not None:
                 record.part(test.id(), "failed", self._text(error, test))
 
-        def addError(self, test: Any, error: Any) -> None:
+        def addError(self, test: Any, error: Any) -> None:  # noqa: N802
             super().addError(test, error)
             record.part(test.id(), "error", self._text(error, test))
             if not isinstance(test, unittest.TestCase):  # the setup of a class or module
                 record.end(test.id())
 
-        def addFailure(self, test: Any, error: Any) -> None:
+        def addFailure(self, test: Any, error: Any) -> None:  # noqa: N802
             super().addFailure(test, error)
             record.part(test.id(), "failed", self._text(error, test))
 
-        def addSkip(self, test: Any, reason: str) -> None:
+        def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
             super().addSkip(test, reason)
             record.part(test.id(), "skipped")
             if not isinstance(test, unittest.TestCase):
                 record.end(test.id())
 
-        def addExpectedFailure(self, test: Any, error: Any) -> None:
+        def addExpectedFailure(self, test: Any, error: Any) -> None:  # noqa: N802
             super().addExpectedFailure(test, error)
             record.part(test.id(), "xfailed")
 
-        def addUnexpectedSuccess(self, test: Any) -> None:
+        def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
             super().addUnexpectedSuccess(test)
             record.part(test.id(), "unexpected success")
 
@@ -179,13 +180,11 @@ def instrument_all(patterns: Sequence[str], exclude: Sequence[str]) -> list[Any]
                 parts = file.relative_to(folder).with_suffix("").parts
                 modules.add(".".join([top, *(part for part in parts if part != "__init__")]))
         for module in sorted(modules):
-            if any(fnmatchcase(module, each) for each in exclude):
+            if any(fnmatchcase(f"{module}.", f"{each.removesuffix('**')}*") for each in exclude):
                 continue
             for path in paths:
-                try:
+                with suppress(ValueError, TypeError, ModuleNotFoundError):
                     handles.append(instrument(f"{module}:{path}"))
-                except (ValueError, TypeError, ModuleNotFoundError):
-                    pass
     return handles
 
 

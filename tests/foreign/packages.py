@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
-
 PYTEST = "pytest==9.2.0"
 
 
@@ -46,6 +45,11 @@ class Package:
         return [f"{self.name}{extras}=={self.version}", *self.needs]
 
 
+def _each(form: str, names: str) -> tuple[str, ...]:
+    """Return a form filled with each of some names, which have spaces between them."""
+    return tuple(form.format(name) for name in names.split())
+
+
 PLUGGY = Package("pluggy", "1.7.0", ("pluggy.**",), arguments=("testing", "-p", "no:benchmark"))
 BOLTONS = Package("boltons", "26.2.0", ("boltons.**",), arguments=("tests",))
 TOOLZ = Package(
@@ -53,7 +57,7 @@ TOOLZ = Package(
     "1.2.0",
     ("toolz.**",),
     arguments=("toolz", "--doctest-modules"),
-    exclude=("toolz.tests*", "toolz.sandbox.tests*"),
+    exclude=("toolz.tests.**", "toolz.sandbox.tests.**"),
 )
 
 SMALL = (PLUGGY, BOLTONS, TOOLZ)
@@ -81,15 +85,13 @@ TORNADO = Package(
     "6.6.1",
     ("tornado.**",),
     needs=(),
-    arguments=tuple(
-        f"tornado.test.{name}_test"
-        for name in (
-            "asyncio concurrent escape gen httpserver httputil ioloop iostream locale locks log"
-            " options queues routing simple_httpclient tcpserver template testing util web"
-            " websocket wsgi"
-        ).split()
+    arguments=_each(
+        "tornado.test.{}_test",
+        "asyncio concurrent escape gen httpserver httputil ioloop iostream locale locks log"
+        " options queues routing simple_httpclient tcpserver template testing util web"
+        " websocket wsgi",
     ),
-    exclude=("tornado.test*",),
+    exclude=("tornado.test.**",),
     runner="unittest",
     leave_out=("tornado",),  # without its compiled part
 )
@@ -110,13 +112,11 @@ ANYIO = Package(
     ),
     arguments=(
         "tests/streams",
-        *(
-            f"tests/test_{name}.py"
-            for name in (
-                "all_attributes concurrency_utils contextmanagers debugging from_thread functools"
-                " futures itertools lazyimport lowlevel synchronization taskgroups to_thread"
-                " typedattr"
-            ).split()
+        *_each(
+            "tests/test_{}.py",
+            "all_attributes concurrency_utils contextmanagers debugging from_thread functools"
+            " futures itertools lazyimport lowlevel synchronization taskgroups to_thread"
+            " typedattr",
         ),
         "-k",
         "not uvloop",
@@ -160,9 +160,7 @@ PACKAGING = Package(
     needs=(PYTEST, "hypothesis", "pip", "pretend", "tomli_w"),
     arguments=("tests", "--ignore=tests/test_specifiers.py", "--ignore=tests/test_ranges.py"),
 )
-MORE_ITERTOOLS = Package(
-    "more-itertools", "11.2.1", ("more_itertools.**",), arguments=("tests",)
-)
+MORE_ITERTOOLS = Package("more-itertools", "11.2.1", ("more_itertools.**",), arguments=("tests",))
 NETWORKX = Package(
     "networkx",
     "3.6.1",
@@ -173,7 +171,7 @@ NETWORKX = Package(
         "networkx/generators",
         "networkx/utils",
     ),
-    exclude=("networkx.*tests*",),
+    exclude=("networkx.**.tests.**",),
 )
 CATTRS = Package(
     "cattrs",
@@ -181,14 +179,12 @@ CATTRS = Package(
     ("cattrs.**", "cattr.**"),
     needs=(PYTEST, "hypothesis", "immutables", "pytest-benchmark", "pytest-xdist"),
     arguments=(
-        *(
-            f"tests/test_{name}.py"
-            for name in (
-                "any baseconverter cols converter_inheritance copy dataclasses defaultdicts"
-                " disambiguators enums errors factory_hooks final function_dispatch gen"
-                " gen_dict_563 generics generics_604 generics_nested helpers literals newtypes"
-                " optionals recursive self structure tuples tuples_563 unions v validation"
-            ).split()
+        *_each(
+            "tests/test_{}.py",
+            "any baseconverter cols converter_inheritance copy dataclasses defaultdicts"
+            " disambiguators enums errors factory_hooks final function_dispatch gen"
+            " gen_dict_563 generics generics_604 generics_nested helpers literals newtypes"
+            " optionals recursive self structure tuples tuples_563 unions v validation",
         ),
         "tests/strategies",
         "--hypothesis-seed=1",
@@ -231,7 +227,7 @@ SQLALCHEMY = Package(
         "--maxfail=0",
         "-q",
     ),
-    exclude=("sqlalchemy.testing*",),
+    exclude=("sqlalchemy.testing.**",),
     extras="asyncio,aiosqlite",
 )
 DJANGO = Package(
@@ -241,13 +237,14 @@ DJANGO = Package(
     needs=("jinja2", "tblib", "tzdata"),
     arguments=(
         "--parallel=1",
-        *(
+        *_each(
+            "{}",
             "admin_utils aggregation basic cache contenttypes_tests dispatch expressions"
             " forms_tests generic_views handlers i18n logging_tests lookup many_to_many middleware"
             " migrations model_fields model_forms ordering queries requests_tests responses"
             " serializers sessions_tests signals template_tests test_client urlpatterns"
-            " urlpatterns_reverse user_commands utils_tests validation view_tests"
-        ).split(),
+            " urlpatterns_reverse user_commands utils_tests validation view_tests",
+        ),
     ),
     runner="runtests.py",
     folder="tests",
@@ -268,7 +265,12 @@ PYDANTIC = Package(
         "pytest-run-parallel",
         "pytz",
     ),
-    arguments=("tests", "--ignore=tests/benchmarks", "--ignore=tests/mypy", "--ignore=tests/test_docs.py"),
+    arguments=(
+        "tests",
+        "--ignore=tests/benchmarks",
+        "--ignore=tests/mypy",
+        "--ignore=tests/test_docs.py",
+    ),
     extras="email",
 )
 AIOHTTP = Package(
@@ -336,12 +338,10 @@ PYTEST_ITSELF = Package(
         "testing/io",
         "testing/logging",
         "testing/python",
-        *(
-            f"testing/test_{name}.py"
-            for name in (
-                "assertion collection compat config mark monkeypatch nodes parseopt pathlib"
-                " recwarn reports runner skipping stash subtests terminal unittest warnings"
-            ).split()
+        *_each(
+            "testing/test_{}.py",
+            "assertion collection compat config mark monkeypatch nodes parseopt pathlib"
+            " recwarn reports runner skipping stash subtests terminal unittest warnings",
         ),
     ),
     limit=1_800,
@@ -352,19 +352,18 @@ MORE = (SQLALCHEMY, DJANGO, PYDANTIC, AIOHTTP, HTTPX, ATTRS, STRUCTLOG, PYTEST_I
 CPYTHON = Package(
     "CPython",
     platform.python_version(),
-    tuple(
+    _each(
+        "{}",
         "argparse collections configparser contextlib copy csv dataclasses difflib enum fnmatch"
         " fractions functools graphlib json.** optparse pprint reprlib shlex string textwrap"
-        " urllib.parse".split()
+        " urllib.parse",
     ),
     needs=(),
-    arguments=tuple(
-        f"test.test_{name}"
-        for name in (
-            "argparse collections configparser contextlib contextlib_async copy csv dataclasses"
-            " difflib enum fnmatch fractions functools graphlib json optparse pprint reprlib shlex"
-            " string textwrap urlparse"
-        ).split()
+    arguments=_each(
+        "test.test_{}",
+        "argparse collections configparser contextlib contextlib_async copy csv dataclasses"
+        " difflib enum fnmatch fractions functools graphlib json optparse pprint reprlib shlex"
+        " string textwrap urlparse",
     ),
     runner="unittest",
 )

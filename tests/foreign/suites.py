@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from .packages import Package
 
@@ -33,6 +34,10 @@ CHANGES_SUITES = ("CI", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTHON", "PYTEST"
 
 class SuiteError(Exception):
     """A suite could not be fetched or installed, or its process did not come to its end."""
+
+
+class UnavailableError(SuiteError):
+    """The registry does not have it, or cannot be reached."""
 
 
 @dataclass
@@ -139,10 +144,8 @@ class Suite:
         except subprocess.TimeoutExpired:
             return f"took more than {self.package.limit} s"
         finally:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # and what the suite left running
-            except ProcessLookupError:
-                pass
             process.wait()
 
     def _unpack(self, folder: Path) -> None:
@@ -181,7 +184,7 @@ class Suite:
         if not stamp.exists() or stamp.read_text() != "\n".join(needs):
             command = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
             _checked(command)
-            _pip("--python", str(folder / "bin" / "python"), "install", *needs)
+            _pip("--python", str(folder / "bin" / "python"), "install", "--no-compile", *needs)
             stamp.write_text("\n".join(needs))
         return str(folder / "bin" / "python")
 
@@ -198,6 +201,4 @@ def _pip(*arguments: str) -> None:
 def _checked(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SuiteError(f"{' '.join(command)}:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
-
-
+        raise UnavailableError(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-2_000:]}")
