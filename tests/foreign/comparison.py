@@ -38,8 +38,8 @@ class Result:
     """What came of the runs of one suite."""
 
     package: Package
-    plain: Sequence[Run]
-    traced: Sequence[Run]
+    plain: list[Run]
+    traced: list[Run]
 
     @property
     def changes(self) -> list[Change]:

@@ -13,6 +13,7 @@ import os
 import resource
 import runpy
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ class PytestPlugin:
             self._record.end(report.nodeid)
 
 
-def run_pytest(record: Record, arguments: Sequence[str]) -> object:
+def run_pytest(record: Record, arguments: Sequence[str]) -> int:
     import pytest  # noqa: PLC0415 -- after what is traced
 
     return pytest.main(list(arguments), plugins=[PytestPlugin(record)])
@@ -104,17 +105,17 @@ def record_unittest(record: Record) -> None:
         def addSubTest(self, test: Any, subtest: Any, error: Any) -> None:  # noqa: N802
             super().addSubTest(test, subtest, error)
             if error is not None:
-                record.part(test.id(), "failed", self._text(error, test))
+                record.part(test.id(), "failed", _text(error))
 
         def addError(self, test: Any, error: Any) -> None:  # noqa: N802
             super().addError(test, error)
-            record.part(test.id(), "error", self._text(error, test))
+            record.part(test.id(), "error", _text(error))
             if not isinstance(test, unittest.TestCase):  # the setup of a class or module
                 record.end(test.id())
 
         def addFailure(self, test: Any, error: Any) -> None:  # noqa: N802
             super().addFailure(test, error)
-            record.part(test.id(), "failed", self._text(error, test))
+            record.part(test.id(), "failed", _text(error))
 
         def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
             super().addSkip(test, reason)
@@ -130,10 +131,12 @@ def record_unittest(record: Record) -> None:
             super().addUnexpectedSuccess(test)
             record.part(test.id(), "unexpected success")
 
-        def _text(self, error: Any, test: Any) -> str:
-            return str(self._exc_info_to_string(error, test))
+    runner: Any = unittest.TextTestRunner
+    runner.resultclass = Result
 
-    unittest.TextTestRunner.resultclass = Result
+
+def _text(error: Any) -> str:
+    return "".join(traceback.format_exception(*error))
 
 
 def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[str, Any]]:
@@ -150,10 +153,10 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
     handles = instrument_all(patterns, exclude)
 
     def found() -> dict[str, Any]:
-        durations = metrics.read().family("function_duration_seconds")
+        durations: list[Any] = list(metrics.read().family("function_duration_seconds").values)
         return {
             "functions": sum(len(handle.names) for handle in handles),
-            "spans": sum(value.count for value in durations.values),
+            "spans": sum(value.count for value in durations),
             "swallowed": swallowed_errors(),
             "dropped": dropped_events(),
         }
@@ -188,7 +191,7 @@ def instrument_all(patterns: Sequence[str], exclude: Sequence[str]) -> list[Any]
     return handles
 
 
-def main() -> object:
+def main() -> Any:
     given = json.loads(sys.argv[1])
     sys.path += given["path"]
     # As with `python -m`: in place of the folder of this file.
@@ -197,7 +200,7 @@ def main() -> object:
     start = seconds()
     found = trace(given["patterns"], given["exclude"]) if given["patterns"] else dict
     runner, arguments = given["runner"], given["arguments"]
-    status: object = None
+    status: Any = None
     try:
         if runner == "pytest":
             status = run_pytest(record, arguments)
@@ -221,4 +224,4 @@ def seconds() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())  # type: ignore[arg-type] -- what the suite ended with
+    sys.exit(main())

@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ CACHE = "HYPERTRACE_FOREIGN"
 """Variable with the folder that keeps what was fetched; git ignores the default."""
 
 LAUNCHER = Path(__file__).parent / "launcher.py"
-NEEDED = ("hypertrace", "hypertrace_prometheus", "wrapt")
+NEEDED = ("hypertrace", "wrapt")
 """What a suite's process may import besides the suite's own environment."""
 
 CHANGES_SUITES = ("CI", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTHON", "PYTEST", "COV_", "PIP_")
@@ -111,7 +112,7 @@ class Suite:
             links = Path(scratch, "links")
             links.mkdir()
             for name in NEEDED:
-                (links / name).symlink_to(Path(str(sys.modules[name].__file__)).parent)
+                (links / name).symlink_to(Path(str(import_module(name).__file__)).parent)
             record = Path(scratch, "record")
             given = {
                 "path": [str(links)],
