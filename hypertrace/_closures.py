@@ -29,25 +29,21 @@ def replacement(function: Any, options: Mapping[str, Any], *, static: bool) -> A
         static: whether it is a static method, whose first argument is no `self`.
 
     Raises:
-        TypeError: there is no result for `error_if`.
         ValueError: as in `traced`.
     """
-    if _is_traced(function):
+    if is_traced(function):
         return function
     calls = TracedCalls(function, options, static=static)
     for is_kind, run in _RUN_IN_STEPS.items():
         if is_kind(function) or is_kind(type(function).__call__):
-            if options["rules"].needs_result and is_kind is inspect.isasyncgenfunction:
-                raise TypeError(
-                    f"error_if: {function!r} is an asynchronous generator, which has no result"
-                )
             return _Proxy(function, _stepped(calls, run))
     if type(function) is FunctionType:
         return _closure(function, calls)
     return _Proxy(function, _plain(calls))
 
 
-def _is_traced(function: object) -> bool:
+def is_traced(function: object) -> bool:
+    """Return whether a callable is a traced wrapper."""
     # The attribute is the function's id, since other decorators copy attributes to their wrappers.
     return type(function) is _Proxy or getattr(function, _TRACED, None) == id(function)
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._callables import is_traceable, trace_callable
+from ._callables import is_traceable, trace_callable, undo_all
 from ._endings import ErrorRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ._callables import Traced
     from ._endings import Expected
     from ._paths import PropSource
 
@@ -105,9 +106,16 @@ def _traced(
             f"{target.__qualname__} has no method to trace with include={include!r} and "
             f"exclude={exclude!r}; it has: {', '.join(names) or 'none'}"
         )
-    replaced = {name: trace_callable(vars(target)[name], options).value for name in chosen}
-    for name, value in replaced.items():
-        setattr(target, name, value)
+    made: list[Traced] = []
+    try:
+        for name in chosen:
+            made.append(trace_callable(vars(target)[name], options))
+    except BaseException:
+        undo_all(made)
+        raise
+    for name, one in zip(chosen, made, strict=True):
+        if one.value is not vars(target)[name]:
+            setattr(target, name, one.value)
     return target
 
 
