@@ -726,42 +726,57 @@ record_dealloc(PyObject *object)
 
 /* The methods of a record are the hooks in rewritten bytecode. */
 
+static inline PyThreadState *
+begin(void)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    give_room(thread, ROOM);
+    return thread;
+}
+
+static inline PyObject *
+finish(PyThreadState *thread, int status)
+{
+    give_room(thread, -ROOM);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyObject *
 record_start(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     Record *self = (Record *)object;
-    PyThreadState *thread = PyThreadState_Get();
+    PyThreadState *thread = begin();
     Frame *frame = current_frame(thread);
-    if (self->is_ending || !is_within(self, frame))
-        Py_RETURN_NONE;
-    return open_call(self, thread, frame) < 0 ? NULL : Py_NewRef(Py_None);
+    int is_wanted = !self->is_ending && is_within(self, frame);
+    return finish(thread, is_wanted ? open_call(self, thread, frame) : 0);
 }
 
 static PyObject *
 record_end(PyObject *Py_UNUSED(self), PyObject *result)
 {
-    Frame *frame = current_frame(PyThreadState_Get());
-    return end_call(frame, result, Py_None) < 0 ? NULL : Py_NewRef(Py_None);
+    PyThreadState *thread = begin();
+    return finish(thread, end_call(current_frame(thread), result, Py_None));
 }
 
 static PyObject *
 record_fail(PyObject *Py_UNUSED(self), PyObject *error)
 {
-    Frame *frame = current_frame(PyThreadState_Get());
-    return end_call(frame, NULL, error) < 0 ? NULL : Py_NewRef(Py_None);
+    PyThreadState *thread = begin();
+    return finish(thread, end_call(current_frame(thread), NULL, error));
 }
 
 static PyObject *
 record_step_in(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 {
-    PyThreadState *thread = PyThreadState_Get();
-    return step_in(thread, current_frame(thread)) < 0 ? NULL : Py_NewRef(Py_None);
+    PyThreadState *thread = begin();
+    return finish(thread, step_in(thread, current_frame(thread)));
 }
 
 static PyObject *
 record_step_out(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 {
-    return step_out(current_frame(PyThreadState_Get())) < 0 ? NULL : Py_NewRef(Py_None);
+    PyThreadState *thread = begin();
+    return finish(thread, step_out(current_frame(thread)));
 }
 
 static PyMethodDef record_methods[] = {
