@@ -47,8 +47,18 @@ class Integration(HttpServer):
             return __call__
 
         def dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
+            current_request = flask.request._get_current_object
+
             def full_dispatch_request(*args: Any, **named: Any) -> Any:
-                self._note_route(flask.request)
+                try:
+                    current = current_request()
+                    environ, rule = current.environ, current.url_rule
+                    request = environ.get(KEY)
+                    if request is not None and rule is not None:
+                        root = environ.get("SCRIPT_NAME")
+                        request.route = self.route_below(root, rule.rule) if root else rule.rule
+                except Exception as error:  # noqa: BLE001 -- the application must see nothing
+                    swallow(error, self)
                 return function(*args, **named)
 
             return full_dispatch_request
@@ -65,14 +75,3 @@ class Integration(HttpServer):
         patches.replace(flask.Flask, "full_dispatch_request", dispatch)
         flask.got_request_exception.connect(failed, weak=False)
         patches.then(lambda: flask.got_request_exception.disconnect(failed))
-
-    def _note_route(self, proxy: Any) -> None:
-        try:
-            current = proxy._get_current_object()
-            environ, rule = current.environ, current.url_rule
-            request = environ.get(KEY)
-            if request is not None and rule is not None:
-                root = environ.get("SCRIPT_NAME")
-                request.route = self.route_below(root, rule.rule) if root else rule.rule
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self)

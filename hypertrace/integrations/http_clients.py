@@ -154,7 +154,7 @@ class HttpClient:
             if _dispatch.target is None or (active_suppressions and drop_if_suppressed()):
                 return ClientRequest()
             context = sys.modules.get("opentelemetry.context")
-            if context is not None and context.get_value(_SUPPRESSED):
+            if context is not None and context.get_current().get(_SUPPRESSED):
                 return ClientRequest()
             method, host, port = target_of(*args)
             address, port_text = self._hosts.get((host, port)) or self._add_host(host, port)
@@ -279,13 +279,16 @@ class ClientRequest(Operation):
             error: the exception that ended it.
         """
         try:
-            kind = ""
+            status, kind = self.status, ""
             if error is not None:
                 if self.has_ended:
                     return
                 kind = error_type_of(error)
+            elif status >= _FIRST_ERROR:
+                kind = str(status)
             if self._group is self._connect is self._lookup is None and not self._before:
-                self.end(_props, self._result(error), error, self._labels(kind))
+                labels = self._address, self._port, self._method, str(status or ""), kind
+                self.end(_props, "error" if kind and error is None else "ok", error, labels)
                 return
             try:
                 del self._running
@@ -340,17 +343,11 @@ class ClientRequest(Operation):
             _CONNECTS.record(self._connect, _props_of_place, "ok", None, place)
         if self._lookup is not None:
             _LOOKUPS.record(self._lookup, _props_of_place, "ok", None, place)
-        seconds, labels = self._before + (self.seconds or 0.0), self._labels(self._error)
-        _REQUESTS.record(seconds, _props, self._result(exception), exception, labels)
-
-    def _result(self, exception: object) -> Result:
-        return "error" if self.status >= _FIRST_ERROR and exception is None else "ok"
-
-    def _labels(self, kind: str) -> tuple[str, ...]:
-        status = str(self.status or "")
-        if not kind and self.status >= _FIRST_ERROR:
-            kind = status
-        return self._address, self._port, self._method, status, kind
+        kind = self._error
+        labels = self._address, self._port, self._method, str(self.status or ""), kind
+        result: Result = "error" if kind and exception is None else "ok"
+        seconds = self._before + (self.seconds or 0.0)
+        _REQUESTS.record(seconds, _props, result, exception, labels)
 
 
 def _props(address: str, port: str, method: str, status: str, kind: str) -> dict[str, object]:
