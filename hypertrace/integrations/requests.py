@@ -53,7 +53,7 @@ class Integration(HttpClient):
         def measured(adapter: Any, *args: Any, **kwargs: Any) -> Any:
             outer = _of_adapter.get()
             if outer is not None:
-                outer.forget()
+                outer.abandon()  # what sends it is measured
             token = for_library.set(self)
             try:
                 return send(adapter, *args, **kwargs)
