@@ -140,8 +140,9 @@ class Entry:
     ) -> None:
         operation, self._operation = self._operation, None
         if operation is not None:
-            if error is not None and self._rules.accept(error):
-                error = None
+            if error is not None:
+                operation.leave_context_if_collecting()
+                error = None if self._rules.accept(error) else error
             operation.finish({NAME: self._name}, self._result if error is None else "ok", error)
 
     def __call__(self, function: _Function) -> _Function:

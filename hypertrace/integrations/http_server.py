@@ -275,6 +275,9 @@ class Request(Operation):
         Args:
             error: the exception that ended it, if the application did not handle it.
         """
+        if isinstance(error, GeneratorExit):  # a coroutine that was dropped before its end
+            self.drop(is_cancelled=True)
+            return
         if error is not None:
             result = result_of(error)
         elif self.status >= _SERVER_ERROR:

@@ -244,6 +244,8 @@ class Job:
         leave()
         ending = self._ending or ending or ("ok" if error is None else result_of(error))
         name, queue, operation = self._name, self._queue, self._operation
+        if error is not None:
+            operation.leave_context_if_collecting()
         result = _RESULTS.get(ending, "ok")
         operation.finish_after(
             _span.clock() - operation.began,

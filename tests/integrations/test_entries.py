@@ -323,3 +323,66 @@ def test_a_command_is_named_by_its_program(how: str, tmp_path: Path) -> None:
         [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["tidy"]
+
+
+DROPPED = """
+import gc
+from contextvars import ContextVar
+from hypertrace import set_trace_function, swallowed_errors
+from hypertrace.integrations.asgi import trace_asgi
+from hypertrace.integrations.entries import entry
+from hypertrace.integrations.jobs import job
+from hypertrace.metrics import Metrics
+
+class Wait:
+    def __await__(self):
+        yield
+
+async def application(scope, receive, send):
+    await Wait()
+
+async def run_job():
+    with job("resize"):
+        await Wait()
+
+async def run_entry():
+    with entry("other", "reading"):
+        await Wait()
+
+def answer():
+    return trace_asgi(application)({"type": "http", "path": "/", "method": "GET"}, None, None)
+
+def drop(make):
+    coroutine = make()
+    coroutine.send(None)
+    cycle = [coroutine]
+    cycle.append(cycle)
+
+metrics = Metrics(workers=False, upstream=True)
+set_trace_function(metrics)
+variables = [ContextVar(str(number)) for number in range(30)]
+gc.set_threshold(3, 2, 2)
+for make in (run_job, run_entry, answer):
+    for number in range(300):
+        drop(make)
+        for variable in variables:
+            variable.set([number])
+gc.collect()
+entries = metrics.read().family("entry_duration_seconds")
+for point, value in zip(entries.points, entries.values):
+    print(*point.labels, value.count)
+assert swallowed_errors() == 0
+"""
+
+
+def test_coroutines_that_the_collector_ends_are_counted() -> None:
+    """They change no context then, which crashes CPython before 3.12."""
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == [
+        "http GET cancelled 300",
+        "job resize ok 300",
+        "other reading ok 300",
+    ]
