@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from ._callables import is_traceable, trace_callable
 from ._endings import ErrorRules
 from ._failures import logger
-from .decorators import is_traceable, traced_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,7 +193,8 @@ class _Replacement:
         self._name = name
         self._before = vars(owner).get(name, _ABSENT)
         current = inspect.getattr_static(owner, name)
-        setattr(owner, name, traced_callable(current, options))
+        self._traced = trace_callable(current, options)
+        setattr(owner, name, self._traced.value)
         self._after = vars(owner).get(name, _ABSENT)
         _replacements[id(owner), name] = self
 
@@ -206,6 +207,7 @@ class _Replacement:
         key = id(self._owner), self._name
         if _replacements.get(key) is self:
             del _replacements[key]
+        self._traced.undo()
         if not self.is_current():
             return False
         if self._before is _ABSENT:

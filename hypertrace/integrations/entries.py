@@ -143,7 +143,7 @@ class Entry:
             if error is not None:
                 operation.leave_context_if_collecting()
                 error = None if self._rules.accept(error) else error
-            operation.finish({NAME: self._name}, self._result if error is None else "ok", error)
+            operation.end({NAME: self._name}, self._result if error is None else "ok", error)
 
     def __call__(self, function: _Function) -> _Function:
         """Return a function each of whose calls is an entry.
