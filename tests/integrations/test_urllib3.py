@@ -121,8 +121,10 @@ def test_a_full_pool_is_a_timeout(urllib3: Any, server: Server, points: Points) 
     with urllib3.HTTPConnectionPool(HOST, server.server_port, maxsize=1, block=True) as pool:
         response = pool.urlopen("GET", "/large", preload_content=False)
         with pytest.raises(urllib3.exceptions.EmptyPoolError):
-            pool.urlopen("GET", "/ok", pool_timeout=0.05)
-        response.close()
+            try:
+                pool.urlopen("GET", "/ok", pool_timeout=0.05)
+            finally:
+                response.close()
     assert points(REQUESTS) == {
         (HOST, server.port, "GET", "", "timeout"): 1,
         (HOST, server.port, "GET", "200", ""): 1,
