@@ -101,7 +101,7 @@ class Integration(HttpClient):
 
 
 def _forget_outer() -> None:
-    """Do not measure the request of an adapter that lets another one, or its base class, send it."""
+    """Do not measure the request of an adapter that lets another one send it."""
     outer = _of_adapter.get()
     if outer is not None:
         outer.forget()
