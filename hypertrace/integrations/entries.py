@@ -37,11 +37,15 @@ Kind = Literal["http", "job", "websocket", "command", "other"]
 NAME = "entry_name"
 """The prop of an event that names the entry."""
 
+LONG = (30, 60, 300, 900, 3600)
+"""Bounds of buckets beyond the usual ones: jobs and commands take up to hours."""
+
 DURATIONS = Distribution(
     "entry_duration_seconds",
     id="entry.*",
     tags={"kind": "id", "name": f"call.{NAME}", "result": "result"},
     tag_values={"kind": lambda kind: kind.removeprefix("entry.")},
+    buckets_above=LONG,
     description="Requests, jobs, messages and commands, from their start to their end.",
 )
 

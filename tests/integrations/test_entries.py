@@ -17,7 +17,7 @@ from hypertrace import Tracer, current_entry
 from hypertrace._operations import Operations
 from hypertrace.integrations.entries import NAME, entry
 from hypertrace.integrations.http_server import HttpServer
-from hypertrace.metrics import HistogramReading, Metrics
+from hypertrace.metrics import DEFAULT_BUCKETS, HistogramReading, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -323,6 +323,15 @@ def test_a_command_is_named_by_its_program(how: str, tmp_path: Path) -> None:
         [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["tidy"]
+
+
+def test_entries_have_buckets_for_long_work(metrics: Metrics) -> None:
+    """Those of the metrics, and more up to an hour."""
+    with entry("job", "report"):
+        pass
+    value = metrics.read().family(ENTRIES).values[0]
+    assert isinstance(value, HistogramReading)
+    assert value.bounds == (*DEFAULT_BUCKETS, 30, 60, 300, 900, 3600)
 
 
 DROPPED = """
