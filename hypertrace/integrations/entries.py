@@ -2,7 +2,8 @@
 
 `entry_duration_seconds` by kind, name and result, from the start of an entry to its end: of all
 that people or other systems wait for, and of no span inside it. Integrations make the entries of
-their libraries; `entry("command", "import")` makes those of an application itself.
+their libraries; `entry("command", "import")` makes those of an application itself, and these are
+in `entries_in_progress` meanwhile.
 
 Each operation that is an entry has the id `entry.KIND` and a prop `entry_name`. One that begins
 inside another entry, as a job that a request runs at once, is a part of that one, and not counted
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from hypertrace._endings import ErrorRules
 from hypertrace._operations import Operations
 from hypertrace.metrics import Distribution, declare
+
+from .gauges import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,9 @@ DURATIONS = Distribution(
     description="Requests, jobs, messages and commands, from their start to their end.",
 )
 
+_ACTIVE = Gauge(
+    "entries_in_progress", ("kind", "name"), "Entries of `entry()` that are under way now."
+)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _FUNCTIONS = inspect.isfunction, inspect.ismethod, inspect.isbuiltin
 _OPERATIONS = {kind: Operations("Entry", kind, entry=kind) for kind in _KINDS}
@@ -132,7 +138,8 @@ class Entry:
 
     def __enter__(self) -> Self:
         self._result = "ok"
-        self._operation = _OPERATIONS[self._kind].start()
+        active = _ACTIVE.adders(self._kind, self._name)
+        self._operation = _OPERATIONS[self._kind].start(active)
         self._operation.entry_name = self._name
         return self
 

@@ -325,6 +325,16 @@ def test_a_command_is_named_by_its_program(how: str, tmp_path: Path) -> None:
     assert done.stdout.split() == ["tidy"]
 
 
+def test_what_is_under_way_is_counted(points: Points) -> None:
+    """By kind and the name at the start, also if it changes, and whatever ends it."""
+    active = "entries_in_progress"
+    with suppress(KeyError), entry("job", "report") as one, entry("other", "part"):
+        one.name = "renamed"
+        assert points(active) == {("job", "report"): 1, ("other", "part"): 1}
+        raise KeyError
+    assert points(active) == {("job", "report"): 0, ("other", "part"): 0}
+
+
 def test_entries_have_buckets_for_long_work(metrics: Metrics) -> None:
     """Those of the metrics, and more up to an hour."""
     with entry("job", "report"):
