@@ -1,7 +1,8 @@
 """Engine that traces Python functions where they are, without a change that code can see.
 
-CPython 3.12 and later send events of the function's code object to the compiled core. Elsewhere,
-and in what has no code object, closures replace the function.
+CPython 3.12 and later send events of the function's code object to the compiled core. CPython 3.11
+runs other bytecode, with hooks in between. Elsewhere, and in what has no code object, closures
+replace the function.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 def _engine() -> Name:
     if speedups is None or not gil_enabled():
         return "closures"
-    return "monitoring" if hasattr(speedups, "monitor") else "closures"
+    if hasattr(speedups, "rewrite"):
+        return "bytecode"
+    return "monitoring" if hasattr(speedups, "trace_function") else "closures"
 
 
 name: Name = _engine()
@@ -56,7 +59,7 @@ def is_traced(function: Any, within: type | None = None) -> bool:
         within: whether those with an object of this class are; None: whether all are.
     """
     is_possible = name != "closures" and type(function) is FunctionType
-    return is_possible and _core.monitored(function, within) is not None
+    return is_possible and _core.record_of(function, within) is not None
 
 
 def trace_in_place(
@@ -74,12 +77,13 @@ def trace_in_place(
 
     Returns:
         `undo`, which ends the tracing; calls that are running then end their spans. None if the
-        function cannot be traced, as other tools use all that the interpreter has for it.
+        function cannot be traced: other tools use all that the interpreter has for it, or its
+        bytecode is not what the compiler makes.
     """
-    record = _core.monitored(function, within)
+    record = _core.record_of(function, within)
     if record is None:
         record = calls.record(function.__code__, within)
-        if not _core.monitor(function, record):
+        if not _core.trace_function(function, record):
             return None
     record.holders += 1
     return _Undo(function, record)
@@ -106,5 +110,6 @@ class _Undo:
 
 if name != "closures":
     _core.trace_calls(Span, SteppedSpan, NO_SPAN)
-    _dispatch.after_update.append(_core.switch_events)
+    if name == "monitoring":
+        _dispatch.after_update.append(_core.switch_events)
     after_fork_in_child(_core.forget_other_threads)

@@ -441,9 +441,9 @@ reference_to(PyObject *function, PyObject *code)
     return reference;
 }
 
-/* monitor(function, record): trace a function. Return False if there is no tool id for it. */
+/* trace_function(function, record): trace a function. Return False if there is no tool id for it. */
 static PyObject *
-monitor(PyObject *Py_UNUSED(module), PyObject *args)
+trace_function(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *function, *record;
     if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, record_type, &record))
@@ -464,9 +464,9 @@ monitor(PyObject *Py_UNUSED(module), PyObject *args)
     return status < 0 ? NULL : Py_NewRef(Py_True);
 }
 
-/* monitored(function, within): return the record that traces a function, or None. */
+/* record_of(function, within): return the record for just these calls of a function, or None. */
 static PyObject *
-monitored(PyObject *Py_UNUSED(module), PyObject *args)
+record_of(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *function, *within;
     if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
@@ -475,7 +475,8 @@ monitored(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
     for (; traced != NULL && i < traced->count && traced->entries[i].function == function; i++) {
         Record *record = traced->entries[i].record;
-        if (!record->is_ending && (record->within == NULL || (PyObject *)record->within == within))
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
             return Py_NewRef((PyObject *)record);
     }
     Py_RETURN_NONE;
@@ -498,17 +499,17 @@ switch_events(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-monitored_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromSsize_t(entry_count);
 }
 
 static PyMethodDef functions[] = {
-    {"monitor", monitor, METH_VARARGS, "Trace a function with a record."},
-    {"monitored", monitored, METH_VARARGS, "Return the record that traces a function, or None."},
+    {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
+    {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
     {"tidy_code", tidy_code, METH_O, "Set the events that a code object needs now."},
     {"switch_events", switch_events, METH_NOARGS, "Set the events that all code objects need now."},
-    {"monitored_count", monitored_count, METH_NOARGS, "Return how many functions are traced."},
+    {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,9 +1,9 @@
 /* Open calls of traced functions: spans from the start of a call to its end, for every engine.
 
    An engine reports where a call starts, ends and runs in steps, by the frame that it runs in: the
-   callbacks of sys.monitoring in _monitoring.c, the hooks in rewritten bytecode with the methods of a
-   Record. TracedCalls and SteppedSpan are the specification. A call whose span needs nothing but its
-   times has no Span object; all other calls have one, which does the rest.
+   callbacks of sys.monitoring in _monitoring.c, the hooks in rewritten bytecode in _hooks.c.
+   TracedCalls and SteppedSpan are the specification. A call whose span needs nothing but its times
+   has no Span object; all other calls have one, which does the rest.
 
    Open calls are in one table by the addresses of their frames, which are unique while calls run,
    whatever threads, greenlets and generators do. The GIL protects it: what follows a look-up calls
@@ -19,6 +19,10 @@
 #define PyObject_GetOptionalAttr _PyObject_LookupAttr
 #endif
 
+/* CPython 3.13.0 sends no event when a generator is closed or freed that is suspended outside of any
+   `try`. */
+#define WATCHES_GENERATORS (PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000)
+
 #define MOST_KNOWN 256 /* classes that a record remembers */
 
 typedef struct Call {
@@ -29,6 +33,7 @@ typedef struct Call {
     PyObject *binding, *tracer; /* of a call without a Span object */
     PyObject *span;             /* or its Span */
     PyObject *args, *kwargs;    /* for props that are found at the end, or NULL */
+    PyObject *reference;        /* to its generator, on CPython 3.13 */
     double began, resumed, ended, busy;
     int is_running;         /* a step of it */
 } Call;
@@ -125,6 +130,7 @@ free_call(Call *call)
     Py_XDECREF(held.span);
     Py_XDECREF(held.args);
     Py_XDECREF(held.kwargs);
+    Py_XDECREF(held.reference);
     Py_DECREF(held.record);
 }
 
@@ -586,11 +592,67 @@ end_step(Call *call)
     return status;
 }
 
+#if WATCHES_GENERATORS
+
+#ifndef RESUME_OPARG_DEPTH1_MASK /* its header has names that clash with ours */
+#define RESUME_OPARG_DEPTH1_MASK 0x4
+#endif
+
+/* Whether a generator that is freed, or closed, is so without an event: it is suspended outside of any
+   `try`, and no event loop closes it later. */
+static int
+ends_unseen(Frame *frame)
+{
+    PyGenObject *generator = _PyFrame_GetGenerator(frame);
+    if (generator->gi_frame_state >= FRAME_COMPLETED)
+        return 1;
+    if (PyAsyncGen_CheckExact(generator) && generator->gi_origin_or_finalizer != NULL)
+        return 0;
+    return (frame->instr_ptr->op.arg & RESUME_OPARG_DEPTH1_MASK) != 0;
+}
+
+/* End the call of a generator that is freed, at its latest step; `address` is that of its frame. */
+static PyObject *
+generator_freed(PyObject *address, PyObject *reference)
+{
+    Frame *frame = PyLong_AsVoidPtr(address);
+    Call *call = *place_of(frame);
+    if (call == NULL || call->reference != reference || call->is_running || !ends_unseen(frame))
+        Py_RETURN_NONE;
+    PyObject *error = PyObject_CallNoArgs(PyExc_GeneratorExit);
+    int status = error == NULL ? -1 : end_call(frame, NULL, error);
+    Py_XDECREF(error);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef freed_method = {"generator_freed", generator_freed, METH_O, NULL};
+
+/* Notice when the generator that runs in a frame is freed. */
+static void
+watch(Call *call, Frame *frame)
+{
+    PyObject *address = PyLong_FromVoidPtr(frame);
+    PyObject *callback = address == NULL ? NULL : PyCFunction_New(&freed_method, address);
+    if (callback != NULL)
+        call->reference = PyWeakref_NewRef((PyObject *)_PyFrame_GetGenerator(frame), callback);
+    Py_XDECREF(address);
+    Py_XDECREF(callback);
+    PyErr_Clear(); /* out of memory */
+}
+
+#endif
+
 int
 step_out(Frame *frame)
 {
     Call *call = *place_of(frame);
-    return call == NULL ? 0 : end_step(call);
+    if (call == NULL)
+        return 0;
+#if WATCHES_GENERATORS
+    if (call->reference == NULL)
+        watch(call, frame);
+#endif
+    return end_step(call);
 }
 
 /* ---- End ------------------------------------------------------------------------------------- */
@@ -684,7 +746,7 @@ record_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     self->is_stepped = (code->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
     self->is_plain = is_plain && (id == Py_None || PyUnicode_CheckExact(id));
     self->has_self = has_self;
-    self->needs_result = needs_result;
+    self->needs_result = needs_result && !(code->co_flags & CO_ASYNC_GENERATOR); /* it has none */
     self->needs_call = needs_call;
     return (PyObject *)self;
 }
@@ -724,70 +786,6 @@ record_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* The methods of a record are the hooks in rewritten bytecode. */
-
-static inline PyThreadState *
-begin(void)
-{
-    PyThreadState *thread = PyThreadState_Get();
-    give_room(thread, ROOM);
-    return thread;
-}
-
-static inline PyObject *
-finish(PyThreadState *thread, int status)
-{
-    give_room(thread, -ROOM);
-    return status < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-record_start(PyObject *object, PyObject *Py_UNUSED(ignored))
-{
-    Record *self = (Record *)object;
-    PyThreadState *thread = begin();
-    Frame *frame = current_frame(thread);
-    int is_wanted = !self->is_ending && is_within(self, frame);
-    return finish(thread, is_wanted ? open_call(self, thread, frame) : 0);
-}
-
-static PyObject *
-record_end(PyObject *Py_UNUSED(self), PyObject *result)
-{
-    PyThreadState *thread = begin();
-    return finish(thread, end_call(current_frame(thread), result, Py_None));
-}
-
-static PyObject *
-record_fail(PyObject *Py_UNUSED(self), PyObject *error)
-{
-    PyThreadState *thread = begin();
-    return finish(thread, end_call(current_frame(thread), NULL, error));
-}
-
-static PyObject *
-record_step_in(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
-{
-    PyThreadState *thread = begin();
-    return finish(thread, step_in(thread, current_frame(thread)));
-}
-
-static PyObject *
-record_step_out(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
-{
-    PyThreadState *thread = begin();
-    return finish(thread, step_out(current_frame(thread)));
-}
-
-static PyMethodDef record_methods[] = {
-    {"start", record_start, METH_NOARGS, "Start a call in the frame of the caller."},
-    {"end", record_end, METH_O, "End the call in the frame of the caller with a result."},
-    {"fail", record_fail, METH_O, "End the call in the frame of the caller with an exception."},
-    {"step_in", record_step_in, METH_NOARGS, "Start a step of the call in the frame of the caller."},
-    {"step_out", record_step_out, METH_NOARGS, "End a step of the call in the frame of the caller."},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyMemberDef record_members[] = {
     {"calls", T_OBJECT, offsetof(Record, calls), READONLY, "What opens the spans of the calls."},
     {"within", T_OBJECT, offsetof(Record, within), READONLY, "The class of the objects, or None."},
@@ -803,7 +801,6 @@ static PyType_Slot record_slots[] = {
     {Py_tp_traverse, record_traverse},
     {Py_tp_clear, record_clear},
     {Py_tp_dealloc, record_dealloc},
-    {Py_tp_methods, record_methods},
     {Py_tp_members, record_members},
     {0, NULL},
 };
