@@ -48,7 +48,7 @@ class Required(property):
         return value if instance is None else f"{value} {self.unit}"
 
 class Slotted(property):
-    __slots__ = ("hidden",)
+    __slots__ = ("hidden", "__doc__")  # the docstring of a getter is set on CPython 3.11
     def __init__(self, *args):
         super().__init__(*args)
         self.hidden = "hidden"
