@@ -38,6 +38,19 @@ current_frame(PyThreadState *thread)
 #endif
 }
 
+/* Python code that traces may go deeper than the application, which is then at its limit. */
+#define HEADROOM 200
+
+static inline void
+add_headroom(PyThreadState *thread, int frames)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    thread->recursion_remaining += frames;
+#else
+    thread->py_recursion_remaining += frames;
+#endif
+}
+
 /* The function that runs in a frame, borrowed. */
 static inline PyObject *
 frame_function(Frame *frame)

@@ -14,6 +14,10 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 
+#if PY_VERSION_HEX < 0x030E0000
+#define RESUME_OPCODE 149 /* its header has names that clash with ours */
+#endif
+
 #define HAS_LOCAL_UNWIND (PY_VERSION_HEX >= 0x030F0000)
 
 /* A function that is traced. */
@@ -40,6 +44,7 @@ static int tool = -1;
 static Py_ssize_t closing_count, armed_count; /* code objects that are closing; that have events */
 
 static PyObject *monitoring; /* sys.monitoring */
+static PyObject *on_new_code; /* of _engines */
 static struct {
     const char *name;
     long value;
@@ -149,6 +154,33 @@ events_of(PyObject *code)
     return set;
 }
 
+/* Let generators of a code object run to their end when they are closed, or not.
+
+   CPython 3.13.0 just drops one that is suspended outside of any `try`, without an event. It finds this
+   out by a bit in the argument of the RESUME where the generator is, which has no other meaning. Code
+   that reads `co_code` gets a copy, which is made here first and keeps the bit. */
+static int
+run_to_end(PyObject *code, int is_on)
+{
+#if PY_VERSION_HEX < 0x030D0000 || PY_VERSION_HEX >= 0x030E0000
+    (void)code;
+    (void)is_on;
+#else
+    enum { AT_DEPTH_1 = 0x4, WAS_AT_DEPTH_1 = 0x8 };
+    int from = is_on ? AT_DEPTH_1 : WAS_AT_DEPTH_1, to = is_on ? WAS_AT_DEPTH_1 : AT_DEPTH_1;
+    PyObject *copy = PyCode_GetCode((PyCodeObject *)code); /* without what the interpreter changed */
+    if (copy == NULL)
+        return -1;
+    const unsigned char *read = (unsigned char *)PyBytes_AS_STRING(copy);
+    unsigned char *written = (unsigned char *)((PyCodeObject *)code)->co_code_adaptive;
+    for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(copy); i += 2)
+        if (read[i] == RESUME_OPCODE && written[i + 1] & from)
+            written[i + 1] = (unsigned char)((written[i + 1] & ~from) | to);
+    Py_DECREF(copy);
+#endif
+    return 0;
+}
+
 /* Set the events that no code object can have for itself, while some code object has others. Each
    change costs each code object of the process some time. */
 static int
@@ -209,7 +241,9 @@ tidy(PyObject *code)
     self->events = wanted;
     if (self->count == 0)
         PyUnstable_Code_SetExtra(code, extra_index, NULL); /* frees it */
-    return wanted == before ? 0 : set_local_events(code, wanted);
+    if (wanted == before)
+        return 0;
+    return run_to_end(code, wanted != 0) < 0 ? -1 : set_local_events(code, wanted);
 }
 
 /* Set the events of all code objects, as a trace function was set or cleared. */
@@ -234,6 +268,7 @@ tidy_all(void)
 static inline PyObject *
 finish(PyThreadState *thread, int status)
 {
+    add_headroom(thread, -HEADROOM);
     PyThreadState_EnterTracing(thread);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -243,6 +278,7 @@ begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
     PyThreadState_LeaveTracing(thread);
+    add_headroom(thread, HEADROOM);
     return thread;
 }
 
@@ -328,6 +364,20 @@ static PyMethodDef callbacks[] = {
     [THROW] = {"on_resume", FAST(on_resume), METH_FASTCALL, NULL},
 };
 
+/* Let Python code trace a function whose code is set, as by types.coroutine(), in its new code. */
+static int
+on_function(PyFunction_WatchEvent event, PyFunctionObject *function, PyObject *code)
+{
+    if (event != PyFunction_EVENT_MODIFY_CODE)
+        return 0;
+    Traced *traced = traced_of(function->func_code);
+    if (traced == NULL || code == NULL || code == function->func_code)
+        return 0;
+    PyObject *result = PyObject_CallFunctionObjArgs(on_new_code, function, code, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* ---- Tool ------------------------------------------------------------------------------------ */
 
 static int
@@ -375,7 +425,7 @@ take_tool(void)
         if (result == NULL)
             return -1;
         tool = ids[i];
-        return register_callbacks() < 0 ? -1 : 1;
+        return register_callbacks() < 0 || PyFunction_AddWatcher(on_function) < 0 ? -1 : 1;
     }
     return 0;
 }
@@ -405,22 +455,18 @@ insert_entry(Traced *self, PyObject *function, PyObject *reference, Record *reco
     return 0;
 }
 
-/* Take the entries of a function that is freed out; the addresses are of the function and its code.
-   The events that no code object can have for itself stay: the function may be made again. */
+/* Take the entries of a function that is freed out; its memory is still there. The events that no code
+   object can have for itself stay: the function may be made again. */
 static PyObject *
-function_freed(PyObject *addresses, PyObject *Py_UNUSED(reference))
+function_freed(PyObject *address, PyObject *Py_UNUSED(reference))
 {
-    PyObject *function = PyLong_AsVoidPtr(PyTuple_GET_ITEM(addresses, 0));
-    PyObject *address = PyLong_AsVoidPtr(PyTuple_GET_ITEM(addresses, 1));
-    Traced *self = all.next;
-    while (self != &all && self->code != address)
-        self = self->next;
-    if (self == &all)
-        Py_RETURN_NONE;
-    for (Py_ssize_t i = find_entry(self, function);
-         i < self->count && self->entries[i].function == function; i++)
-        self->entries[i].record->is_ending = 1;
-    PyObject *code = Py_NewRef(address);
+    PyObject *function = PyLong_AsVoidPtr(address);
+    PyObject *code = Py_NewRef(PyFunction_GET_CODE(function));
+    Traced *self = traced_of(code);
+    if (self != NULL)
+        for (Py_ssize_t i = find_entry(self, function);
+             i < self->count && self->entries[i].function == function; i++)
+            self->entries[i].record->is_ending = 1;
     int status = tidy(code);
     Py_DECREF(code);
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -429,28 +475,29 @@ function_freed(PyObject *addresses, PyObject *Py_UNUSED(reference))
 static PyMethodDef freed_method = {"function_freed", function_freed, METH_O, NULL};
 
 static PyObject *
-reference_to(PyObject *function, PyObject *code)
+reference_to(PyObject *function)
 {
-    PyObject *addresses = Py_BuildValue("NN", PyLong_FromVoidPtr(function), PyLong_FromVoidPtr(code));
-    PyObject *callback = addresses == NULL ? NULL : PyCFunction_New(&freed_method, addresses);
+    PyObject *address = PyLong_FromVoidPtr(function);
+    PyObject *callback = address == NULL ? NULL : PyCFunction_New(&freed_method, address);
     PyObject *reference = callback == NULL ? NULL : PyWeakref_NewRef(function, callback);
-    Py_XDECREF(addresses);
+    Py_XDECREF(address);
     Py_XDECREF(callback);
     return reference;
 }
 
-/* monitor(function, record): trace a function. Return False if there is no tool id for it. */
+/* monitor(function, code, record): trace a function that has, or gets, this code. Return False if there
+   is no tool id for it. */
 static PyObject *
 monitor(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function, *record;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, record_type, &record))
+    PyObject *function, *code, *record;
+    if (!PyArg_ParseTuple(args, "O!O!O!", &PyFunction_Type, &function, &PyCode_Type, &code,
+                          record_type, &record))
         return NULL;
     int taken = take_tool();
     if (taken <= 0)
         return taken < 0 ? NULL : Py_NewRef(Py_False);
-    PyObject *code = Py_NewRef(PyFunction_GET_CODE(function));
-    PyObject *reference = reference_to(function, code);
+    PyObject *reference = reference_to(function);
     Traced *traced = NULL;
     if (reference != NULL && (traced = traced_of(code)) == NULL)
         traced = new_traced(code);
@@ -458,24 +505,31 @@ monitor(PyObject *Py_UNUSED(module), PyObject *args)
     if (traced != NULL && insert_entry(traced, function, reference, (Record *)record) == 0)
         status = tidy(code) < 0 ? -1 : set_global_events();
     Py_XDECREF(reference);
-    Py_DECREF(code);
     return status < 0 ? NULL : Py_NewRef(Py_True);
 }
 
-/* monitored(function, within): return the record that traces a function, or None. */
+/* records_of(function): return the records that trace a function. */
 static PyObject *
-monitored(PyObject *Py_UNUSED(module), PyObject *args)
+records_of(PyObject *Py_UNUSED(module), PyObject *function)
 {
-    PyObject *function, *within;
-    if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
-        return NULL;
-    Traced *traced = traced_of(PyFunction_GET_CODE(function));
-    Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
-    for (; traced != NULL && i < traced->count && traced->entries[i].function == function; i++) {
-        Record *record = traced->entries[i].record;
-        if (!record->is_ending && (record->within == NULL || (PyObject *)record->within == within))
-            return Py_NewRef((PyObject *)record);
+    PyObject *found = PyList_New(0);
+    Traced *traced = PyFunction_Check(function) ? traced_of(PyFunction_GET_CODE(function)) : NULL;
+    for (Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
+         found != NULL && traced != NULL && i < traced->count; i++) {
+        Entry *entry = &traced->entries[i];
+        if (entry->function != function)
+            break;
+        if (!entry->record->is_ending && PyList_Append(found, (PyObject *)entry->record) < 0)
+            Py_CLEAR(found);
     }
+    return found;
+}
+
+/* watch_code(on_new_code): call a function before the code of a traced function is set. */
+static PyObject *
+watch_code(PyObject *Py_UNUSED(module), PyObject *callback)
+{
+    Py_XSETREF(on_new_code, Py_NewRef(callback));
     Py_RETURN_NONE;
 }
 
@@ -503,7 +557,8 @@ monitored_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef functions[] = {
     {"monitor", monitor, METH_VARARGS, "Trace a function with a record."},
-    {"monitored", monitored, METH_VARARGS, "Return the record that traces a function, or None."},
+    {"records_of", records_of, METH_O, "Return the records that trace a function."},
+    {"watch_code", watch_code, METH_O, "Call a function before the code of a traced one is set."},
     {"tidy_code", tidy_code, METH_O, "Set the events that a code object needs now."},
     {"switch_events", switch_events, METH_NOARGS, "Set the events that all code objects need now."},
     {"monitored_count", monitored_count, METH_NOARGS, "Return how many functions are traced."},
