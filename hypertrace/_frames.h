@@ -48,6 +48,9 @@ add_headroom(PyThreadState *thread, int frames)
     thread->recursion_remaining += frames;
 #else
     thread->py_recursion_remaining += frames;
+#if PY_VERSION_HEX < 0x030E0000 /* later, what counts is the room on the C stack */
+    thread->c_recursion_remaining += frames / 4;
+#endif
 #endif
 }
 

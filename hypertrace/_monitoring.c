@@ -10,6 +10,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "_open_calls.h"
+#include <structmember.h>
 #include "_spans.h"
 
 #if PY_VERSION_HEX >= 0x030C0000
@@ -283,7 +284,8 @@ begin(void)
 }
 
 static PyObject *
-on_start(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
+         PyObject *Py_UNUSED(kwnames))
 {
     Traced *traced = traced_of(args[0]);
     if (traced == NULL)
@@ -312,7 +314,8 @@ end(PyThreadState *thread, PyObject *code, PyObject *result, PyObject *error)
 }
 
 static PyObject *
-on_return(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+on_return(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
+          PyObject *Py_UNUSED(kwnames))
 {
     PyThreadState *thread = begin();
     return finish(thread, end(thread, args[0], args[2], Py_None));
@@ -320,7 +323,8 @@ on_return(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED
 
 /* On CPython before 3.15, called for each frame of the process that an exception leaves. */
 static PyObject *
-on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
+          PyObject *Py_UNUSED(kwnames))
 {
     if (traced_of(args[0]) == NULL)
         Py_RETURN_NONE;
@@ -330,7 +334,8 @@ on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED
 
 /* Also for PY_THROW, which CPython before 3.15 sends for each generator of the process. */
 static PyObject *
-on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
+          PyObject *Py_UNUSED(kwnames))
 {
     PyThreadState *thread = begin();
     return finish(thread, step_in(thread, current_frame(thread)));
@@ -339,7 +344,8 @@ on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_
 /* An exception here would leave a generator that the interpreter takes for suspended: it is raised
    at the next instruction that can. */
 static PyObject *
-on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
+         PyObject *Py_UNUSED(kwnames))
 {
     PyThreadState *thread = begin();
     if (step_out(current_frame(thread)) < 0) {
@@ -353,15 +359,46 @@ on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t
     return finish(thread, 0);
 }
 
-#define FAST(function) (PyCFunction)(void (*)(void))function
+/* An object that calls one of these functions. A call of a C function would count as one more level
+   of recursion, at which a program may be at its limit. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+} Callback;
 
-static PyMethodDef callbacks[] = {
-    [START] = {"on_start", FAST(on_start), METH_FASTCALL, NULL},
-    [RETURN] = {"on_return", FAST(on_return), METH_FASTCALL, NULL},
-    [RESUME] = {"on_resume", FAST(on_resume), METH_FASTCALL, NULL},
-    [YIELD] = {"on_yield", FAST(on_yield), METH_FASTCALL, NULL},
-    [UNWIND] = {"on_unwind", FAST(on_unwind), METH_FASTCALL, NULL},
-    [THROW] = {"on_resume", FAST(on_resume), METH_FASTCALL, NULL},
+static const vectorcallfunc callbacks[] = {
+    [START] = on_start, [RETURN] = on_return, [RESUME] = on_resume,
+    [YIELD] = on_yield, [UNWIND] = on_unwind, [THROW] = on_resume};
+
+static PyTypeObject *callback_type;
+
+static void
+callback_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef callback_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Callback, call), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot callback_slots[] = {
+    {Py_tp_doc, "A callback of sys.monitoring."},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_dealloc, callback_dealloc},
+    {Py_tp_members, callback_members},
+    {0, NULL},
+};
+
+static PyType_Spec callback_spec = {
+    .name = "hypertrace._speedups.Callback",
+    .basicsize = sizeof(Callback),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = callback_slots,
 };
 
 /* Let Python code trace a function whose code is set, as by types.coroutine(), in its new code. */
@@ -384,12 +421,13 @@ static int
 register_callbacks(void)
 {
     for (size_t i = 0; i < Py_ARRAY_LENGTH(callbacks); i++) {
-        PyObject *callback = PyCFunction_New(&callbacks[i], NULL);
-        PyObject *result = callback == NULL
-                               ? NULL
-                               : PyObject_CallMethod(monitoring, "register_callback", "ilO", tool,
-                                                     events[i].value, callback);
-        Py_XDECREF(callback);
+        Callback *callback = (Callback *)callback_type->tp_alloc(callback_type, 0);
+        if (callback == NULL)
+            return -1;
+        callback->call = callbacks[i];
+        PyObject *result = PyObject_CallMethod(monitoring, "register_callback", "ilO", tool,
+                                               events[i].value, callback);
+        Py_DECREF(callback);
         Py_XDECREF(result);
         if (result == NULL)
             return -1;
@@ -583,7 +621,9 @@ add_monitoring(PyObject *module)
     extra_index = PyUnstable_Eval_RequestCodeExtraIndex(free_traced);
     if (PyErr_Occurred() || extra_index < 0)
         return PyErr_Occurred() ? -1 : 0;
-    return PyModule_AddFunctions(module, functions);
+    return add_type(module, &callback_spec, &callback_type) < 0
+               ? -1
+               : PyModule_AddFunctions(module, functions);
 }
 
 #endif
