@@ -1,7 +1,8 @@
 """Engine that traces Python functions where they are, without a change that code can see.
 
-CPython 3.12 and later send events of the function's code object to the compiled core. Elsewhere,
-and in what has no code object, closures replace the function.
+CPython 3.12 and later send events of the function's code object to the compiled core. CPython 3.11
+runs other bytecode, with hooks in between. Elsewhere, and in what has no code object, closures
+replace the function.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 def _engine() -> Name:
     if speedups is None or not gil_enabled():
         return "closures"
-    return "monitoring" if hasattr(speedups, "monitor") else "closures"
+    if hasattr(speedups, "rewrite"):
+        return "bytecode"
+    return "monitoring" if hasattr(speedups, "trace_function") else "closures"
 
 
 name: Name = _engine()
@@ -64,44 +67,37 @@ def trace_in_place(
 
     Returns:
         `undo`, which ends the tracing; calls that are running then end their spans. None if the
-        function cannot be traced, as other tools use all that the interpreter has for it.
+        function cannot be traced: other tools use all that the interpreter has for it, or its
+        bytecode is not what the compiler makes.
     """
-    record = _record_of(function, within)
+    record = _core.record_of(function, within)
     if record is None:
-        code = function.__code__
-        record = calls.record(code, within)
-        if not _core.monitor(function, code, record):
+        record = calls.record(function.__code__, within)
+        if not _core.trace_function(function, record):
             return None
     record.holders += 1
-    return _Undo(function, within)
-
-
-def _record_of(function: FunctionType, within: type | None) -> Record | None:
-    """Return the record that traces all calls of a function, or just those of a class."""
-    for record in _core.records_of(function):
-        if record.within is None or record.within is within:
-            return record
-    return None
+    return _Undo(function, record)
 
 
 class _Undo:
     """Ends the tracing of a function for one of those that wanted it; called again, does nothing."""
 
-    __slots__ = ("_function", "_within")
+    __slots__ = ("_code", "_record")
 
-    def __init__(self, function: FunctionType, within: type | None) -> None:
-        self._function: FunctionType | None = function
-        self._within = within
+    def __init__(self, function: FunctionType, record: Record) -> None:
+        self._code = function.__code__
+        self._record: Record = record
 
     def __call__(self) -> None:
-        function, self._function = self._function, None
-        record = None if function is None else _record_of(function, self._within)
-        if function is None or record is None:
+        record, self._record = self._record, None
+        if record is None:
             return
+        while record.moved_to is not None:
+            record, self._code = record.moved_to
         record.holders -= 1
         if record.holders == 0:
             record.is_ending = True
-            _core.tidy_code(function.__code__)
+            _core.tidy_code(self._code)
 
 
 def _move(function: FunctionType, code: CodeType) -> None:
@@ -109,13 +105,15 @@ def _move(function: FunctionType, code: CodeType) -> None:
     for record in _core.records_of(function):
         moved = record.calls.record(code, record.within)
         moved.holders = record.holders
+        record.moved_to = moved, code
         record.is_ending = True
-        _core.monitor(function, code, moved)
+        _core.trace_function(function, moved, code)
     _core.tidy_code(function.__code__)
 
 
 if name != "closures":
-    _core.watch_code(_move)
     _core.trace_calls(Span, SteppedSpan, NO_SPAN)
-    _dispatch.after_update.append(_core.switch_events)
+    if name == "monitoring":
+        _core.watch_code(_move)
+        _dispatch.after_update.append(_core.switch_events)
     after_fork_in_child(_core.forget_other_threads)

@@ -269,7 +269,7 @@ tidy_all(void)
 static inline PyObject *
 finish(PyThreadState *thread, int status)
 {
-    add_headroom(thread, -HEADROOM);
+    give_room(thread, -ROOM);
     PyThreadState_EnterTracing(thread);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -279,7 +279,7 @@ begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
     PyThreadState_LeaveTracing(thread);
-    add_headroom(thread, HEADROOM);
+    give_room(thread, ROOM);
     return thread;
 }
 
@@ -523,18 +523,21 @@ reference_to(PyObject *function)
     return reference;
 }
 
-/* monitor(function, code, record): trace a function that has, or gets, this code. Return False if there
-   is no tool id for it. */
+/* trace_function(function, record, code=function.__code__): trace a function that has, or gets, some
+   code. Return False if there is no tool id for it. */
 static PyObject *
-monitor(PyObject *Py_UNUSED(module), PyObject *args)
+trace_function(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function, *code, *record;
-    if (!PyArg_ParseTuple(args, "O!O!O!", &PyFunction_Type, &function, &PyCode_Type, &code,
-                          record_type, &record))
+    PyObject *function, *record, *code = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!|O!", &PyFunction_Type, &function, record_type, &record,
+                          &PyCode_Type, &code))
         return NULL;
+    if (code == NULL)
+        code = PyFunction_GET_CODE(function);
     int taken = take_tool();
     if (taken <= 0)
         return taken < 0 ? NULL : Py_NewRef(Py_False);
+    Py_INCREF(code);
     PyObject *reference = reference_to(function);
     Traced *traced = NULL;
     if (reference != NULL && (traced = traced_of(code)) == NULL)
@@ -543,6 +546,7 @@ monitor(PyObject *Py_UNUSED(module), PyObject *args)
     if (traced != NULL && insert_entry(traced, function, reference, (Record *)record) == 0)
         status = tidy(code) < 0 ? -1 : set_global_events();
     Py_XDECREF(reference);
+    Py_DECREF(code);
     return status < 0 ? NULL : Py_NewRef(Py_True);
 }
 
@@ -561,6 +565,24 @@ records_of(PyObject *Py_UNUSED(module), PyObject *function)
             Py_CLEAR(found);
     }
     return found;
+}
+
+/* record_of(function, within): return the record for just these calls of a function, or None. */
+static PyObject *
+record_of(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *function, *within;
+    if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
+        return NULL;
+    Traced *traced = traced_of(PyFunction_GET_CODE(function));
+    Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
+    for (; traced != NULL && i < traced->count && traced->entries[i].function == function; i++) {
+        Record *record = traced->entries[i].record;
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
+            return Py_NewRef((PyObject *)record);
+    }
+    Py_RETURN_NONE;
 }
 
 /* watch_code(on_new_code): call a function before the code of a traced function is set. */
@@ -588,18 +610,19 @@ switch_events(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-monitored_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromSsize_t(entry_count);
 }
 
 static PyMethodDef functions[] = {
-    {"monitor", monitor, METH_VARARGS, "Trace a function with a record."},
+    {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
+    {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
     {"records_of", records_of, METH_O, "Return the records that trace a function."},
     {"watch_code", watch_code, METH_O, "Call a function before the code of a traced one is set."},
     {"tidy_code", tidy_code, METH_O, "Set the events that a code object needs now."},
     {"switch_events", switch_events, METH_NOARGS, "Set the events that all code objects need now."},
-    {"monitored_count", monitored_count, METH_NOARGS, "Return how many functions are traced."},
+    {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
     {NULL, NULL, 0, NULL},
 };
 
