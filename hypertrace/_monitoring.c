@@ -462,7 +462,7 @@ trace_function(PyObject *Py_UNUSED(module), PyObject *args)
     return status < 0 ? NULL : Py_NewRef(Py_True);
 }
 
-/* record_of(function, within): return the record that traces a function, or None. */
+/* record_of(function, within): return the record for just these calls of a function, or None. */
 static PyObject *
 record_of(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -473,7 +473,8 @@ record_of(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
     for (; traced != NULL && i < traced->count && traced->entries[i].function == function; i++) {
         Record *record = traced->entries[i].record;
-        if (!record->is_ending && (record->within == NULL || (PyObject *)record->within == within))
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
             return Py_NewRef((PyObject *)record);
     }
     Py_RETURN_NONE;

@@ -376,6 +376,4 @@ def reset() -> None:
     _current_entry.set(None)
 
 
-install_operations(
-    globals(), span=vars(_span), dispatch=vars(_dispatch), bindings=vars(_bindings)
-)
+install_operations(globals(), span=vars(_span), dispatch=vars(_dispatch), bindings=vars(_bindings))

@@ -196,7 +196,9 @@ def main():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # not awaited
 def test_an_application_goes_on_after_it_reached_the_limit(how: str, program: Program) -> None:
     """After a RecursionError that the application caught, calls and spans are as before."""
-    source = DEPTHS.replace("def main():", "def at_the_limit():") + """
+    source = (
+        DEPTHS.replace("def main():", "def at_the_limit():")
+        + """
 @traced
 def guarded():
     try:
@@ -211,6 +213,7 @@ def leaf():
 def main():
     return at_the_limit(), guarded(), leaf(), guarded()
 """
+    )
     plain = program.load(source).main()
     result, events = program.run(source, how)
     assert result[1:] == plain[1:]
