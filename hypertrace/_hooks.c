@@ -56,10 +56,25 @@ are_of(Hooks *self, PyObject *function)
 
 /* ---- Hooks ----------------------------------------------------------------------------------- */
 
-static inline PyObject *
-finish(int status)
+static inline PyThreadState *
+begin(void)
 {
-    return status < 0 ? NULL : Py_NewRef(Py_None);
+    PyThreadState *thread = PyThreadState_Get();
+    give_room(thread, ROOM);
+    return thread;
+}
+
+static inline int
+finish(PyThreadState *thread, int status)
+{
+    give_room(thread, -ROOM);
+    return status;
+}
+
+static inline PyObject *
+finish_operator(PyThreadState *thread, int status)
+{
+    return finish(thread, status) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -68,16 +83,18 @@ start(PyObject *object)
     Hooks *self = (Hooks *)object;
     if (self->records == NULL || !is_tracing_on())
         Py_RETURN_NONE;
-    PyThreadState *thread = PyThreadState_Get();
+    PyThreadState *thread = begin();
     Frame *frame = current_frame(thread);
-    if (!are_of(self, frame_function(frame)))
-        Py_RETURN_NONE;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->records); i++) {
+    int status = 0;
+    Py_ssize_t count = are_of(self, frame_function(frame)) ? PyTuple_GET_SIZE(self->records) : 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
         Record *record = (Record *)PyTuple_GET_ITEM(self->records, i);
-        if (!record->is_ending && is_within(record, frame))
-            return finish(open_call(record, thread, frame));
+        if (!record->is_ending && is_within(record, frame)) {
+            status = open_call(record, thread, frame);
+            break;
+        }
     }
-    Py_RETURN_NONE;
+    return finish_operator(thread, status);
 }
 
 /* The operator `del hooks[result]`. */
@@ -88,20 +105,22 @@ end(PyObject *Py_UNUSED(self), PyObject *result, PyObject *value)
         PyErr_SetString(PyExc_TypeError, "hooks have no items");
         return -1;
     }
-    return end_call(current_frame(PyThreadState_Get()), result, Py_None);
+    PyThreadState *thread = begin();
+    return finish(thread, end_call(current_frame(thread), result, Py_None));
 }
 
 static PyObject *
 out(PyObject *Py_UNUSED(self))
 {
-    return finish(step_out(current_frame(PyThreadState_Get())));
+    PyThreadState *thread = begin();
+    return finish_operator(thread, step_out(current_frame(thread)));
 }
 
 static PyObject *
 in(PyObject *Py_UNUSED(self))
 {
-    PyThreadState *thread = PyThreadState_Get();
-    return finish(step_in(thread, current_frame(thread)));
+    PyThreadState *thread = begin();
+    return finish_operator(thread, step_in(thread, current_frame(thread)));
 }
 
 /* Return what the interpreter makes of an exception that leaves a generator, if it may not. A new
@@ -131,13 +150,12 @@ outside_generator(PyCodeObject *code, PyObject *error)
 static int
 fail(PyObject *Py_UNUSED(self), PyObject *error)
 {
-    Frame *frame = current_frame(PyThreadState_Get());
+    PyThreadState *thread = begin();
+    Frame *frame = current_frame(thread);
     PyObject *outside = outside_generator(frame_code(frame), error);
-    if (outside == NULL)
-        return -1;
-    int status = end_call(frame, NULL, outside);
-    Py_DECREF(outside);
-    return status;
+    int status = outside == NULL ? -1 : end_call(frame, NULL, outside);
+    Py_XDECREF(outside);
+    return finish(thread, status);
 }
 
 static void

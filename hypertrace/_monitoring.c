@@ -234,6 +234,7 @@ tidy_all(void)
 static inline PyObject *
 finish(PyThreadState *thread, int status)
 {
+    give_room(thread, -ROOM);
     PyThreadState_EnterTracing(thread);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -243,6 +244,7 @@ begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
     PyThreadState_LeaveTracing(thread);
+    give_room(thread, ROOM);
     return thread;
 }
 

@@ -77,7 +77,8 @@ class Program:
             What it returned, and the spans.
         """
         module = self.load(source, DECORATED if how == "traced" else PLAIN)
-        handles = [instrument(f"shop:{name}") for name in dict.fromkeys(module._names)]
+        names = [name for name in dict.fromkeys(module._names) if "<locals>" not in name]
+        handles = [instrument(f"shop:{name}") for name in names]
         try:
             with capture_events() as events:
                 result = module.main()
