@@ -84,3 +84,29 @@ def install_methods(
             "exit_in_python": span_class.__exit__,
         }
     )
+
+
+def install_operations(
+    operations: Namespace, *, span: Namespace, dispatch: Namespace, bindings: Namespace
+) -> None:
+    """Replace the methods of operations by those of the compiled core, if it is used.
+
+    Args:
+        operations: namespace of the module `_operations`.
+        span: of `_span`.
+        dispatch: of `_dispatch`.
+        bindings: of `_bindings`.
+    """
+    if speedups is None:
+        return
+    speedups.speed_up_operations(
+        {
+            **operations,
+            "MAX_BUFFERED": span["MAX_BUFFERED"],
+            "SpanBinding": bindings["SpanBinding"],
+            "PropsBindings": bindings["PropsBindings"],
+            "dispatch": dispatch,
+            "end_in_python": operations["Operation"].end,
+            "record_in_python": operations["Operations"].record,
+        }
+    )

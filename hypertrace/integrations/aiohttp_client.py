@@ -12,7 +12,6 @@ Options: `group_redirects`, `max_hosts` as of `HttpClient`.
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from hypertrace._failures import swallow
@@ -57,6 +56,8 @@ class Integration(HttpClient):
             patches.replace(ClientSession, "_request", self._grouped)
 
     def _connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
+        from asyncio import CancelledError
+
         async def measured(connector: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
             with self.start(_target, req) as started:
                 _attach(req, started)

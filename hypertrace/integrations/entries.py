@@ -142,7 +142,7 @@ class Entry:
         if operation is not None:
             if error is not None and self._rules.accept(error):
                 error = None
-            operation.finish({NAME: self._name}, self._result if error is None else "ok", error)
+            operation.end({NAME: self._name}, self._result if error is None else "ok", error)
 
     def __call__(self, function: _Function) -> _Function:
         """Return a function each of whose calls is an entry.

@@ -7,7 +7,6 @@ are left as they are.
 
 from __future__ import annotations
 
-import http.client
 import socket
 import sys
 from functools import wraps
@@ -30,6 +29,8 @@ _READING = "http.client", "socket", "ssl", "urllib3.", "gevent."
 
 def patch_bodies(patches: Patches) -> None:
     """Let the current request end when the body of its answer has been read, closed or dropped."""
+    import http.client
+
     patches.share(http.client.HTTPResponse, "begin", _beginning)
     patches.share(http.client.HTTPResponse, "_close_conn", _closing)
 
@@ -119,12 +120,14 @@ def _error_of(answer: Any, before: BaseException | None) -> BaseException | None
         answer: whose file is still open.
         before: the exception that was handled already when the answer came.
     """
+    from http.client import IncompleteRead
+
     try:
         # The socket remembers it; the exception itself may be long gone.
         if getattr(getattr(answer.fp, "raw", None), "_timeout_occurred", False):
             return TimeoutError()
         if answer.length and not answer.closed:  # not by `close()`, but as there is no more
-            return http.client.IncompleteRead(b"", answer.length)
+            return IncompleteRead(b"", answer.length)
         error = sys.exc_info()[1]
         return error if error is not before and was_raised_in(error, _READING) else None
     except Exception as failure:  # noqa: BLE001 -- the application must see nothing

@@ -18,7 +18,6 @@ from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from hypertrace import _span
 from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operation, Operations
@@ -30,6 +29,7 @@ from .gauges import Gauge, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
+    from typing import Self
 
     from hypertrace.events import Result
 
@@ -78,7 +78,6 @@ _ACTIVE = Gauge("http_server_active_requests", (METHOD,), "HTTP requests that ar
 _RECEIVED = Sizes("http_server_request_body_size_bytes", LABELS, "Bodies of HTTP requests.", BYTES)
 _SENT = Sizes("http_server_response_body_size_bytes", LABELS, "Bodies of HTTP answers.", BYTES)
 _SERVER_ERROR = 500
-_NOT_STOPPED = -1.0
 _MOST_ROOTS = 100
 """Roots of applications that become part of routes; they may come from the client."""
 
@@ -146,7 +145,7 @@ class HttpServer:
         """
         request = None
         if not (path in self._paths or (self._patterns and self._matches(path))):
-            request = Request(method, route, body_sizes=self.body_sizes)
+            request = Request.of(method, route, body_sizes=self.body_sizes)
         if environ is None:
             if request is not None:
                 request.start_line = method, path
@@ -186,45 +185,42 @@ class Request(Operation):
     """
 
     __slots__ = (
-        "_active",
-        "_body_sizes",
-        "_failure",
-        "_method",
-        "_route",
-        "_seconds",
-        "received",
-        "sent",
-        "start_line",
-        "status",
+        *("_body_sizes", "_failure", "_method", "_route"),
+        *("received", "sent", "start_line", "status"),
     )
 
-    def __init__(self, method: str, route: str = "", *, body_sizes: bool = False) -> None:
-        """Start the request.
+    _body_sizes: bool
+    _method: str
+    _route: str
+
+    def __init__(self, kind: Operations) -> None:
+        """Make one that has not started; `of` starts them.
+
+        Args:
+            kind: as of `Operation`.
+        """
+        super().__init__(kind)
+        self.start_line: tuple[str, ...] = ()
+        self.status: int = 0
+        self.received: int = UNKNOWN_SIZE
+        self.sent: int = 0
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def of(cls, method: str, route: str = "", *, body_sizes: bool = False) -> Self:
+        """Start a request.
 
         Args:
             method: as of `HttpServer.start`.
             route: as there.
             body_sizes: whether the bytes of its bodies are measured.
         """
-        super().__init__(_REQUESTS)
-        self.start_line: tuple[str, ...] = ()
-        self._route = route
-        self.status: int = 0
-        self.received: int = UNKNOWN_SIZE
-        self.sent: int = 0
-        self._failure: BaseException | None = None
-        self._method = self.entry_name = method if method in METHODS else OTHER_METHOD
-        self._body_sizes = body_sizes
-        self._seconds = _NOT_STOPPED
-        self._active = _ACTIVE.adders(self._method)
-        for add in self._active:
-            add(1)
-        self.open()
-
-    @property
-    def has_stopped(self) -> bool:
-        """Whether its time has ended."""
-        return self._seconds != _NOT_STOPPED
+        known = method if method in METHODS else OTHER_METHOD
+        request = cls.start(_REQUESTS, _ACTIVE.adders(known))
+        request._method = request.entry_name = known
+        request._route = route
+        request._body_sizes = body_sizes
+        return request
 
     @property
     def route(self) -> str:
@@ -246,29 +242,36 @@ class Request(Operation):
         """
         self._failure = error
 
-    def stop(self) -> None:
-        """End the time of the request with its last byte; `finish` says later how it ended."""
-        if self._seconds == _NOT_STOPPED:
-            self._seconds = _span.clock() - self.began
-            for add in self._active:
-                add(-1)
-
     def cancel(self) -> None:
         """End the request, as its client went away; only the first end has an effect."""
         self._finish_as(CANCELLED, CANCELLED, None)
 
-    def finish(self, error: BaseException | None = None) -> None:  # type: ignore[override]
+    def drop(self, *, is_cancelled: bool) -> None:
+        """End the request in a finalizer, as its answer was dropped.
+
+        Args:
+            is_cancelled: whether a part of the answer was missing.
+        """
+        self.leave_context_if_collecting()
+        if is_cancelled:
+            self.cancel()
+        else:
+            self.finish()
+
+    def finish(self, error: BaseException | None = None) -> None:
         """End the request; only the first end has an effect.
 
         Args:
             error: the exception that ended it, if the application did not handle it.
         """
+        if error is None and self.status < _SERVER_ERROR:
+            self._finish_as("ok", "", None)
+            return
+        result: Result = "error"
         if error is not None:
             result = result_of(error)
-        elif self.status >= _SERVER_ERROR:
-            result, error = "error", self._failure
         else:
-            result = "ok"
+            error = self._failure
         kind = ""
         if result == "error":
             self.status = self.status or _SERVER_ERROR
@@ -278,21 +281,12 @@ class Request(Operation):
         self._finish_as(result, kind, error)
 
     def _finish_as(self, result: Result, kind: str, error: BaseException | None) -> None:
-        if self.has_ended:
-            return
         try:
-            self._failure = None
-            self.stop()
             labels = self._method, self._route, str(self.status or ""), kind
-
-            def props() -> dict[str, object]:
-                method, route, _, _ = labels
-                name = f"{method} {route}" if route else method
-                return {**dict(zip(LABELS, labels, strict=True)), NAME: name}
-
-            self.finish_after(self._seconds, props, result, error, labels)
-            if self._body_sizes:
+            if self._body_sizes and not self.has_ended:
                 self._add_sizes(labels)
+            self._failure = None
+            self.end(_props, result, error, labels)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
 
@@ -301,6 +295,12 @@ class Request(Operation):
             _RECEIVED.add(self.received, *labels)
         if self.sent != UNKNOWN_SIZE:
             _SENT.add(0 if self._method == "HEAD" else self.sent, *labels)
+
+
+def _props(method: str, route: str, status: str, kind: str) -> dict[str, object]:
+    """Return the props of a request that ended."""
+    name = f"{method} {route}" if route else method
+    return {METHOD: method, ROUTE: route, STATUS: status, ERROR: kind, NAME: name}
 
 
 def open_request(method: str, path: str) -> Request | None:

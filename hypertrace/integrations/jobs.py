@@ -17,11 +17,10 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
-from hypertrace import _span
 from hypertrace._dispatch import get_trace_function
 from hypertrace._endings import result_of
 from hypertrace._failures import misuse
-from hypertrace._operations import Operations
+from hypertrace._operations import Operation, Operations
 from hypertrace.metrics import Counter, Distribution, declare
 
 from .entries import NAME, declare_entries
@@ -30,6 +29,7 @@ from .gauges import Gauge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
+    from typing import Self
 
     from hypertrace.events import Result
 
@@ -170,7 +170,7 @@ class Jobs:
             queue: its queue, or empty.
             waited: seconds since it was sent or was due; None if that is not known.
         """
-        return None if self.is_skipped(name) else Job(name, queue, waited)
+        return None if self.is_skipped(name) else Job.of(name, queue, waited)
 
     def record(
         self,
@@ -194,29 +194,40 @@ class Jobs:
             _RUNS.record(seconds, _props(name, queue, ending), result, exception)
 
 
-class Job:
+class Job(Operation):
     """One job that runs. It may end in another thread than it started in."""
 
-    __slots__ = ("_ending", "_leave", "_name", "_operation", "_queue")
+    __slots__ = ("_asked", "_name", "_queue")
 
-    def __init__(self, name: str, queue: str, waited: float | None) -> None:
-        """Start it.
+    _name: str
+    _queue: str
+
+    def __init__(self, kind: Operations) -> None:
+        """Make one that has not started; `of` starts them.
+
+        Args:
+            kind: as of `Operation`.
+        """
+        super().__init__(kind)
+        self._asked: Ending | None = None
+
+    @classmethod
+    def of(cls, name: str, queue: str, waited: float | None) -> Self:
+        """Start a job.
 
         Args:
             name: of the job.
             queue: its queue, or empty.
             waited: as of `Jobs.start`.
         """
-        self._name = name
-        self._queue = queue
-        self._ending: Ending | None = None
         props: dict[str, object] = {_JOB: name, _QUEUE: queue, _EVENT: "started"}
         if waited is not None:
-            props[_WAIT] = max(waited, 0.0)  # clocks of two machines differ
+            props[_WAIT] = waited if waited > 0 else 0.0  # clocks of two machines differ
         _COUNTED.count(props)
-        self._leave: Callable[[], None] | None = _ACTIVE.enter(name, queue)
-        self._operation = _RUNS.start()
-        self._operation.entry_name = name
+        job = cls.start(_RUNS, _ACTIVE.adders(name, queue))
+        job._name = job.entry_name = name
+        job._queue = queue
+        return job
 
     def end_as(self, ending: Ending) -> None:
         """Let it end in this way, whatever leaves the block.
@@ -228,7 +239,7 @@ class Job:
         if ending not in _ENDS:
             misuse(f"a job cannot end as {ending!r}: use one of {', '.join(_ENDS)}")
             ending = "error"
-        self._ending = ending
+        self._asked = ending
 
     def finish(self, error: BaseException | None = None, ending: Ending | None = None) -> None:
         """End it; only the first call has an effect.
@@ -238,27 +249,11 @@ class Job:
             ending: how it ended, unless `end_as()` has said so; by default, as a span that the
                 exception ends.
         """
-        leave, self._leave = self._leave, None
-        if leave is None:
-            return
-        leave()
-        ending = self._ending or ending or ("ok" if error is None else result_of(error))
-        name, queue, operation = self._name, self._queue, self._operation
+        ending = self._asked or ending or ("ok" if error is None else result_of(error))
         result = _RESULTS.get(ending, "ok")
-        operation.finish_after(
-            _span.clock() - operation.began,
-            lambda: _props(name, queue, ending),
-            result,
-            None if result == "ok" else error,
-            (name, queue, ending),
-        )
-
-    def abandon(self) -> None:
-        """End it, and record no end: another process does."""
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave()
-            self._operation.abandon()
+        if result == "ok":
+            error = None
+        self.end(_props, result, error, (self._name, self._queue, ending))
 
 
 class JobBlock:
@@ -273,7 +268,7 @@ class JobBlock:
         self._job: Job | None = None
 
     def __enter__(self) -> Job:
-        self._job = job = Job(self._name, self._queue, self._waited)
+        self._job = job = Job.of(self._name, self._queue, self._waited)
         return job
 
     def __exit__(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypertrace import _span
 from hypertrace._endings import result_of
 from hypertrace._failures import swallow
 from hypertrace._operations import Operations
@@ -131,7 +130,7 @@ class Connection:
         _IN.count({ROUTE: self._route})
         self._event = self._server.event(data)
         self._message = _MESSAGES.start()
-        self._message.entry_name = self._name()
+        self._message.entry_name = _name(self._route, self._event)
 
     def sent(self) -> None:
         """Note that a message went out, which answers the one that came in last."""
@@ -164,14 +163,13 @@ class Connection:
         message, self._message = self._message, None
         if message is not None:
             kind = type_name(error) if result == "error" else "" if result == "ok" else CANCELLED
-            route, event = self._route, self._event
-            message.finish_after(
-                _span.clock() - message.began,
-                {ROUTE: route, EVENT: event, ERROR: kind, NAME: self._name()},
-                result,
-                error,
-                (route, event, kind),
-            )
+            message.end(_props, result, error, (self._route, self._event, kind))
 
-    def _name(self) -> str:
-        return f"{self._route} {self._event}".strip()
+
+def _name(route: str, event: str) -> str:
+    return f"{route} {event}".strip()
+
+
+def _props(route: str, event: str, kind: str) -> dict[str, object]:
+    """Return the props of a message that the application is done with."""
+    return {ROUTE: route, EVENT: event, ERROR: kind, NAME: _name(route, event)}

@@ -47,8 +47,8 @@ def _span(event: Any) -> SpanEvent:
 def test_an_operation_is_one_span_with_the_props_of_its_end(events: list[TraceEvent]) -> None:
     """What is known at the end stands in the event, and ending it again changes nothing."""
     operation = Operations("Queue", "run").start()
-    operation.finish({"job": "mail"})
-    operation.finish({"job": "other"}, "error")
+    operation.end({"job": "mail"})
+    operation.end({"job": "other"}, "error")
     span = _span(events.pop())
     assert not events
     assert (span.object.class_name, span.caller.function_name, span.id) == ("Queue", "run", None)
@@ -61,7 +61,7 @@ def test_spans_inside_have_the_operation_as_upstream(events: list[TraceEvent]) -
     shop = Shop()
     operation = Operations("Queue", "run").start()
     shop.sell()
-    operation.finish({})
+    operation.end({})
     shop.sell()
     inner, _, after = map(_span, events)
     assert inner.upstream is not None
@@ -73,7 +73,7 @@ def test_an_operation_inside_a_span_has_that_as_upstream(events: list[TraceEvent
     """Also one whose length is known, which is recorded when it is over."""
     calls = Operations("Client", "call")
     with Tracer("outer").span():
-        calls.start().finish({})
+        calls.start().end({})
         calls.record(1.5, {})
     first, second, _ = map(_span, events)
     assert first.upstream is not None
@@ -89,7 +89,7 @@ def test_an_exception_says_how_it_ended(
     events: list[TraceEvent], exception: type[BaseException], result: str
 ) -> None:
     """The result is that of a span which the exception ends."""
-    Operations("Queue", "run").start().finish({}, exception=exception)
+    Operations("Queue", "run").start().end({}, exception=exception)
     span = _span(events.pop())
     assert (span.result, span.exception) == (result, exception)
 
@@ -108,9 +108,9 @@ def test_the_entry_is_known_inside_it_alone() -> None:
         job = jobs.start()
         job.entry_name = "mail"
         assert current_entry() == "GET /"  # the job is a part of the request
-        job.finish({})
+        job.end({})
         assert current_entry() == "GET /"
-        request.finish({})
+        request.end({})
     assert not current_entry()
 
 
@@ -122,7 +122,7 @@ def test_an_operation_may_end_in_another_context() -> None:
         operation = Operations("Web", "request", entry="http").start()
         operation.entry_name = "GET /"
         inside = contextvars.copy_context()
-        contextvars.Context().run(operation.finish, {})
+        contextvars.Context().run(operation.end, {})
         shop.sell()
         inside.run(shop.sell)
         assert not current_entry()
@@ -137,7 +137,7 @@ def test_threads_end_each_operation_once(events: list[TraceEvent]) -> None:
 
     def end_all() -> None:
         for operation in operations:
-            operation.finish({})
+            operation.end({})
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -159,14 +159,14 @@ def test_nothing_is_recorded_while_tracing_is_off() -> None:
     operation = operations.start()
     metrics = Metrics(workers=False)
     set_trace_function(metrics)
-    operation.finish({"route": "/"})
+    operation.end({"route": "/"})
     assert [point.value for point in metrics.read().family("function_counter_total").points] == [1]
     operation = operations.start()
     clear_trace_function()
-    operation.finish({})
+    operation.end({})
     assert not current_entry()
     set_trace_function(metrics)
-    suppress_tracing(operations.start().finish, {})
+    suppress_tracing(operations.start().end, {})
     suppress_tracing(operations.count, {})
     assert [point.value for point in metrics.read().family("function_counter_total").points] == [1]
 
@@ -187,7 +187,7 @@ def test_a_trace_function_that_raises_harms_no_operation() -> None:
 
     set_trace_function(fail)
     operations = Operations("Web", "request", entry="http")
-    operations.start().finish({})
+    operations.start().end({})
     operations.record(1, {})
     operations.count({})
     clear_trace_function()

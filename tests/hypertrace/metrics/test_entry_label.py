@@ -72,7 +72,7 @@ def test_calls_and_spans_are_counted_by_entry(metrics: Metrics) -> None:
         operation = _start(name)
         for _ in range(3):
             shop.work()
-        operation.finish({})
+        operation.end({})
     calls = _of_shop(metrics, CALLS)
     for entry, times in ((None, 1), ("GET /", 6), ("GET /cart", 3)):
         assert {id: calls[entry, id] for id in IDS} == dict.fromkeys(IDS, times)
@@ -84,7 +84,7 @@ def test_calls_and_spans_are_counted_by_entry(metrics: Metrics) -> None:
 
 def test_an_entry_has_its_own_name(metrics: Metrics) -> None:
     """The event of the entry itself is counted under its name."""
-    _start("GET /").finish({})
+    _start("GET /").end({})
     assert values(metrics, CALLS, "object_classname", "entry") == {("Http", "GET /"): 1}
 
 
@@ -97,7 +97,7 @@ def test_a_name_that_is_known_later(metrics: Metrics) -> None:
         assert _of_shop(metrics, OPEN) == {(None, "span"): 1}
         operation.entry_name = "GET /items/{id}"
     tracer.trace()
-    operation.finish({})
+    operation.end({})
     assert _of_shop(metrics, CALLS) == {
         ("GET", None): 1,
         ("GET /items/{id}", None): 1,
@@ -116,7 +116,7 @@ def test_tasks_and_threads(metrics: Metrics) -> None:
             with shop.tracer.span("slow"):
                 shop.work()
                 await asyncio.sleep(0)
-        operation.finish({})
+        operation.end({})
 
     async def run() -> None:
         await asyncio.gather(*(task(f"task {number}") for number in range(5)))
@@ -126,7 +126,7 @@ def test_tasks_and_threads(metrics: Metrics) -> None:
         for _ in range(10):
             with shop.tracer.span("slow"):
                 shop.work()
-        operation.finish({})
+        operation.end({})
 
     asyncio.run(run())
     threads = [Thread(target=thread, args=(f"thread {number}",)) for number in range(5)]
@@ -149,7 +149,7 @@ def test_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         operation = _start(f"GET /{number}")
         tracer.trace()
-        operation.finish({})
+        operation.end({})
     calls = values(metrics, CALLS, "object_classname")
     assert sum(calls.values()) == 200
     assert calls["<overflow>",] > 0
@@ -166,7 +166,7 @@ def test_a_recorder_keeps_few_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abcdef":
         operation = _start(name)
         recorder.record()
-        operation.finish({})
+        operation.end({})
         assert len(recorder._by_entry) <= 3
     assert len(bound) == 6
 
@@ -178,7 +178,7 @@ def test_the_exporter_has_it_too() -> None:
         set_trace_function(exporter)
         operation = _start("GET /")
         Tracer("Shop").trace()
-        operation.finish({})
+        operation.end({})
         assert ('entry="GET /"' in exporter.metrics()) is entry_label
 
 
