@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Token
-    from typing import Any, Self, TypeAlias
+    from typing import Self, TypeAlias
 
     from ._bindings import SpanBinding
     from ._targets import Target
@@ -367,5 +367,5 @@ def reset() -> None:
 
 
 install_operations(
-    globals(), span=vars(_span), dispatch=vars(_dispatch), bindings=vars(_bindings)
+    globals(), span=_span.__dict__, dispatch=_dispatch.__dict__, bindings=_bindings.__dict__
 )
