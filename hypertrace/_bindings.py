@@ -31,7 +31,8 @@ class SpanBinding:
     """The binding of the spans at one call site, for tracers with equal labels."""
 
     __slots__ = (
-        *("durations", "edges", "id", "move_to", "recorder", "site", "start", "target", "upstream"),
+        *("durations", "edges", "id", "move_to", "recorder", "site", "start", "stepped_durations"),
+        *("target", "upstream"),
     )
 
     def __init__(
@@ -58,6 +59,8 @@ class SpanBinding:
         self.id: str | None = id
         self.start: Callable[[], object] = guarded(recorder.start, droppable=False)
         self.durations: Durations | None = recorder.durations
+        needs_busy = getattr(recorder, "needs_busy", True)
+        self.stepped_durations: Durations | None = None if needs_busy else recorder.durations
         self.edges: dict[SpanBinding, Callable[[], object]] | None = (
             None if recorder.edge is None else {}
         )

@@ -9,11 +9,13 @@ from weakref import ref
 
 from . import _dispatch
 from ._callsite import of_function
+from ._compiled import speedups
 from ._failures import swallow
 from ._guard import active_suppressions, drop_if_suppressed, suppress_tracing
 from ._naming import class_names
 from ._paths import PropPaths
 from ._span import NO_SPAN, Span
+from ._static import wrapped_functions
 from ._stepping import SteppedSpan
 from ._targets import recorder_key
 from ._tracer import Tracer, implicit_tracer
@@ -21,6 +23,7 @@ from ._tracer import Tracer, implicit_tracer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import CodeType
     from typing import Any
 
     from ._callsite import CallSite
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from ._stepping import TakeResult
     from ._targets import Target
 
+    Record = Any
+    """A `Record` of the compiled core."""
+
+_NO_PATHS = PropPaths(print, {})
 _HELD_AS = ("tracer", "_tracer")
 """Attributes in which an object may hold its tracer."""
 
@@ -39,6 +46,8 @@ class TracedCalls:
     it is enabled, or else for the object's class. A call of a function is traced for its module.
     """
 
+    is_ended: bool = False
+    """Whether it opens no more spans."""
     # Attributes of the class, since an interpreter that shuts down clears the globals first.
     _no_span = NO_SPAN
     _swallow = staticmethod(swallow)
@@ -49,6 +58,7 @@ class TracedCalls:
         options: Mapping[str, Any],
         *,
         static: bool,
+        in_place: bool = False,
     ) -> None:
         """Prepare for the calls of `function`, which is a static method or not.
 
@@ -56,16 +66,18 @@ class TracedCalls:
             function: the function.
             options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
             static: whether it is a static method.
+            in_place: whether the function is not replaced by a wrapper.
 
         Raises:
             ValueError: a path is wrong.
             TypeError: what is to give a prop is neither a path nor a function.
         """
-        self._site = _site_of(function)
+        self._site = _site_of(function, in_place=in_place)
         self._id: str | None = options["id"]
         self._key = recorder_key(self._site.address + 1, self._id, with_props=False)
         self._props: dict[str, Any] = dict(options["props"] or {})
-        self._paths = PropPaths(function, options["prop_from"] or {})
+        sources = options["prop_from"]
+        self._paths = PropPaths(function, sources) if sources else _NO_PATHS
         self._rules: ErrorRules = options["rules"]
         self._is_plain = not (self._props or self._paths or self._rules)
         owner = self._site.qualname.rpartition(".")[0]
@@ -124,6 +136,14 @@ class TracedCalls:
         span = self.span(args, kwargs, kind)
         return span if isinstance(span, kind) else None
 
+    def end(self) -> None:
+        """Open no more spans: references to the wrapper may be left where it was copied to."""
+        self.is_ended = True
+        self.span = self._nothing  # type: ignore[assignment,method-assign]
+
+    def _nothing(self, *_: object) -> Span:
+        return self._no_span
+
     @property
     def needs_result(self) -> bool:
         """Whether some props come from the result, or it may be an error."""
@@ -154,6 +174,26 @@ class TracedCalls:
                 span.fail()
         except Exception as error:  # noqa: BLE001 -- the interpreter shuts down
             self._swallow(error, self)
+
+    def record(self, code: CodeType, within: type | None) -> Record:
+        """Return what traces these calls in the compiled core.
+
+        Args:
+            code: of the function.
+            within: only calls with an object of this class are traced; None for all.
+        """
+        key = self._site.address + 1, self._id
+        facts = self._is_plain, self._has_self, self.needs_result, self._paths.needs_call
+        return speedups.Record(self, code, within, *key, self._own_tracer, *facts)  # type: ignore[union-attr]
+
+    def known_class(self, cls: type) -> tuple[Tracer | None, bool]:
+        """Return the tracer for objects of a class that hold none, and whether the class is plain.
+
+        The tracer is None if the function is no method of the class.
+        """
+        traced_class = _classes.get(id(cls)) or _TracedClass.of(cls)
+        tracer = traced_class.tracer if self._owner in traced_class.names else None
+        return tracer, traced_class.is_plain
 
     def _tracer_of(self, args: tuple[Any, ...]) -> Tracer:
         first = args[0]
@@ -187,8 +227,8 @@ class _TracedClass:
             and inspect.getattr_static(cls, "__getattribute__") is object.__getattribute__
             and inspect.getattr_static(cls, "__getattr__", None) is None
         )
-        key = id(cls)
-        self._reference = ref(cls, lambda _: _classes.pop(key, None))
+        key, forget = id(cls), _forget
+        self._reference = ref(cls, lambda _: forget(key))
 
     @classmethod
     def of(cls, traced: type) -> _TracedClass:
@@ -218,12 +258,34 @@ _classes: dict[int, _TracedClass] = {}
 def reset() -> None:
     """Forget all classes."""
     _classes.clear()
+    _forget_classes()
 
 
-def _site_of(function: Any) -> CallSite:
+def _nothing() -> None:
+    pass
+
+
+_forget_classes: Callable[[], None] = speedups.forget_classes if speedups else _nothing
+"""Lets the compiled core forget what it knows of classes, as one may be gone."""
+
+
+def _forget(
+    key: int,
+    # Bound here: an interpreter that shuts down clears the globals first.
+    classes: dict[int, _TracedClass] = _classes,
+    forget_classes: Callable[[], None] = _forget_classes,
+) -> None:
+    classes.pop(key, None)
+    forget_classes()
+
+
+def _site_of(function: Any, *, in_place: bool) -> CallSite:
     while isinstance(function, partial):
         function = function.func
-    return of_function(function, getattr(inspect.unwrap(function), "__code__", None))
+    innermost = None
+    for one in wrapped_functions(function):
+        innermost = one
+    return of_function(function, getattr(innermost, "__code__", None), in_place=in_place)
 
 
 def _slot_value(slot: MemberDescriptorType, holder: object) -> object:

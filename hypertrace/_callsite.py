@@ -26,9 +26,13 @@ class CallSite:
         anchor: the code object that contains the address, which is unique while it exists.
         qualname: name of the function, with the class.
         filename, module, line, column: as in `Caller`.
+        is_in_frame: whether spans here end in the frame of the function that has them; false if
+            they end in a frame of ours, and all such frames are alike.
     """
 
-    __slots__ = ("address", "anchor", "column", "filename", "line", "module", "qualname")
+    __slots__ = (
+        *("address", "anchor", "column", "filename", "is_in_frame", "line", "module", "qualname"),
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 -- one parameter an attribute
         self,
@@ -48,6 +52,7 @@ class CallSite:
         self.module: str | None = module if isinstance(module, str) else None
         self.line: int = line
         self.column: int = column
+        self.is_in_frame: bool = True
 
     def caller(self, class_names: Iterable[str], props: dict[str, object] | None = None) -> Caller:
         """Return this call site as the caller of an event.
@@ -86,19 +91,23 @@ def resolve(frame: FrameType | None) -> CallSite:
     return site
 
 
-def of_function(function: Any, code: object) -> CallSite:
+def of_function(function: Any, code: object, *, in_place: bool) -> CallSite:
     """Return the call site that stands for all calls of a function; not cached.
 
     Args:
         function: a callable.
         code: its code object; any other object if it has none.
+        in_place: whether the spans end in the function's own frame.
     """
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None)
-    # Not the anchor: functions made by one decorator share their code object.
-    if not isinstance(code, CodeType):
-        return CallSite(object(), 0, name, "<unknown>", module)
-    return CallSite(object(), 0, name, code.co_filename, module, code.co_firstlineno)
+    place: tuple[Any, ...] = "<unknown>", module
+    if isinstance(code, CodeType):
+        place = code.co_filename, module, code.co_firstlineno
+    # The code is not the anchor: functions made by one decorator share it.
+    site = CallSite(object(), 0, name, *place)
+    site.is_in_frame = in_place
+    return site
 
 
 def reset() -> None:

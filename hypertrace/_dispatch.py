@@ -10,6 +10,8 @@ from ._trace_functions import check_trace_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._handling import Recipient
     from ._targets import Target
     from .protocols import TraceFunction
@@ -19,6 +21,9 @@ target: Target | None = None
 
 handlers: dict[Recipient, None] = {}
 """The handlers that are attached, in this order. Who changes it calls `update_target`."""
+
+after_update: list[Callable[[], object]] = []
+"""Functions that are called when the target has changed; they look at it themselves."""
 
 _setting: tuple[TraceFunction | None, bool] = None, False
 """The trace function, and whether it is strict."""
@@ -100,6 +105,8 @@ def update_target() -> None:
         target = new
         _delivered_change = change
     _retire_others()
+    for function in after_update:
+        function()
 
 
 def _set(function: TraceFunction | None, *, strict: bool) -> None:

@@ -295,6 +295,8 @@ class Operation(FinishedSpan):
         except AttributeError:
             return
         try:
+            if exception is not None:
+                self.leave_context_if_collecting()
             seconds = _span.clock() - self._began if self.seconds is None else self.seconds
             self._leave_active()
             was_current = self._token is not None
@@ -335,6 +337,16 @@ class Operation(FinishedSpan):
             swallow(error, self)
         finally:
             self._leave_entry()
+
+    def leave_context_if_collecting(self) -> None:
+        """Prepare for its end in a finalizer, which may not change a context in a collection.
+
+        Then it stays the current span there until the next one skips it.
+        """
+        if is_collecting():
+            self._entry_token = None
+            if self._token is not None:
+                self._token = _span.ENDED
 
     def _is_nested(self) -> bool:
         """Whether another entry is open here; then this one is none."""

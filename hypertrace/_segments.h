@@ -11,6 +11,13 @@
 #define HAVE_SEGMENTS 1
 #endif
 
+/* Whether functions are traced by rewriting their code. */
+#if defined(Py_PYTHON_H) && PY_VERSION_HEX >> 16 == 0x030B && !defined(PYPY_VERSION)
+#define HAVE_BYTECODE 1
+#else
+#define HAVE_BYTECODE 0
+#endif
+
 /* Seen in this extension only; placed at the start of a cache line. */
 #if defined(__GNUC__) || defined(__clang__)
 #define INTERNAL __attribute__((visibility("hidden")))
@@ -87,6 +94,15 @@ INTERNAL PyObject *make_page(PyObject *segment, uint64_t *place, Py_ssize_t size
 
 /* Add the types of buckets to the module. */
 INTERNAL int add_buckets(PyObject *module);
+
+#if HAVE_BYTECODE
+/* Return a code object that does the same, and uses operators on a record in between; ValueError if
+   it is not what the compiler makes. */
+INTERNAL PyObject *rewrite_code(PyObject *code, PyObject *record);
+
+/* Add the function that rewrites code, which is in _bytecode.c. */
+INTERNAL int add_bytecode(PyObject *module);
+#endif
 
 #if HAVE_SEGMENTS
 /* Add the types and functions of segments to the module. */

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from math import nan
 from time import perf_counter
-from types import CodeType, SimpleNamespace
+from types import SimpleNamespace
 
 from ._endings import ErrorRules, class_of, result_of
 from ._failures import misuse, swallow
@@ -389,9 +389,8 @@ class Span:
 
     @property
     def _own_site(self) -> CallSite | None:
-        # That of a decorated function is in a frame of ours, and all such frames are alike.
         site = self._binding.site
-        return site if type(site.anchor) is CodeType else None
+        return site if site.is_in_frame else None
 
     def _span_event(
         self, duration: float, error: BaseException | None, outer: Span | None, busy: float | None

@@ -10,7 +10,8 @@
    processes read, _signals.c a handler of SIGTERM, _pauses.c what times collections of garbage.
 
    The key of a call site is the address of its instruction, as in Python; keys of recorders with
-   props are negative. Only the public C API is used, except in call_address() on CPython 3.11.
+   props are negative. Only the public C API is used, except in _frames.h and, on CPython 3.11, in
+   call_address().
 
    A finalizer may run at any allocation up to CPython 3.11, and at any release and call later. It
    may replace the trace function, which empties tables, and change any slot. So each reference that
@@ -19,15 +20,10 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#if PY_VERSION_HEX < 0x030C0000
-#define Py_BUILD_CORE_MODULE
-#include <internal/pycore_frame.h> /* of 3.11, which no longer changes */
-#undef Py_BUILD_CORE_MODULE
-#endif
 #include <structmember.h>
 #include <time.h>
-#include "_segments.h"
-#include "_speedups.h"
+#include "_open_calls.h"
+#include "_spans.h"
 
 /* ---- State of the module -------------------------------------------------------------------- */
 
@@ -57,7 +53,7 @@ typedef struct {
     Py_ssize_t tracer_class, tracer_ctx, tracer_parent, tracer_props, tracer_table;
     Py_ssize_t tracer_class_name, tracer_object_id;
     Py_ssize_t span_began, span_binding, span_details, span_outer, span_props, span_tracer, span_token;
-    Py_ssize_t binding_start, binding_durations, binding_edges;
+    Py_ssize_t binding_start, binding_durations, binding_stepped_durations, binding_edges;
     Py_ssize_t recorder_names, recorder_known;
 } State;
 
@@ -666,18 +662,13 @@ static PyType_Spec table_spec = {
 static inline Py_ssize_t
 call_address(void)
 {
+    Frame *frame = current_frame(PyThreadState_Get());
 #if PY_VERSION_HEX < 0x030C0000
-    struct _PyInterpreterFrame *frame = PyThreadState_Get()->cframe->current_frame;
     if (frame == NULL || _PyFrame_IsIncomplete(frame))
         return 0;
     Py_ssize_t code = (Py_ssize_t)(uintptr_t)frame->f_code;
     return code + _PyInterpreterFrame_LASTI(frame) * (Py_ssize_t)sizeof(_Py_CODEUNIT);
 #else
-#if PY_VERSION_HEX < 0x030D0000
-    struct _PyInterpreterFrame *frame = PyThreadState_Get()->cframe->current_frame;
-#else
-    struct _PyInterpreterFrame *frame = PyThreadState_Get()->current_frame;
-#endif
     if (frame == NULL)
         return 0;
     PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
@@ -748,7 +739,7 @@ record(PyObject *recorder, PyObject *kwnames, PyObject *const *kwvalues)
 }
 
 /* Drop an event if tracing is suppressed here. Return 1 if so, 0 if not, -1 with an exception. */
-static inline int
+int
 drop_if_suppressed(void)
 {
     if (PyList_GET_SIZE(state.active_suppressions) == 0)
@@ -795,7 +786,7 @@ disabled_record(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_
     return Py_NewRef(Py_None);
 }
 
-static PyObject *
+PyObject *
 new_span(PyObject *binding, PyObject *tracer)
 {
     PyObject *span = state.span_type->tp_alloc(state.span_type, 0);
@@ -963,7 +954,7 @@ binding_of(PyObject *span)
     return binding;
 }
 
-static inline int
+int
 tracks_edges(PyObject *binding)
 {
     PyObject *edges = peek_slot(binding, state.binding_edges);
@@ -1062,7 +1053,7 @@ close_span(PyObject *self, PyObject *binding, PyObject *error, PyObject **outer)
     return 0;
 }
 
-static PyObject *
+PyObject *
 span_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *binding = binding_of(self);
@@ -1110,12 +1101,19 @@ takes_durations(PyObject *durations)
            Py_IS_TYPE(durations, state.group_type);
 }
 
+/* Whether a duration can be added without a call of Python code. */
+static inline int
+is_plain_list(PyObject *durations, PyObject *duration)
+{
+    return durations != NULL && is_duration(duration) && takes_durations(durations);
+}
+
 /* Whether the end of a span only adds its duration. */
 static inline int
 is_plain_end(PyObject *self, PyObject *durations, PyObject *duration, PyObject *error)
 {
-    return error == Py_None && peek_slot(self, state.span_details) == Py_None && durations != NULL &&
-           is_duration(duration) && takes_durations(durations);
+    return error == Py_None && peek_slot(self, state.span_details) == Py_None &&
+           is_plain_list(durations, duration);
 }
 
 /* Record the end of a span: add its duration, or let the Python code do more. */
@@ -1135,7 +1133,7 @@ end_span(PyObject *self, PyObject *binding, PyObject *duration, PyObject *error,
     return result == NULL ? -1 : 0;
 }
 
-static PyObject *
+PyObject *
 span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 3) {
@@ -1158,6 +1156,103 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     Py_XDECREF(outer);
     Py_XDECREF(duration);
     return result;
+}
+
+/* ---- Spans of traced functions, which may have no object ------------------------------------- */
+
+int
+is_tracing_on(void)
+{
+    PyObject *target = dict_find(state.dispatch, state.str_target);
+    int is_on = target != NULL && target != Py_None;
+    Py_XDECREF(target);
+    return is_on;
+}
+
+int
+is_tracer(PyObject *object)
+{
+    return Py_IS_TYPE(object, state.tracer_type);
+}
+
+PyObject *
+find_binding(PyObject *tracer, Py_ssize_t address, PyObject *id)
+{
+    PyObject *binding = find_recorder(tracer, address, id);
+    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))
+        Py_CLEAR(binding);
+    return binding;
+}
+
+int
+start_binding(PyObject *binding)
+{
+    PyObject *start = get_slot(binding, state.binding_start);
+    int status = start == NULL ? 0 : run(start);
+    Py_XDECREF(start);
+    return status;
+}
+
+int
+read_clock(double *result)
+{
+    /* Only for comparison. */
+    if (PyDict_GetItemWithError(state.span_module, state.str_clock) == state.native_clock) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        *result = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+        return 0;
+    }
+    PyObject *now = PyErr_Occurred() ? NULL : seconds();
+    *result = now == NULL ? Py_NAN : PyFloat_AsDouble(now);
+    Py_XDECREF(now);
+    if (!PyErr_Occurred())
+        return 0;
+    *result = Py_NAN;
+    return swallow(state.native_clock);
+}
+
+/* Add the duration of a span that ended well. Return how many wait there, -2 if Python has to end it. */
+static Py_ssize_t
+append_plain(PyObject *binding, PyObject *duration, int is_stepped)
+{
+    PyObject *durations = get_slot(
+        binding, is_stepped ? state.binding_stepped_durations : state.binding_durations);
+    Py_ssize_t waiting = is_plain_list(durations, duration) ? append(durations, duration) : -2;
+    Py_XDECREF(durations);
+    return waiting;
+}
+
+int
+end_plain_span(PyObject *binding, PyObject *tracer, double began, double duration,
+               const double *busy, PyObject *error)
+{
+    PyObject *span = NULL, *result = NULL, *busy_seconds = NULL;
+    PyObject *seconds = PyFloat_FromDouble(duration);
+    Py_ssize_t waiting = -2;
+    if (seconds != NULL && error == Py_None)
+        waiting = append_plain(binding, seconds, busy != NULL);
+    if (waiting >= 0 && waiting <= state.max_buffered) {
+        Py_DECREF(seconds);
+        return 0;
+    }
+    if (seconds != NULL && waiting != -1)
+        span = new_span(binding, tracer);
+    if (span != NULL) {
+        set_slot(span, state.span_outer, Py_NewRef(Py_None));
+        set_slot(span, state.span_began, PyFloat_FromDouble(began));
+        busy_seconds = busy == NULL ? Py_NewRef(Py_None) : PyFloat_FromDouble(*busy);
+    }
+    if (busy_seconds != NULL)
+        result = waiting >= 0
+                     ? PyObject_CallMethodOneArg(span, state.str_fold_and_count_edge, Py_None)
+                     : PyObject_CallMethodObjArgs(span, state.str_end, seconds, error, Py_None,
+                                                  busy_seconds, NULL);
+    Py_XDECREF(seconds);
+    Py_XDECREF(busy_seconds);
+    Py_XDECREF(span);
+    Py_XDECREF(result);
+    return result == NULL ? swallow(binding) : 0;
 }
 
 /* ---- Module ---------------------------------------------------------------------------------- */
@@ -1242,6 +1337,7 @@ static const struct {
     {"Span", "_token", &state.span_token},
     {"SpanBinding", "start", &state.binding_start},
     {"SpanBinding", "durations", &state.binding_durations},
+    {"SpanBinding", "stepped_durations", &state.binding_stepped_durations},
     {"SpanBinding", "edges", &state.binding_edges},
     {"PropsRecorder", "names", &state.recorder_names},
     {"PropsRecorder", "known", &state.recorder_known}};
@@ -1303,8 +1399,17 @@ module_exec(PyObject *module)
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
         add_type(module, &group_spec, &state.group_type) < 0 ||
         add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||
-        add_buckets(module) < 0 || add_samples(module) < 0 || add_operations(module) < 0)
+        add_buckets(module) < 0 || add_samples(module) < 0 || add_operations(module) < 0 ||
+        add_open_calls(module) < 0)
         return -1;
+#if PY_VERSION_HEX >= 0x030C0000
+    if (add_monitoring(module) < 0)
+        return -1;
+#endif
+#if HAVE_BYTECODE
+    if (add_bytecode(module) < 0 || add_hooks(module) < 0)
+        return -1;
+#endif
 #if HAVE_SEGMENTS
     if (add_signals(module) < 0 || add_pauses(module) < 0)
         return -1;

@@ -11,7 +11,7 @@ import types
 from math import nan
 
 from . import _span
-from ._span import Span, _current, is_collecting
+from ._span import LONGEST, MAX_BUFFERED, Span, _current, is_collecting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,14 @@ class SteppedSpan(Span):
             duration = float(self._ended - self._began)
         except Exception:  # noqa: BLE001 -- the clock was replaced; already swallowed in suspend()
             duration = nan
-        self._end(duration, error, upstream, self._busy)
+        durations = self._binding.stepped_durations
+        is_plain = error is None and self._details is None
+        if durations is None or not is_plain or not 0 <= duration <= LONGEST:
+            self._end(duration, error, upstream, self._busy)
+            return
+        durations.append(duration)
+        if upstream is not None or len(durations) > MAX_BUFFERED:
+            self._fold_and_count_edge(upstream)
 
     def _step_out(self) -> None:
         try:

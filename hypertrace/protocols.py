@@ -114,7 +114,7 @@ class SpanRecorder(Protocol):
 
     Attributes:
         durations: a list, to which the durations in seconds of successful spans are appended
-            without any call, if no props were set later and `busy` was not measured; or a shared
+            without any call, if no props were set later and `busy` is not needed; or a shared
             histogram, which counts them at once; or a `hypertrace.cells.CellGroup` of these and of
             cells. None if `end` is to be called for them, too. It must always be the same object.
             The compiled core knows exact lists, its own `SharedHistogram` and `CellGroup`; for any
@@ -123,7 +123,10 @@ class SpanRecorder(Protocol):
             each span inside that one. None if enclosing spans are not needed: then they are not
             recorded, and events have no `upstream`.
 
-    A recorder may have a method `move_to(other)`, to be called at the end of a span whose props
+    A recorder may have an attribute `needs_busy`. If it is False, `busy` is not looked at: then the
+    durations of generators and coroutines are appended to `durations`, too.
+
+    It may have a method `move_to(other)`, to be called at the end of a span whose props
     were set later, with the recorder of spans that start with these props. If it returns True, the
     duration is appended to the other's `durations`, and `end` is not called.
     """

@@ -6,8 +6,11 @@ ends with the last byte of the answer, where the handler, or aiohttp after it, e
 aiohttp answers with status 500, or 504 for time-outs, is the type of error; exceptions that are
 answers (`HTTPException`) are their status. The route is the canonical path of the resource, with
 those of the applications around it: `/api/items/{id}`; a folder of static files is its prefix.
-Requests without a resource are `<unmatched>`: those with status 404 or 405, bad requests, and all
-of a low-level `web.Server`.
+A request with another method (405) has the route. Requests without a resource are `<unmatched>`:
+those with status 404, bad requests, and all of a low-level `web.Server`.
+
+Sizes of bodies: of a request, what had come in by the end of the answer; of an answer, what the
+handler gave.
 
 A WebSocket is a request with status 101 until it is prepared.
 """
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from hypertrace._failures import swallow
+from hypertrace._span import is_collecting
 
 from .http_server import EXCLUDED, UNMATCHED, HttpServer
 from .websockets import WebSocketServer
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     AnyCall: TypeAlias = "Callable[..., Awaitable[Any]]"
 
+_NOT_ALLOWED = 405
 _SERVER_ERROR = 500
 
 
@@ -43,6 +48,7 @@ class Integration(HttpServer):
         self,
         *,
         excluded: Iterable[str] = EXCLUDED,
+        body_sizes: bool = False,
         native: bool = False,
         event_of: EventOf | None = None,
     ) -> None:
@@ -50,13 +56,14 @@ class Integration(HttpServer):
 
         Args:
             excluded: as of `HttpServer`.
+            body_sizes: as there.
             native: as there.
             event_of: as of `WebSocketServer`.
 
         Raises:
             TypeError: an option is wrong.
         """
-        super().__init__(excluded=excluded, native=native)
+        super().__init__(excluded=excluded, body_sizes=body_sizes, native=native)
         self._websockets = WebSocketServer(event_of)
         self._connections: WeakKeyDictionary[Any, Connection] = WeakKeyDictionary()
 
@@ -93,7 +100,9 @@ class Integration(HttpServer):
                 exchange.fail(error, is_lost=protocol.transport is None)
                 raise
             finally:
-                _current.reset(token)
+                # A finalizer that ends a coroutine must not change the context.
+                if _current.get() is exchange and not is_collecting():
+                    _current.reset(token)
             exchange.end(response, is_reset=is_reset)
             return result
 
@@ -105,10 +114,10 @@ class Integration(HttpServer):
             if measured is None:
                 return None
             measured.route = UNMATCHED
+            return _Exchange(measured, request.content if self.body_sizes else None)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
             return None
-        return _Exchange(measured)
 
     def _opening(self, original: AnyCall) -> AnyCall:
         """Return what prepares a WebSocket, and ends the request that is the handshake."""
@@ -169,9 +178,11 @@ class Integration(HttpServer):
 class _Exchange:
     """One request and its answer, in the context of its task."""
 
-    __slots__ = ("_error", "connection", "request")
+    __slots__ = ("_content", "_error", "_response", "connection", "request")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, content: Any) -> None:
+        self._content = content  # of the request, if sizes are measured
+        self._response: Any = None  # likewise
         self._error: BaseException | None = None
         self.connection: Connection | None = None
         self.request = request
@@ -191,10 +202,32 @@ class _Exchange:
 
         return noted
 
+    def prepared(self, response: Any, writer: Any) -> None:
+        """Note the status of an answer, and count its bytes if sizes are measured."""
+        self.request.status = response.status
+        if self._content is not None and writer is not None:
+            self._response = response
+            writer._on_chunk_sent = self._count
+
+    async def _count(self, part: Any) -> None:
+        self.request.sent += getattr(part, "nbytes", len(part))
+
     def complete(self) -> None:
         """End the request after the last byte."""
+        response = self._response
+        if response is not None and not self.request.sent and hasattr(response, "_sendfile"):
+            self.request.sent = response.content_length or 0  # the system sent it
         is_failed = self.request.status >= _SERVER_ERROR
-        self.request.finish(self._error if is_failed else None)
+        self._finish(self._error if is_failed else None)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._note_received()
+        self.request.finish(error)
+
+    def _note_received(self) -> None:
+        content, self._content, self._response = self._content, None, None
+        if content is not None:
+            self.request.received = content.total_bytes
 
     def end(self, response: Any, *, is_reset: bool) -> None:
         """End when the request is handled.
@@ -223,12 +256,13 @@ class _Exchange:
         if is_lost and isinstance(cause, ConnectionError):
             self._cancel()
         else:
-            self.request.finish(cause)
+            self._finish(cause)
             if self.connection is not None:
                 self.connection.close(cause)
         self._error = None
 
     def _cancel(self) -> None:
+        self._note_received()
         self.request.cancel()
         if self.connection is not None:
             self.connection.cancel()
@@ -242,8 +276,14 @@ def _noting_route(original: AnyCall) -> AnyCall:
     async def resolve(router: Any, request: Any) -> Any:
         match = await original(router, request)
         try:
-            exchange, resource = _current.get(), match.route.resource
-            if exchange is not None and resource is not None:
+            exchange, route = _current.get(), match.route
+            if exchange is None:
+                return match
+            resource = route.resource
+            # An application below this one may have noted its own resource.
+            if resource is None and exchange.request.route == UNMATCHED:
+                resource = await _resource_of(router, request, route.status)
+            if resource is not None:
                 exchange.request.route = resource.canonical
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, router)
@@ -252,12 +292,20 @@ def _noting_route(original: AnyCall) -> AnyCall:
     return resolve
 
 
+async def _resource_of(router: Any, request: Any, status: int) -> Any:
+    """Return the resource that has the path of a request but not its method, if that is wrong."""
+    for resource in router.resources() if status == _NOT_ALLOWED else ():
+        if "app" not in resource.get_info() and (await resource.resolve(request))[1]:
+            return resource
+    return None
+
+
 def _noting_status(original: AnyCall) -> AnyCall:
     async def prepare(response: Any, request: Any) -> Any:
         writer = await original(response, request)
         exchange = _current.get()
         if exchange is not None:
-            exchange.request.status = response.status
+            exchange.prepared(response, writer)
         return writer
 
     return prepare

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from hypertrace._failures import swallow
 
 from .http_server import EXCLUDED, KEY, UNKNOWN_SIZE, UNMATCHED, HttpServer
@@ -57,18 +55,9 @@ def trace_asgi(application: Application, **options: Any) -> Application:
     Raises:
         TypeError: an option is wrong.
     """
-    return _TracedApplication(application, AsgiServer(**options))
+    from .applications import TracedAsgi  # imports wrapt
 
-
-class _TracedApplication(wrapt.ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt 2.0
-    """An application that is called through `AsgiServer.measure`."""
-
-    def __init__(self, application: Application, server: AsgiServer) -> None:
-        super().__init__(application)
-        self._self_server = server
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._self_server.measure(self.__wrapped__, scope, receive, send)
+    return TracedAsgi(application, AsgiServer(**options).measure)
 
 
 class AsgiServer(HttpServer):

@@ -5,11 +5,11 @@ application, with the middleware around its `wsgi_app`, to the last byte of the 
 `http_server` for the metrics, and `wsgi` for answers.
 
 The route is that of `request.url_rule`, as `/items/<int:id>`, with the prefixes of blueprints, and
-with the root of an application that is mounted below another. It is `<unmatched>` where no rule
-fits path and method, also for redirects of the router. An exception without a handler is the type
-of error, whether Flask answers it with status 500 or passes it on (`PROPAGATE_EXCEPTIONS`,
-`TESTING`). One that an `errorhandler` answers is not: then the status counts. The test client is
-measured, too, when its answer is read.
+with the root of an application that is mounted below another; that of the path where the method
+does not fit (405). It is `<unmatched>` where no rule fits, also for redirects of the router. An
+exception without a handler is the type of error, whether Flask answers it with status 500 or passes
+it on (`PROPAGATE_EXCEPTIONS`, `TESTING`). One that an `errorhandler` answers is not: then the
+status counts. The test client is measured, too, when its answer is read.
 """
 
 from __future__ import annotations
@@ -50,17 +50,19 @@ class Integration(HttpServer):
             proxy: Any = flask.request
             current_request = proxy._get_current_object
 
-            def full_dispatch_request(*args: Any, **named: Any) -> Any:
+            def full_dispatch_request(app: Any, *args: Any, **named: Any) -> Any:
                 try:
                     current = current_request()
-                    environ, rule = current.environ, current.url_rule
+                    environ = current.environ
                     request = environ.get(KEY)
-                    if request is not None and rule is not None:
-                        root = environ.get("SCRIPT_NAME")
-                        request.route = self.route_below(root, rule.rule) if root else rule.rule
+                    if request is not None:
+                        rule = current.url_rule or _rule_of_another_method(app, current)
+                        if rule is not None:
+                            root = environ.get("SCRIPT_NAME")
+                            request.route = self.route_below(root, rule.rule) if root else rule.rule
                 except Exception as error:  # noqa: BLE001 -- the application must see nothing
                     swallow(error, self)
-                return function(*args, **named)
+                return function(app, *args, **named)
 
             return full_dispatch_request
 
@@ -76,3 +78,11 @@ class Integration(HttpServer):
         patches.replace(flask.Flask, "full_dispatch_request", dispatch)
         flask.got_request_exception.connect(failed, weak=False)
         patches.then(lambda: flask.got_request_exception.disconnect(failed))
+
+
+def _rule_of_another_method(app: Any, current: Any) -> Any:
+    """Return the rule of a path, if the method is what does not fit."""
+    methods = getattr(current.routing_exception, "valid_methods", None)
+    if not methods:
+        return None
+    return app.create_url_adapter(current).match(method=methods[0], return_rule=True)[0]

@@ -420,7 +420,8 @@ class _Redirects:
     def __exit__(self, *_: object) -> None:
         try:
             self._is_open = False
-            _redirects.reset(self._token)
+            if not is_collecting():  # as of a request
+                _redirects.reset(self._token)
             if self._last is not None:
                 self._last.let_go()
         except Exception as error:  # noqa: BLE001 -- the application must see nothing

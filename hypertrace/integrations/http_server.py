@@ -233,6 +233,18 @@ class Request(Operation):
         """End the request, as its client went away; only the first end has an effect."""
         self._finish_as(CANCELLED, CANCELLED, None)
 
+    def drop(self, *, is_cancelled: bool) -> None:
+        """End the request in a finalizer, as its answer was dropped.
+
+        Args:
+            is_cancelled: whether a part of the answer was missing.
+        """
+        self.leave_context_if_collecting()
+        if is_cancelled:
+            self.cancel()
+        else:
+            self.finish()
+
     def finish(self, error: BaseException | None = None) -> None:
         """End the request; only the first end has an effect.
 
@@ -242,6 +254,9 @@ class Request(Operation):
         status = self.status
         if status < _SERVER_ERROR and error is self._failure is None and not self._body_sizes:
             self.end(_props, "ok", None, (self._method, self._route, str(status or ""), ""))
+            return
+        if isinstance(error, GeneratorExit):  # a coroutine that was dropped before its end
+            self.drop(is_cancelled=True)
             return
         result: Result = "ok"
         if error is not None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
-from contextlib import suppress
 from functools import wraps
 from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from hypertrace._failures import count_and_log, logger
 from hypertrace.forks import after_fork_in_child
+
+from .imports import is_imported, wait, wait_no_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +80,11 @@ class Patches:
             except Exception as error:  # noqa: BLE001 -- see above
                 count_and_log(error, patch)
 
-        if _is_imported(library):
+        if is_imported(library):
             call()
         else:
-            self._undo.append(lambda: _wait_no_more(library, call))
-            _wait(library, call)
+            self._undo.append(lambda: wait_no_more(library, call))
+            wait(library, call)
 
     def then(self, undo: Callable[[], object]) -> None:
         """Call a function when all is put back.
@@ -245,38 +243,6 @@ _slots: dict[tuple[int, str], _Slot] = {}
 """By the owner, which the slot keeps, and the name."""
 _lock = RLock()
 """For changes of them. No code of the application runs in it but that of metaclasses."""
-
-_waiting: dict[str, list[Callable[[], object]]] = {}
-"""What is called once a module is imported."""
-_hooked: set[str] = set()
-"""The modules whose import calls `_arrived`: once for all, as a hook cannot be removed."""
-
-
-def _is_imported(name: str) -> bool:
-    """Whether a module is imported. If another thread is just importing it, that is waited for."""
-    with suppress(AttributeError):  # it has no public name
-        importlib._bootstrap._lock_unlock_module(name)  # type: ignore[attr-defined]
-    return name in sys.modules
-
-
-def _wait(name: str, call: Callable[[], object]) -> None:
-    _waiting.setdefault(name, []).append(call)
-    if name not in _hooked:
-        _hooked.add(name)
-        wrapt.register_post_import_hook(lambda _: _arrived(name), name)
-    if _is_imported(name):  # meanwhile, by another thread, which may have passed the hook before
-        _arrived(name)
-
-
-def _wait_no_more(name: str, call: Callable[[], object]) -> None:
-    with suppress(KeyError, ValueError):  # it has been called
-        _waiting[name].remove(call)
-
-
-def _arrived(name: str) -> None:
-    _hooked.discard(name)
-    for call in _waiting.pop(name, ()):
-        call()
 
 
 def _renew_lock() -> None:

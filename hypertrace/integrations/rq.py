@@ -26,7 +26,6 @@ import sys
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.util import find_spec
-from pickletools import genops
 from typing import TYPE_CHECKING, Any
 
 from hypertrace._failures import swallow
@@ -240,6 +239,8 @@ def _full_name(name: str, instance: object) -> str:
 
 def _name_in(pickled: bytes) -> str:
     """Return the name in the pickle of a function's name, its instance, and arguments."""
+    from pickletools import genops
+
     texts: list[str] = []
     for opcode, text, _ in genops(pickled):
         if isinstance(text, str):

@@ -5,23 +5,22 @@ them. The metrics and their labels are those of `http_server`.
 
 A request starts when the server calls the application, and ends when the answer has given its last
 part: lists, generators, files of `wsgi.file_wrapper` (at their `close()`) and `write()`. An answer
-that is closed before its end is `cancelled`, as the client is gone; so is a file that the server
-closes because of an exception. The status is the last one given to `start_response`. An exception
-in the application or in its answer is status 500 as long as no byte was given, and its class is the
-type of error. A request that passes several layers with integrations, also one from a server of
-ASGI, is measured by the outermost one.
+that is closed or dropped before its end is `cancelled`, as the client is gone; so is a file that
+the server closes because of an exception. One that is dropped unread has ended. The status is the
+last one given to `start_response`. An exception in the application or in its answer is status 500
+as long as no byte was given, and its class is the type of error. A request that passes several
+layers with integrations, also one from a server of ASGI, is measured by the outermost one.
 
-Sizes of bodies: of a request, as its `Content-Length` says, without one 0; none is recorded for a
-request in chunks. Of an answer, the bytes that the application gave; of a file, its
+Sizes of bodies: of a request, as its `Content-Length` says; of one in chunks, what the application
+reads by the end of the answer. Of an answer, the bytes that the application gave; of a file, its
 `Content-Length`.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 from hypertrace._failures import swallow
 
@@ -46,18 +45,9 @@ def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
     Raises:
         TypeError: an option is wrong.
     """
-    return _TracedApplication(application, HttpServer(**options))
+    from .applications import TracedWsgi  # imports wrapt
 
-
-class _TracedApplication(wrapt.ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt 2.0
-    """An application that is called through `measured`."""
-
-    def __init__(self, application: WSGIApplication, server: HttpServer) -> None:
-        super().__init__(application)
-        self._self_server = server
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return measured(self._self_server, self.__wrapped__, environ, start_response)
+    return TracedWsgi(application, partial(measured, HttpServer(**options)))
 
 
 def measured(
@@ -106,7 +96,7 @@ def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Reques
         if outer is None:
             request = server.start(method, path, environ, route)
             if request is not None and server.body_sizes:
-                request.received = _length_of(environ)
+                _measure_input(request, environ)
             return request
         environ[KEY] = outer
     if outer is not None and not outer.route:
@@ -114,11 +104,50 @@ def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Reques
     return None
 
 
-def _length_of(environ: WSGIEnvironment) -> int:
+def _measure_input(request: Request, environ: WSGIEnvironment) -> None:
+    """Note the size of the body of a request, or count what the application reads of it."""
     length = str(environ.get("CONTENT_LENGTH") or "")  # some servers of tests give a number
     if length:
-        return int(length) if length.isdecimal() else UNKNOWN_SIZE
-    return UNKNOWN_SIZE if "HTTP_TRANSFER_ENCODING" in environ else 0
+        request.received = int(length) if length.isdecimal() else UNKNOWN_SIZE
+        return
+    request.received = 0
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        environ["wsgi.input"] = _Input(environ["wsgi.input"], request)
+
+
+class _Input:
+    """The body of a request in chunks, which counts what is read."""
+
+    __slots__ = ("_file", "_request")
+
+    def __init__(self, file: Any, request: Request) -> None:
+        self._file = file
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def _counted(self, part: bytes) -> bytes:
+        try:
+            self._request.received += len(part)
+        except Exception as error:  # noqa: BLE001 -- it may be anything
+            swallow(error, self)
+        return part
+
+    def read(self, *args: Any) -> bytes:
+        """Read as the file does."""
+        return self._counted(self._file.read(*args))
+
+    def readline(self, *args: Any) -> bytes:
+        """Read a line as the file does."""
+        return self._counted(self._file.readline(*args))
+
+    def readlines(self, *args: Any) -> list[bytes]:
+        """Read lines as the file does."""
+        return [self._counted(line) for line in self._file.readlines(*args)]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._counted(line) for line in self._file)
 
 
 class _Answer:
@@ -243,10 +272,24 @@ class _Answer:
         """End where the server closes the body."""
         if self._has_ended or self._request.has_ended:
             return
-        if self._has_begun or sys.exc_info()[1] is not None:
+        if sys.exc_info()[1] is not None or self._is_cut():
             self._request.cancel()
         else:  # it needs no body, as after `HEAD`
             self._request.finish()
+
+    def __del__(self) -> None:
+        # The answer was dropped, as by middleware that gives another one in its place.
+        request = self._request
+        if not request.has_ended:
+            request.drop(is_cancelled=self._is_cut())
+
+    def _is_cut(self) -> bool:
+        """Whether some of the body was given, and some was not."""
+        try:
+            return self._has_begun and self._request.sent != self._length()
+        except Exception as error:  # noqa: BLE001 -- the headers may be anything
+            swallow(error, self)
+            return True
 
     def fail(self, error: BaseException) -> None:
         """End with an exception of the application."""

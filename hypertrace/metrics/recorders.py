@@ -157,7 +157,7 @@ class SpansRecorder:
     A span that ends well and has nothing to report is no more than an append to `durations`.
     """
 
-    __slots__ = ("_ends", "durations", "edge", "spans", "start")
+    __slots__ = ("_ends", "durations", "edge", "needs_busy", "spans", "start")
 
     def __init__(
         self,
@@ -182,6 +182,7 @@ class SpansRecorder:
         self.durations: list[float] | CellGroup | None = (
             spans.results["ok"].buffer if simple else None
         )
+        self.needs_busy: bool = False
 
     def end(self, event: SpanEvent) -> None:
         """Record the end of a span."""

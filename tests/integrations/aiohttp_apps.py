@@ -68,6 +68,11 @@ async def raises_after_end(request: web.Request) -> web.StreamResponse:
     raise ZeroDivisionError
 
 
+async def repeats(request: web.Request) -> web.StreamResponse:
+    """Answer with what came in."""
+    return web.Response(body=await request.read())
+
+
 async def echo(request: web.Request) -> web.StreamResponse:
     """Do what each message says."""
     socket = web.WebSocketResponse()
@@ -119,6 +124,7 @@ def application(folder: Path) -> web.Application:
     for handler in (streams, streams_and_raises, raises_after_end):
         get(f"/{handler.__name__}", handler)
     get("/live/{room}", echo)
+    app.router.add_route("*", "/echo", repeats)
     (folder / "page.txt").write_text("page")
     app.router.add_static("/static", folder)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,7 +73,9 @@ def _ask(app: Any, path: str, method: str = "GET") -> int:
         ("/", "HEAD", "/", 200, ""),
         ("/items/1", "GET", "/items/{id}", 200, ""),
         ("/items/one", "GET", "<unmatched>", 404, ""),
-        ("/items/1", "POST", "<unmatched>", 405, ""),
+        ("/items/1", "POST", "/items/{id}", 405, ""),
+        ("/api/branch/leaf/1", "POST", "/api/branch/leaf/{id}", 405, ""),
+        ("/static/page.txt", "POST", "/static", 405, ""),
         ("/nowhere", "GET", "<unmatched>", 404, ""),
         ("/api/branch/leaf/1", "GET", "/api/branch/leaf/{id}", 200, ""),
         ("/api/branch/nowhere", "GET", "<unmatched>", 404, ""),
@@ -105,6 +108,45 @@ def test_a_request_ends_once(
     result = "error" if kind else "ok"
     assert points("entry_duration_seconds") == {("http", f"{method} {route}", result): 1}
     assert points(ACTIVE) == {(method,): 0}
+    assert swallowed_errors() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "sent", "answered"),
+    [
+        ("/echo", "POST", b"12345", 5),
+        ("/echo", "PUT", [b"123", b"456"], 6),
+        ("/streams", "GET", None, 12),
+        ("/streams_and_raises", "GET", None, 4),
+        ("/static/page.txt", "GET", None, 4),
+        ("/static/page.txt", "HEAD", None, 0),
+        ("/items/one", "GET", None, len("404: Not Found")),
+    ],
+)
+def test_bytes_are_counted_as_they_pass(
+    path: str, method: str, sent: Any, answered: int, apps: Any, tmp_path: Path, metrics: Metrics
+) -> None:
+    """Those of bodies with and without a known length, and of files that the system sends."""
+
+    async def parts() -> Any:
+        for part in sent:
+            yield part
+
+    async def ask(client: Any) -> None:
+        data = parts() if isinstance(sent, list) else sent
+        async with client.request(method, path, data=data) as response:
+            with suppress(OSError, importlib.import_module("aiohttp").ClientError):
+                await response.read()
+
+    install("aiohttp_server", body_sizes=True)
+    asyncio.run(_with_client(apps.application(tmp_path), ask))
+    reading = metrics.read()
+    received: Sequence[Any] = reading.family("http_server_request_body_size_bytes").values
+    assert [value.sum for value in received] == [
+        len(b"".join(sent)) if isinstance(sent, list) else len(sent or b"")
+    ]
+    answers: Sequence[Any] = reading.family("http_server_response_body_size_bytes").values
+    assert [value.sum for value in answers] == [answered]
     assert swallowed_errors() == 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hypertrace import swallowed_errors
 from hypertrace._operations import current_entry
 from hypertrace.integrations import install, uninstall
 from hypertrace.integrations.wsgi import trace_wsgi
@@ -59,20 +60,23 @@ def test_the_route_is_the_rule(flask: Any, points: Points) -> None:
 
 
 def test_unmatched_requests_are_one_value(flask: Any, points: Points) -> None:
-    """No rule, another method, and a redirect to the slash have no route."""
+    """No rule and a redirect to the slash have no route; another method leaves that of the path."""
     app = flask.Flask(__name__)
     app.add_url_rule("/shop/", view_func=lambda: "shop", endpoint="shop")
     for number in range(100):
         _get(app, f"/no/{number}")
     _get(app, "/shop/", "DELETE")
     _get(app, "/shop/", "BREW")
+    _get(app, "/shop", "DELETE")
     _get(app, "/shop")
     assert points(DURATIONS) == {
         ("GET", "<unmatched>", "404", ""): 100,
-        ("DELETE", "<unmatched>", "405", ""): 1,
-        ("_OTHER", "<unmatched>", "405", ""): 1,
+        ("DELETE", "/shop/", "405", ""): 1,
+        ("_OTHER", "/shop/", "405", ""): 1,
         ("GET", "<unmatched>", "308", ""): 1,
+        ("DELETE", "<unmatched>", "404", ""): 1,
     }
+    assert swallowed_errors() == 0
 
 
 def test_blueprints_add_their_prefixes(flask: Any, points: Points) -> None:

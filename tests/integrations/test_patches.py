@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import inspect
 import logging
 import pickle
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import swallowed_errors
+from hypertrace.integrations import imports
 from hypertrace.integrations import patches as module
 from hypertrace.integrations.patches import Patches
 
@@ -339,7 +341,7 @@ def unimported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     yield make
     for name in made:
         sys.modules.pop(name, None)
-        module._waiting.pop(name, None)
+        imports._waiting.pop(name, None)
 
 
 def test_it_waits_for_an_import(unimported: Callable[[str], str]) -> None:
@@ -364,7 +366,7 @@ def test_what_is_undone_waits_no_more(unimported: Callable[[str], str]) -> None:
         patches = Patches()
         patches.when_imported(name, lambda: found.append(1))
         patches.undo()
-    assert module._waiting[name] == []
+    assert imports._waiting[name] == []
     importlib.import_module(name)
     assert found == []
 
@@ -461,3 +463,37 @@ def test_threads_that_import_while_others_wait(unimported: Callable[[str], str])
 
         in_threads(*[partial(importlib.import_module, name)] * 2, *[wait] * 4)
         assert found == [1] * 4
+
+
+def test_an_imported_module_has_the_loader_that_was_found(unimported: Callable[[str], str]) -> None:
+    """It is what it would be otherwise: only the import itself is watched."""
+    name, other = unimported("value = 1"), unimported("value = 1")
+    Patches().when_imported(name, lambda: None)
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    loader: Any = spec.loader
+    assert loader.get_data(spec.origin) == b"value = 1"
+    found, usual = importlib.import_module(name), importlib.import_module(other)
+    loaders = {type(one) for one in (found.__loader__, vars(found)["__spec__"].loader)}
+    assert loaders == {type(usual.__loader__)}
+
+
+@pytest.mark.filterwarnings("ignore:.*find_spec:ImportWarning")
+def test_finders_that_find_nothing_are_passed(
+    unimported: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another library that watches imports, or one without `find_spec`."""
+
+    class Old:
+        def find_module(self, name: str, path: object = None) -> None:
+            return None
+
+    class Silent:
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            return None
+
+    name, found = unimported("value = 1"), list[int]()
+    monkeypatch.setattr(sys, "meta_path", [Silent(), Old(), *sys.meta_path])
+    Patches().when_imported(name, lambda: found.append(1))
+    importlib.import_module(name)
+    assert found == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import subprocess
 import sys
 import threading
 from types import ModuleType
@@ -14,6 +15,7 @@ import pytest
 from hypertrace import swallowed_errors
 from hypertrace.integrations import (
     available,
+    imports,
     install,
     install_all,
     installed,
@@ -79,7 +81,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     uninstall()
     for name in names:
         sys.modules.pop(name, None)
-        patches._waiting.pop(name, None)
+        imports._waiting.pop(name, None)
 
 
 @pytest.mark.usefixtures("libraries")
@@ -258,11 +260,25 @@ def test_a_library_that_is_imported_once_more_can_be_installed_again() -> None:
 
 
 @pytest.mark.usefixtures("libraries")
-def test_the_hooks_are_bounded() -> None:
-    """However often it is installed without its library, one hook waits."""
-    wrapt_hooks = sys.modules["wrapt.importer"]._post_import_hooks
+def test_what_waits_is_bounded() -> None:
+    """However often it is installed without its library, nothing is left."""
     for _ in range(50):
         install_all()
         uninstall()
-    assert len(wrapt_hooks["fake_one"]) == 1
-    assert patches._waiting["fake_one"] == []
+    assert imports._waiting["fake_one"] == []
+    assert sys.meta_path.count(imports._finder) == 1
+
+
+def test_nothing_is_imported_that_the_application_does_not_import() -> None:
+    """Not even of the standard library, what is large, or must come after gevent's patches."""
+    code = """
+import sys
+from hypertrace.integrations import install_all
+install_all()
+heavy = {"asyncio", "concurrent.futures", "email", "http.client", "pickle", "ssl", "wrapt"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LONG
+    )
+    assert run.stdout == "[]\n", run.stderr

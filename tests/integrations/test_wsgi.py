@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import socket
 import threading
@@ -14,7 +15,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from hypertrace import Tracer
+from hypertrace import Tracer, swallowed_errors
 from hypertrace._operations import current_entry
 from hypertrace.integrations.http_server import HttpServer
 from hypertrace.integrations.wsgi import trace_wsgi
@@ -212,6 +213,37 @@ def test_an_answer_that_is_not_asked_for_is_none(metrics: Metrics, points: Point
     assert points(DURATIONS) == {("HEAD", "", "200", ""): 1}
 
 
+@pytest.mark.parametrize(
+    ("headers", "parts", "kind"),
+    [([], 0, ""), ([], 1, "cancelled"), ([("Content-Length", "4")], 1, "")],
+)
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_an_answer_that_is_dropped_has_ended(
+    metrics: Metrics, points: Points, headers: Any, parts: int, kind: str, in_a_cycle: bool
+) -> None:
+    """As by middleware that answers otherwise: nothing stays under way, also in a collection."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", headers)
+        return iter([b"part", b""])
+
+    body: Any = trace_wsgi(application)(environ_of(), Server().start_response)
+    for _ in range(parts):
+        next(body)
+    if in_a_cycle:
+        cycle = [body]
+        cycle.append(cycle)
+        del cycle
+    assert points("http_server_active_requests") == {("GET",): 1}
+    del body
+    gc.collect()
+    assert points(DURATIONS) == {("GET", "", "200", kind): 1}
+    assert points("http_server_active_requests") == {("GET",): 0}
+    with Tracer("shop").span("later"):
+        assert current_entry() == ""
+    assert swallowed_errors() == 0
+
+
 def test_a_file_that_cannot_be_sent_is_cancelled(metrics: Metrics, points: Points) -> None:
     """The server closes it because it has raised."""
     body: Any = trace_wsgi(gives_a_file)(environ_of(), Server().start_response)
@@ -236,6 +268,7 @@ def test_a_file_stays_the_one_that_the_server_made(metrics: Metrics) -> None:
     body = trace_wsgi(gives_a_file)(environ, Server().start_response)
     assert made == [body]
     assert body is made[0]
+    made[0].close()
 
 
 def test_a_file_of_a_server_in_c_ends_when_it_is_given(metrics: Metrics, points: Points) -> None:
@@ -346,7 +379,6 @@ def test_an_application_inside_of_a_server_of_asgi_counts_once(
         ({"CONTENT_LENGTH": "123"}, 123),
         ({"CONTENT_LENGTH": 123}, 123),
         ({"CONTENT_LENGTH": "many"}, None),
-        ({"HTTP_TRANSFER_ENCODING": "chunked"}, None),
     ],
 )
 def test_the_size_of_a_request_is_what_it_says(
@@ -358,6 +390,37 @@ def test_the_size_of_a_request_is_what_it_says(
     found = [one for one in metrics.read().families if one.name.endswith("request_body_size_bytes")]
     sizes: list[Any] = [value for one in found for value in one.values]
     assert [value.sum for value in sizes] == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize(
+    ("read", "size"),
+    [
+        (lambda file: file.read(), 9),
+        (lambda file: file.read(2) + file.read(3), 5),
+        (lambda file: file.readline(), 4),
+        (lambda file: b"".join(file.readlines()), 9),
+        (b"".join, 9),
+        (lambda file: b"", 0),
+        (lambda file: file.getvalue(), 0),
+    ],
+)
+def test_of_a_request_in_chunks_what_is_read_counts(
+    metrics: Metrics, read: Callable[[Any], bytes], size: int
+) -> None:
+    """The application reads its file as without measuring."""
+    found = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        found.append(read(environ["wsgi.input"]))
+        start_response("200 OK", HEADERS)
+        return []
+
+    body = io.BytesIO(b"one\ntwo\n!")
+    environ = {**environ_of("POST", HTTP_TRANSFER_ENCODING="chunked"), "wsgi.input": body}
+    Server().run(trace_wsgi(application, body_sizes=True), environ)
+    assert found == [read(io.BytesIO(b"one\ntwo\n!"))]
+    values: Sequence[Any] = metrics.read().family("http_server_request_body_size_bytes").values
+    assert [value.sum for value in values] == [size]
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def each_prometheus(
     return start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_prometheus(
     root: Path,
     component: Callable[[str], str],
@@ -149,7 +149,8 @@ def start_prometheus(
     """Give a function that starts a Prometheus which scrapes an application every second.
 
     Its configuration is a copy of the shipped prometheus.yml, and of the rules that it names, with
-    the application's port and the intervals changed. Each one runs until the tests end.
+    the application's port and the intervals changed. Each one runs until the tests of the module
+    end, as its scrapes and rules would slow the tests after them.
     """
     started: list[Prometheus] = []
 
