@@ -15,7 +15,8 @@ and all others are `<other>`; so it is with queues.
 
 The worker must have installed this before it forks: `rq worker` loads no job itself, but it does
 load the module of its option `--config`. `SpawnWorker` starts an interpreter for each job, which
-imports the module of the worker's class: derive one from it, where this is installed. A job of a queue with `is_async=False` runs in the producer.
+imports the module of the worker's class: derive one from it, where this is installed. A job of a
+queue with `is_async=False` runs in the producer.
 
 Option: `skip`, patterns of names of jobs that are not measured.
 """
