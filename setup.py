@@ -16,9 +16,10 @@ setup(
                 "hypertrace/_segments.c",
                 "hypertrace/_signals.c",
                 "hypertrace/_pauses.c",
-                "hypertrace/_bytecode.c",
                 "hypertrace/_open_calls.c",
                 "hypertrace/_monitoring.c",
+                "hypertrace/_bytecode.c",
+                "hypertrace/_hooks.c",
             ],
             depends=[
                 "hypertrace/_segments.h",

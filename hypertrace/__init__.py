@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ._handlers import Handler as Handler
     from ._handlers import attach as attach
     from ._handlers import handlers as handlers
-    from ._instrument import Instrumentation as Instrumentation
+    from ._instrument import InstrumentedFunction as InstrumentedFunction
     from ._instrument import instrument as instrument
+    from ._instrument import instrumented as instrumented
+    from ._instrumentation import Instrumentation as Instrumentation
     from ._operations import current_entry as current_entry
     from ._paths import TracedCall as TracedCall
     from ._recorders import PropsRecorder as PropsRecorder
@@ -44,6 +46,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "Cell",
     "Handler",
     "Instrumentation",
+    "InstrumentedFunction",
     "PropsRecorder",
     "Span",
     "SpanBindableTraceFunction",
@@ -63,6 +66,7 @@ __all__ = [  # noqa: RUF022 -- as sorted() has it
     "get_trace_function",
     "handlers",
     "instrument",
+    "instrumented",
     "set_trace_function",
     "silent_tracers",
     "suppress_tracing",
@@ -79,7 +83,8 @@ _HOME = {
     "Cell": "cells",
     "COMPILED": "_compiled",
     "Handler": "_handlers",
-    "Instrumentation": "_instrument",
+    "Instrumentation": "_instrumentation",
+    "InstrumentedFunction": "_instrument",
     "PropsRecorder": "_recorders",
     "Span": "_span",
     "SpanBindableTraceFunction": "protocols",
@@ -101,6 +106,7 @@ _HOME = {
     "set_trace_function": "_dispatch",
     "silent_tracers": "_silent",
     "instrument": "_instrument",
+    "instrumented": "_instrument",
     "swallowed_errors": "_failures",
     "traced": "decorators",
     "suppress_tracing": "_guard",

@@ -809,20 +809,25 @@ rewrite_bytes(PyCodeObject *old, PyObject *code, PyObject *record)
     return made;
 }
 
+PyObject *
+rewrite_code(PyObject *code, PyObject *record)
+{
+    PyCodeObject *old = (PyCodeObject *)code;
+    PyObject *bytes = PyCode_GetCode(old); /* without what the interpreter specialized */
+    if (bytes == NULL)
+        return NULL;
+    PyObject *made = rewrite_bytes(old, bytes, record);
+    Py_DECREF(bytes);
+    return made;
+}
+
 static PyObject *
 rewrite(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 2 || !PyCode_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "rewrite() takes a code object and a record");
-        return NULL;
-    }
-    PyCodeObject *old = (PyCodeObject *)args[0];
-    PyObject *code = PyCode_GetCode(old); /* without what the interpreter specialized */
-    if (code == NULL)
-        return NULL;
-    PyObject *made = rewrite_bytes(old, code, args[1]);
-    Py_DECREF(code);
-    return made;
+    if (nargs == 2 && PyCode_Check(args[0]))
+        return rewrite_code(args[0], args[1]);
+    PyErr_SetString(PyExc_TypeError, "rewrite() takes a code object and a record");
+    return NULL;
 }
 
 static PyMethodDef bytecode_functions[] = {

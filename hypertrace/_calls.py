@@ -15,6 +15,7 @@ from ._guard import active_suppressions, drop_if_suppressed, suppress_tracing
 from ._naming import class_names
 from ._paths import PropPaths
 from ._span import NO_SPAN, Span
+from ._static import wrapped_functions
 from ._stepping import SteppedSpan
 from ._targets import recorder_key
 from ._tracer import Tracer, implicit_tracer
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Record = Any
     """A `Record` of the compiled core."""
 
+_NO_PATHS = PropPaths(print, {})
 _HELD_AS = ("tracer", "_tracer")
 """Attributes in which an object may hold its tracer."""
 
@@ -44,6 +46,8 @@ class TracedCalls:
     it is enabled, or else for the object's class. A call of a function is traced for its module.
     """
 
+    is_ended: bool = False
+    """Whether it opens no more spans."""
     # Attributes of the class, since an interpreter that shuts down clears the globals first.
     _no_span = NO_SPAN
     _swallow = staticmethod(swallow)
@@ -72,7 +76,8 @@ class TracedCalls:
         self._id: str | None = options["id"]
         self._key = recorder_key(self._site.address + 1, self._id, with_props=False)
         self._props: dict[str, Any] = dict(options["props"] or {})
-        self._paths = PropPaths(function, options["prop_from"] or {})
+        sources = options["prop_from"]
+        self._paths = PropPaths(function, sources) if sources else _NO_PATHS
         self._rules: ErrorRules = options["rules"]
         self._is_plain = not (self._props or self._paths or self._rules)
         owner = self._site.qualname.rpartition(".")[0]
@@ -130,6 +135,14 @@ class TracedCalls:
         """Return the span of one call of a generator or coroutine; None while tracing is off."""
         span = self.span(args, kwargs, kind)
         return span if isinstance(span, kind) else None
+
+    def end(self) -> None:
+        """Open no more spans: references to the wrapper may be left where it was copied to."""
+        self.is_ended = True
+        self.span = self._nothing  # type: ignore[assignment,method-assign]
+
+    def _nothing(self, *_: object) -> Span:
+        return self._no_span
 
     @property
     def needs_result(self) -> bool:
@@ -269,8 +282,10 @@ def _forget(
 def _site_of(function: Any, *, in_place: bool) -> CallSite:
     while isinstance(function, partial):
         function = function.func
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return of_function(function, code, in_place=in_place)
+    innermost = None
+    for one in wrapped_functions(function):
+        innermost = one
+    return of_function(function, getattr(innermost, "__code__", None), in_place=in_place)
 
 
 def _slot_value(slot: MemberDescriptorType, holder: object) -> object:

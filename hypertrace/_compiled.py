@@ -106,6 +106,7 @@ def install_operations(
             "SpanBinding": bindings["SpanBinding"],
             "PropsBindings": bindings["PropsBindings"],
             "dispatch": dispatch,
+            "count_in_python": operations["Operations"].count,
             "end_in_python": operations["Operation"].end,
             "record_in_python": operations["Operations"].record,
         }

@@ -1,7 +1,8 @@
 """Engine that traces Python functions where they are, without a change that code can see.
 
-CPython 3.12 and later send events of the function's code object to the compiled core. Elsewhere,
-and in what has no code object, closures replace the function.
+CPython 3.12 and later send events of the function's code object to the compiled core. CPython 3.11
+runs other bytecode, with hooks in between. Elsewhere, and in what has no code object, closures
+replace the function.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any, Literal
 
     from ._calls import Record, TracedCalls
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 def _engine() -> Name:
     if speedups is None or not gil_enabled():
         return "closures"
-    return "monitoring" if hasattr(speedups, "monitor") else "closures"
+    if hasattr(speedups, "rewrite"):
+        return "bytecode"
+    return "monitoring" if hasattr(speedups, "trace_function") else "closures"
 
 
 name: Name = _engine()
@@ -48,17 +52,6 @@ def is_possible(function: object) -> bool:
     return not is_marked or bool(function.__code__.co_flags & inspect.CO_COROUTINE)
 
 
-def is_traced(function: Any, within: type | None = None) -> bool:
-    """Return whether the calls of a function are traced where it is.
-
-    Args:
-        function: any object.
-        within: whether those with an object of this class are; None: whether all are.
-    """
-    is_possible = name != "closures" and type(function) is FunctionType
-    return is_possible and _core.monitored(function, within) is not None
-
-
 def trace_in_place(
     function: FunctionType, calls: TracedCalls, within: type | None = None
 ) -> Callable[[], None] | None:
@@ -74,19 +67,20 @@ def trace_in_place(
 
     Returns:
         `undo`, which ends the tracing; calls that are running then end their spans. None if the
-        function cannot be traced, as other tools use all that the interpreter has for it.
+        function cannot be traced: other tools use all that the interpreter has for it, or its
+        bytecode is not what the compiler makes.
     """
-    record = _core.monitored(function, within)
+    record = _core.record_of(function, within)
     if record is None:
         record = calls.record(function.__code__, within)
-        if not _core.monitor(function, record):
+        if not _core.trace_function(function, record):
             return None
     record.holders += 1
     return _Undo(function, record)
 
 
 class _Undo:
-    """Ends the tracing of a function for one of those that wanted it; at the second call, nothing."""
+    """Ends the tracing of a function for one of those that wanted it; called again, does nothing."""
 
     __slots__ = ("_code", "_record")
 
@@ -98,13 +92,28 @@ class _Undo:
         record, self._record = self._record, None
         if record is None:
             return
+        while record.moved_to is not None:
+            record, self._code = record.moved_to
         record.holders -= 1
         if record.holders == 0:
             record.is_ending = True
             _core.tidy_code(self._code)
 
 
+def _move(function: FunctionType, code: CodeType) -> None:
+    """Trace a function in the code that it is about to get."""
+    for record in _core.records_of(function):
+        moved = record.calls.record(code, record.within)
+        moved.holders = record.holders
+        record.moved_to = moved, code
+        record.is_ending = True
+        _core.trace_function(function, moved, code)
+    _core.tidy_code(function.__code__)
+
+
 if name != "closures":
     _core.trace_calls(Span, SteppedSpan, NO_SPAN)
-    _dispatch.after_update.append(_core.switch_events)
+    if name == "monitoring":
+        _core.watch_code(_move)
+        _dispatch.after_update.append(_core.switch_events)
     after_fork_in_child(_core.forget_other_threads)

@@ -1,9 +1,9 @@
 /* Open calls of traced functions: spans from the start of a call to its end, for every engine.
 
    An engine reports where a call starts, ends and runs in steps, by the frame that it runs in: the
-   callbacks of sys.monitoring in _monitoring.c, the hooks in rewritten bytecode with the methods of a
-   Record. TracedCalls and SteppedSpan are the specification. A call whose span needs nothing but its
-   times has no Span object; all other calls have one, which does the rest.
+   callbacks of sys.monitoring in _monitoring.c, the hooks in rewritten bytecode in _hooks.c.
+   TracedCalls and SteppedSpan are the specification. A call whose span needs nothing but its times
+   has no Span object; all other calls have one, which does the rest.
 
    Open calls are in one table by the addresses of their frames, which are unique while calls run,
    whatever threads, greenlets and generators do. The GIL protects it: what follows a look-up calls
@@ -684,7 +684,7 @@ record_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     self->is_stepped = (code->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
     self->is_plain = is_plain && (id == Py_None || PyUnicode_CheckExact(id));
     self->has_self = has_self;
-    self->needs_result = needs_result;
+    self->needs_result = needs_result && !(code->co_flags & CO_ASYNC_GENERATOR); /* it has none */
     self->needs_call = needs_call;
     return (PyObject *)self;
 }
@@ -696,6 +696,7 @@ record_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->calls);
     Py_VISIT(self->own_tracer);
+    Py_VISIT(self->moved_to);
     Py_VISIT(self->within);
     for (int i = 0; i < self->known_count; i++)
         Py_VISIT(self->known[i].tracer);
@@ -708,6 +709,7 @@ record_clear(PyObject *object)
     Record *self = (Record *)object;
     Py_CLEAR(self->calls);
     Py_CLEAR(self->own_tracer);
+    Py_CLEAR(self->moved_to);
     Py_CLEAR(self->within);
     forget_known(self);
     return 0;
@@ -724,58 +726,10 @@ record_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* The methods of a record are the hooks in rewritten bytecode. */
-
-static PyObject *
-record_start(PyObject *object, PyObject *Py_UNUSED(ignored))
-{
-    Record *self = (Record *)object;
-    PyThreadState *thread = PyThreadState_Get();
-    Frame *frame = current_frame(thread);
-    if (self->is_ending || !is_within(self, frame))
-        Py_RETURN_NONE;
-    return open_call(self, thread, frame) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-record_end(PyObject *Py_UNUSED(self), PyObject *result)
-{
-    Frame *frame = current_frame(PyThreadState_Get());
-    return end_call(frame, result, Py_None) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-record_fail(PyObject *Py_UNUSED(self), PyObject *error)
-{
-    Frame *frame = current_frame(PyThreadState_Get());
-    return end_call(frame, NULL, error) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-record_step_in(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
-{
-    PyThreadState *thread = PyThreadState_Get();
-    return step_in(thread, current_frame(thread)) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-record_step_out(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
-{
-    return step_out(current_frame(PyThreadState_Get())) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyMethodDef record_methods[] = {
-    {"start", record_start, METH_NOARGS, "Start a call in the frame of the caller."},
-    {"end", record_end, METH_O, "End the call in the frame of the caller with a result."},
-    {"fail", record_fail, METH_O, "End the call in the frame of the caller with an exception."},
-    {"step_in", record_step_in, METH_NOARGS, "Start a step of the call in the frame of the caller."},
-    {"step_out", record_step_out, METH_NOARGS, "End a step of the call in the frame of the caller."},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyMemberDef record_members[] = {
     {"calls", T_OBJECT, offsetof(Record, calls), READONLY, "What opens the spans of the calls."},
     {"within", T_OBJECT, offsetof(Record, within), READONLY, "The class of the objects, or None."},
+    {"moved_to", T_OBJECT, offsetof(Record, moved_to), 0, "The next record, and its code."},
     {"open", T_PYSSIZET, offsetof(Record, open), READONLY, "How many calls have not ended."},
     {"holders", T_PYSSIZET, offsetof(Record, holders), 0, "How many wanted the function traced."},
     {"is_ending", T_BOOL, offsetof(Record, is_ending), 0, "Whether no call starts any more."},
@@ -788,7 +742,6 @@ static PyType_Slot record_slots[] = {
     {Py_tp_traverse, record_traverse},
     {Py_tp_clear, record_clear},
     {Py_tp_dealloc, record_dealloc},
-    {Py_tp_methods, record_methods},
     {Py_tp_members, record_members},
     {0, NULL},
 };

@@ -17,6 +17,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *calls;        /* a TracedCalls */
+    PyObject *moved_to;     /* the record after it and its code, for the Python code; or NULL */
     PyObject *own_tracer;   /* for calls without an object */
     PyObject *id;           /* exact str, or NULL */
     PyTypeObject *within;   /* or NULL */
@@ -49,6 +50,11 @@ INTERNAL int is_within(Record *record, Frame *frame);
 
 /* Add the types and functions to the module. */
 INTERNAL int add_open_calls(PyObject *module);
+
+#if HAVE_BYTECODE
+/* Add the functions of the engine that rewrites bytecode. */
+INTERNAL int add_hooks(PyObject *module);
+#endif
 
 #if PY_VERSION_HEX >= 0x030C0000
 /* Add the functions of the engine that uses sys.monitoring. */

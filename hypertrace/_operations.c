@@ -17,7 +17,7 @@ static struct {
     PyObject *dispatch;            /* namespace of _dispatch, for `target` */
     PyObject *current_entry;       /* the context variable */
     PyObject *active_suppressions; /* of _guard: a list */
-    PyObject *end_in_python, *record_in_python;
+    PyObject *count_in_python, *end_in_python, *record_in_python;
     PyObject *buffered; /* _span.MAX_BUFFERED, and its value: */
     Py_ssize_t max_buffered;
     PyObject *one, *minus_one, *empty, *no_name;
@@ -431,6 +431,29 @@ kind_record(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return failed && swallow(self) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* Operations.count() */
+static PyObject *
+kind_count(PyObject *self, PyObject *props)
+{
+    PyObject *tracer = get_slot(self, state.kind_tracer), *place = get_slot(self, state.kind_place);
+    PyObject *id = get_slot(self, state.kind_id), *record = NULL, *result;
+    if (tracer != NULL && place != NULL && PyDict_CheckExact(props) && PyDict_GET_SIZE(props) != 0 &&
+        is_traced())
+        record = find_recorder(tracer, 1 - PyLong_AsSsize_t(place), id == Py_None ? NULL : id);
+    if (record == NULL)
+        result = call_python(state.count_in_python, self, &props, 1, NULL);
+    else {
+        result = PyObject_CallOneArg(record, props);
+        if (result == NULL && swallow(self) == 0)
+            result = Py_NewRef(Py_None);
+    }
+    Py_XDECREF(tracer);
+    Py_XDECREF(place);
+    Py_XDECREF(id);
+    Py_XDECREF(record);
+    return result;
+}
+
 /* ---- Module ---------------------------------------------------------------------------------- */
 
 #define FAST(function) (PyCFunction)(void (*)(void))function
@@ -444,6 +467,7 @@ static struct {
     PyMethodDef method;
 } methods[] = {
     {&state.operation_type, {"end", FAST(operation_end), METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {&state.kind_type, {"count", kind_count, METH_O, NULL}},
     {&state.kind_type, {"record", FAST(kind_record), METH_FASTCALL | METH_KEYWORDS, NULL}}};
 
 static const struct {
@@ -465,6 +489,7 @@ static const struct {
                {"dispatch", &state.dispatch},
                {"_current_entry", &state.current_entry},
                {"active_suppressions", &state.active_suppressions},
+               {"count_in_python", &state.count_in_python},
                {"end_in_python", &state.end_in_python},
                {"record_in_python", &state.record_in_python},
                {"MAX_BUFFERED", &state.buffered}};

@@ -96,6 +96,10 @@ INTERNAL PyObject *make_page(PyObject *segment, uint64_t *place, Py_ssize_t size
 INTERNAL int add_buckets(PyObject *module);
 
 #if HAVE_BYTECODE
+/* Return a code object that does the same, and uses operators on a record in between; ValueError if
+   it is not what the compiler makes. */
+INTERNAL PyObject *rewrite_code(PyObject *code, PyObject *record);
+
 /* Add the function that rewrites code, which is in _bytecode.c. */
 INTERNAL int add_bytecode(PyObject *module);
 #endif

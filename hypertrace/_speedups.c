@@ -1407,7 +1407,7 @@ module_exec(PyObject *module)
         return -1;
 #endif
 #if HAVE_BYTECODE
-    if (add_bytecode(module) < 0)
+    if (add_bytecode(module) < 0 || add_hooks(module) < 0)
         return -1;
 #endif
 #if HAVE_SEGMENTS

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._callables import is_traceable, trace_callable, undo_all
+from ._callables import Traced, is_descriptor, is_traceable, trace_callable, undo_all
+from ._closures import UntraceableError
 from ._endings import ErrorRules
+from ._failures import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ._callables import Traced
     from ._endings import Expected
     from ._paths import PropSource
 
@@ -56,7 +57,10 @@ def traced(  # noqa: PLR0913 -- a setting each
     For functions, methods, static and class methods, properties, coroutines, generators,
     asynchronous generators, other callables, and classes: each of a class's own methods that is
     included and not excluded. A class is changed in place; everything else keeps its signature,
-    name, docstring, kind and pickling. A function that is already traced is not changed.
+    name, docstring, kind and pickling. A function that is already traced is not changed. Without
+    the compiled core, properties and static and class methods of subclasses of `property`,
+    `cached_property`, `staticmethod` and `classmethod` cannot be traced; those of a class are left
+    out with a warning.
 
     A call of a method is traced with the tracer that the object holds as `tracer` or `_tracer`, if
     it is enabled, or else for the object's class. A call of a function is traced for its module.
@@ -109,7 +113,7 @@ def _traced(
     made: list[Traced] = []
     try:
         for name in chosen:
-            made.append(trace_callable(vars(target)[name], options))
+            made.append(_traced_attribute(target, name, options))  # noqa: PERF401 -- to be undone
     except BaseException:
         undo_all(made)
         raise
@@ -117,6 +121,17 @@ def _traced(
         if one.value is not vars(target)[name]:
             setattr(target, name, one.value)
     return target
+
+
+def _traced_attribute(cls: type, name: str, options: _Options) -> Traced:
+    value = vars(cls)[name]
+    try:
+        return trace_callable(value, options)
+    except UntraceableError as error:
+        if not is_descriptor(value):
+            raise
+        logger().warning("@traced leaves out %s.%s: %s", cls.__qualname__, name, error)
+        return Traced(value, lambda: None)
 
 
 def _patterns(given: Iterable[str]) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ Option: `skip`, patterns of names of tasks that are not measured, as `["celery.*
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from time import time
@@ -33,13 +32,14 @@ from weakref import WeakValueDictionary
 
 from hypertrace._dispatch import get_trace_function
 from hypertrace._failures import swallow
+from hypertrace.forks import after_fork_in_child
 
-from .jobs import UNKNOWN, FirstValues, Jobs
+from .jobs import UNKNOWN, FirstValues, Job, Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .jobs import Ending, Job
+    from .jobs import Ending
     from .patches import Patches
 
 HEADER = "hypertrace_sent"
@@ -52,6 +52,18 @@ _ENDINGS: dict[str | None, Ending] = {
     "REJECTED": "rejected",
 }
 _MOST_ROUTES = 1_000
+_NO_INFO: dict[str, Any] = {}
+
+_process = object()
+"""Stands for this process: a forked child has another one."""
+
+
+def _renew_process() -> None:
+    global _process  # noqa: PLW0603 -- there is one in a process
+    _process = object()
+
+
+after_fork_in_child(_renew_process)
 
 
 class Integration:
@@ -71,7 +83,7 @@ class Integration:
         # and the exception that the code around the task handles.
         self._running: dict[tuple[str, int], tuple[Job, bool, BaseException | None]] = {}
         self._received: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._receiver = 0
+        self._receiver: object = None
         self._foreign_names = FirstValues()
         self._queues = FirstValues()
         self._routes: dict[tuple[str, str | None], str] = {}
@@ -140,18 +152,25 @@ class Integration:
     ) -> None:
         try:
             request = sender.request_stack.top
-            sent = _take_header(request)
+            sent = vars(request).pop(HEADER, None)
+            if request.headers:
+                sent = _take_header(request, sent)
+            if self._jobs.is_skipped(name := sender.name):
+                return
+            waited = None
+            if isinstance(sent, float):
+                waited = time() - (max(sent, _due(request)) if request.eta else sent)
+            info = request.delivery_info or _NO_INFO
+            exchange, routing_key = info.get("exchange"), info.get("routing_key")
+            queue = self._routes.get((exchange, routing_key)) if type(exchange) is str else None
+            if queue is None:
+                queue = self._queue(exchange, routing_key)
             # A request that this process received is not in another one's pool.
             is_pool_process = not request.is_eager and (
-                self._receiver != os.getpid() or self._received.pop(task_id, None) is None
+                self._receiver is not _process or self._received.pop(task_id, None) is None
             )
-            job = self._jobs.start(
-                sender.name,
-                self._queue_of(request),
-                None if sent is None else time() - max(sent, _due(request)),
-            )
-            if job is not None:
-                self._running[task_id, id(kwargs)] = job, is_pool_process, sys.exception()
+            job = Job.of(name, queue, waited)
+            self._running[task_id, id(kwargs)] = job, is_pool_process, sys.exception()
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, self)
 
@@ -194,8 +213,8 @@ class Integration:
     # --- what the main process of a worker does ---
 
     def _on_received(self, request: Any, **_: object) -> None:
-        if self._receiver != os.getpid():
-            self._receiver = os.getpid()
+        if self._receiver is not _process:
+            self._receiver = _process
             self._received.clear()
         self._received[request.id] = request
         self._jobs.count("received", request.task.name, self._queue_of(request))
@@ -259,7 +278,7 @@ class Integration:
         A task that ran in this process is not among the requests any more: it ended there.
         """
         # A process of the pool has those that were there when it was forked.
-        is_receiver = self._receiver == os.getpid()
+        is_receiver = self._receiver is _process
         request = self._received.pop(task_id, None) if is_receiver else None
         if request is not None:
             began = request.time_start
@@ -341,22 +360,19 @@ def _guarded(receiver: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-def _take_header(request: Any) -> float | None:
+def _take_header(request: Any, sent: object) -> object:
     """Return when a task was sent, and remove the header: the task sees its request without it."""
-    sent = vars(request).pop(HEADER, None)
     headers = request.headers
     if isinstance(headers, dict) and HEADER in headers:
         sent = headers.pop(HEADER)
         if not headers:
             request.headers = None
-    return sent if isinstance(sent, float) else None
+    return sent
 
 
 def _due(request: Any) -> float:
-    """Return when a task may start at the earliest, in seconds since 1970."""
+    """Return when a task with an `eta` may start at the earliest, in seconds since 1970."""
     eta = request.eta
-    if not eta:
-        return 0.0
     when = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
     return float((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
 

@@ -47,8 +47,21 @@ class Integration(HttpServer):
             return __call__
 
         def dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
+            proxy: Any = flask.request
+            current_request = proxy._get_current_object
+
             def full_dispatch_request(app: Any, *args: Any, **named: Any) -> Any:
-                self._note_route(app, flask.request)
+                try:
+                    current = current_request()
+                    environ = current.environ
+                    request = environ.get(KEY)
+                    if request is not None:
+                        rule = current.url_rule or _rule_of_another_method(app, current)
+                        if rule is not None:
+                            root = environ.get("SCRIPT_NAME")
+                            request.route = self.route_below(root, rule.rule) if root else rule.rule
+                except Exception as error:  # noqa: BLE001 -- the application must see nothing
+                    swallow(error, self)
                 return function(app, *args, **named)
 
             return full_dispatch_request
@@ -65,22 +78,6 @@ class Integration(HttpServer):
         patches.replace(flask.Flask, "full_dispatch_request", dispatch)
         flask.got_request_exception.connect(failed, weak=False)
         patches.then(lambda: flask.got_request_exception.disconnect(failed))
-
-    def _note_route(self, app: Any, proxy: Any) -> None:
-        try:
-            current = proxy._get_current_object()
-            environ = current.environ
-            request = environ.get(KEY)
-            if request is None:
-                return
-            rule = current.url_rule
-            if rule is None:
-                rule = _rule_of_another_method(app, current)
-            if rule is not None:
-                root = environ.get("SCRIPT_NAME")
-                request.route = self.route_below(root, rule.rule) if root else rule.rule
-        except Exception as error:  # noqa: BLE001 -- the application must see nothing
-            swallow(error, self)
 
 
 def _rule_of_another_method(app: Any, current: Any) -> Any:

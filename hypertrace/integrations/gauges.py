@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypertrace._dispatch import get_trace_function
+from hypertrace import _dispatch
 from hypertrace._failures import swallow
 from hypertrace._in_use import metrics_of
 
@@ -42,9 +42,9 @@ class _Instrument:
             values: of the labels, in their order.
         """
         try:
-            function, known = self._known
-            current = get_trace_function()
-            if current is not function or len(known) > _MOST_KNOWN:
+            target, known = self._known
+            current = _dispatch.target
+            if current is not target or len(known) > _MOST_KNOWN:
                 known = {}
                 self._known = current, known
             found = known.get(values)
@@ -57,7 +57,8 @@ class _Instrument:
 
     def _made(self, values: tuple[str, ...]) -> list[Add]:
         labels = dict(zip(self._tags, values, strict=True))
-        return [self._adder(metrics, labels) for metrics in metrics_of(get_trace_function())]
+        in_use = metrics_of(_dispatch.get_trace_function())
+        return [self._adder(metrics, labels) for metrics in in_use]
 
     def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:
         """Return what adds to a series of one of the metrics."""

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from hypertrace import _dispatch
 from hypertrace._failures import swallow
 from hypertrace._guard import active_suppressions, drop_if_suppressed
-from hypertrace._operations import Operations
+from hypertrace._operations import Operation, Operations
 from hypertrace._span import clock, is_collecting
 from hypertrace.inspection import type_name
 from hypertrace.metrics import Distribution, declare
@@ -135,7 +135,7 @@ class HttpClient:
             raise ValueError(f"max_hosts must be 0 or more, not {max_hosts}")
         self.group_redirects: bool = group_redirects
         self._most_hosts = max_hosts
-        self._hosts: dict[tuple[str, int | None], tuple[str, str]] = {}
+        self._hosts: dict[tuple[str | None, int | None], tuple[str, str]] = {}
         declare(DURATIONS)
         declare(CONNECTS)
         declare(LOOKUPS)
@@ -150,24 +150,27 @@ class HttpClient:
                 raises is swallowed, and the request is not measured.
             args: objects of the library.
         """
-        request = ClientRequest()
         try:
             if _dispatch.target is None or (active_suppressions and drop_if_suppressed()):
-                return request
+                return ClientRequest()
             context = sys.modules.get("opentelemetry.context")
-            if context is not None and context.get_value(_SUPPRESSED):
-                return request
+            if context is not None and context.get_current().get(_SUPPRESSED):
+                return ClientRequest()
             method, host, port = target_of(*args)
-            place = (host or "").lower(), port
-            address, port_text = self._hosts.get(place) or self._add_host(place)
+            address, port_text = self._hosts.get((host, port)) or self._add_host(host, port)
             known = method if method in METHODS else OTHER_METHOD
-            request.begin(known, address, port_text)
+            adders = _ACTIVE.adders(known, address, port_text)
+            request = ClientRequest.start_aside(_REQUESTS, adders)
+            request._method = known
+            request._address = address
+            request._port = port_text
             if self.group_redirects:
                 group = _redirects.get()
                 if group is not None and group.is_open_for(self):
                     request.begin_in(group)
         except Exception as error:  # noqa: BLE001 -- the application must see nothing
             swallow(error, target_of)
+            return ClientRequest()
         return request
 
     def redirects(self) -> AbstractContextManager[object]:
@@ -180,15 +183,19 @@ class HttpClient:
             return nullcontext()
         return _Redirects(self)
 
-    def _add_host(self, place: tuple[str, int | None]) -> tuple[str, str]:
-        """Return the labels of a host that is not known yet."""
+    def _add_host(self, host: str | None, port: int | None) -> tuple[str, str]:
+        """Return the labels of a host that is not known yet, or not in this spelling."""
+        place = (host or "").lower(), port
+        known = self._hosts.get(place)
+        if known is not None:
+            return known
         if len(self._hosts) >= self._most_hosts:
             return OTHER_HOST, ""
         address, port = place
         return self._hosts.setdefault(place, (address, "" if port is None else str(port)))
 
 
-class ClientRequest:
+class ClientRequest(Operation):
     """One request, from its start to the end of its body.
 
     It is a context manager for the time in which the library sends it, until there is an answer;
@@ -198,35 +205,29 @@ class ClientRequest:
         status: status of the answer; 0 before there is one.
     """
 
-    status: int = 0
-    # Most requests leave these as they are.
-    _seconds = 0.0
-    _connect: float | None = None
-    _lookup: float | None = None
-    _phases = 0
-    _error = ""
-    _exception: type[BaseException] | None = None
-    _group: _Redirects | None = None
+    __slots__ = (
+        *("_address", "_before", "_connect", "_context", "_error", "_exception", "_group"),
+        *("_lookup", "_method", "_phases", "_port", "status"),
+    )
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has ended, or is not measured at all."""
-        return not hasattr(self, "_running")
+    _context: Token[ClientRequest | None]
 
-    def begin(self, method: str, address: str, port: str) -> None:
-        """Start to measure.
+    def __init__(self, kind: Operations = _REQUESTS) -> None:
+        """Make one that is not measured; `HttpClient.start` starts one that is.
 
         Args:
-            method: one of `METHODS`, or `OTHER_METHOD`.
-            address: the host.
-            port: its port; may be empty.
+            kind: as of `Operation`.
         """
-        self._method = method
-        self._address = address
-        self._port = port
-        self._leave = _ACTIVE.enter(method, address, port)
-        self._began = clock()
-        self._running = True  # deleted in one step, which one thread alone can do
+        super().__init__(kind)
+        self._address = self._port = self._method = ""
+        self.status: int = 0
+        self._before = 0.0
+        self._connect: float | None = None
+        self._lookup: float | None = None
+        self._phases = 0
+        self._error = ""
+        self._exception: type[BaseException] | None = None
+        self._group: _Redirects | None = None
 
     def begin_in(self, group: _Redirects) -> None:
         """Belong to redirects, of which it may be one.
@@ -238,7 +239,7 @@ class ClientRequest:
         group.add(self)
 
     def __enter__(self) -> Self:
-        self._token: Token[ClientRequest | None] = _current.set(self)
+        self._context = _current.set(self)
         return self
 
     def __exit__(
@@ -252,7 +253,7 @@ class ClientRequest:
                 self.finish(error)
             # A finalizer that ends a coroutine must not change the context.
             if error is None or (_current.get() is self and not is_collecting()):
-                _current.reset(self._token)
+                _current.reset(self._context)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
             swallow(failure, self)
 
@@ -267,14 +268,24 @@ class ClientRequest:
             error: the exception that ended it.
         """
         try:
-            del self._running
-        except AttributeError:
-            return
-        try:
-            self._seconds += clock() - self._began
-            self._leave()
+            status, kind = self.status, ""
             if error is not None:
-                self._error, self._exception = error_type_of(error), type(error)
+                if self.has_ended:
+                    return
+                kind = error_type_of(error)
+            elif status >= _FIRST_ERROR:
+                kind = str(status)
+            is_one = self._group is None and not self._before
+            if is_one and self._connect is None and self._lookup is None:
+                labels = self._address, self._port, self._method, str(status or ""), kind
+                self.end(_props, "error" if kind and error is None else "ok", error, labels)
+                return
+            try:
+                del self._running
+            except AttributeError:
+                return
+            self.stop()
+            self._error, self._exception = kind, None if error is None else type(error)
             if self._group is None:
                 self._record(error)
         except Exception as failure:  # noqa: BLE001 -- the application must see nothing
@@ -288,12 +299,6 @@ class ClientRequest:
         """
         if isinstance(status, int) and _STATUSES[0] <= status <= _STATUSES[1]:
             self.status = int(status)
-
-    def forget(self) -> None:
-        """End it without a record: what sends it is measured as another request."""
-        if not self.has_ended:
-            del self._running
-            self._leave()
 
     def connecting(self) -> _Connecting:
         """Measure the block as a wait for a new connection."""
@@ -312,7 +317,7 @@ class ClientRequest:
         redirected.finish()
         self._method = redirected._method
         self._address, self._port = redirected._address, redirected._port
-        self._seconds = redirected._seconds
+        self._before = redirected._before + (redirected.seconds or 0.0)
         self._connect, self._lookup = redirected._connect, redirected._lookup
 
     def let_go(self) -> None:
@@ -322,22 +327,27 @@ class ClientRequest:
             self._record(self._exception)
 
     def _record(self, exception: BaseException | type[BaseException] | None) -> None:
-        address, port = self._address, self._port
+        """Record it with what it has waited for and been redirected from."""
+        place = self._address, self._port
         if self._connect is not None:
-            _CONNECTS.record(self._connect, {ADDRESS: address, PORT: port})
+            _CONNECTS.record(self._connect, _props_of_place, "ok", None, place)
         if self._lookup is not None:
-            _LOOKUPS.record(self._lookup, {ADDRESS: address, PORT: port})
-        status = str(self.status or "")
-        failed = self.status >= _FIRST_ERROR
-        ended: Result = "error" if failed and exception is None else "ok"
-        props: dict[str, object] = {
-            ADDRESS: address,
-            PORT: port,
-            METHOD: self._method,
-            STATUS: status,
-            ERROR: self._error or (status if failed else ""),
-        }
-        _REQUESTS.record(self._seconds, props, ended, exception)
+            _LOOKUPS.record(self._lookup, _props_of_place, "ok", None, place)
+        kind = self._error
+        labels = self._address, self._port, self._method, str(self.status or ""), kind
+        result: Result = "error" if kind and exception is None else "ok"
+        seconds = self._before + (self.seconds or 0.0)
+        _REQUESTS.record(seconds, _props, result, exception, labels)
+
+
+def _props(address: str, port: str, method: str, status: str, kind: str) -> dict[str, object]:
+    """Return the props of a request that ended."""
+    return {ADDRESS: address, PORT: port, METHOD: method, STATUS: status, ERROR: kind}
+
+
+def _props_of_place(address: str, port: str) -> dict[str, object]:
+    """Return the props of a wait for a host."""
+    return {ADDRESS: address, PORT: port}
 
 
 class _Connecting:
@@ -421,7 +431,7 @@ class _Redirects:
 def current_request() -> ClientRequest | None:
     """Return the request whose library runs in this thread or task; None if it is not measured."""
     request = _current.get()
-    return None if request is None or request.has_ended else request
+    return request if hasattr(request, "_running") else None
 
 
 def target_of_url(method: str, url: str) -> Target:

@@ -29,7 +29,6 @@ from .gauges import Gauge, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
-    from typing import Self
 
     from hypertrace.events import Result
 
@@ -81,7 +80,7 @@ _SERVER_ERROR = 500
 _MOST_ROOTS = 100
 """Roots of applications that become part of routes; they may come from the client."""
 
-_current: ContextVar[Request | None] = ContextVar("hypertrace_http_request", default=None)
+current: ContextVar[Request | None] = ContextVar("hypertrace_http_request", default=None)
 """The request that was started last in this task, without an environment of WSGI."""
 
 
@@ -143,15 +142,21 @@ class HttpServer:
             environ: of WSGI; it gets the request under `KEY`. Without it, the context gets it.
             route: of the request until its route is known.
         """
-        request = None
-        if not (path in self._paths or (self._patterns and self._matches(path))):
-            request = Request.of(method, route, body_sizes=self.body_sizes)
-        if environ is None:
+        if path in self._paths or (self._patterns and self._matches(path)):
+            request = None
+        else:
+            known = method if method in METHODS else OTHER_METHOD
+            request = Request.start(_REQUESTS, _ACTIVE.adders(known))
+            request._method = request.entry_name = known
+            request._route = route
+            if self.body_sizes:
+                request._body_sizes = True
+        if environ is not None:
+            environ[KEY] = request
+        else:
             if request is not None:
                 request.start_line = method, path
-            _current.set(request)
-        else:
-            environ[KEY] = request
+            current.set(request)
         return request
 
     def _matches(self, path: str) -> bool:
@@ -189,12 +194,8 @@ class Request(Operation):
         *("received", "sent", "start_line", "status"),
     )
 
-    _body_sizes: bool
-    _method: str
-    _route: str
-
     def __init__(self, kind: Operations) -> None:
-        """Make one that has not started; `of` starts them.
+        """Make one that has not started; `HttpServer.start` starts them.
 
         Args:
             kind: as of `Operation`.
@@ -204,23 +205,9 @@ class Request(Operation):
         self.status: int = 0
         self.received: int = UNKNOWN_SIZE
         self.sent: int = 0
+        self._method = self._route = ""
+        self._body_sizes = False
         self._failure: BaseException | None = None
-
-    @classmethod
-    def of(cls, method: str, route: str = "", *, body_sizes: bool = False) -> Self:
-        """Start a request.
-
-        Args:
-            method: as of `HttpServer.start`.
-            route: as there.
-            body_sizes: whether the bytes of its bodies are measured.
-        """
-        known = method if method in METHODS else OTHER_METHOD
-        request = cls.start(_REQUESTS, _ACTIVE.adders(known))
-        request._method = request.entry_name = known
-        request._route = route
-        request._body_sizes = body_sizes
-        return request
 
     @property
     def route(self) -> str:
@@ -264,20 +251,21 @@ class Request(Operation):
         Args:
             error: the exception that ended it, if the application did not handle it.
         """
+        status = self.status
+        if status < _SERVER_ERROR and error is self._failure is None and not self._body_sizes:
+            self.end(_props, "ok", None, (self._method, self._route, str(status or ""), ""))
+            return
         if isinstance(error, GeneratorExit):  # a coroutine that was dropped before its end
             self.drop(is_cancelled=True)
             return
-        if error is None and self.status < _SERVER_ERROR:
-            self._finish_as("ok", "", None)
-            return
-        result: Result = "error"
+        result: Result = "ok"
         if error is not None:
             result = result_of(error)
-        else:
-            error = self._failure
+        elif status >= _SERVER_ERROR:
+            result, error = "error", self._failure
         kind = ""
         if result == "error":
-            self.status = self.status or _SERVER_ERROR
+            self.status = status or _SERVER_ERROR
             kind = str(self.status) if error is None else type_name(error)
         elif result == CANCELLED:
             kind = CANCELLED
@@ -315,7 +303,7 @@ def open_request(method: str, path: str) -> Request | None:
         method: as of `HttpServer.start`.
         path: as there.
     """
-    request = _current.get()
+    request = current.get()
     if request is None or request.has_ended or request.start_line != (method, path):
         return None
     return request

@@ -253,9 +253,8 @@ class Job(Operation):
             self.leave_context_if_collecting()
         ending = self._asked or ending or ("ok" if error is None else result_of(error))
         result = _RESULTS.get(ending, "ok")
-        if result == "ok":
-            error = None
-        self.end(_props, result, error, (self._name, self._queue, ending))
+        key = self._name, self._queue, ending
+        self.end(_props, result, None if result == "ok" else error, key)
 
 
 class JobBlock:

@@ -104,7 +104,7 @@ def _forget_outer() -> None:
     """Do not measure the request of an adapter that lets another one send it."""
     outer = _of_adapter.get()
     if outer is not None:
-        outer.forget()
+        outer.abandon()
 
 
 def _target(request: Any) -> Target:

@@ -6,7 +6,6 @@ integration is installed, else for urllib3 if that one is; so no attempt counts 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,6 @@ for_library: ContextVar[HttpClient | None] = ContextVar("hypertrace_urllib3_for"
 
 _for_application: list[HttpClient] = []
 """The integration of urllib3, if it is installed."""
-
-
-_NO_GROUP: nullcontext[None] = nullcontext()
 
 
 def patch_attempts(patches: Patches, client: HttpClient | None = None) -> None:
@@ -54,18 +50,23 @@ def patch_attempts(patches: Patches, client: HttpClient | None = None) -> None:
 
 
 def _urlopen(urlopen: Callable[..., Any]) -> Callable[..., Any]:
+    def send(client: HttpClient, pool: Any, method: str, url: str, *args: Any, **named: Any) -> Any:
+        with client.start(_target, pool, method, url) as request:
+            response = urlopen(pool, method, url, *args, **named)
+        if not request.status:
+            _end_without_body(request, response)
+        return response
+
     # It calls itself for each retry, and each redirect that it follows.
-    def measured(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+    def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
         client = for_library.get() or (_for_application[0] if _for_application else None)
         if client is None:
             with ClientRequest():  # hides one in which this runs
-                return urlopen(self, method, url, *args, **kwargs)
-        with client.redirects() if client.group_redirects else _NO_GROUP:
-            with client.start(_target, self, method, url) as request:
-                response = urlopen(self, method, url, *args, **kwargs)
-            if not request.status:
-                _end_without_body(request, response)
-            return response
+                return urlopen(self, *args, **kwargs)
+        if not client.group_redirects:
+            return send(client, self, *args, **kwargs)
+        with client.redirects():
+            return send(client, self, *args, **kwargs)
 
     return measured
 

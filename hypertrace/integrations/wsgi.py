@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypertrace._failures import swallow
 
-from .http_server import KEY, UNKNOWN_SIZE, HttpServer, open_request
+from .http_server import KEY, UNKNOWN_SIZE, HttpServer, current, open_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -92,7 +92,7 @@ def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Reques
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     outer: Any = environ.get(KEY, _NONE)
     if outer is _NONE or (outer is not None and outer.has_ended):
-        outer = open_request(method, path)
+        outer = None if current.get() is None else open_request(method, path)
         if outer is None:
             request = server.start(method, path, environ, route)
             if request is not None and server.body_sizes:
@@ -262,7 +262,8 @@ class _Answer:
 
     def close(self) -> None:
         """End where the server closes an iterator, and close that."""
-        self.end()
+        if not self._has_ended:
+            self.end()
         close = getattr(self._parts, "close", None)
         if close is not None:
             close()
@@ -279,7 +280,7 @@ class _Answer:
     def __del__(self) -> None:
         # The answer was dropped, as by middleware that gives another one in its place.
         request = self._request
-        if not request.has_ended:
+        if not (self._has_ended or request.has_ended):
             request.drop(is_cancelled=self._is_cut())
 
     def _is_cut(self) -> bool:

@@ -1,17 +1,18 @@
 """Trace functions of each kind that the core handles differently, and subprocesses."""
 
+import importlib
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hypertrace
-from hypertrace import Caller, Cell, TracedObject, TraceEvent, set_trace_function
+from hypertrace import Caller, Cell, TracedObject, TraceEvent, _instrumentation, set_trace_function
 
 Labels = tuple[Hashable, ...]
 
@@ -80,6 +81,31 @@ def counts(make_counting: type[Any]) -> Callable[..., Counter[Any]]:
     counting = make_counting()
     set_trace_function(counting)
     return counting.counts  # type: ignore[no-any-return]  # a class of KINDS
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Give a function that writes modules, which can be imported until the test is over.
+
+    What the test instrumented, and did not undo, is undone then.
+    """
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(name: str, source: str = "") -> None:
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(source)
+        importlib.invalidate_caches()
+
+    yield write
+    for handle in list(_instrumentation.handles):
+        handle.undo()
+    for name in set(sys.modules) - before:
+        module = sys.modules[name]
+        attributes = object.__getattribute__(module, "__dict__")  # some compute theirs
+        if str(attributes.get("__file__") or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -123,7 +124,7 @@ def test_a_function_is_traced_for_its_module(events: list[Any]) -> None:
     local()
     assert [_about(event)[0] for event in events] == [__name__, __name__]
     assert [event.caller.function_name for event in events] == ["function", local.__qualname__]
-    code = local.__wrapped__.__code__  # type: ignore[attr-defined]
+    code = inspect.unwrap(local).__code__
     assert (events[1].caller.filename, events[1].caller.line) == (__file__, code.co_firstlineno)
 
 

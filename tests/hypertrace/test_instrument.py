@@ -6,13 +6,16 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hypertrace import Instrumentation, SpanEvent, instrument, traced
+from hypertrace import Instrumentation, SpanEvent, _engines, instrument, traced
 from hypertrace.testing import capture_events
+
+replaced_only = pytest.mark.skipif(
+    _engines.name != "closures", reason="functions are traced where they are, nothing is set"
+)
 
 SOURCE = '''
 """A library."""
@@ -81,8 +84,7 @@ class Meta(type):
 
 
 class Closed(metaclass=Meta):
-    def method(self):
-        return 1
+    of_c = staticmethod(len)
 
 
 callable_object = Cart.Item().price
@@ -96,26 +98,8 @@ def events() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Give a function that writes a module which can be imported, until the test is over."""
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-
-    def write(name: str, source: str = SOURCE) -> None:
-        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(source)
-        importlib.invalidate_caches()
-
-    yield write
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-@pytest.fixture
 def shop(write: Callable[..., None]) -> Any:
-    write("shop_x")
+    write("shop_x", SOURCE)
     return importlib.import_module("shop_x")
 
 
@@ -334,33 +318,31 @@ def test_a_patch_that_is_gone_again_is_no_replacement(shop: Any) -> None:
 def test_a_reloaded_module_is_instrumented_again(
     shop: Any, events: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the first handle lives, new functions are traced until the new handle undoes it."""
-    first = instrument("shop_x:load")
+    """New functions are traced by the handles of the old ones, until the last is undone."""
+    first, both = instrument("shop_x:load"), instrument("shop_x:lo*")
+    old = shop.Cart
     importlib.reload(shop)
-    reloaded = _state(shop)
+    assert shop.Cart is not old
     shop.load("a")
-    assert events == []
-    with instrument("shop_x:load"), instrument("shop_x:lo*") as both:
-        shop.load("a")
-        assert _names(events) == ["shop_x.load"]
-        first.undo()
-        assert len(_warnings(caplog)) == 1
-        shop.load("a")
-        assert _names(events) == ["shop_x.load"] * 2
-        both.undo()
-        shop.load("a")
-        assert len(events) == 3
-    assert _state(shop) == reloaded
-    assert len(_warnings(caplog)) == 1
+    assert _names(events) == ["shop_x.load"]
+    first.undo()
+    shop.load("a")
+    assert _names(events) == ["shop_x.load"] * 2
+    both.undo()
+    shop.load("a")
+    assert len(events) == 2
+    assert not hasattr(shop.load, "__wrapped__")
+    assert _warnings(caplog) == []
 
 
 def test_undone_after_a_reload_the_new_code_stays(shop: Any) -> None:
     """Attributes that a reload has replaced are not overwritten with old code."""
+    old = shop.load
     handle = instrument("shop_x:*")
     importlib.reload(shop)
-    reloaded = _state(shop)
     handle.undo()
-    assert _state(shop) == reloaded
+    assert shop.load is not old
+    assert not hasattr(shop.load, "__wrapped__")
 
 
 def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -> None:
@@ -377,7 +359,7 @@ def test_what_is_decorated_already_is_left_alone(shop: Any, events: list[Any]) -
 
 def test_a_module_can_be_imported_later(write: Callable[..., None], events: list[Any]) -> None:
     """Functions of a module that is imported later are traced after the import, until undone."""
-    write("shop_y")
+    write("shop_y", SOURCE)
     handle = instrument("shop_y:Cart.*")
     assert handle.names == []
     assert "shop_y" not in sys.modules
@@ -395,7 +377,7 @@ def test_a_module_of_a_package_can_be_imported_later(
 ) -> None:
     """Neither the package nor the module is imported to find out whether it is there."""
     write("pack_x.__init__", "")
-    write("pack_x.cart")
+    write("pack_x.cart", SOURCE)
     with instrument("pack_x.cart:load"):
         assert not [name for name in sys.modules if name.startswith("pack_x")]
         importlib.import_module("pack_x")
@@ -409,7 +391,7 @@ def test_undone_before_the_import_it_is_forgotten(
     write: Callable[..., None], events: list[Any]
 ) -> None:
     """A handle that is undone before its module is imported traces nothing."""
-    write("shop_z")
+    write("shop_z", SOURCE)
     instrument("shop_z:load").undo()
     shop: Any = importlib.import_module("shop_z")
     shop.load("a")
@@ -421,7 +403,7 @@ def test_undone_before_the_import_it_is_forgotten(
     ("target", "message"),
     [
         ("lod", "no function or method 'lod'; it has: "),
-        ("Closed.method", "closed"),
+        pytest.param("Closed.method", "closed", marks=replaced_only),
     ],
 )
 def test_a_mistake_in_a_later_import_is_logged(
@@ -432,7 +414,7 @@ def test_a_mistake_in_a_later_import_is_logged(
     events: list[Any],
 ) -> None:
     """Code that imports the module sees nothing; the log says what is wrong."""
-    write("shop_late")
+    write("shop_late", SOURCE)
     handle = instrument(f"shop_late:{target}")
     shop: Any = importlib.import_module("shop_late")
     assert shop.load("a") == "a"
@@ -446,7 +428,9 @@ def test_a_mistake_in_a_later_import_is_logged(
 # --- mistakes ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["", "shop_x", "shop_x:", ":load", "shop_*:load", "shop?:load"])
+@pytest.mark.parametrize(
+    "target", ["", "shop_x:", ":load", "shop_*:load", "shop?:load", "a..b", "shop:a**", "**"]
+)
 def test_a_target_of_another_form_is_refused(target: str) -> None:
     """The message shows the form."""
     with pytest.raises(ValueError, match=r"write 'package.module:function'"):
@@ -458,16 +442,14 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
     [
         (
             "lod",
-            "shop_x has no function or method 'lod'; it has: _hidden, callable_object, fetch",
+            "shop_x has no function or method 'lod'; it has: .*load_all .did you mean load.*",
         ),
-        ("lod*", "shop_x has no function or method 'lod\\*'"),
         ("limit", "shop_x has no function or method 'limit'"),
         ("Cart", "Cart is a class, its methods are Cart.\\*"),
         ("Car.add", "shop_x has no class 'Car'; it has: Base, Cart, Closed, Meta"),
         ("load.add", "shop_x has no class 'load'"),
         ("Cart.ad", "Cart has no function or method 'ad'; it has: .*_hidden, add, fetch"),
         ("Cart.Itm.price", "Cart has no class 'Itm'; it has: Discount, Item"),
-        ("C*.ad", "Cart has no function or method 'ad'"),
         ("Cart.Item.prize", "Cart.Item has no function or method 'prize'; it has: price"),
     ],
 )
@@ -492,7 +474,7 @@ def test_a_module_in_what_is_no_package_is_refused() -> None:
         instrument("json.decoder.inner:load")
 
 
-@pytest.mark.parametrize("target", ["builtins:dict.get", "datetime:datetime.*", "builtins:str.*"])
+@pytest.mark.parametrize("target", ["builtins:dict.get", "datetime:datetime.now"])
 def test_a_type_in_c_is_refused(target: str) -> None:
     """Types written in C cannot be changed, and the message says what to do."""
     with pytest.raises(TypeError, match="written in C and cannot be changed; instrument what"):
@@ -500,12 +482,14 @@ def test_a_type_in_c_is_refused(target: str) -> None:
 
 
 def test_either_all_is_instrumented_or_nothing(shop: Any) -> None:
-    """Where one of several cannot be replaced, what was replaced before is put back."""
+    """Where one of several cannot be traced, what was replaced before is put back."""
     before = _state(shop)
     with pytest.raises(ValueError, match=r"no single parameter of load_all\(\)"):
         instrument("shop_x:load*", prop_from={"n": "args.name"})
-    with pytest.raises(RuntimeError, match="closed"):
-        instrument("shop_x:C*.[am]*")
+    shop.Cart.pop = dict.pop
+    before = _state(shop)
+    with pytest.raises(TypeError, match="in C"):
+        instrument(["shop_x:Cart.*", "shop_x:Cart.pop", "datetime:datetime.now"])
     assert _state(shop) == before
 
 

@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
-from types import CodeType, coroutine
+from types import CodeType, FunctionType, coroutine
 from typing import Any
 
 import pytest
@@ -246,10 +246,15 @@ def _outcomes(
     return outcomes
 
 
+def _copy(function: Any) -> Any:
+    """Return another function of the same code: one that is traced stays so for other tests."""
+    return FunctionType(function.__code__, function.__globals__)
+
+
 def _is_same(
     function: Callable[[], Any], possible: list[Operation] = OPERATIONS, prefix: str = ""
 ) -> None:
-    with_spans = traced(function)
+    with_spans = traced(_copy(function))
     for operations in itertools.product(possible, repeat=3):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is left unawaited

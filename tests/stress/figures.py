@@ -64,11 +64,11 @@ def machine() -> str:
     return f"CPython {platform.python_version()} on {platform.system()} {platform.machine()}"
 
 
-def written(page: str, cells: Sequence[Sequence[str]]) -> str:
+def written(page: str, cells: Sequence[Sequence[str]], begin: str = BEGIN, end: str = END) -> str:
     """Return a page with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{markdown(cells)}\n\n{machine()}.\n\n{END}{after}"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{markdown(cells)}\n\n{machine()}.\n\n{end}{after}"
 
 
 def _text(figure: Figure) -> str:

@@ -141,7 +141,9 @@ ran.clear()
 '''
 
 
-@pytest.mark.parametrize("pattern", ["shop:*", "shop:Job.*", "shop:*.*", "shop:*.run", "shop:Job.run"])
+@pytest.mark.parametrize(
+    "pattern", ["shop:*", "shop:Job.*", "shop:*.*", "shop:*.run", "shop:Job.run"]
+)
 def test_looking_for_names_runs_no_code_of_the_application(pattern: str, program: Program) -> None:
     """Lazy objects, descriptors, metaclasses and `__getattr__` are not called by a pattern."""
     shop = program.load(LAZY)
@@ -271,7 +273,9 @@ def test_a_pattern_never_leaves_its_module(
         ]  # fmt: skip
         assert shop.function() == "1"
         assert json.dumps([object], cls=shop.Mine).startswith("[")
-    spans = {(event.object.class_name.rpartition(".")[2], event.caller.function_name) for event in events}
+    spans = {
+        (event.object.class_name.rpartition(".")[2], event.caller.function_name) for event in events
+    }
     mine = {("shop", "function"), ("Job", "run"), ("Inner", "run"), ("Mine", "default")}
     assert spans <= mine
     assert {"json", "logging"}.isdisjoint(name.partition(":")[0] for name in handle.names)

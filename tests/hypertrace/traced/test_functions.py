@@ -124,9 +124,7 @@ def expected(
     return shop.CALLS[kind][1], kind.partition(",")[0], id, *ending, props
 
 
-def test_each_call_is_one_span(
-    load: Load, kinds: list[str], program: Program
-) -> None:
+def test_each_call_is_one_span(load: Load, kinds: list[str], program: Program) -> None:
     """Every kind, with every ending: the same outcome as plain, and exactly one right span."""
     plain, wrong = program.load(FUNCTIONS), []
     outcomes = {(k, e): ended(plain, k, e) for k in kinds for e in ENDINGS}
@@ -145,9 +143,7 @@ def test_each_call_is_one_span(
     assert swallowed_errors() == 0
 
 
-def test_each_call_with_rules_is_one_span(
-    load: Load, kinds: list[str], program: Program
-) -> None:
+def test_each_call_with_rules_is_one_span(load: Load, kinds: list[str], program: Program) -> None:
     """The same with an id, props, expected exceptions and a rule for results."""
     plain, wrong = program.load(FUNCTIONS), []
     outcomes = {(k, e): ended(plain, k, e) for k in kinds for e in RULED}
@@ -183,16 +179,16 @@ def test_metrics_count_each_call(load: Load, kinds: list[str]) -> None:
     family = reading.family("function_duration_seconds")
     for point in family.points:
         labels = dict(zip(family.label_names, point.labels, strict=True))
-        names = [labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")]
+        names = [
+            labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")
+        ]
         counted[*names, labels["result"]] += point.value.count  # type: ignore[union-attr]
     assert counted == tally
     assert {point.value for point in reading.family("function_in_progress").points} <= {0}
     assert swallowed_errors() == 0
 
 
-def test_switched_off_a_call_is_no_span(
-    load: Load, kinds: list[str], program: Program
-) -> None:
+def test_switched_off_a_call_is_no_span(load: Load, kinds: list[str], program: Program) -> None:
     """While there is no trace function every outcome is the same, and nothing is open."""
     plain = program.load(FUNCTIONS)
     outcomes = {(k, e): ended(plain, k, e) for k in kinds for e in ENDINGS}
@@ -205,9 +201,7 @@ def test_switched_off_a_call_is_no_span(
 
 
 @pytest.mark.parametrize("ending", ["returns", "raises"])
-def test_switched_on_meanwhile_a_call_is_no_span(
-    ending: str, load: Load, kinds: list[str]
-) -> None:
+def test_switched_on_meanwhile_a_call_is_no_span(ending: str, load: Load, kinds: list[str]) -> None:
     """A call that began without a trace function is none, the next one is."""
     shop, events = load(), []
     for kind in kinds:
@@ -223,9 +217,7 @@ def test_switched_on_meanwhile_a_call_is_no_span(
 
 
 @pytest.mark.parametrize("ending", ["returns", "raises"])
-def test_switched_off_meanwhile_a_call_is_a_span(
-    ending: str, load: Load, kinds: list[str]
-) -> None:
+def test_switched_off_meanwhile_a_call_is_a_span(ending: str, load: Load, kinds: list[str]) -> None:
     """A call that began with a trace function ends with it, as every other span does."""
     shop = load()
     for kind in kinds:

@@ -92,7 +92,7 @@ def calls_of(run):
 def main():
     found = []
     def work():
-        found.extend((name, calls_of(run)) for name, run in RUNS.items() for _ in range(3))
+        found.extend((name, calls_of(run)) for name, run in RUNS.items() for _ in range(2))
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(1_000)
     try:
@@ -134,17 +134,12 @@ def test_metrics_count_to_the_limit(program: Program) -> None:
 
 
 DEEP = """
-import sys, threading
-from collections import Counter
-from hypertrace import traced
-from hypertrace.testing import capture_events
-
-reached = 0
+import sys
+from hypertrace import set_trace_function, swallowed_errors, traced
+from hypertrace.metrics import Metrics
 
 @traced
 def function(depth):
-    global reached
-    reached = depth
     return 0 if depth == DEPTH else 1 + function(depth + 1)
 
 @traced
@@ -152,16 +147,14 @@ class Job:
     def method(self, depth):
         return 0 if depth == DEPTH else 1 + self.method(depth + 1)
 
-def work():
-    with capture_events() as events:
-        assert function(0) == DEPTH
-        assert Job().method(0) == DEPTH
-    counts = Counter(event.caller.function_name for event in events)
-    assert counts == {"function": DEPTH + 1, "method": DEPTH + 1}, counts
-    print("deep")
-
 sys.setrecursionlimit(10 * DEPTH)
-work()
+metrics = Metrics()
+set_trace_function(metrics)
+assert (function(0), Job().method(0)) == (DEPTH, DEPTH)
+durations = metrics.read().family("function_duration_seconds")
+assert [point.value.count for point in durations.points] == [DEPTH + 1] * 2
+assert swallowed_errors() == 0
+print("deep")
 """
 
 
@@ -196,7 +189,9 @@ def main():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # not awaited
 def test_an_application_goes_on_after_it_reached_the_limit(how: str, program: Program) -> None:
     """After a RecursionError that the application caught, calls and spans are as before."""
-    source = DEPTHS.replace("def main():", "def at_the_limit():") + """
+    source = (
+        DEPTHS.replace("def main():", "def at_the_limit():")
+        + """
 @traced
 def guarded():
     try:
@@ -211,6 +206,7 @@ def leaf():
 def main():
     return at_the_limit(), guarded(), leaf(), guarded()
 """
+    )
     plain = program.load(source).main()
     result, events = program.run(source, how)
     assert result[1:] == plain[1:]

@@ -204,7 +204,9 @@ def test_metrics_count_each_run(load: Load, kinds: list[str]) -> None:
     counted = Counter[tuple[str, ...]]()
     for point in family.points:
         labels = dict(zip(family.label_names, point.labels, strict=True))
-        names = [labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")]
+        names = [
+            labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")
+        ]
         counted[*names, labels["result"]] += point.value.count  # type: ignore[union-attr]
     assert counted == tally
     assert {point.value for point in reading.family("function_in_progress").points} <= {0}

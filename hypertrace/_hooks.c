@@ -1,0 +1,329 @@
+/* Engine that traces Python functions where they are, by rewritten bytecode: CPython 3.11 only.
+
+   A function that is traced has other code: what _bytecode.c makes of its own, with Hooks as the
+   record. The hooks know the code as it was, and the records of the function: one, or one for each
+   class that inherits it and is traced. They belong to one function; others with the same code, such
+   as copies, are not traced by them. All of it is freed with the function.
+
+   While no trace function is set, a hook returns at once. */
+
+#define PY_SSIZE_T_CLEAN
+#include "_open_calls.h"
+#include "_spans.h"
+
+#if HAVE_BYTECODE
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *function; /* weak; NULL in a copy, as a pickled one is */
+    PyObject *code;     /* as it was */
+    PyObject *records;  /* a tuple, or NULL for none */
+} Hooks;
+
+static PyTypeObject *hooks_type;
+static Py_ssize_t traced_functions; /* with each record of them */
+
+static Py_ssize_t
+size_of(PyObject *records)
+{
+    return records == NULL ? 0 : PyTuple_GET_SIZE(records);
+}
+
+static void
+set_records(Hooks *self, PyObject *records)
+{
+    PyObject *before = self->records;
+    traced_functions += size_of(records) - size_of(before);
+    self->records = records;
+    Py_XDECREF(before);
+}
+
+/* Return the hooks in rewritten code, borrowed; NULL if it is not rewritten. */
+static Hooks *
+hooks_in(PyObject *code)
+{
+    PyObject *constants = ((PyCodeObject *)code)->co_consts;
+    Py_ssize_t count = PyTuple_GET_SIZE(constants);
+    PyObject *last = count == 0 ? NULL : PyTuple_GET_ITEM(constants, count - 1);
+    return last != NULL && Py_IS_TYPE(last, hooks_type) ? (Hooks *)last : NULL;
+}
+
+static inline int
+are_of(Hooks *self, PyObject *function)
+{
+    return self->function != NULL && PyWeakref_GET_OBJECT(self->function) == function;
+}
+
+/* ---- Hooks ----------------------------------------------------------------------------------- */
+
+static inline PyThreadState *
+begin(void)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    give_room(thread, ROOM);
+    return thread;
+}
+
+static inline int
+finish(PyThreadState *thread, int status)
+{
+    give_room(thread, -ROOM);
+    return status;
+}
+
+static inline PyObject *
+finish_operator(PyThreadState *thread, int status)
+{
+    return finish(thread, status) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+start(PyObject *object)
+{
+    Hooks *self = (Hooks *)object;
+    if (self->records == NULL || !is_tracing_on())
+        Py_RETURN_NONE;
+    PyThreadState *thread = begin();
+    Frame *frame = current_frame(thread);
+    int status = 0;
+    Py_ssize_t count = are_of(self, frame_function(frame)) ? PyTuple_GET_SIZE(self->records) : 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Record *record = (Record *)PyTuple_GET_ITEM(self->records, i);
+        if (!record->is_ending && is_within(record, frame)) {
+            status = open_call(record, thread, frame);
+            break;
+        }
+    }
+    return finish_operator(thread, status);
+}
+
+/* The operator `del hooks[result]`. */
+static int
+end(PyObject *Py_UNUSED(self), PyObject *result, PyObject *value)
+{
+    if (value != NULL) {
+        PyErr_SetString(PyExc_TypeError, "hooks have no items");
+        return -1;
+    }
+    PyThreadState *thread = begin();
+    return finish(thread, end_call(current_frame(thread), result, Py_None));
+}
+
+static PyObject *
+out(PyObject *Py_UNUSED(self))
+{
+    PyThreadState *thread = begin();
+    return finish_operator(thread, step_out(current_frame(thread)));
+}
+
+static PyObject *
+in(PyObject *Py_UNUSED(self))
+{
+    PyThreadState *thread = begin();
+    return finish_operator(thread, step_in(thread, current_frame(thread)));
+}
+
+/* Return what the interpreter makes of an exception that leaves a generator, if it may not. A new
+   reference; NULL without memory. */
+static PyObject *
+outside_generator(PyCodeObject *code, PyObject *error)
+{
+    int is_asynchronous = (code->co_flags & CO_ASYNC_GENERATOR) != 0;
+    const char *kind = is_asynchronous                    ? "async generator"
+                       : code->co_flags & CO_COROUTINE    ? "coroutine"
+                       : code->co_flags & CO_GENERATOR    ? "generator"
+                                                          : NULL;
+    const char *name = PyErr_GivenExceptionMatches(error, PyExc_StopIteration) ? "StopIteration"
+                       : is_asynchronous && PyErr_GivenExceptionMatches(error, PyExc_StopAsyncIteration)
+                           ? "StopAsyncIteration"
+                           : NULL;
+    if (kind == NULL || name == NULL)
+        return Py_NewRef(error);
+    PyObject *message = PyUnicode_FromFormat("%s raised %s", kind, name);
+    PyObject *made = message == NULL ? NULL : PyObject_CallOneArg(PyExc_RuntimeError, message);
+    Py_XDECREF(message);
+    if (made != NULL)
+        PyException_SetCause(made, Py_NewRef(error));
+    return made;
+}
+
+static int
+fail(PyObject *Py_UNUSED(self), PyObject *error)
+{
+    PyThreadState *thread = begin();
+    Frame *frame = current_frame(thread);
+    PyObject *outside = outside_generator(frame_code(frame), error);
+    int status = outside == NULL ? -1 : end_call(frame, NULL, outside);
+    Py_XDECREF(outside);
+    return finish(thread, status);
+}
+
+static void
+hooks_dealloc(PyObject *object)
+{
+    Hooks *self = (Hooks *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    set_records(self, NULL);
+    Py_XDECREF(self->function);
+    Py_XDECREF(self->code);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* Code that is pickled by its parts, and loaded elsewhere, is not traced there. */
+static PyObject *
+hooks_reduce(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("O()", Py_TYPE(object));
+}
+
+static PyMethodDef hooks_methods[] = {
+    {"__reduce__", hooks_reduce, METH_NOARGS, "Pickle them as hooks that do nothing."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot hooks_slots[] = {
+    {Py_tp_doc, "What rewritten code runs, and what it was before."},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_dealloc, hooks_dealloc},
+    {Py_tp_methods, hooks_methods},
+    {Py_nb_positive, start},
+    {Py_mp_ass_subscript, end},
+    {Py_nb_negative, out},
+    {Py_nb_invert, in},
+    {Py_sq_contains, fail},
+    {0, NULL},
+};
+
+static PyType_Spec hooks_spec = {
+    .name = "hypertrace._speedups.Hooks",
+    .basicsize = sizeof(Hooks),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = hooks_slots,
+};
+
+/* ---- Functions of the module ----------------------------------------------------------------- */
+
+/* Give a function rewritten code. Return the hooks in it, borrowed; NULL with an exception. */
+static Hooks *
+hook(PyObject *function)
+{
+    PyObject *code = PyFunction_GET_CODE(function);
+    Hooks *others = hooks_in(code), *self = (Hooks *)PyType_GenericAlloc(hooks_type, 0);
+    if (self == NULL)
+        return NULL;
+    self->code = Py_NewRef(others != NULL && others->code != NULL ? others->code : code);
+    self->function = PyWeakref_NewRef(function, NULL);
+    PyObject *rewritten =
+        self->function == NULL ? NULL : rewrite_code(self->code, (PyObject *)self);
+    int status = rewritten == NULL ? -1 : PyObject_SetAttrString(function, "__code__", rewritten);
+    Py_XDECREF(rewritten);
+    Py_DECREF(self); /* the code of the function has it */
+    return status < 0 ? NULL : self;
+}
+
+/* trace_function(function, record): trace a function. Return False if its code is of another kind
+   than what the compiler makes. */
+static PyObject *
+trace_function(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *function, *record;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, record_type, &record))
+        return NULL;
+    Hooks *hooks = hooks_in(PyFunction_GET_CODE(function));
+    if (hooks == NULL || !are_of(hooks, function))
+        hooks = hook(function);
+    if (hooks == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_ValueError))
+            return NULL;
+        PyErr_Clear();
+        Py_RETURN_FALSE;
+    }
+    Py_ssize_t count = size_of(hooks->records);
+    PyObject *records = PyTuple_New(count + 1);
+    if (records == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < count; i++)
+        PyTuple_SET_ITEM(records, i, Py_NewRef(PyTuple_GET_ITEM(hooks->records, i)));
+    PyTuple_SET_ITEM(records, count, Py_NewRef(record));
+    set_records(hooks, records);
+    Py_RETURN_TRUE;
+}
+
+/* record_of(function, within): return the record that traces a function, or None. */
+static PyObject *
+record_of(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *function, *within;
+    if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
+        return NULL;
+    Hooks *hooks = hooks_in(PyFunction_GET_CODE(function));
+    Py_ssize_t count = hooks == NULL || !are_of(hooks, function) ? 0 : size_of(hooks->records);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Record *record = (Record *)PyTuple_GET_ITEM(hooks->records, i);
+        if (!record->is_ending && (record->within == NULL || (PyObject *)record->within == within))
+            return Py_NewRef((PyObject *)record);
+    }
+    Py_RETURN_NONE;
+}
+
+/* Return the records that are not ending; NULL for none, or with an exception. */
+static PyObject *
+records_left(PyObject *records)
+{
+    PyObject *left = PyList_New(0), *tuple = NULL;
+    for (Py_ssize_t i = 0; left != NULL && i < size_of(records); i++) {
+        PyObject *record = PyTuple_GET_ITEM(records, i);
+        if (!((Record *)record)->is_ending && PyList_Append(left, record) < 0)
+            Py_CLEAR(left);
+    }
+    if (left != NULL && PyList_GET_SIZE(left) > 0)
+        tuple = PyList_AsTuple(left);
+    Py_XDECREF(left);
+    return tuple;
+}
+
+/* tidy_code(code): drop the records that are ending. Without others, the function gets its code back,
+   unless it has another one by now. Calls that run still end. */
+static PyObject *
+tidy_code(PyObject *Py_UNUSED(module), PyObject *code)
+{
+    if (!PyCode_Check(code))
+        return PyErr_Format(PyExc_TypeError, "it takes a code object, not %R", code), NULL;
+    Hooks *hooks = hooks_in(code);
+    if (hooks == NULL || hooks->function == NULL)
+        Py_RETURN_NONE;
+    PyObject *left = records_left(hooks->records);
+    if (left == NULL && PyErr_Occurred())
+        return NULL;
+    set_records(hooks, left);
+    PyObject *function = Py_NewRef(PyWeakref_GET_OBJECT(hooks->function));
+    int status = 0;
+    if (left == NULL && PyFunction_Check(function) && PyFunction_GET_CODE(function) == code)
+        status = PyObject_SetAttrString(function, "__code__", hooks->code);
+    Py_DECREF(function);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSsize_t(traced_functions);
+}
+
+static PyMethodDef functions[] = {
+    {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
+    {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
+    {"tidy_code", tidy_code, METH_O, "Give the function of rewritten code back what it needs now."},
+    {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+add_hooks(PyObject *module)
+{
+    return add_type(module, &hooks_spec, &hooks_type) < 0 ? -1
+                                                          : PyModule_AddFunctions(module, functions);
+}
+
+#endif

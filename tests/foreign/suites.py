@@ -1,0 +1,205 @@
+"""Suites of third-party packages: fetched, installed in environments of their own, and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .packages import Package
+
+CACHE = "HYPERTRACE_FOREIGN"
+"""Variable with the folder that keeps what was fetched; git ignores the default."""
+
+LAUNCHER = Path(__file__).parent / "launcher.py"
+NEEDED = ("hypertrace", "wrapt")
+"""What a suite's process may import besides the suite's own environment."""
+
+CHANGES_SUITES = ("CI", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTHON", "PYTEST", "COV_", "PIP_")
+"""Beginnings of names of variables that suites heed, or that concern these tests alone."""
+
+
+class SuiteError(Exception):
+    """A suite could not be fetched or installed, or its process did not come to its end."""
+
+
+class UnavailableError(SuiteError):
+    """The registry does not have it, or cannot be reached."""
+
+
+@dataclass
+class Run:
+    """One run of a suite."""
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """By the test: `passed`, `failed`, `error`, `skipped`, `xfailed`, `unexpected success`."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """The last lines of what was said about those that failed."""
+    seconds: float = 0.0
+    """That the processor worked."""
+    functions: int = 0
+    """That were traced."""
+    spans: int = 0
+    swallowed: int = 0
+    """Errors inside tracing."""
+    dropped: int = 0
+
+    @classmethod
+    def read(cls, file: Path, ended: str, output: str) -> Run:
+        """Read what the launcher recorded.
+
+        Raises:
+            SuiteError: the process ended before the suite did.
+        """
+        run, seen = cls(), Counter[str]()
+        started, end = "nothing", None
+        for line in file.read_text().splitlines() if file.exists() else []:
+            fields = json.loads(line)
+            if "start" in fields:
+                started = fields["start"]
+            elif "test" in fields:
+                test = fields["test"]
+                seen[test] += 1
+                name = test if seen[test] == 1 else f"{test} ({seen[test]})"
+                run.outcomes[name] = fields["outcome"]
+                run.reasons[name] = fields["reason"]
+            else:
+                end = fields
+        if end is None:
+            raise SuiteError(f"it {ended}, in or after {started}:\n{output[-4_000:]}")
+        for name, value in end.items():
+            setattr(run, name, value)
+        return run
+
+    @property
+    def passed(self) -> int:
+        """How many tests passed."""
+        return sum(outcome == "passed" for outcome in self.outcomes.values())
+
+
+class Suite:
+    """The tests of one package, in an environment of their own."""
+
+    def __init__(self, package: Package, cache: Path | None = None) -> None:
+        self.package = package
+        default = Path(__file__).parents[2] / ".ci" / ".foreign"
+        self._cache = cache or Path(os.environ.get(CACHE) or default)
+
+    def run(self, *, traced: bool) -> Run:
+        """Run it in a new process, from new copies of its files.
+
+        Raises:
+            SuiteError: it cannot be had, hung, or its process came to no end of its own.
+        """
+        python = self._python
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch, "suite")
+            self._unpack(folder)
+            links = Path(scratch, "links")
+            links.mkdir()
+            for name in NEEDED:
+                (links / name).symlink_to(Path(str(import_module(name).__file__)).parent)
+            record = Path(scratch, "record")
+            given = {
+                "path": [str(links)],
+                "record": str(record),
+                "patterns": self.package.patterns if traced else [],
+                "exclude": self.package.exclude,
+                "runner": self.package.runner,
+                "arguments": self.package.arguments,
+            }
+            with (Path(scratch, "output")).open("w+") as output:
+                ended = self._call([python, LAUNCHER, json.dumps(given)], folder, output)
+                output.seek(0)
+                return Run.read(record, ended, output.read())
+
+    def _call(self, command: list[Any], folder: Path, output: Any) -> str:
+        """Run a command with no more than the time that it has; return how it ended."""
+        home = folder.parent / "home"
+        home.mkdir()
+        process = subprocess.Popen(
+            command,
+            cwd=folder / self.package.folder,
+            env={**_variables(), "HOME": str(home), "PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            return f"ended with {process.wait(self.package.limit)}"
+        except subprocess.TimeoutExpired:
+            return f"took more than {self.package.limit} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what the suite left running
+            process.wait()
+
+    def _unpack(self, folder: Path) -> None:
+        """Put the files of the suite into a folder."""
+        folder.mkdir()
+        if self.package.is_stdlib:
+            return
+        with tarfile.open(self._sources) as archive:
+            archive.extractall(folder, filter="data")
+        (inner,) = folder.iterdir()
+        for path in list(inner.iterdir()):
+            if path.name not in self.package.leave_out:
+                path.rename(folder / path.name)
+
+    @cached_property
+    def _sources(self) -> Path:
+        """The source distribution, as it is in the registry."""
+        package = self.package
+        folder = self._cache / "sdists" / f"{package.name}-{package.version}"
+        if not (found := list(folder.glob("*.tar.gz"))):
+            wanted = f"{package.name}=={package.version}"
+            options = ["--no-deps", "--no-binary", package.name, "--dest", str(folder)]
+            _pip("download", *options, wanted)
+            found = list(folder.glob("*.tar.gz"))
+        return found[0]
+
+    @cached_property
+    def _python(self) -> str:
+        """The Python of an environment that has the package and what its tests need."""
+        if self.package.is_stdlib:
+            return sys.executable
+        needs = self.package.requirements
+        python = sys.implementation.cache_tag + sys.abiflags
+        folder = self._cache / "venvs" / f"{self.package.name}-{python}"
+        stamp = folder / "stamp"
+        if not stamp.exists() or stamp.read_text() != "\n".join(needs):
+            command = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
+            _checked(command)
+            _pip("--python", str(folder / "bin" / "python"), "install", "--no-compile", *needs)
+            stamp.write_text("\n".join(needs))
+        return str(folder / "bin" / "python")
+
+
+def _variables() -> Mapping[str, str]:
+    items = os.environ.items()
+    return {name: value for name, value in items if not name.startswith(CHANGES_SUITES)}
+
+
+def _pip(*arguments: str) -> None:
+    _checked([sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", *arguments])
+
+
+def _checked(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UnavailableError(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-2_000:]}")
