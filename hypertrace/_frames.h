@@ -87,6 +87,9 @@ give_room(PyThreadState *thread, int frames)
     thread->recursion_remaining += frames;
 #else
     thread->py_recursion_remaining += frames;
+#if PY_VERSION_HEX < 0x030E0000 /* later, what counts is the room on the C stack */
+    thread->c_recursion_remaining += frames / 4;
+#endif
 #endif
 }
 
