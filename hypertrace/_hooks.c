@@ -302,7 +302,7 @@ tidy_code(PyObject *Py_UNUSED(module), PyObject *code)
     if (left == NULL && PyFunction_Check(function) && PyFunction_GET_CODE(function) == code)
         status = PyObject_SetAttrString(function, "__code__", hooks->code);
     Py_DECREF(function);
-    return finish(status);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *

@@ -295,6 +295,8 @@ class Operation(FinishedSpan):
         except AttributeError:
             return
         try:
+            if exception is not None:
+                self.leave_context_if_collecting()
             seconds = _span.clock() - self._began if self.seconds is None else self.seconds
             self._leave_active()
             was_current = self._token is not None
@@ -339,7 +341,7 @@ class Operation(FinishedSpan):
     def leave_context_if_collecting(self) -> None:
         """Prepare for its end in a finalizer, which may not change a context in a collection.
 
-        Then it stays the open span there until the next one skips it.
+        Then it stays the current span there until the next one skips it.
         """
         if is_collecting():
             self._entry_token = None
@@ -376,4 +378,6 @@ def reset() -> None:
     _current_entry.set(None)
 
 
-install_operations(globals(), span=vars(_span), dispatch=vars(_dispatch), bindings=vars(_bindings))
+install_operations(
+    globals(), span=_span.__dict__, dispatch=_dispatch.__dict__, bindings=_bindings.__dict__
+)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hypertrace._failures import swallow
 
 from .http_clients import HttpClient, current_request
-from .http_connections import connecting_async, was_raised_in
+from .http_connections import connecting_async, was_raised_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _REQUEST = "_hypertrace_request"
 """Attribute of aiohttp's requests and responses."""
-_READING = "aiohttp.streams", "aiohttp.helpers"
+_READING = "aiohttp.client_reqrep", "aiohttp.streams", "aiohttp.helpers"
 """Modules that read bodies, and make time-outs of cancellations."""
 
 
@@ -145,8 +145,12 @@ def _error_of(response: Any) -> BaseException | None:
     """Return the exception because of which a response is closed before its end."""
     try:
         failed: BaseException | None = response.content.exception()
+
+        def is_reader(one: object) -> bool:
+            return one is response or one is response.content
+
         error = sys.exc_info()[1]
-        return failed or (error if was_raised_in(error, _READING) else None)
+        return failed or (error if was_raised_by(error, _READING, is_reader) else None)
     except Exception as failure:  # noqa: BLE001 -- the application must see nothing
         swallow(failure, _end)
         return None

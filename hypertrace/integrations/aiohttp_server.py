@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from hypertrace._failures import swallow
+from hypertrace._span import is_collecting
 
 from .http_server import EXCLUDED, UNMATCHED, HttpServer
 from .websockets import WebSocketServer
@@ -99,7 +100,9 @@ class Integration(HttpServer):
                 exchange.fail(error, is_lost=protocol.transport is None)
                 raise
             finally:
-                _current.reset(token)
+                # A finalizer that ends a coroutine must not change the context.
+                if _current.get() is exchange and not is_collecting():
+                    _current.reset(token)
             exchange.end(response, is_reset=is_reset)
             return result
 

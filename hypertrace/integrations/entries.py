@@ -2,7 +2,8 @@
 
 `entry_duration_seconds` by kind, name and result, from the start of an entry to its end: of all
 that people or other systems wait for, and of no span inside it. Integrations make the entries of
-their libraries; `entry("command", "import")` makes those of an application itself.
+their libraries; `entry("command", "import")` makes those of an application itself, and these are
+in `entries_in_progress` meanwhile.
 
 Each operation that is an entry has the id `entry.KIND` and a prop `entry_name`. One that begins
 inside another entry, as a job that a request runs at once, is a part of that one, and not counted
@@ -21,6 +22,8 @@ from hypertrace._endings import ErrorRules
 from hypertrace._operations import Operations
 from hypertrace.metrics import Distribution, declare
 
+from .gauges import Gauge
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -37,14 +40,21 @@ Kind = Literal["http", "job", "websocket", "command", "other"]
 NAME = "entry_name"
 """The prop of an event that names the entry."""
 
+LONG = (30, 60, 300, 900, 3600)
+"""Bounds of buckets beyond the usual ones: jobs and commands take up to hours."""
+
 DURATIONS = Distribution(
     "entry_duration_seconds",
     id="entry.*",
     tags={"kind": "id", "name": f"call.{NAME}", "result": "result"},
     tag_values={"kind": lambda kind: kind.removeprefix("entry.")},
+    buckets_above=LONG,
     description="Requests, jobs, messages and commands, from their start to their end.",
 )
 
+_ACTIVE = Gauge(
+    "entries_in_progress", ("kind", "name"), "Entries of `entry()` that are under way now."
+)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _FUNCTIONS = inspect.isfunction, inspect.ismethod, inspect.isbuiltin
 _OPERATIONS = {kind: Operations("Entry", kind, entry=kind) for kind in _KINDS}
@@ -128,7 +138,8 @@ class Entry:
 
     def __enter__(self) -> Self:
         self._result = "ok"
-        self._operation = _OPERATIONS[self._kind].start()
+        active = _ACTIVE.adders(self._kind, self._name)
+        self._operation = _OPERATIONS[self._kind].start(active)
         self._operation.entry_name = self._name
         return self
 
@@ -140,8 +151,9 @@ class Entry:
     ) -> None:
         operation, self._operation = self._operation, None
         if operation is not None:
-            if error is not None and self._rules.accept(error):
-                error = None
+            if error is not None:
+                operation.leave_context_if_collecting()
+                error = None if self._rules.accept(error) else error
             operation.end({NAME: self._name}, self._result if error is None else "ok", error)
 
     def __call__(self, function: _Function) -> _Function:

@@ -38,6 +38,11 @@ def patch_bodies(patches: Patches) -> None:
 def patch_lookups(patches: Patches) -> None:
     """Measure look-ups of names that the current request waits for."""
     patches.share(socket, "getaddrinfo", _looking_up)
+    # On event loops, the one of the standard library runs in another thread.
+    module = "anyio._core._sockets"
+    patches.when_imported(
+        module, lambda: patches.share(sys.modules[module], "getaddrinfo", _looking_up_by_anyio)
+    )
 
 
 def connecting(connect: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,17 +73,23 @@ def connecting_async(connect: Callable[..., Any]) -> Callable[..., Any]:
     return measured
 
 
-def was_raised_in(error: BaseException | None, modules: tuple[str, ...]) -> bool:
-    """Whether an exception was raised by code of some modules, and not by what called it.
+def was_raised_by(
+    error: BaseException | None, modules: tuple[str, ...], is_reader: Callable[[object], bool]
+) -> bool:
+    """Whether an exception was raised in a method of an object that reads a body.
 
     Args:
         error: the exception, or None.
-        modules: beginnings of their names.
+        modules: beginnings of the names of those that have such methods, and raise.
+        is_reader: whether an object is the one.
     """
     place = None if error is None else error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return place is not None and place.tb_frame.f_globals.get("__name__", "").startswith(modules)
+    is_found, name = False, ""
+    while place is not None:
+        frame, place = place.tb_frame, place.tb_next
+        name = frame.f_globals.get("__name__", "")
+        is_found |= name.startswith(modules) and is_reader(frame.f_locals.get("self"))
+    return is_found and name.startswith(modules)
 
 
 def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -86,9 +97,9 @@ def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         result = begin(self)
         request = current_request()
         if request is not None:
-            request.answered(self.status)
+            request.status = self.status  # `http.client` has checked it
             try:
-                setattr(self, _REQUEST, (request, sys.exc_info()[1]))
+                setattr(self, _REQUEST, request)
             except Exception as error:  # noqa: BLE001 -- it may be of a class of the application
                 swallow(error, self)
                 request.finish()
@@ -99,12 +110,11 @@ def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def measured(self: Any) -> Any:
-        waiting = getattr(self, _REQUEST, None)
-        if waiting is None:
+        request = getattr(self, _REQUEST, None)
+        if request is None:
             return close(self)
         delattr(self, _REQUEST)
-        request, before = waiting
-        error = _error_of(self, before) if self.length != 0 else None
+        error = _error_of(self) if self.length != 0 else None
         try:
             return close(self)
         finally:
@@ -113,13 +123,8 @@ def _closing(close: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return measured
 
 
-def _error_of(answer: Any, before: BaseException | None) -> BaseException | None:
-    """Return the exception because of which the body of an answer is closed.
-
-    Args:
-        answer: whose file is still open.
-        before: the exception that was handled already when the answer came.
-    """
+def _error_of(answer: Any) -> BaseException | None:
+    """Return the exception because of which the body of an answer, still open, is closed."""
     from http.client import IncompleteRead
 
     try:
@@ -128,8 +133,13 @@ def _error_of(answer: Any, before: BaseException | None) -> BaseException | None
             return TimeoutError()
         if answer.length and not answer.closed:  # not by `close()`, but as there is no more
             return IncompleteRead(b"", answer.length)
+
+        def is_reader(one: object) -> bool:
+            # urllib3's answer has one of the standard library, and reads its file, too.
+            return one is answer or getattr(one, "_original_response", None) is answer
+
         error = sys.exc_info()[1]
-        return error if error is not before and was_raised_in(error, _READING) else None
+        return error if was_raised_by(error, _READING, is_reader) else None
     except Exception as failure:  # noqa: BLE001 -- the application must see nothing
         swallow(failure, answer)
         return None
@@ -142,6 +152,17 @@ def _looking_up(look_up: Callable[..., Any]) -> Callable[..., Any]:
             return look_up(host, *args, **kwargs)
         with request.looking_up():
             return look_up(host, *args, **kwargs)
+
+    return measured
+
+
+def _looking_up_by_anyio(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    async def measured(host: Any, *args: Any, **kwargs: Any) -> Any:
+        request = current_request()
+        if request is None or _is_address(host):
+            return await look_up(host, *args, **kwargs)
+        with request.looking_up():
+            return await look_up(host, *args, **kwargs)
 
     return measured
 

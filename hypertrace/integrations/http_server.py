@@ -255,6 +255,9 @@ class Request(Operation):
         if status < _SERVER_ERROR and error is self._failure is None and not self._body_sizes:
             self.end(_props, "ok", None, (self._method, self._route, str(status or ""), ""))
             return
+        if isinstance(error, GeneratorExit):  # a coroutine that was dropped before its end
+            self.drop(is_cancelled=True)
+            return
         result: Result = "ok"
         if error is not None:
             result = result_of(error)

@@ -1,7 +1,7 @@
 """httpx: each request of a client, synchronous or not, with redirects and steps of authentication.
 
-The metrics are those of `http_clients`; connections are measured, too, and name look-ups of
-synchronous clients. A request begins when the client hands it to its transport, waits for a
+The metrics are those of `http_clients`; connections and name look-ups are measured, too, but for
+look-ups on trio. A request begins when the client hands it to its transport, waits for a
 connection included, and ends when its body has been read, closed or dropped: unless it is streamed,
 before `get()` returns. Event hooks run in between. Requests to transports for tests, as
 `httpx.MockTransport` and `httpx.ASGITransport`, count as well. What a transport tries again

@@ -249,6 +249,8 @@ class Job(Operation):
             ending: how it ended, unless `end_as()` has said so; by default, as a span that the
                 exception ends.
         """
+        if error is not None:
+            self.leave_context_if_collecting()
         ending = self._asked or ending or ("ok" if error is None else result_of(error))
         result = _RESULTS.get(ending, "ok")
         key = self._name, self._queue, ending

@@ -51,9 +51,7 @@ class Integration(HttpClient):
 
     def _send_by_urllib3(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def measured(adapter: Any, *args: Any, **kwargs: Any) -> Any:
-            outer = _of_adapter.get()
-            if outer is not None:
-                outer.abandon()  # what sends it is measured
+            _forget_outer()
             token = for_library.set(self)
             try:
                 return send(adapter, *args, **kwargs)
@@ -88,6 +86,7 @@ class Integration(HttpClient):
 
     def _send(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def measured(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+            _forget_outer()
             with self.start(_target, request) as started:
                 token = _of_adapter.set(started)
                 try:
@@ -99,6 +98,13 @@ class Integration(HttpClient):
             return response
 
         return measured
+
+
+def _forget_outer() -> None:
+    """Do not measure the request of an adapter that lets another one send it."""
+    outer = _of_adapter.get()
+    if outer is not None:
+        outer.abandon()
 
 
 def _target(request: Any) -> Target:

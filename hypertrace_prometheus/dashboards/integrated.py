@@ -1,6 +1,8 @@
 """Names of the metrics and labels of integrations that dashboards and rules ask for."""
 
 ENTRIES = "entry_duration_seconds"
+ENTRY_BOUNDS = (30, 60, 300, 900, 3600)
+"""Bounds of its buckets beyond the usual ones."""
 KIND, ENTRY, RESULT = "kind", "name", "result"
 
 SERVER_REQUESTS = "http_server_request_duration_seconds"

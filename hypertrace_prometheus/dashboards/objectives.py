@@ -114,13 +114,15 @@ def _objective(declared: Mapping[str, Any], buckets: Iterable[float]) -> Objecti
     target, latency = declared.get("target"), declared.get("latency")
     if not isinstance(target, float) or not 0 < target < 1:
         raise ValueError(f"objective {name!r}: target is a share such as 0.999, not {target!r}")
+    of_entries = _matchers(declared, _OF_ENTRIES)
+    if of_entries:
+        buckets = [*buckets, *integrated.ENTRY_BOUNDS]
     if latency is not None and latency not in buckets:
         bounds = ", ".join(f"{bound:g}" for bound in buckets)
         raise ValueError(
             f"objective {name!r}: latency {latency!r} is no bound of a bucket ({bounds}); take one "
             "of these, or put the exporter's own at the top of the file: buckets = [...]"
         )
-    of_entries = _matchers(declared, _OF_ENTRIES)
     of_spans = _matchers(declared, _OF_SPANS)
     matchers = of_entries or of_spans
     if bool(of_entries) == bool(of_spans):

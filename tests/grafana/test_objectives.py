@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hypertrace.integrations import entries
 from hypertrace.metrics.names import Names
 from hypertrace_prometheus.dashboards import integrated, objectives, rules
 from hypertrace_prometheus.dashboards.objectives import Objective
@@ -60,6 +61,14 @@ def test_own_buckets_may_be_declared(declare: Callable[[str], list[Objective]]) 
     (objective,) = declare("buckets = [0.3, 3]\n" + GOOD + "latency = 3\n")
     text = rules.text(objectives.groups([objective]))
     assert 'le="3.0"' in text
+
+
+def test_an_entry_may_be_slow(declare: Callable[[str], list[Objective]]) -> None:
+    """Entries have more buckets, up to an hour, as the exporter gives them."""
+    file = '[[objective]]\nname = "o"\nkind = "job"\ntarget = 0.9\nlatency = 60\n'
+    (objective,) = declare("buckets = [0.3, 3]\n" + file)
+    assert objective.latency == 60
+    assert integrated.ENTRY_BOUNDS == entries.LONG
 
 
 @pytest.mark.parametrize(

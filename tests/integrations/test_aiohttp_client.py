@@ -111,6 +111,21 @@ def test_a_cancelled_task_is_cancelled(aiohttp: Any, server: Server, points: Poi
     assert set(points(ACTIVE).values()) == {0}
 
 
+def test_the_error_of_another_request_is_none(aiohttp: Any, server: Server, points: Points) -> None:
+    """A response that is closed while the error of another one is handled has no error."""
+
+    async def run(session: Any) -> None:
+        async with session.get(server.url("/large")), session.get(server.url("/torn")) as torn:
+            await torn.read()
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        _with_session(aiohttp, run)
+    assert points(REQUESTS) == {
+        (HOST, server.port, "GET", "200", "ClientPayloadError"): 1,
+        (HOST, server.port, "GET", "200", ""): 1,
+    }
+
+
 def test_each_timeout_is_one(aiohttp: Any, server: Server, points: Points) -> None:
     """The whole, the wait for bytes and that for a connection of the pool are time-outs."""
 

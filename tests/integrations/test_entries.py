@@ -17,7 +17,7 @@ from hypertrace import Tracer, current_entry
 from hypertrace._operations import Operations
 from hypertrace.integrations.entries import NAME, entry
 from hypertrace.integrations.http_server import HttpServer
-from hypertrace.metrics import HistogramReading, Metrics
+from hypertrace.metrics import DEFAULT_BUCKETS, HistogramReading, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -323,3 +323,85 @@ def test_a_command_is_named_by_its_program(how: str, tmp_path: Path) -> None:
         [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["tidy"]
+
+
+def test_what_is_under_way_is_counted(points: Points) -> None:
+    """By kind and the name at the start, also if it changes, and whatever ends it."""
+    active = "entries_in_progress"
+    with suppress(KeyError), entry("job", "report") as one, entry("other", "part"):
+        one.name = "renamed"
+        assert points(active) == {("job", "report"): 1, ("other", "part"): 1}
+        raise KeyError
+    assert points(active) == {("job", "report"): 0, ("other", "part"): 0}
+
+
+def test_entries_have_buckets_for_long_work(metrics: Metrics) -> None:
+    """Those of the metrics, and more up to an hour."""
+    with entry("job", "report"):
+        pass
+    value = metrics.read().family(ENTRIES).values[0]
+    assert isinstance(value, HistogramReading)
+    assert value.bounds == (*DEFAULT_BUCKETS, 30, 60, 300, 900, 3600)
+
+
+DROPPED = """
+import gc
+from contextvars import ContextVar
+from hypertrace import set_trace_function, swallowed_errors
+from hypertrace.integrations.asgi import trace_asgi
+from hypertrace.integrations.entries import entry
+from hypertrace.integrations.jobs import job
+from hypertrace.metrics import Metrics
+
+class Wait:
+    def __await__(self):
+        yield
+
+async def application(scope, receive, send):
+    await Wait()
+
+async def run_job():
+    with job("resize"):
+        await Wait()
+
+async def run_entry():
+    with entry("other", "reading"):
+        await Wait()
+
+def answer():
+    return trace_asgi(application)({"type": "http", "path": "/", "method": "GET"}, None, None)
+
+def drop(make):
+    coroutine = make()
+    coroutine.send(None)
+    cycle = [coroutine]
+    cycle.append(cycle)
+
+metrics = Metrics(workers=False, upstream=True)
+set_trace_function(metrics)
+variables = [ContextVar(str(number)) for number in range(30)]
+gc.set_threshold(3, 2, 2)
+for make in (run_job, run_entry, answer):
+    for number in range(300):
+        drop(make)
+        for variable in variables:
+            variable.set([number])
+gc.collect()
+entries = metrics.read().family("entry_duration_seconds")
+for point, value in zip(entries.points, entries.values):
+    print(*point.labels, value.count)
+assert swallowed_errors() == 0
+"""
+
+
+def test_coroutines_that_the_collector_ends_are_counted() -> None:
+    """They change no context then, which crashes CPython before 3.12."""
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == [
+        "http GET cancelled 300",
+        "job resize ok 300",
+        "other reading ok 300",
+    ]

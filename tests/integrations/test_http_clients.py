@@ -93,8 +93,7 @@ def test_a_name_is_looked_up(installed: str, server: Server, points: Points) -> 
     fetch(installed, server.url(host="LocalHost"))
     _check(points, server, "localhost")
     assert points(CONNECTS) == {("localhost", server.port): 1}
-    shown = {} if installed == "httpx async" else {("localhost", server.port): 1}
-    assert points(LOOKUPS) == shown
+    assert points(LOOKUPS) == {("localhost", server.port): 1}
 
 
 def test_an_unknown_method_is_other(installed: str, server: Server, points: Points) -> None:

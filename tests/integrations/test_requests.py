@@ -181,6 +181,34 @@ def test_other_adapters_are_measured(requests: Any, server: Server, points: Poin
     assert not hasattr(Canned.send, "__wrapped__")
 
 
+def test_adapters_inside_of_each_other_count_once(
+    requests: Any, server: Server, points: Points
+) -> None:
+    """As one that adds a header, and one that inherits what sends."""
+
+    class Around(requests.adapters.BaseAdapter):  # type: ignore[misc]  # requests loads late
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def send(self, request: Any, *args: Any, **options: Any) -> Any:
+            return self.inner.send(request, *args, **options)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    class Inheriting(Around):
+        pass
+
+    http = requests.adapters.HTTPAdapter
+    with requests.Session() as session:
+        session.mount("https://", Around(http()))
+        session.mount("http://", Inheriting(Around(Inheriting(http()))))
+        session.get(server.url())
+    assert points(REQUESTS) == server.by_labels()
+    assert set(points(ACTIVE).values()) == {0}
+
+
 def test_hooks_may_raise(requests: Any, server: Server, points: Points) -> None:
     """A request that was answered counts with its status, also if a hook raises then."""
 

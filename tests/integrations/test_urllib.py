@@ -64,6 +64,16 @@ def test_a_body_that_took_too_long_is_a_timeout(server: Server, points: Points) 
     assert points(REQUESTS) == {(HOST, server.port, "GET", "200", "timeout"): 1}
 
 
+def test_the_error_of_another_request_is_none(server: Server, points: Points) -> None:
+    """An answer that is closed while the error of another one is handled has no error."""
+    with pytest.raises(http.client.IncompleteRead), urlopen(server.url("/large")):
+        urlopen(server.url("/torn")).read()
+    assert points(REQUESTS) == {
+        (HOST, server.port, "GET", "200", "IncompleteRead"): 1,
+        (HOST, server.port, "GET", "200", ""): 1,
+    }
+
+
 def test_an_error_has_a_body(server: Server, points: Points) -> None:
     """The exception for a status is a response, whose body may be read."""
     with pytest.raises(HTTPError) as caught:

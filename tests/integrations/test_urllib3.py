@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -120,9 +121,8 @@ def test_a_full_pool_is_a_timeout(urllib3: Any, server: Server, points: Points) 
     """A request that got no connection of the pool in time has reached no server."""
     with urllib3.HTTPConnectionPool(HOST, server.server_port, maxsize=1, block=True) as pool:
         response = pool.urlopen("GET", "/large", preload_content=False)
-        with pytest.raises(urllib3.exceptions.EmptyPoolError):
+        with pytest.raises(urllib3.exceptions.EmptyPoolError), closing(response):
             pool.urlopen("GET", "/ok", pool_timeout=0.05)
-        response.close()
     assert points(REQUESTS) == {
         (HOST, server.port, "GET", "", "timeout"): 1,
         (HOST, server.port, "GET", "200", ""): 1,

@@ -221,7 +221,7 @@ def test_an_answer_that_is_not_asked_for_is_none(metrics: Metrics, points: Point
 def test_an_answer_that_is_dropped_has_ended(
     metrics: Metrics, points: Points, headers: Any, parts: int, kind: str, in_a_cycle: bool
 ) -> None:
-    """As by middleware that answers otherwise: nothing stays under way, whoever collects it."""
+    """As by middleware that answers otherwise: nothing stays under way, also in a collection."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", headers)

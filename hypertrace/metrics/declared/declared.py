@@ -286,8 +286,7 @@ class Declared:
         if isinstance(metric, Distribution) and metric.native:
             return exponential_series(convert=convert)
         if isinstance(metric, Distribution):
-            bounds = self._bounds if metric.buckets is None else metric.buckets
-            return histogram_series(bounds, convert)
+            return histogram_series(metric.bounds(self._bounds), convert)
         raise TypeError(f"{metric!r} cannot be recorded")
 
     def _check_names(self, added: Iterable[DeclaredMetric]) -> None:

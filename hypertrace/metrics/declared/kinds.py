@@ -79,6 +79,7 @@ class DistributionOptions(Options, total=False):
     """The options of `Distribution`."""
 
     buckets: Sequence[float] | None
+    buckets_above: Sequence[float]
     native: bool
 
 
@@ -104,8 +105,8 @@ class DeclaredMetric(Declaration):
         id: shell pattern on the trace id, which is `""` for events without one; None for all.
         tags: labels with the path of their values, as pairs. Given as names of props and facts, or
             as a mapping from labels to paths. A name is that of a fact (`class`, `function`,
-            `file`, `id`, `result`, `exception`), or of a prop: the call's, else the object's, else
-            the parent's. `call.X`, `object.X`, `parent.X` look at one place.
+            `file`, `id`, `result`, `exception`, `raised`), or of a prop: the call's, else the
+            object's, else the parent's. `call.X`, `object.X`, `parent.X` look at one place.
         tag_values: how values become the texts of labels, as pairs of label, and function of the
             value or pairs of value and text. Given as a mapping from labels to functions or
             mappings. Values that a mapping does not have stay; absent ones (None) are empty text.
@@ -321,23 +322,39 @@ class Distribution(DeclaredMetric):
     Attributes:
         buckets: upper bounds of the buckets, in the unit that is shown, without infinity. None
             takes those of the `Metrics`, which are for seconds.
+        buckets_above: more upper bounds: those of them that are above the ones of the `Metrics`.
         native: whether values are counted in exponential buckets, as native histograms, instead.
     """
 
     kind: Kind = field(init=False, default="histogram")
     value: str | Callable[[TraceEvent], object] | None = "duration"
     buckets: tuple[float, ...] | None = None
+    buckets_above: tuple[float, ...] = ()
     native: bool = False
 
     def __init__(self, name: str, **options: Unpack[DistributionOptions]) -> None:
         """Declare a distribution; see `DeclaredMetric`."""
         super().__init__(name, **options)
 
+    def bounds(self, usual: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the bounds of the buckets.
+
+        Args:
+            usual: those of the `Metrics`.
+        """
+        if self.buckets is not None:
+            return self.buckets
+        return usual + tuple(bound for bound in self.buckets_above if bound > usual[-1])
+
     def _check(self, name: str, given: dict[str, Any]) -> None:
         if not isinstance(given["native"], bool):
             raise TypeError(f"native must be True or False, not {given['native']!r}")
+        if given["buckets_above"] != ():
+            given["buckets_above"] = _checked_buckets("buckets_above", given["buckets_above"])
+            if given["buckets"] is not None or given["native"]:
+                raise ValueError("buckets_above goes with the buckets of the Metrics alone")
         if given["buckets"] is not None:
-            given["buckets"] = _checked_buckets(given["buckets"])
+            given["buckets"] = _checked_buckets("buckets", given["buckets"])
             if given["native"]:
                 raise ValueError(
                     "buckets excludes native=True: exponential buckets need no bounds; give one of "
@@ -465,16 +482,17 @@ def _checked_numbers(option: str, values: object, example: str) -> list[float]:
     return numbers
 
 
-def _checked_buckets(buckets: object) -> tuple[float, ...]:
-    bounds = _checked_numbers("buckets", buckets, "(1, 10, 100)")
+def _checked_buckets(option: str, buckets: object) -> tuple[float, ...]:
+    bounds = _checked_numbers(option, buckets, "(1, 10, 100)")
     if bounds and bounds[-1] == math.inf:
         del bounds[-1]
     if not bounds:
-        raise ValueError("buckets has no bounds; leave it out, or give some, as (1, 10, 100)")
+        raise ValueError(f"{option} has no bounds; leave it out, or give some, as (1, 10, 100)")
     for lower, upper in pairwise(bounds):
         if not lower < upper < math.inf:
             raise ValueError(
-                f"buckets must ascend, and {upper!r} follows {lower!r}; infinity is added by itself"
+                f"{option} must ascend, and {upper!r} follows {lower!r}; infinity is added by "
+                "itself"
             )
     return tuple(bounds)
 

@@ -73,6 +73,14 @@ def test_options_are_held_so_that_they_cannot_change() -> None:
     assert Summary("x", quantiles=[0.9, 0]).quantiles == (0.0, 0.9)
 
 
+def test_buckets_above_are_added_to_those_of_the_metrics() -> None:
+    """Only those that are above them."""
+    one = Distribution("x", buckets_above=[1, 60])
+    assert one.bounds((0.5, 10.0)) == (0.5, 10.0, 60.0)
+    assert one.bounds((0.5,)) == (0.5, 1.0, 60.0)
+    assert Distribution("x").bounds((0.5,)) == (0.5,)
+
+
 def test_distributions_and_summaries_are_of_durations_unless_they_have_a_value() -> None:
     """Their unit is then seconds, as spans have it."""
     for one in (Distribution("x"), Summary("x"), Sum("x_total", value="busy")):
@@ -147,7 +155,9 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}[a-z0-9]", fullmatch=True).filter(
     lambda name: not name.endswith(("_bucket", "_count", "_created", "_info", "_sum", "_total"))
 )
 PROPS = st.sampled_from(["size", "user-id", "a.b", "call.size", "object.tier", "parent.x", "größe"])
-PATHS = PROPS | st.sampled_from(["class", "function", "file", "id", "result", "exception"])
+PATHS = PROPS | st.sampled_from(
+    ["class", "function", "file", "id", "result", "exception", "raised"]
+)
 RAW = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
 LABELS = st.from_regex(r"[a-z]_[a-z0-9]{1,5}", fullmatch=True)
 UNITS = st.sampled_from(["", "euros", "bytes"]) | st.sampled_from(_FAMILIES).flatmap(
@@ -340,6 +350,10 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         ValueError,
         "buckets excludes native=True: .*give one of the two",
     ),
+    ("Distribution", {"buckets_above": []}, ValueError, "buckets_above has no bounds"),
+    ("Distribution", {"buckets_above": None}, TypeError, "buckets_above must be several numbers"),
+    ("Distribution", {"buckets_above": (1,), "native": True}, ValueError, "of the Metrics alone"),
+    ("Distribution", {"buckets_above": (1,), "buckets": (1,)}, ValueError, "Metrics alone"),
     ("Summary", {"quantiles": []}, ValueError, "quantiles is empty; leave it out"),
     ("Summary", {"quantiles": [99]}, ValueError, "from 0 to 1, not 99; for percent write 0.99"),
     ("Summary", {"quantiles": [-0.1]}, ValueError, "from 0 to 1, not -0.1"),
