@@ -170,6 +170,8 @@ def main() -> Any:
     # As with `python -m`: in place of the folder of this file.
     sys.path[0] = str(Path.cwd())
     record = Record(given["record"])
+    if given["patterns"]:
+        import hypertrace.metrics  # noqa: F401, PLC0415 -- what it takes is no part of the suite's
     start = seconds()
     found = trace(given["patterns"], given["exclude"]) if given["patterns"] else dict
     runner, arguments = given["runner"], given["arguments"]

@@ -84,7 +84,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _shop(runner: str) -> Package:
-    arguments = () if runner == "test_shop.py" else ("test_shop.py",)
+    arguments: tuple[str, ...] = () if runner == "test_shop.py" else ("test_shop.py",)
     if runner == "pytest":
         arguments += ("-p", "no:cacheprovider", "-p", "no:xdist")
     return Package("shop", "1.0", ("shop",), arguments=arguments, runner=runner)
@@ -135,7 +135,7 @@ def test_a_process_that_dies_is_an_error(sources: Path) -> None:
 
 def test_a_suite_that_cannot_be_imported_is_an_error(sources: Path) -> None:
     """A suite of which no test passes is compared with nothing."""
-    (sources / "shop.py").unlink()
+    (sources / "test_shop.py").write_text("import nowhere")
     with pytest.raises(SuiteError, match="no test of shop passes"):
         compare(_shop("pytest"), rounds=1)
 
