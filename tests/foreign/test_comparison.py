@@ -73,12 +73,12 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "shop.py").write_text(SHOP)
     (folder / "test_shop.py").write_text(TESTS)
 
-    def packed(_: Suite) -> Path:
+    def packed(name: str, version: str) -> Path:
         with tarfile.open(tmp_path / "shop.tar.gz", "w:gz") as archive:
             archive.add(folder, folder.name)
         return tmp_path / "shop.tar.gz"
 
-    monkeypatch.setattr(suites.Suite, "_sources", property(packed))
+    monkeypatch.setattr(suites, "source_distribution", packed)
     monkeypatch.setattr(suites.Suite, "_python", sys.executable)
     return folder
 
