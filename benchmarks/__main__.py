@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypertrace
 
-from . import peers, pythons, report
+from . import pages, peers, pythons, report
 from .measure import COMPILED, CORES, FULL, PURE, QUICK, Effort, Row, rows_of
 
 PROMISES = (
@@ -26,8 +26,10 @@ PROMISES = (
     "pushing",
     "memory",
     "importing",
+    "integrations",
 )
-"""The files whose promises every core keeps, in the order of the table."""
+"""The files with promises, in the order of the table. Every core keeps them, but for those of the
+integrations, which the compiled core keeps."""
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -51,7 +53,9 @@ def main() -> int:
     print(report.machine(), report.aligned(report.table(results)), *skipped, sep="\n")
     if options.python:
         print(pythons.text(*by_python))
-    if options.write:
+    if options.write and "integrations" in options.names:
+        pages.write(DOCS, results)
+    if options.write and options.names == PROMISES:
         _write(results, skipped, by_python)
     for row in broken:
         print(f"FAILED: {row.what}: {row.judged:.3g}, promised {row.promise:.3g}", file=sys.stderr)
@@ -69,7 +73,7 @@ def _options() -> argparse.Namespace:
         metavar="PATH",
         help="an interpreter to measure a trace() on, too; may be given several times",
     )
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md, too")
+    parser.add_argument("--write", action="store_true", help="write the pages in docs, too")
     return parser.parse_args()
 
 

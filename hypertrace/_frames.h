@@ -78,7 +78,7 @@ frame_local(Frame *frame, int index)
 
 /* Tracing has its own frames beyond the recursion limit, so that the application recurses as deep as
    without, and a call at the limit is counted. */
-#define ROOM 200
+#define ROOM 250
 
 static inline void
 give_room(PyThreadState *thread, int frames)

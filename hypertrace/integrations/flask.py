@@ -47,7 +47,8 @@ class Integration(HttpServer):
             return __call__
 
         def dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
-            current_request = flask.request._get_current_object
+            proxy: Any = flask.request
+            current_request = proxy._get_current_object
 
             def full_dispatch_request(app: Any, *args: Any, **named: Any) -> Any:
                 try:

@@ -280,7 +280,7 @@ class _Answer:
     def __del__(self) -> None:
         # The answer was dropped, as by middleware that gives another one in its place.
         request = self._request
-        if not request.has_ended:
+        if not (self._has_ended or request.has_ended):
             request.drop(is_cancelled=self._is_cut())
 
     def _is_cut(self) -> bool:
