@@ -283,6 +283,22 @@ begin(void)
     return thread;
 }
 
+/* Set the events of a code object that is closing, after a call of it started or ended. */
+static inline void
+tidy_closing(PyObject *code)
+{
+    if (closing_count == 0)
+        return;
+    Traced *traced = traced_of(code);
+    if (traced == NULL || !traced->is_closing)
+        return;
+    PyObject *type, *raised, *traceback;
+    PyErr_Fetch(&type, &raised, &traceback);
+    if (tidy(code) < 0 || set_global_events() < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, raised, traceback);
+}
+
 static PyObject *
 on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
          PyObject *Py_UNUSED(kwnames))
@@ -293,23 +309,16 @@ on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(narg
     PyThreadState *thread = begin();
     Frame *frame = current_frame(thread);
     Record *record = record_for(traced, frame);
-    return finish(thread, record == NULL ? 0 : open_call(record, thread, frame));
+    int status = record == NULL ? 0 : open_call(record, thread, frame);
+    tidy_closing(args[0]);
+    return finish(thread, status);
 }
 
 static int
 end(PyThreadState *thread, PyObject *code, PyObject *result, PyObject *error)
 {
     int status = end_call(current_frame(thread), result, error);
-    if (closing_count == 0)
-        return status;
-    Traced *traced = traced_of(code);
-    if (traced == NULL || !traced->is_closing)
-        return status;
-    PyObject *type, *raised, *traceback;
-    PyErr_Fetch(&type, &raised, &traceback);
-    if (tidy(code) < 0 || set_global_events() < 0)
-        PyErr_Clear();
-    PyErr_Restore(type, raised, traceback);
+    tidy_closing(code);
     return status;
 }
 
