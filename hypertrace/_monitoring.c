@@ -283,6 +283,20 @@ begin(void)
     return thread;
 }
 
+/* Look again at the events of a code object whose tracing ends, as a call has ended or has not begun. */
+static inline void
+tidy_closing(PyObject *code)
+{
+    Traced *traced = closing_count == 0 ? NULL : traced_of(code);
+    if (traced == NULL || !traced->is_closing)
+        return;
+    PyObject *type, *raised, *traceback;
+    PyErr_Fetch(&type, &raised, &traceback);
+    if (tidy(code) < 0 || set_global_events() < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, raised, traceback);
+}
+
 static PyObject *
 on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
          PyObject *Py_UNUSED(kwnames))
@@ -293,23 +307,16 @@ on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(narg
     PyThreadState *thread = begin();
     Frame *frame = current_frame(thread);
     Record *record = record_for(traced, frame);
-    return finish(thread, record == NULL ? 0 : open_call(record, thread, frame));
+    int status = record == NULL ? 0 : open_call(record, thread, frame);
+    tidy_closing(args[0]);
+    return finish(thread, status);
 }
 
 static int
 end(PyThreadState *thread, PyObject *code, PyObject *result, PyObject *error)
 {
     int status = end_call(current_frame(thread), result, error);
-    if (closing_count == 0)
-        return status;
-    Traced *traced = traced_of(code);
-    if (traced == NULL || !traced->is_closing)
-        return status;
-    PyObject *type, *raised, *traceback;
-    PyErr_Fetch(&type, &raised, &traceback);
-    if (tidy(code) < 0 || set_global_events() < 0)
-        PyErr_Clear();
-    PyErr_Restore(type, raised, traceback);
+    tidy_closing(code);
     return status;
 }
 

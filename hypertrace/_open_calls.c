@@ -543,7 +543,9 @@ open_call(Record *record, PyThreadState *thread, Frame *frame)
     if (stale != NULL && end_stale(stale) < 0)
         return -1;
     Py_INCREF(record);
+    record->open++; /* already now: another thread may end the tracing while this one starts a span */
     int status = start_call(record, thread, frame);
+    record->open--;
     Py_DECREF(record);
     return status;
 }
