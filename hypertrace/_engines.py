@@ -19,6 +19,7 @@ from .forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any, Literal
 
     from ._calls import Record, TracedCalls
@@ -51,17 +52,6 @@ def is_possible(function: object) -> bool:
     return not is_marked or bool(function.__code__.co_flags & inspect.CO_COROUTINE)
 
 
-def is_traced(function: Any, within: type | None = None) -> bool:
-    """Return whether the calls of a function are traced where it is.
-
-    Args:
-        function: any object.
-        within: whether those with an object of this class are; None: whether all are.
-    """
-    is_possible = name != "closures" and type(function) is FunctionType
-    return is_possible and _core.record_of(function, within) is not None
-
-
 def trace_in_place(
     function: FunctionType, calls: TracedCalls, within: type | None = None
 ) -> Callable[[], None] | None:
@@ -90,7 +80,7 @@ def trace_in_place(
 
 
 class _Undo:
-    """Ends the tracing of a function for one of those that wanted it; at the second call, nothing."""
+    """Ends the tracing of a function for one of those that wanted it; called again, does nothing."""
 
     __slots__ = ("_code", "_record")
 
@@ -102,14 +92,28 @@ class _Undo:
         record, self._record = self._record, None
         if record is None:
             return
+        while record.moved_to is not None:
+            record, self._code = record.moved_to
         record.holders -= 1
         if record.holders == 0:
             record.is_ending = True
             _core.tidy_code(self._code)
 
 
+def _move(function: FunctionType, code: CodeType) -> None:
+    """Trace a function in the code that it is about to get."""
+    for record in _core.records_of(function):
+        moved = record.calls.record(code, record.within)
+        moved.holders = record.holders
+        record.moved_to = moved, code
+        record.is_ending = True
+        _core.trace_function(function, moved, code)
+    _core.tidy_code(function.__code__)
+
+
 if name != "closures":
     _core.trace_calls(Span, SteppedSpan, NO_SPAN)
     if name == "monitoring":
+        _core.watch_code(_move)
         _dispatch.after_update.append(_core.switch_events)
     after_fork_in_child(_core.forget_other_threads)

@@ -459,10 +459,24 @@ APPLICATION = (
     ),
     Safety(
         "code that replaced a traced function is not replaced by the old",
-        CORE + "_instrument.py",
-        "        if not self.is_current():\n            return False\n",
-        "",
+        CORE + "_replacements.py",
+        "restored = self.is_current() and self._set_back()",
+        "restored = self._set_back()",
         _core("instrument"),
+    ),
+    Safety(
+        "looking for functions does not ask objects for their class",
+        CORE + "_static.py",
+        "return issubclass(type(value), type)",
+        "return isinstance(value, type)",
+        _core("instrument_hostile"),
+    ),
+    Safety(
+        "patterns of instrument do not leave the package",
+        CORE + "_definitions.py",
+        "if home is None or not self._is_named(place, home):",
+        "if home is None:",
+        _core("instrument_packages"),
     ),
     Safety(
         "a call site is one in each module that runs its code",

@@ -48,7 +48,7 @@ class Required(property):
         return value if instance is None else f"{value} {self.unit}"
 
 class Slotted(property):
-    __slots__ = ("hidden",)
+    __slots__ = ("hidden", "__doc__")  # the docstring of a getter is set on CPython 3.11
     def __init__(self, *args):
         super().__init__(*args)
         self.hidden = "hidden"
@@ -58,6 +58,8 @@ class OfClass(classmethod):
         self.label = f"{owner.__name__}.{name}"
 
 class Loud(classmethod):
+    def __new__(cls, function, *, prefix):
+        return super().__new__(cls, function)
     def __init__(self, function, *, prefix):
         super().__init__(function)
         self.prefix = prefix
@@ -66,6 +68,8 @@ class Loud(classmethod):
         return lambda *args: self.prefix + method(*args)
 
 class Static(staticmethod):
+    def __new__(cls, function, *, label="static"):
+        return super().__new__(cls, function)
     def __init__(self, function, *, label="static"):
         super().__init__(function)
         self.label = label
