@@ -448,7 +448,12 @@ def asynchronous_generators() -> object:
 def looking_at_itself() -> object:
     def inner(a: int, b: int = 2) -> object:
         frame = sys._getframe()
-        return frame.f_lineno, frame.f_code.co_name, sorted(frame.f_locals), sys._getframe(1).f_lineno
+        return (
+            frame.f_lineno,
+            frame.f_code.co_name,
+            sorted(frame.f_locals),
+            sys._getframe(1).f_lineno,
+        )
 
     return inner(1), inner.__code__.co_varnames, inner.__code__.co_argcount, inner.__defaults__
 

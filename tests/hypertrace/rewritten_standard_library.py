@@ -55,7 +55,9 @@ def main() -> None:
     result = _Result()
     suite = unittest.TestSuite()
     for module in modules:
-        suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(module)))
+        suite.addTests(
+            unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(module))
+        )
     suite.run(result)
     found = {"run": result.testsRun, "failed": result.unexpected(), "seen": counts.values()}
     if "-v" in sys.argv:

@@ -203,12 +203,15 @@ def long(stop, n=2):
 @pytest.mark.parametrize("constants", [10, 250, 254, 255, 256, 300, 65_600])
 def test_many_constants_leave_room_for_one(constants: int) -> None:
     """The record is loaded whatever its number among the constants is, by generators too."""
+
     def many(inner: Iterator[object]) -> Iterator[object]:
         yield from inner
         yield "after"
 
     code = many.__code__
-    many.__code__ = code.replace(co_consts=code.co_consts + (None,) * (constants - len(code.co_consts)))
+    many.__code__ = code.replace(
+        co_consts=code.co_consts + (None,) * (constants - len(code.co_consts))
+    )
     _check(many.__code__)
     many, log = _rewritten(many)
 

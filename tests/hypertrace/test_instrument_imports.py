@@ -120,12 +120,12 @@ def test_other_import_hooks_work_together(write: Callable[..., None], events: li
         searched.clear()
         handle = instrument("im_hooks")
         place = 0 if before else 1
-        sys.meta_path.insert(place, Other)  # type: ignore[arg-type]
+        sys.meta_path.insert(place, Other)
         try:
             module: Any = importlib.import_module("im_hooks")
             module.load(1)
         finally:
-            sys.meta_path.remove(Other)  # type: ignore[arg-type]
+            sys.meta_path.remove(Other)
             handle.undo()
             del sys.modules["im_hooks"]
         assert _names(events) == {"im_hooks.load": 1}
@@ -164,7 +164,12 @@ def test_a_module_that_another_thread_imports(
     write("im_slow", f"import im_gate\nim_gate.wait()\n{SOURCE}")
     gate: Any = type(sys)("im_gate")
     began, go_on = threading.Event(), threading.Event()
-    gate.wait = lambda: (began.set(), go_on.wait(30))
+
+    def wait() -> None:
+        began.set()
+        go_on.wait(30)
+
+    gate.wait = wait
     sys.modules["im_gate"] = gate
     thread = threading.Thread(target=importlib.import_module, args=("im_slow",))
     try:
@@ -282,7 +287,7 @@ def test_calls_that_run_while_tracing_ends_end_as_spans(
     handle = instrument("im_run")
     generator = module.steps()
     assert next(generator) == 1
-    assert module.call(lambda: handle.undo() or 5) == 5
+    assert module.call(handle.undo) is None
     assert list(generator) == [2]
     assert _names(events) == {"im_run.call": 1, "im_run.steps": 1}
     with instrument("im_run") as second:
@@ -312,8 +317,8 @@ def test_switching_on_and_off_while_threads_call_and_import(
                 wrong.append(1)
 
     def imports() -> None:
-        for number in range(30):
-            wrong.append(importlib.import_module(f"im_hot.m{number}").load(number) - number)
+        modules = (importlib.import_module(f"im_hot.m{number}") for number in range(30))
+        wrong.extend(module.load(number) - number for number, module in enumerate(modules))
 
     threads = [threading.Thread(target=target) for target in (call, call, imports)]
     for thread in threads:

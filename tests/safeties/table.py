@@ -1524,13 +1524,6 @@ COMPILED = (
         _core("operations"),
     ),
     Safety(
-        "compiled: what ends in another context stays open there for no one",
-        CORE + "_operations.c",
-        "PyErr_Clear(); /* it was opened in another context */",
-        "",
-        _core("operations"),
-    ),
-    Safety(
         "compiled: what ends a program is not swallowed",
         CORE + "_speedups.c",
         "    if (!PyErr_ExceptionMatches(PyExc_Exception))\n        return -1;\n",
