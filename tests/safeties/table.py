@@ -3728,7 +3728,7 @@ CLIENTS = (
     Safety(
         "clients: the error of another request is none",
         INTEGRATIONS + "http_connections.py",
-        "and is_reader(frame.f_locals.get(\"self\"))",
+        'and is_reader(frame.f_locals.get("self"))',
         "",
         _integration("urllib", "urllib3", "aiohttp_client"),
     ),
