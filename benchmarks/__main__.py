@@ -21,6 +21,7 @@ PROMISES = (
     "spans",
     "declared",
     "decorated",
+    "instrumenting",
     "creating",
     "scraping",
     "pushing",

@@ -250,7 +250,7 @@ trace_function(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_TRUE;
 }
 
-/* record_of(function, within): return the record that traces a function, or None. */
+/* record_of(function, within): return the record for just these calls of a function, or None. */
 static PyObject *
 record_of(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -261,7 +261,8 @@ record_of(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t count = hooks == NULL || !are_of(hooks, function) ? 0 : size_of(hooks->records);
     for (Py_ssize_t i = 0; i < count; i++) {
         Record *record = (Record *)PyTuple_GET_ITEM(hooks->records, i);
-        if (!record->is_ending && (record->within == NULL || (PyObject *)record->within == within))
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
             return Py_NewRef((PyObject *)record);
     }
     Py_RETURN_NONE;

@@ -3719,6 +3719,20 @@ ENDING = (
 
 CLIENTS = (
     Safety(
+        "clients: an adapter inside of another one counts no second request",
+        INTEGRATIONS + "requests.py",
+        "        outer.abandon()\n",
+        "        pass\n",
+        _integration("requests"),
+    ),
+    Safety(
+        "clients: the error of another request is none",
+        INTEGRATIONS + "http_connections.py",
+        'and is_reader(frame.f_locals.get("self"))',
+        "",
+        _integration("urllib", "urllib3", "aiohttp_client"),
+    ),
+    Safety(
         "clients: what exporters send is not measured",
         INTEGRATIONS + "http_clients.py",
         "if _dispatch.target is None or (active_suppressions and drop_if_suppressed()):",
@@ -4038,9 +4052,37 @@ REQUESTS = (
         _integration("wsgi"),
     ),
     Safety(
+        "requests: an answer that is dropped is under way no more",
+        INTEGRATIONS + "wsgi.py",
+        "            request.drop(is_cancelled=self._is_cut())\n",
+        "            pass\n",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: a coroutine that the collector ends changes no context",
+        CORE + "integrations/jobs.py",
+        "            self.leave_context_if_collecting()\n",
+        "            pass\n",
+        _integration("entries"),
+    ),
+    Safety(
+        "requests: what waits for an import is called in one thread alone",
+        INTEGRATIONS + "imports.py",
+        "        _call_each(_waiting.pop(self._name, []))\n",
+        "        _call_each([*_waiting.get(self._name, [])])\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "rules: where there are entries, a cause is one alert",
+        EXPORTER + "dashboards/rules.py",
+        'without_entries = f"unless on (job) {metrics.rate_of_entries}"',
+        'without_entries = ""',
+        ("grafana/test_rules.py::test_where_there_are_entries_functions_are_silent",),
+    ),
+    Safety(
         "requests: a client that goes away is no answer",
         INTEGRATIONS + "wsgi.py",
-        "if self._has_begun or sys.exc_info()[1] is not None:",
+        "if sys.exc_info()[1] is not None or self._is_cut():",
         "if False:",
         _integration("wsgi"),
     ),
