@@ -539,11 +539,13 @@ start_call(Record *record, PyThreadState *thread, Frame *frame)
 int
 open_call(Record *record, PyThreadState *thread, Frame *frame)
 {
-    Call *stale = take_call(frame);
-    if (stale != NULL && end_stale(stale) < 0)
-        return -1;
     Py_INCREF(record);
-    int status = start_call(record, thread, frame);
+    record->open++; /* from now on: other threads may run in between, and end the tracing */
+    Call *stale = take_call(frame);
+    int status = stale == NULL ? 0 : end_stale(stale);
+    if (status == 0)
+        status = start_call(record, thread, frame);
+    record->open--;
     Py_DECREF(record);
     return status;
 }

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,32 @@ def test_each_later_module_is_traced_by_all_that_cover_it(
     assert instrumented() == []
 
 
-def test_modules_of_lazy_loaders_stay_lazy(write: Callable[..., None], events: list[Any]) -> None:
+@pytest.mark.parametrize("by_finder", [True, False])
+def test_modules_of_lazy_loaders_stay_lazy(
+    by_finder: bool,
+    write: Callable[..., None],
+    events: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A module that runs its code on first use is traced from then on."""
     write("im_lazy", f"ran = []\n{SOURCE}\nran.append(1)\n")
+
+    class Lazy:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            spec = PathFinder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None and name == "im_lazy":
+                spec.loader = importlib.util.LazyLoader(spec.loader)
+            return spec
+
+    if by_finder:
+        monkeypatch.setattr(sys, "meta_path", [Lazy, *sys.meta_path])
     with instrument("im_lazy") as handle:
         spec = importlib.util.find_spec("im_lazy")
         assert spec is not None
         assert spec.loader is not None
-        spec.loader = importlib.util.LazyLoader(spec.loader)
+        if not by_finder:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
         module: Any = importlib.util.module_from_spec(spec)
         sys.modules["im_lazy"] = module
         spec.loader.exec_module(module)
