@@ -19,6 +19,7 @@ from .forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any, Literal
 
     from ._calls import Record, TracedCalls
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 def _engine() -> Name:
     if speedups is None or not gil_enabled():
         return "closures"
-    if hasattr(speedups, "rewrite"):
+    if hasattr(speedups, "hook"):
         return "bytecode"
-    return "monitoring" if hasattr(speedups, "trace_function") else "closures"
+    return "monitoring" if hasattr(speedups, "monitor") else "closures"
 
 
 name: Name = _engine()
@@ -49,17 +50,6 @@ def is_possible(function: object) -> bool:
         return False
     is_marked = inspect.iscoroutinefunction(function)
     return not is_marked or bool(function.__code__.co_flags & inspect.CO_COROUTINE)
-
-
-def is_traced(function: Any, within: type | None = None) -> bool:
-    """Return whether the calls of a function are traced where it is.
-
-    Args:
-        function: any object.
-        within: whether those with an object of this class are; None: whether all are.
-    """
-    is_possible = name != "closures" and type(function) is FunctionType
-    return is_possible and _core.record_of(function, within) is not None
 
 
 def trace_in_place(
@@ -80,36 +70,62 @@ def trace_in_place(
         function cannot be traced: other tools use all that the interpreter has for it, or its
         bytecode is not what the compiler makes.
     """
-    record = _core.record_of(function, within)
+    record = _record_of(function, within)
     if record is None:
         record = calls.record(function.__code__, within)
-        if not _core.trace_function(function, record):
+        if not _trace(function, record):
             return None
     record.holders += 1
-    return _Undo(function, record)
+    return _Undo(function, within)
+
+
+def _trace(function: FunctionType, record: Record) -> bool:
+    if name == "bytecode":
+        return bool(_core.hook(function, record))
+    return bool(_core.monitor(function, function.__code__, record))
+
+
+def _record_of(function: FunctionType, within: type | None) -> Record | None:
+    """Return the record that traces all calls of a function, or just those of a class."""
+    for record in _core.records_of(function):
+        if record.within is None or record.within is within:
+            return record
+    return None
 
 
 class _Undo:
-    """Ends the tracing of a function for one of those that wanted it; at the second call, nothing."""
+    """Ends the tracing of a function for one of those that wanted it; called again, does nothing."""
 
-    __slots__ = ("_code", "_record")
+    __slots__ = ("_function", "_within")
 
-    def __init__(self, function: FunctionType, record: Record) -> None:
-        self._code = function.__code__
-        self._record: Record = record
+    def __init__(self, function: FunctionType, within: type | None) -> None:
+        self._function: FunctionType | None = function
+        self._within = within
 
     def __call__(self) -> None:
-        record, self._record = self._record, None
-        if record is None:
+        function, self._function = self._function, None
+        record = None if function is None else _record_of(function, self._within)
+        if function is None or record is None:
             return
         record.holders -= 1
         if record.holders == 0:
             record.is_ending = True
-            _core.tidy_code(self._code)
+            _core.tidy_code(function.__code__)
 
 
+def _move(function: FunctionType, code: CodeType) -> None:
+    """Trace a function in the code that it is about to get."""
+    for record in _core.records_of(function):
+        moved = record.calls.record(code, record.within)
+        moved.holders = record.holders
+        record.is_ending = True
+        _core.monitor(function, code, moved)
+    _core.tidy_code(function.__code__)
+
+
+if name == "monitoring":
+    _core.watch_code(_move)
+    _dispatch.after_update.append(_core.switch_events)
 if name != "closures":
     _core.trace_calls(Span, SteppedSpan, NO_SPAN)
-    if name == "monitoring":
-        _dispatch.after_update.append(_core.switch_events)
     after_fork_in_child(_core.forget_other_threads)

@@ -10,9 +10,14 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "_open_calls.h"
+#include <structmember.h>
 #include "_spans.h"
 
 #if PY_VERSION_HEX >= 0x030C0000
+
+#if PY_VERSION_HEX < 0x030E0000
+#define RESUME_OPCODE 149 /* its header has names that clash with ours */
+#endif
 
 #define HAS_LOCAL_UNWIND (PY_VERSION_HEX >= 0x030F0000)
 
@@ -40,6 +45,7 @@ static int tool = -1;
 static Py_ssize_t closing_count, armed_count; /* code objects that are closing; that have events */
 
 static PyObject *monitoring; /* sys.monitoring */
+static PyObject *on_new_code; /* of _engines */
 static struct {
     const char *name;
     long value;
@@ -149,6 +155,33 @@ events_of(PyObject *code)
     return set;
 }
 
+/* Let generators of a code object run to their end when they are closed, or not.
+
+   CPython 3.13.0 just drops one that is suspended outside of any `try`, without an event. It finds this
+   out by a bit in the argument of the RESUME where the generator is, which has no other meaning. Code
+   that reads `co_code` gets a copy, which is made here first and keeps the bit. */
+static int
+run_to_end(PyObject *code, int is_on)
+{
+#if PY_VERSION_HEX < 0x030D0000 || PY_VERSION_HEX >= 0x030E0000
+    (void)code;
+    (void)is_on;
+#else
+    enum { AT_DEPTH_1 = 0x4, WAS_AT_DEPTH_1 = 0x8 };
+    int from = is_on ? AT_DEPTH_1 : WAS_AT_DEPTH_1, to = is_on ? WAS_AT_DEPTH_1 : AT_DEPTH_1;
+    PyObject *copy = PyCode_GetCode((PyCodeObject *)code); /* without what the interpreter changed */
+    if (copy == NULL)
+        return -1;
+    const unsigned char *read = (unsigned char *)PyBytes_AS_STRING(copy);
+    unsigned char *written = (unsigned char *)((PyCodeObject *)code)->co_code_adaptive;
+    for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(copy); i += 2)
+        if (read[i] == RESUME_OPCODE && written[i + 1] & from)
+            written[i + 1] = (unsigned char)((written[i + 1] & ~from) | to);
+    Py_DECREF(copy);
+#endif
+    return 0;
+}
+
 /* Set the events that no code object can have for itself, while some code object has others. Each
    change costs each code object of the process some time. */
 static int
@@ -209,7 +242,9 @@ tidy(PyObject *code)
     self->events = wanted;
     if (self->count == 0)
         PyUnstable_Code_SetExtra(code, extra_index, NULL); /* frees it */
-    return wanted == before ? 0 : set_local_events(code, wanted);
+    if (wanted == before)
+        return 0;
+    return run_to_end(code, wanted != 0) < 0 ? -1 : set_local_events(code, wanted);
 }
 
 /* Set the events of all code objects, as a trace function was set or cleared. */
@@ -234,7 +269,7 @@ tidy_all(void)
 static inline PyObject *
 finish(PyThreadState *thread, int status)
 {
-    give_room(thread, -ROOM);
+    add_headroom(thread, -HEADROOM);
     PyThreadState_EnterTracing(thread);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -244,12 +279,13 @@ begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
     PyThreadState_LeaveTracing(thread);
-    give_room(thread, ROOM);
+    add_headroom(thread, HEADROOM);
     return thread;
 }
 
 static PyObject *
-on_start(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
+         PyObject *Py_UNUSED(kwnames))
 {
     Traced *traced = traced_of(args[0]);
     if (traced == NULL)
@@ -278,7 +314,8 @@ end(PyThreadState *thread, PyObject *code, PyObject *result, PyObject *error)
 }
 
 static PyObject *
-on_return(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+on_return(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
+          PyObject *Py_UNUSED(kwnames))
 {
     PyThreadState *thread = begin();
     return finish(thread, end(thread, args[0], args[2], Py_None));
@@ -286,7 +323,8 @@ on_return(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED
 
 /* On CPython before 3.15, called for each frame of the process that an exception leaves. */
 static PyObject *
-on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs))
+on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
+          PyObject *Py_UNUSED(kwnames))
 {
     if (traced_of(args[0]) == NULL)
         Py_RETURN_NONE;
@@ -296,7 +334,8 @@ on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED
 
 /* Also for PY_THROW, which CPython before 3.15 sends for each generator of the process. */
 static PyObject *
-on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
+          PyObject *Py_UNUSED(kwnames))
 {
     PyThreadState *thread = begin();
     return finish(thread, step_in(thread, current_frame(thread)));
@@ -305,7 +344,8 @@ on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_
 /* An exception here would leave a generator that the interpreter takes for suspended: it is raised
    at the next instruction that can. */
 static PyObject *
-on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
+         PyObject *Py_UNUSED(kwnames))
 {
     PyThreadState *thread = begin();
     if (step_out(current_frame(thread)) < 0) {
@@ -319,16 +359,61 @@ on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t
     return finish(thread, 0);
 }
 
-#define FAST(function) (PyCFunction)(void (*)(void))function
+/* An object that calls one of these functions. A call of a C function would count as one more level
+   of recursion, at which a program may be at its limit. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+} Callback;
 
-static PyMethodDef callbacks[] = {
-    [START] = {"on_start", FAST(on_start), METH_FASTCALL, NULL},
-    [RETURN] = {"on_return", FAST(on_return), METH_FASTCALL, NULL},
-    [RESUME] = {"on_resume", FAST(on_resume), METH_FASTCALL, NULL},
-    [YIELD] = {"on_yield", FAST(on_yield), METH_FASTCALL, NULL},
-    [UNWIND] = {"on_unwind", FAST(on_unwind), METH_FASTCALL, NULL},
-    [THROW] = {"on_resume", FAST(on_resume), METH_FASTCALL, NULL},
+static const vectorcallfunc callbacks[] = {
+    [START] = on_start, [RETURN] = on_return, [RESUME] = on_resume,
+    [YIELD] = on_yield, [UNWIND] = on_unwind, [THROW] = on_resume};
+
+static PyTypeObject *callback_type;
+
+static void
+callback_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef callback_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Callback, call), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
 };
+
+static PyType_Slot callback_slots[] = {
+    {Py_tp_doc, "A callback of sys.monitoring."},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_dealloc, callback_dealloc},
+    {Py_tp_members, callback_members},
+    {0, NULL},
+};
+
+static PyType_Spec callback_spec = {
+    .name = "hypertrace._speedups.Callback",
+    .basicsize = sizeof(Callback),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = callback_slots,
+};
+
+/* Let Python code trace a function whose code is set, as by types.coroutine(), in its new code. */
+static int
+on_function(PyFunction_WatchEvent event, PyFunctionObject *function, PyObject *code)
+{
+    if (event != PyFunction_EVENT_MODIFY_CODE)
+        return 0;
+    Traced *traced = traced_of(function->func_code);
+    if (traced == NULL || code == NULL || code == function->func_code)
+        return 0;
+    PyObject *result = PyObject_CallFunctionObjArgs(on_new_code, function, code, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
 
 /* ---- Tool ------------------------------------------------------------------------------------ */
 
@@ -336,12 +421,13 @@ static int
 register_callbacks(void)
 {
     for (size_t i = 0; i < Py_ARRAY_LENGTH(callbacks); i++) {
-        PyObject *callback = PyCFunction_New(&callbacks[i], NULL);
-        PyObject *result = callback == NULL
-                               ? NULL
-                               : PyObject_CallMethod(monitoring, "register_callback", "ilO", tool,
-                                                     events[i].value, callback);
-        Py_XDECREF(callback);
+        Callback *callback = (Callback *)callback_type->tp_alloc(callback_type, 0);
+        if (callback == NULL)
+            return -1;
+        callback->call = callbacks[i];
+        PyObject *result = PyObject_CallMethod(monitoring, "register_callback", "ilO", tool,
+                                               events[i].value, callback);
+        Py_DECREF(callback);
         Py_XDECREF(result);
         if (result == NULL)
             return -1;
@@ -377,7 +463,7 @@ take_tool(void)
         if (result == NULL)
             return -1;
         tool = ids[i];
-        return register_callbacks() < 0 ? -1 : 1;
+        return register_callbacks() < 0 || PyFunction_AddWatcher(on_function) < 0 ? -1 : 1;
     }
     return 0;
 }
@@ -407,22 +493,18 @@ insert_entry(Traced *self, PyObject *function, PyObject *reference, Record *reco
     return 0;
 }
 
-/* Take the entries of a function that is freed out; the addresses are of the function and its code.
-   The events that no code object can have for itself stay: the function may be made again. */
+/* Take the entries of a function that is freed out; its memory is still there. The events that no code
+   object can have for itself stay: the function may be made again. */
 static PyObject *
-function_freed(PyObject *addresses, PyObject *Py_UNUSED(reference))
+function_freed(PyObject *address, PyObject *Py_UNUSED(reference))
 {
-    PyObject *function = PyLong_AsVoidPtr(PyTuple_GET_ITEM(addresses, 0));
-    PyObject *address = PyLong_AsVoidPtr(PyTuple_GET_ITEM(addresses, 1));
-    Traced *self = all.next;
-    while (self != &all && self->code != address)
-        self = self->next;
-    if (self == &all)
-        Py_RETURN_NONE;
-    for (Py_ssize_t i = find_entry(self, function);
-         i < self->count && self->entries[i].function == function; i++)
-        self->entries[i].record->is_ending = 1;
-    PyObject *code = Py_NewRef(address);
+    PyObject *function = PyLong_AsVoidPtr(address);
+    PyObject *code = Py_NewRef(PyFunction_GET_CODE(function));
+    Traced *self = traced_of(code);
+    if (self != NULL)
+        for (Py_ssize_t i = find_entry(self, function);
+             i < self->count && self->entries[i].function == function; i++)
+            self->entries[i].record->is_ending = 1;
     int status = tidy(code);
     Py_DECREF(code);
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -431,28 +513,29 @@ function_freed(PyObject *addresses, PyObject *Py_UNUSED(reference))
 static PyMethodDef freed_method = {"function_freed", function_freed, METH_O, NULL};
 
 static PyObject *
-reference_to(PyObject *function, PyObject *code)
+reference_to(PyObject *function)
 {
-    PyObject *addresses = Py_BuildValue("NN", PyLong_FromVoidPtr(function), PyLong_FromVoidPtr(code));
-    PyObject *callback = addresses == NULL ? NULL : PyCFunction_New(&freed_method, addresses);
+    PyObject *address = PyLong_FromVoidPtr(function);
+    PyObject *callback = address == NULL ? NULL : PyCFunction_New(&freed_method, address);
     PyObject *reference = callback == NULL ? NULL : PyWeakref_NewRef(function, callback);
-    Py_XDECREF(addresses);
+    Py_XDECREF(address);
     Py_XDECREF(callback);
     return reference;
 }
 
-/* trace_function(function, record): trace a function. Return False if there is no tool id for it. */
+/* monitor(function, code, record): trace a function that has, or gets, this code. Return False if there
+   is no tool id for it. */
 static PyObject *
-trace_function(PyObject *Py_UNUSED(module), PyObject *args)
+monitor(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function, *record;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, record_type, &record))
+    PyObject *function, *code, *record;
+    if (!PyArg_ParseTuple(args, "O!O!O!", &PyFunction_Type, &function, &PyCode_Type, &code,
+                          record_type, &record))
         return NULL;
     int taken = take_tool();
     if (taken <= 0)
         return taken < 0 ? NULL : Py_NewRef(Py_False);
-    PyObject *code = Py_NewRef(PyFunction_GET_CODE(function));
-    PyObject *reference = reference_to(function, code);
+    PyObject *reference = reference_to(function);
     Traced *traced = NULL;
     if (reference != NULL && (traced = traced_of(code)) == NULL)
         traced = new_traced(code);
@@ -460,25 +543,31 @@ trace_function(PyObject *Py_UNUSED(module), PyObject *args)
     if (traced != NULL && insert_entry(traced, function, reference, (Record *)record) == 0)
         status = tidy(code) < 0 ? -1 : set_global_events();
     Py_XDECREF(reference);
-    Py_DECREF(code);
     return status < 0 ? NULL : Py_NewRef(Py_True);
 }
 
-/* record_of(function, within): return the record for just these calls of a function, or None. */
+/* records_of(function): return the records that trace a function. */
 static PyObject *
-record_of(PyObject *Py_UNUSED(module), PyObject *args)
+records_of(PyObject *Py_UNUSED(module), PyObject *function)
 {
-    PyObject *function, *within;
-    if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
-        return NULL;
-    Traced *traced = traced_of(PyFunction_GET_CODE(function));
-    Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
-    for (; traced != NULL && i < traced->count && traced->entries[i].function == function; i++) {
-        Record *record = traced->entries[i].record;
-        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
-        if (!record->is_ending && own == within)
-            return Py_NewRef((PyObject *)record);
+    PyObject *found = PyList_New(0);
+    Traced *traced = PyFunction_Check(function) ? traced_of(PyFunction_GET_CODE(function)) : NULL;
+    for (Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
+         found != NULL && traced != NULL && i < traced->count; i++) {
+        Entry *entry = &traced->entries[i];
+        if (entry->function != function)
+            break;
+        if (!entry->record->is_ending && PyList_Append(found, (PyObject *)entry->record) < 0)
+            Py_CLEAR(found);
     }
+    return found;
+}
+
+/* watch_code(on_new_code): call a function before the code of a traced function is set. */
+static PyObject *
+watch_code(PyObject *Py_UNUSED(module), PyObject *callback)
+{
+    Py_XSETREF(on_new_code, Py_NewRef(callback));
     Py_RETURN_NONE;
 }
 
@@ -499,17 +588,18 @@ switch_events(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+monitored_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromSsize_t(entry_count);
 }
 
 static PyMethodDef functions[] = {
-    {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
-    {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
+    {"monitor", monitor, METH_VARARGS, "Trace a function with a record."},
+    {"records_of", records_of, METH_O, "Return the records that trace a function."},
+    {"watch_code", watch_code, METH_O, "Call a function before the code of a traced one is set."},
     {"tidy_code", tidy_code, METH_O, "Set the events that a code object needs now."},
     {"switch_events", switch_events, METH_NOARGS, "Set the events that all code objects need now."},
-    {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
+    {"monitored_count", monitored_count, METH_NOARGS, "Return how many functions are traced."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -531,7 +621,9 @@ add_monitoring(PyObject *module)
     extra_index = PyUnstable_Eval_RequestCodeExtraIndex(free_traced);
     if (PyErr_Occurred() || extra_index < 0)
         return PyErr_Occurred() ? -1 : 0;
-    return PyModule_AddFunctions(module, functions);
+    return add_type(module, &callback_spec, &callback_type) < 0
+               ? -1
+               : PyModule_AddFunctions(module, functions);
 }
 
 #endif

@@ -19,10 +19,6 @@
 #define PyObject_GetOptionalAttr _PyObject_LookupAttr
 #endif
 
-/* CPython 3.13.0 sends no event when a generator is closed or freed that is suspended outside of any
-   `try`. */
-#define WATCHES_GENERATORS (PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000)
-
 #define MOST_KNOWN 256 /* classes that a record remembers */
 
 typedef struct Call {
@@ -33,7 +29,6 @@ typedef struct Call {
     PyObject *binding, *tracer; /* of a call without a Span object */
     PyObject *span;             /* or its Span */
     PyObject *args, *kwargs;    /* for props that are found at the end, or NULL */
-    PyObject *reference;        /* to its generator, on CPython 3.13 */
     double began, resumed, ended, busy;
     int is_running;         /* a step of it */
 } Call;
@@ -130,7 +125,6 @@ free_call(Call *call)
     Py_XDECREF(held.span);
     Py_XDECREF(held.args);
     Py_XDECREF(held.kwargs);
-    Py_XDECREF(held.reference);
     Py_DECREF(held.record);
 }
 
@@ -592,67 +586,11 @@ end_step(Call *call)
     return status;
 }
 
-#if WATCHES_GENERATORS
-
-#ifndef RESUME_OPARG_DEPTH1_MASK /* its header has names that clash with ours */
-#define RESUME_OPARG_DEPTH1_MASK 0x4
-#endif
-
-/* Whether a generator that is freed, or closed, is so without an event: it is suspended outside of any
-   `try`, and no event loop closes it later. */
-static int
-ends_unseen(Frame *frame)
-{
-    PyGenObject *generator = _PyFrame_GetGenerator(frame);
-    if (generator->gi_frame_state >= FRAME_COMPLETED)
-        return 1;
-    if (PyAsyncGen_CheckExact(generator) && generator->gi_origin_or_finalizer != NULL)
-        return 0;
-    return (frame->instr_ptr->op.arg & RESUME_OPARG_DEPTH1_MASK) != 0;
-}
-
-/* End the call of a generator that is freed, at its latest step; `address` is that of its frame. */
-static PyObject *
-generator_freed(PyObject *address, PyObject *reference)
-{
-    Frame *frame = PyLong_AsVoidPtr(address);
-    Call *call = *place_of(frame);
-    if (call == NULL || call->reference != reference || call->is_running || !ends_unseen(frame))
-        Py_RETURN_NONE;
-    PyObject *error = PyObject_CallNoArgs(PyExc_GeneratorExit);
-    int status = error == NULL ? -1 : end_call(frame, NULL, error);
-    Py_XDECREF(error);
-    return status < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyMethodDef freed_method = {"generator_freed", generator_freed, METH_O, NULL};
-
-/* Notice when the generator that runs in a frame is freed. */
-static void
-watch(Call *call, Frame *frame)
-{
-    PyObject *address = PyLong_FromVoidPtr(frame);
-    PyObject *callback = address == NULL ? NULL : PyCFunction_New(&freed_method, address);
-    if (callback != NULL)
-        call->reference = PyWeakref_NewRef((PyObject *)_PyFrame_GetGenerator(frame), callback);
-    Py_XDECREF(address);
-    Py_XDECREF(callback);
-    PyErr_Clear(); /* out of memory */
-}
-
-#endif
-
 int
 step_out(Frame *frame)
 {
     Call *call = *place_of(frame);
-    if (call == NULL)
-        return 0;
-#if WATCHES_GENERATORS
-    if (call->reference == NULL)
-        watch(call, frame);
-#endif
-    return end_step(call);
+    return call == NULL ? 0 : end_step(call);
 }
 
 /* ---- End ------------------------------------------------------------------------------------- */
