@@ -58,9 +58,6 @@ def main() -> None:
         suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(module)))
     suite.run(result)
     found = {"run": result.testsRun, "failed": result.unexpected(), "seen": counts.values()}
-    if "-v" in sys.argv:
-        for test, text in result.failures + result.errors:
-            print(test, text)
     sys.__stdout__.write(json.dumps(found) + "\n")
 
 

@@ -1,7 +1,11 @@
 """Rewritten bytecode: the same function to everything that looks at it, with operators in between."""
 
 import asyncio
+import ctypes
 import dis
+import importlib.util
+import json
+import subprocess
 import sys
 import sysconfig
 import threading
@@ -354,8 +358,6 @@ def test_other_threads_and_signals_do_not_come_in_between() -> None:
             except KeyboardInterrupt:
                 pass
 
-    import ctypes
-
     thread = threading.Thread(target=run)
     thread.start()
     for _ in range(300):
@@ -367,6 +369,30 @@ def test_other_threads_and_signals_do_not_come_in_between() -> None:
     thread.join()
     seen = counts.values()
     assert seen["start"] == seen["end"] + seen["fail"]
+
+
+@pytest.mark.parametrize("in_try", [False, True])
+def test_recursion_is_as_deep(in_try: bool) -> None:
+    """Operators in C take no level of recursion, at the limit of a generator neither."""
+
+    def depth(n: int) -> int:
+        try:
+            return depth(n + 1)
+        except RecursionError:
+            return n
+
+    def steps(n: int) -> Iterator[int]:
+        try:
+            yield from steps(n + 1)
+        except RecursionError:
+            yield n
+
+    measure = (lambda: depth(0)) if in_try else (lambda: list(steps(0)))
+    expected = measure()
+    hooks = speedups.Hooks()
+    depth.__code__ = speedups.rewrite(depth.__code__, hooks)
+    steps.__code__ = speedups.rewrite(steps.__code__, hooks)
+    assert measure() == expected
 
 
 def test_a_debugger_can_jump() -> None:
@@ -407,6 +433,29 @@ def test_rewritten_code_is_rewritten_again() -> None:
     twice, log = _rewritten(twice)
     assert list(twice()) == [1]
     assert first == log == ["start", "out", "in", "end"]
+
+
+CPYTHON_TESTS = ["generators", "coroutines", "asyncgen", "sys_settrace", "contextlib", "exceptions"]
+
+
+def test_tests_of_cpython_pass() -> None:
+    """With all functions of the standard library and of its tests rewritten, its tests pass."""
+    modules = [f"test.test_{name}" for name in CPYTHON_TESTS]
+    if any(importlib.util.find_spec(module) is None for module in modules[:1]):
+        pytest.skip("this Python has no tests")
+    plain, rewritten = (_run_tests(how, modules) for how in ("plain", "rewritten"))
+    assert rewritten["run"] == plain["run"] > 500
+    assert rewritten["failed"] == plain["failed"]
+    seen = rewritten["seen"]
+    assert seen["start"] == seen["end"] + seen["fail"] > 100_000
+
+
+def _run_tests(how: str, modules: list[str]) -> Any:
+    program = Path(__file__).with_name("rewritten_standard_library.py")
+    command = [sys.executable, "-Wignore", str(program), how, *modules]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def test_what_is_no_function_is_refused() -> None:
