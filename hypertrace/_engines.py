@@ -44,7 +44,7 @@ _core: Any = speedups
 def is_possible(function: object) -> bool:
     """Return whether a callable can be traced where it is.
 
-    A plain function that is marked as a coroutine function cannot: what it returns is awaited later.
+    A plain function marked as a coroutine function cannot: what it returns is awaited later.
     """
     if name == "closures" or type(function) is not FunctionType:
         return False
@@ -94,7 +94,7 @@ def _record_of(function: FunctionType, within: type | None) -> Record | None:
 
 
 class _Undo:
-    """Ends the tracing of a function for one of those that wanted it; called again, does nothing."""
+    """Ends the tracing of a function for one that wanted it; called again, does nothing."""
 
     __slots__ = ("_function", "_within")
 

@@ -1,4 +1,4 @@
-"""Rewritten bytecode: the same function to everything that looks at it, with operators in between."""
+"""Rewritten bytecode: to all that looks at it the same function, with operators in between."""
 
 import asyncio
 import ctypes
@@ -10,14 +10,12 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import pytest
-
-from hypertrace._compiled import speedups
 
 from .rewriting import (
     Counts,
@@ -26,6 +24,7 @@ from .rewriting import (
     logging_record,
     operators_in,
     places_of,
+    speedups,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -92,7 +91,7 @@ def _is_of_a_program(frame: FrameType) -> bool:
 def _traced(program: Callable[[], object]) -> list[Any]:
     events: list[Any] = []
 
-    def trace(frame: FrameType, event: str, arg: object) -> Any:
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
         if _is_of_a_program(frame):
             kind = repr(arg[1]) if event == "exception" else type(arg).__name__
             events.append((event, frame.f_code.co_name, frame.f_lineno, kind))
@@ -207,12 +206,15 @@ def long(stop, n=2):
 @pytest.mark.parametrize("constants", [10, 250, 254, 255, 256, 300, 65_600])
 def test_many_constants_leave_room_for_one(constants: int) -> None:
     """The record is loaded whatever its number among the constants is, by generators too."""
-    def many(inner: Iterator[object]) -> Iterator[object]:
+
+    def many(inner: Iterator[object]) -> Any:
         yield from inner
         yield "after"
 
     code = many.__code__
-    many.__code__ = code.replace(co_consts=code.co_consts + (None,) * (constants - len(code.co_consts)))
+    many.__code__ = code.replace(
+        co_consts=code.co_consts + (None,) * (constants - len(code.co_consts))
+    )
     _check(many.__code__)
     many, log = _rewritten(many)
 
@@ -243,8 +245,8 @@ def test_operators_say_how_a_call_ends() -> None:
             log.append(("fail", repr(error)))
             return False
 
-    def divide(a: int, *args: int, b: int = 2, **kwargs: int) -> float:
-        return [a, args, kwargs] and (lambda: a / b)()
+    def divide(a: int, *args: int, b: int = 2, **kwargs: int) -> object:
+        return [a, args, kwargs] and next(a / b for _ in "1")
 
     divide.__code__ = speedups.rewrite(divide.__code__, Record())
     assert divide(1, 3, c=4) == 0.5
@@ -272,7 +274,7 @@ def _steps(inner: Any, log: list[str]) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("drive", "expected"),
     [
-        (lambda g: list(g), "start out in out in out in finally end"),
+        (list, "start out in out in out in finally end"),
         (lambda g: (next(g), g.throw(ValueError)), "start out in handled out in finally fail"),
         (lambda g: (next(g), g.close()), "start out in finally fail"),
         (
@@ -286,7 +288,7 @@ def _steps(inner: Any, log: list[str]) -> Iterator[Any]:
 def test_a_generator_steps_in_and_out(drive: Callable[[Any], object], expected: str) -> None:
     """What is thrown into a generator steps in before its handlers run, and out at each yield."""
     names = dict(globals())
-    steps, log = _rewritten(type(_steps)(_steps.__code__, names, "steps"))
+    steps, log = _rewritten(FunctionType(_steps.__code__, names, "steps"))
     made = steps(iter([5, 6]), log)
     try:
         drive(made)
@@ -297,7 +299,7 @@ def test_a_generator_steps_in_and_out(drive: Callable[[Any], object], expected: 
 
 
 def test_an_inner_generator_that_returns_in_throw_steps_in() -> None:
-    """What is thrown past a generator to an inner one continues, after that returned, with a step in."""
+    """A generator that continues as the inner one returned in `throw()` steps in."""
 
     def inner() -> Iterator[int]:
         try:
@@ -305,7 +307,7 @@ def test_an_inner_generator_that_returns_in_throw_steps_in() -> None:
         except ValueError:
             return
 
-    def outer(log: list[str]) -> Iterator[object]:
+    def outer(log: list[str]) -> Any:
         yield from inner()
         log.append("continued")
         yield "after"
@@ -341,7 +343,7 @@ def test_a_coroutine_steps_out_while_it_waits() -> None:
 
 
 def test_other_threads_and_signals_do_not_come_in_between() -> None:
-    """An asynchronous exception ends a call at its own instructions, so each call still ends once."""
+    """An asynchronous exception arrives at a call's own instructions: each call ends once."""
     counts = Counts()
     stop = threading.Event()
 
@@ -387,7 +389,7 @@ def test_recursion_is_as_deep(in_try: bool) -> None:
         except RecursionError:
             yield n
 
-    measure = (lambda: depth(0)) if in_try else (lambda: list(steps(0)))
+    measure = partial(depth, 0) if in_try else lambda: list(steps(0))
     expected = measure()
     hooks = speedups.Hooks()
     depth.__code__ = speedups.rewrite(depth.__code__, hooks)
@@ -401,7 +403,7 @@ def test_a_debugger_can_jump() -> None:
     def jumping(log: list[object]) -> None:
         log.append(1)
         for i in range(2):
-            log.append(i)
+            log += [i]
         log.append(2)
 
     jumping, _ = _rewritten(jumping)
@@ -409,7 +411,7 @@ def test_a_debugger_can_jump() -> None:
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code is jumping.__code__ and event == "line" and frame.f_lineno == first + 2:
-            frame.f_lineno = first + 4
+            frame.f_lineno = first + 4  # type: ignore[misc]
         return trace
 
     log: list[object] = []

@@ -8,14 +8,15 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from hypertrace import _callables, _engines, set_trace_function, traced
-from hypertrace._compiled import speedups
+from hypertrace import _callables, _compiled, _engines, set_trace_function, traced
 from hypertrace._endings import ErrorRules
 from hypertrace.testing import capture_events
+
+core: Any = _compiled.speedups
 
 pytestmark = pytest.mark.skipif(
     _engines.name != "bytecode", reason="rewrites the bytecode of CPython 3.11, in C"
@@ -57,7 +58,7 @@ def test_undone_a_function_has_its_code_again(names: Any) -> None:
     assert function.__code__ is code
     function()
     assert names() == ["plain"]
-    assert speedups.hooked_count() == 0
+    assert core.hooked_count() == 0
 
 
 def test_code_of_others_stays(names: Any) -> None:
@@ -72,7 +73,7 @@ def test_code_of_others_stays(names: Any) -> None:
 
 
 def test_derived_code_is_traced_until_it_is_undone(names: Any) -> None:
-    """Code made of rewritten code, as `types.coroutine` does, is traced, stays, and is traced again."""
+    """Code made of rewritten code, as by `types.coroutine`, is traced, and stays."""
 
     def steps() -> Iterator[int]:
         yield 1
@@ -109,7 +110,7 @@ def test_a_copy_is_another_function(names: Any) -> None:
 
 
 def test_code_that_is_loaded_elsewhere_does_the_same(names: Any) -> None:
-    """Rewritten code can be pickled by its parts, as for another process, and is not traced there."""
+    """Rewritten code can be pickled by its parts for another process; it is not traced there."""
     function = _plain()
     undo = _trace(function)
     parts = function.__code__.replace, {"co_consts": function.__code__.co_consts}
@@ -146,7 +147,7 @@ def test_inherited_methods_are_told_apart(names: Any) -> None:
         one.method()
     assert len(names()) == 3
     undo_second()
-    assert speedups.hooked_count() == 0
+    assert core.hooked_count() == 0
 
 
 def test_nothing_is_left_of_a_function_that_dies() -> None:
@@ -158,9 +159,9 @@ def test_nothing_is_left_of_a_function_that_dies() -> None:
         code, reference = function.__code__, weakref.ref(function)
         del function
         assert reference() is None
-        assert speedups.hooked_count() == 1, "of the code, which is still there"
+        assert core.hooked_count() == 1, "of the code, which is still there"
         del code
-        assert speedups.hooked_count() == 0
+        assert core.hooked_count() == 0
     finally:
         gc.enable()
 
@@ -177,7 +178,7 @@ def test_what_cannot_be_rewritten_is_replaced(names: Any) -> None:
 
 
 def test_calls_that_run_end_after_the_undo(names: Any) -> None:
-    """A call or a generator that began before the undo ends its span; those that begin later have none."""
+    """A generator that began before the undo ends its span; one that begins later has none."""
 
     def steps() -> Iterator[int]:
         yield 1
@@ -190,7 +191,7 @@ def test_calls_that_run_end_after_the_undo(names: Any) -> None:
     undo()
     assert (list(began), list(later)) == ([2], [1, 2])
     assert names() == ["steps"]
-    assert speedups.open_calls() == 0
+    assert core.open_calls() == 0
 
 
 def test_a_generator_that_may_not_raise_fails() -> None:
@@ -199,17 +200,19 @@ def test_a_generator_that_may_not_raise_fails() -> None:
     @traced
     def steps() -> Iterator[int]:
         yield 1
-        raise StopIteration(2)
+        next(iter([]))
 
-    with capture_events() as events:
-        with pytest.raises(RuntimeError, match="generator raised StopIteration") as raised:
-            list(steps())
-    assert [(event.result, event.exception) for event in events] == [("error", RuntimeError)]
+    message = "generator raised StopIteration"
+    with capture_events() as events, pytest.raises(RuntimeError, match=message) as raised:
+        list(steps())
+    assert [(event.result, event.exception) for event in cast("list[Any]", events)] == [
+        ("error", RuntimeError)
+    ]
     assert [frame.name for frame in raised.traceback] == [sys._getframe().f_code.co_name]
 
 
 def test_hot_functions_are_traced_and_undone() -> None:
-    """Threads that call functions all the time see no difference while these are traced and undone."""
+    """Threads that call a function see no difference while it is traced and undone."""
     function = _plain()
     stop, wrong = threading.Event(), []
 
@@ -234,4 +237,4 @@ def test_hot_functions_are_traced_and_undone() -> None:
         thread.join()
     assert wrong == []
     assert counted
-    assert (speedups.open_calls(), speedups.hooked_count()) == (0, 0)
+    assert (core.open_calls(), core.hooked_count()) == (0, 0)
