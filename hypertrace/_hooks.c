@@ -1,6 +1,6 @@
 /* Engine that traces Python functions where they are, by rewritten bytecode: CPython 3.11 only.
 
-   A function that is traced has other code: what _bytecode.c makes of its own, with Hooks as the
+   A function that is traced has other code: what _bytecode.c makes of it, with Hooks as the
    record. The hooks know the code as it was, and the records of the function: one, or one for each
    class that inherits it and is traced. They belong to one function; others with the same code, such
    as copies, are not traced by them. All of it is freed with the function.
