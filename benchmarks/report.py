@@ -70,9 +70,10 @@ def _line(rows: Sequence[Row]) -> list[str]:
     ratios = [
         "" if each.theirs is None or isnan(each.ours) else _ratio(each.judged) for each in rows
     ]
-    bounds = [_bound(row, row.promise), _bound(row, row.goal)]
+    judged = rows[-1]
+    bounds = [_bound(judged, judged.promise), _bound(judged, judged.goal)]
     ours = ["" if isnan(each.ours) else _number(each.ours, each.unit) for each in rows]
-    return [row.what, *ours, row.peer or "", theirs, *ratios, *bounds, verdict(rows[-1])]
+    return [row.what, *ours, row.peer or "", theirs, *ratios, *bounds, verdict(judged)]
 
 
 def verdict(row: Row) -> str:
@@ -200,7 +201,7 @@ def _bound(row: Row, bound: float | None) -> str:
 
 
 def _exact_ratio(bound: float) -> str:
-    return f"1/{1 / bound:.0f}" if bound < 1 / 3 else f"{bound:g}"
+    return f"1/{1 / bound:.0f}" if bound <= 1 / 3 else f"{bound:g}"
 
 
 _INTRODUCTION = """\

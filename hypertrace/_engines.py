@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 def _engine() -> Name:
     if speedups is None or not gil_enabled():
         return "closures"
-    if hasattr(speedups, "hook"):
+    if hasattr(speedups, "rewrite"):
         return "bytecode"
-    return "monitoring" if hasattr(speedups, "monitor") else "closures"
+    return "monitoring" if hasattr(speedups, "trace_function") else "closures"
 
 
 name: Name = _engine()
@@ -44,7 +44,7 @@ _core: Any = speedups
 def is_possible(function: object) -> bool:
     """Return whether a callable can be traced where it is.
 
-    A plain function marked as a coroutine function cannot: what it returns is awaited later.
+    A plain function that is marked as a coroutine function cannot: its result is awaited later.
     """
     if name == "closures" or type(function) is not FunctionType:
         return False
@@ -70,47 +70,34 @@ def trace_in_place(
         function cannot be traced: other tools use all that the interpreter has for it, or its
         bytecode is not what the compiler makes.
     """
-    record = _record_of(function, within)
+    record = _core.record_of(function, within)
     if record is None:
         record = calls.record(function.__code__, within)
-        if not _trace(function, record):
+        if not _core.trace_function(function, record):
             return None
     record.holders += 1
-    return _Undo(function, within)
-
-
-def _trace(function: FunctionType, record: Record) -> bool:
-    if name == "bytecode":
-        return bool(_core.hook(function, record))
-    return bool(_core.monitor(function, function.__code__, record))
-
-
-def _record_of(function: FunctionType, within: type | None) -> Record | None:
-    """Return the record that traces all calls of a function, or just those of a class."""
-    for record in _core.records_of(function):
-        if record.within is None or record.within is within:
-            return record
-    return None
+    return _Undo(function, record)
 
 
 class _Undo:
     """Ends the tracing of a function for one that wanted it; called again, does nothing."""
 
-    __slots__ = ("_function", "_within")
+    __slots__ = ("_code", "_record")
 
-    def __init__(self, function: FunctionType, within: type | None) -> None:
-        self._function: FunctionType | None = function
-        self._within = within
+    def __init__(self, function: FunctionType, record: Record) -> None:
+        self._code = function.__code__
+        self._record: Record = record
 
     def __call__(self) -> None:
-        function, self._function = self._function, None
-        record = None if function is None else _record_of(function, self._within)
-        if function is None or record is None:
+        record, self._record = self._record, None
+        if record is None:
             return
+        while record.moved_to is not None:
+            record, self._code = record.moved_to
         record.holders -= 1
         if record.holders == 0:
             record.is_ending = True
-            _core.tidy_code(function.__code__)
+            _core.tidy_code(self._code)
 
 
 def _move(function: FunctionType, code: CodeType) -> None:
@@ -118,14 +105,15 @@ def _move(function: FunctionType, code: CodeType) -> None:
     for record in _core.records_of(function):
         moved = record.calls.record(code, record.within)
         moved.holders = record.holders
+        record.moved_to = moved, code
         record.is_ending = True
-        _core.monitor(function, code, moved)
+        _core.trace_function(function, moved, code)
     _core.tidy_code(function.__code__)
 
 
-if name == "monitoring":
-    _core.watch_code(_move)
-    _dispatch.after_update.append(_core.switch_events)
 if name != "closures":
     _core.trace_calls(Span, SteppedSpan, NO_SPAN)
+    if name == "monitoring":
+        _core.watch_code(_move)
+        _dispatch.after_update.append(_core.switch_events)
     after_fork_in_child(_core.forget_other_threads)

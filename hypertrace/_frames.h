@@ -38,22 +38,6 @@ current_frame(PyThreadState *thread)
 #endif
 }
 
-/* Python code that traces may go deeper than the application, which is then at its limit. */
-#define HEADROOM 200
-
-static inline void
-add_headroom(PyThreadState *thread, int frames)
-{
-#if PY_VERSION_HEX < 0x030C0000
-    thread->recursion_remaining += frames;
-#else
-    thread->py_recursion_remaining += frames;
-#if PY_VERSION_HEX < 0x030E0000 /* later, what counts is the room on the C stack */
-    thread->c_recursion_remaining += frames / 4;
-#endif
-#endif
-}
-
 /* The function that runs in a frame, borrowed. */
 static inline PyObject *
 frame_function(Frame *frame)
@@ -94,7 +78,7 @@ frame_local(Frame *frame, int index)
 
 /* Tracing has its own frames beyond the recursion limit, so that the application recurses as deep as
    without, and a call at the limit is counted. */
-#define ROOM 100
+#define ROOM 250
 
 static inline void
 give_room(PyThreadState *thread, int frames)
@@ -103,6 +87,9 @@ give_room(PyThreadState *thread, int frames)
     thread->recursion_remaining += frames;
 #else
     thread->py_recursion_remaining += frames;
+#if PY_VERSION_HEX < 0x030E0000 /* later, what counts is the room on the C stack */
+    thread->c_recursion_remaining += frames / 4;
+#endif
 #endif
 }
 

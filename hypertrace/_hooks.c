@@ -61,14 +61,14 @@ static inline PyThreadState *
 begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
-    add_headroom(thread, HEADROOM);
+    give_room(thread, ROOM);
     return thread;
 }
 
 static inline int
 finish(PyThreadState *thread, int status)
 {
-    add_headroom(thread, -HEADROOM);
+    give_room(thread, -ROOM);
     return status;
 }
 
@@ -246,10 +246,10 @@ hooks_of(PyObject *function)
     return hooks != NULL && refers_to(hooks->function, function) ? hooks : NULL;
 }
 
-/* hook(function, record): trace a function. Return False if its bytecode is not what the compiler
+/* trace_function(function, record): trace a function. Return False if its bytecode is not what the compiler
    makes. */
 static PyObject *
-hook(PyObject *Py_UNUSED(module), PyObject *args)
+trace_function(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *function, *record;
     if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, record_type, &record))
@@ -274,25 +274,21 @@ hook(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_TRUE;
 }
 
-/* Return the records of hooks that are not ending, as a list. */
+/* record_of(function, within): return the record for just these calls of a function, or None. */
 static PyObject *
-records_left(Hooks *hooks)
+record_of(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *left = PyList_New(0);
-    for (Py_ssize_t i = 0; left != NULL && i < size_of(hooks->records); i++) {
-        PyObject *record = PyTuple_GET_ITEM(hooks->records, i);
-        if (!((Record *)record)->is_ending && PyList_Append(left, record) < 0)
-            Py_CLEAR(left);
+    PyObject *function, *within;
+    if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
+        return NULL;
+    Hooks *hooks = hooks_of(function);
+    for (Py_ssize_t i = 0; hooks != NULL && i < size_of(hooks->records); i++) {
+        Record *record = (Record *)PyTuple_GET_ITEM(hooks->records, i);
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
+            return Py_NewRef((PyObject *)record);
     }
-    return left;
-}
-
-/* records_of(function): return the records that trace a function. */
-static PyObject *
-records_of(PyObject *Py_UNUSED(module), PyObject *function)
-{
-    Hooks *hooks = PyFunction_Check(function) ? hooks_of(function) : NULL;
-    return hooks == NULL ? PyList_New(0) : records_left(hooks);
+    Py_RETURN_NONE;
 }
 
 /* Drop the records that are ending. Without others, the function gets its code back. Calls that run
@@ -300,7 +296,12 @@ records_of(PyObject *Py_UNUSED(module), PyObject *function)
 static int
 tidy(Hooks *self)
 {
-    PyObject *left = records_left(self), *records = NULL;
+    PyObject *left = PyList_New(0), *records = NULL;
+    for (Py_ssize_t i = 0; left != NULL && i < size_of(self->records); i++) {
+        PyObject *record = PyTuple_GET_ITEM(self->records, i);
+        if (!((Record *)record)->is_ending && PyList_Append(left, record) < 0)
+            Py_CLEAR(left);
+    }
     if (left == NULL || (PyList_GET_SIZE(left) > 0 && (records = PyList_AsTuple(left)) == NULL)) {
         Py_XDECREF(left);
         return -1;
@@ -334,16 +335,16 @@ tidy_code(PyObject *Py_UNUSED(module), PyObject *code)
 }
 
 static PyObject *
-hooked_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromSsize_t(hooked);
 }
 
 static PyMethodDef functions[] = {
-    {"hook", hook, METH_VARARGS, "Trace a function with a record."},
-    {"records_of", records_of, METH_O, "Return the records that trace a function."},
+    {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
+    {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
     {"tidy_code", tidy_code, METH_O, "Drop the records of a function that are ending."},
-    {"hooked_count", hooked_count, METH_NOARGS, "Return how many functions are traced."},
+    {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.util import LazyLoader
 from threading import local
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -114,8 +115,8 @@ class _Loader(wrapt.ObjectProxy[Any]):
         if own.get("__loader__") is self:
             own["__loader__"] = loader
         loader.exec_module(module)
-        if type(module).__name__ == "_LazyModule" and spec.loader is not None:
-            _wrap_loader(spec)  # of importlib.util.LazyLoader: its code runs on first use
+        if issubclass(type(loader), LazyLoader) and spec.loader is not None:
+            _wrap_loader(spec)  # the loader that runs the code, on first use
         else:
             _report(spec.name, module)
 

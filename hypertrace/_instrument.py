@@ -32,9 +32,9 @@ def instrument(  # noqa: PLR0913 -- a setting each
 ) -> Instrumentation:
     """Make each call of functions or methods a span, without changing their source.
 
-    Modules may be imported already, or later, and are imported or reloaded as ever often: their
-    functions are traced as soon as their code has run. Nothing is imported, and no code of the
-    application runs, while functions are looked for. A function that is already instrumented is
+    Modules may be imported already, or later, and reloaded: their functions are traced as soon as
+    their code has run. Nothing is imported, and no code of the application runs, while functions
+    are looked for. A function that is already instrumented is
     not instrumented again; a function with two names is traced once. Any thread may call it.
 
     Args:

@@ -265,22 +265,47 @@ tidy_all(void)
 
 /* ---- Callbacks ------------------------------------------------------------------------------- */
 
+/* What a callback has changed for the Python code that it runs. */
+typedef struct {
+    PyThreadState *thread;
+    int is_traced;
+} Pause;
+
 /* Return the result of a callback whose steps returned -1 for an exception. */
 static inline PyObject *
-finish(PyThreadState *thread, int status)
+finish(Pause pause, int status)
 {
-    add_headroom(thread, -HEADROOM);
-    PyThreadState_EnterTracing(thread);
+    give_room(pause.thread, -ROOM);
+    if (pause.is_traced)
+        PyThreadState_EnterTracing(pause.thread);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static inline PyThreadState *
+/* A profile function has not seen the call that starts, which Python code of the callback is called by:
+   it would be called in the wrong order. */
+static inline Pause
 begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
-    PyThreadState_LeaveTracing(thread);
-    add_headroom(thread, HEADROOM);
-    return thread;
+    Pause pause = {thread, thread->c_profilefunc == NULL};
+    if (pause.is_traced)
+        PyThreadState_LeaveTracing(thread);
+    give_room(thread, ROOM);
+    return pause;
+}
+
+/* Look again at the events of a code object whose tracing ends, as a call has ended or has not begun. */
+static inline void
+tidy_closing(PyObject *code)
+{
+    Traced *traced = closing_count == 0 ? NULL : traced_of(code);
+    if (traced == NULL || !traced->is_closing)
+        return;
+    PyObject *type, *raised, *traceback;
+    PyErr_Fetch(&type, &raised, &traceback);
+    if (tidy(code) < 0 || set_global_events() < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, raised, traceback);
 }
 
 static PyObject *
@@ -290,26 +315,19 @@ on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(narg
     Traced *traced = traced_of(args[0]);
     if (traced == NULL)
         Py_RETURN_NONE;
-    PyThreadState *thread = begin();
-    Frame *frame = current_frame(thread);
+    Pause pause = begin();
+    Frame *frame = current_frame(pause.thread);
     Record *record = record_for(traced, frame);
-    return finish(thread, record == NULL ? 0 : open_call(record, thread, frame));
+    int status = record == NULL ? 0 : open_call(record, pause.thread, frame);
+    tidy_closing(args[0]);
+    return finish(pause, status);
 }
 
 static int
 end(PyThreadState *thread, PyObject *code, PyObject *result, PyObject *error)
 {
     int status = end_call(current_frame(thread), result, error);
-    if (closing_count == 0)
-        return status;
-    Traced *traced = traced_of(code);
-    if (traced == NULL || !traced->is_closing)
-        return status;
-    PyObject *type, *raised, *traceback;
-    PyErr_Fetch(&type, &raised, &traceback);
-    if (tidy(code) < 0 || set_global_events() < 0)
-        PyErr_Clear();
-    PyErr_Restore(type, raised, traceback);
+    tidy_closing(code);
     return status;
 }
 
@@ -317,8 +335,8 @@ static PyObject *
 on_return(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
           PyObject *Py_UNUSED(kwnames))
 {
-    PyThreadState *thread = begin();
-    return finish(thread, end(thread, args[0], args[2], Py_None));
+    Pause pause = begin();
+    return finish(pause, end(pause.thread, args[0], args[2], Py_None));
 }
 
 /* On CPython before 3.15, called for each frame of the process that an exception leaves. */
@@ -328,8 +346,8 @@ on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nar
 {
     if (traced_of(args[0]) == NULL)
         Py_RETURN_NONE;
-    PyThreadState *thread = begin();
-    return finish(thread, end(thread, args[0], NULL, args[2]));
+    Pause pause = begin();
+    return finish(pause, end(pause.thread, args[0], NULL, args[2]));
 }
 
 /* Also for PY_THROW, which CPython before 3.15 sends for each generator of the process. */
@@ -337,8 +355,8 @@ static PyObject *
 on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
           PyObject *Py_UNUSED(kwnames))
 {
-    PyThreadState *thread = begin();
-    return finish(thread, step_in(thread, current_frame(thread)));
+    Pause pause = begin();
+    return finish(pause, step_in(pause.thread, current_frame(pause.thread)));
 }
 
 /* An exception here would leave a generator that the interpreter takes for suspended: it is raised
@@ -347,8 +365,8 @@ static PyObject *
 on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
          PyObject *Py_UNUSED(kwnames))
 {
-    PyThreadState *thread = begin();
-    if (step_out(current_frame(thread)) < 0) {
+    Pause pause = begin();
+    if (step_out(current_frame(pause.thread)) < 0) {
         PyObject *type, *raised, *traceback;
         PyErr_Fetch(&type, &raised, &traceback);
         PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), type);
@@ -356,7 +374,7 @@ on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_
         Py_XDECREF(raised);
         Py_XDECREF(traceback);
     }
-    return finish(thread, 0);
+    return finish(pause, 0);
 }
 
 /* An object that calls one of these functions. A call of a C function would count as one more level
@@ -523,18 +541,21 @@ reference_to(PyObject *function)
     return reference;
 }
 
-/* monitor(function, code, record): trace a function that has, or gets, this code. Return False if there
-   is no tool id for it. */
+/* trace_function(function, record, code=function.__code__): trace a function that has, or gets, some
+   code. Return False if there is no tool id for it. */
 static PyObject *
-monitor(PyObject *Py_UNUSED(module), PyObject *args)
+trace_function(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function, *code, *record;
-    if (!PyArg_ParseTuple(args, "O!O!O!", &PyFunction_Type, &function, &PyCode_Type, &code,
-                          record_type, &record))
+    PyObject *function, *record, *code = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!|O!", &PyFunction_Type, &function, record_type, &record,
+                          &PyCode_Type, &code))
         return NULL;
+    if (code == NULL)
+        code = PyFunction_GET_CODE(function);
     int taken = take_tool();
     if (taken <= 0)
         return taken < 0 ? NULL : Py_NewRef(Py_False);
+    Py_INCREF(code);
     PyObject *reference = reference_to(function);
     Traced *traced = NULL;
     if (reference != NULL && (traced = traced_of(code)) == NULL)
@@ -543,6 +564,7 @@ monitor(PyObject *Py_UNUSED(module), PyObject *args)
     if (traced != NULL && insert_entry(traced, function, reference, (Record *)record) == 0)
         status = tidy(code) < 0 ? -1 : set_global_events();
     Py_XDECREF(reference);
+    Py_DECREF(code);
     return status < 0 ? NULL : Py_NewRef(Py_True);
 }
 
@@ -561,6 +583,24 @@ records_of(PyObject *Py_UNUSED(module), PyObject *function)
             Py_CLEAR(found);
     }
     return found;
+}
+
+/* record_of(function, within): return the record for just these calls of a function, or None. */
+static PyObject *
+record_of(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *function, *within;
+    if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
+        return NULL;
+    Traced *traced = traced_of(PyFunction_GET_CODE(function));
+    Py_ssize_t i = traced == NULL ? 0 : find_entry(traced, function);
+    for (; traced != NULL && i < traced->count && traced->entries[i].function == function; i++) {
+        Record *record = traced->entries[i].record;
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
+            return Py_NewRef((PyObject *)record);
+    }
+    Py_RETURN_NONE;
 }
 
 /* watch_code(on_new_code): call a function before the code of a traced function is set. */
@@ -588,18 +628,19 @@ switch_events(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-monitored_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromSsize_t(entry_count);
 }
 
 static PyMethodDef functions[] = {
-    {"monitor", monitor, METH_VARARGS, "Trace a function with a record."},
+    {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
+    {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
     {"records_of", records_of, METH_O, "Return the records that trace a function."},
     {"watch_code", watch_code, METH_O, "Call a function before the code of a traced one is set."},
     {"tidy_code", tidy_code, METH_O, "Set the events that a code object needs now."},
     {"switch_events", switch_events, METH_NOARGS, "Set the events that all code objects need now."},
-    {"monitored_count", monitored_count, METH_NOARGS, "Return how many functions are traced."},
+    {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -539,11 +539,13 @@ start_call(Record *record, PyThreadState *thread, Frame *frame)
 int
 open_call(Record *record, PyThreadState *thread, Frame *frame)
 {
-    Call *stale = take_call(frame);
-    if (stale != NULL && end_stale(stale) < 0)
-        return -1;
     Py_INCREF(record);
-    int status = start_call(record, thread, frame);
+    record->open++; /* from now on: other threads may run in between, and end the tracing */
+    Call *stale = take_call(frame);
+    int status = stale == NULL ? 0 : end_stale(stale);
+    if (status == 0)
+        status = start_call(record, thread, frame);
+    record->open--;
     Py_DECREF(record);
     return status;
 }
@@ -696,6 +698,7 @@ record_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->calls);
     Py_VISIT(self->own_tracer);
+    Py_VISIT(self->moved_to);
     Py_VISIT(self->within);
     for (int i = 0; i < self->known_count; i++)
         Py_VISIT(self->known[i].tracer);
@@ -708,6 +711,7 @@ record_clear(PyObject *object)
     Record *self = (Record *)object;
     Py_CLEAR(self->calls);
     Py_CLEAR(self->own_tracer);
+    Py_CLEAR(self->moved_to);
     Py_CLEAR(self->within);
     forget_known(self);
     return 0;
@@ -727,6 +731,7 @@ record_dealloc(PyObject *object)
 static PyMemberDef record_members[] = {
     {"calls", T_OBJECT, offsetof(Record, calls), READONLY, "What opens the spans of the calls."},
     {"within", T_OBJECT, offsetof(Record, within), READONLY, "The class of the objects, or None."},
+    {"moved_to", T_OBJECT, offsetof(Record, moved_to), 0, "The next record, and its code."},
     {"open", T_PYSSIZET, offsetof(Record, open), READONLY, "How many calls have not ended."},
     {"holders", T_PYSSIZET, offsetof(Record, holders), 0, "How many wanted the function traced."},
     {"is_ending", T_BOOL, offsetof(Record, is_ending), 0, "Whether no call starts any more."},

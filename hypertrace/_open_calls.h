@@ -17,6 +17,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *calls;        /* a TracedCalls */
+    PyObject *moved_to;     /* the record after it and its code, for the Python code; or NULL */
     PyObject *own_tracer;   /* for calls without an object */
     PyObject *id;           /* exact str, or NULL */
     PyTypeObject *within;   /* or NULL */

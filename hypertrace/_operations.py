@@ -378,4 +378,6 @@ def reset() -> None:
     _current_entry.set(None)
 
 
-install_operations(globals(), span=vars(_span), dispatch=vars(_dispatch), bindings=vars(_bindings))
+install_operations(
+    globals(), span=_span.__dict__, dispatch=_dispatch.__dict__, bindings=_bindings.__dict__
+)

@@ -24,7 +24,6 @@ Option: `skip`, patterns of names of tasks that are not measured, as `["celery.*
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from time import time
@@ -33,6 +32,7 @@ from weakref import WeakValueDictionary
 
 from hypertrace._dispatch import get_trace_function
 from hypertrace._failures import swallow
+from hypertrace.forks import after_fork_in_child
 
 from .jobs import UNKNOWN, FirstValues, Job, Jobs
 
@@ -54,6 +54,17 @@ _ENDINGS: dict[str | None, Ending] = {
 _MOST_ROUTES = 1_000
 _NO_INFO: dict[str, Any] = {}
 
+_process = object()
+"""Stands for this process: a forked child has another one."""
+
+
+def _renew_process() -> None:
+    global _process  # noqa: PLW0603 -- there is one in a process
+    _process = object()
+
+
+after_fork_in_child(_renew_process)
+
 
 class Integration:
     """Tasks of Celery."""
@@ -72,7 +83,7 @@ class Integration:
         # and the exception that the code around the task handles.
         self._running: dict[tuple[str, int], tuple[Job, bool, BaseException | None]] = {}
         self._received: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._receiver = 0
+        self._receiver: object = None
         self._foreign_names = FirstValues()
         self._queues = FirstValues()
         self._routes: dict[tuple[str, str | None], str] = {}
@@ -156,7 +167,7 @@ class Integration:
                 queue = self._queue(exchange, routing_key)
             # A request that this process received is not in another one's pool.
             is_pool_process = not request.is_eager and (
-                self._receiver != os.getpid() or self._received.pop(task_id, None) is None
+                self._receiver is not _process or self._received.pop(task_id, None) is None
             )
             job = Job.of(name, queue, waited)
             self._running[task_id, id(kwargs)] = job, is_pool_process, sys.exception()
@@ -202,8 +213,8 @@ class Integration:
     # --- what the main process of a worker does ---
 
     def _on_received(self, request: Any, **_: object) -> None:
-        if self._receiver != os.getpid():
-            self._receiver = os.getpid()
+        if self._receiver is not _process:
+            self._receiver = _process
             self._received.clear()
         self._received[request.id] = request
         self._jobs.count("received", request.task.name, self._queue_of(request))
@@ -267,7 +278,7 @@ class Integration:
         A task that ran in this process is not among the requests any more: it ended there.
         """
         # A process of the pool has those that were there when it was forked.
-        is_receiver = self._receiver == os.getpid()
+        is_receiver = self._receiver is _process
         request = self._received.pop(task_id, None) if is_receiver else None
         if request is not None:
             began = request.time_start

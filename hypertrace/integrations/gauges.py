@@ -57,7 +57,8 @@ class _Instrument:
 
     def _made(self, values: tuple[str, ...]) -> list[Add]:
         labels = dict(zip(self._tags, values, strict=True))
-        return [self._adder(metrics, labels) for metrics in metrics_of(_dispatch.get_trace_function())]
+        in_use = metrics_of(_dispatch.get_trace_function())
+        return [self._adder(metrics, labels) for metrics in in_use]
 
     def _adder(self, metrics: Metrics, labels: dict[str, Any]) -> Add:
         """Return what adds to a series of one of the metrics."""

@@ -126,9 +126,11 @@ class HttpClient:
             max_hosts: hosts (with their ports) that are labels; all further ones are `<other>`.
 
         Raises:
-            TypeError: `max_hosts` is no int.
+            TypeError: `group_redirects` is no bool, or `max_hosts` no int.
             ValueError: `max_hosts` is below zero.
         """
+        if not isinstance(group_redirects, bool):
+            raise TypeError(f"group_redirects must be True or False, not {group_redirects!r}")
         if type(max_hosts) is not int:
             raise TypeError(f"max_hosts must be an int, not {max_hosts!r}")
         if max_hosts < 0:
@@ -159,7 +161,11 @@ class HttpClient:
             method, host, port = target_of(*args)
             address, port_text = self._hosts.get((host, port)) or self._add_host(host, port)
             known = method if method in METHODS else OTHER_METHOD
-            request = ClientRequest.of(known, address, port_text)
+            adders = _ACTIVE.adders(known, address, port_text)
+            request = ClientRequest.start_aside(_REQUESTS, adders)
+            request._method = known
+            request._address = address
+            request._port = port_text
             if self.group_redirects:
                 group = _redirects.get()
                 if group is not None and group.is_open_for(self):
@@ -209,7 +215,7 @@ class ClientRequest(Operation):
     _context: Token[ClientRequest | None]
 
     def __init__(self, kind: Operations = _REQUESTS) -> None:
-        """Make one that is not measured; `of` starts one that is.
+        """Make one that is not measured; `HttpClient.start` starts one that is.
 
         Args:
             kind: as of `Operation`.
@@ -224,21 +230,6 @@ class ClientRequest(Operation):
         self._error = ""
         self._exception: type[BaseException] | None = None
         self._group: _Redirects | None = None
-
-    @classmethod
-    def of(cls, method: str, address: str, port: str) -> Self:
-        """Start to measure one.
-
-        Args:
-            method: one of `METHODS`, or `OTHER_METHOD`.
-            address: the host.
-            port: its port; may be empty.
-        """
-        request = cls.start_aside(_REQUESTS, _ACTIVE.adders(method, address, port))
-        request._method = method
-        request._address = address
-        request._port = port
-        return request
 
     def begin_in(self, group: _Redirects) -> None:
         """Belong to redirects, of which it may be one.
@@ -286,7 +277,8 @@ class ClientRequest(Operation):
                 kind = error_type_of(error)
             elif status >= _FIRST_ERROR:
                 kind = str(status)
-            if self._group is self._connect is self._lookup is None and not self._before:
+            is_one = self._group is None and not self._before
+            if is_one and self._connect is None and self._lookup is None:
                 labels = self._address, self._port, self._method, str(status or ""), kind
                 self.end(_props, "error" if kind and error is None else "ok", error, labels)
                 return

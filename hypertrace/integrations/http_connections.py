@@ -97,7 +97,7 @@ def _beginning(begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         result = begin(self)
         request = current_request()
         if request is not None:
-            request.answered(self.status)
+            request.status = self.status  # `http.client` has checked it
             try:
                 setattr(self, _REQUEST, request)
             except Exception as error:  # noqa: BLE001 -- it may be of a class of the application

@@ -12,9 +12,9 @@ The name of a pool is `pool_logging_name=`, or the host, port and database of th
 A statement is measured with its listeners (`before_cursor_execute` and the like): an exception in
 one of these is one of the statement. `executemany` is one operation, whatever the number of
 batches. Rows count when they are read from the result, streamed ones as they come; a failure
-meanwhile is the operation `FETCH`. Savepoints are statements. What SQLAlchemy asks the database
-when it first connects counts; pings, and the rollback of a pool that gets a connection back, do
-not.
+meanwhile is the operation `FETCH`. Savepoints are statements. Of a transaction in two phases, the
+operations `PREPARE`, `COMMIT` and `ROLLBACK` count. What SQLAlchemy asks the database when it first
+connects counts; pings, and the rollback of a pool that gets a connection back, do not.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from .patches import Patches
     from .sql import Adders
+
+_PREPARE = Statement("PREPARE", "")
 
 POOL = "db_client_connection_pool_name"
 STATE = "db_client_connection_state"
@@ -86,7 +88,7 @@ class Integration:
             patches: replaces, and remembers what was there.
         """
         from sqlalchemy.engine import Connection, CursorResult, Engine
-        from sqlalchemy.engine.base import RootTransaction
+        from sqlalchemy.engine.base import RootTransaction, TwoPhaseTransaction
         from sqlalchemy.engine.default import DefaultExecutionContext
         from sqlalchemy.pool import Pool
 
@@ -102,6 +104,8 @@ class Integration:
             ("_connection_rollback_impl", ROLLBACK),
         ):
             patches.replace(RootTransaction, name, partial(_ending, statement))
+            patches.replace(TwoPhaseTransaction, name, partial(_ending_in_two_phases, statement))
+        patches.replace(TwoPhaseTransaction, "prepare", partial(_ending_in_two_phases, _PREPARE))
         patches.replace(CursorResult, "_fetchone_impl", _fetching(_one))
         patches.replace(CursorResult, "_fetchmany_impl", _fetching(len))
         patches.replace(CursorResult, "_fetchall_impl", _fetching(len))
@@ -244,6 +248,22 @@ def _ending(statement: Statement, function: Callable[[Any], object]) -> Callable
             raise
         _record(connection.dialect, clock() - began, statement, None)
         return result
+
+    return end
+
+
+def _ending_in_two_phases(
+    statement: Statement, function: Callable[[Any], object]
+) -> Callable[[Any], object]:
+    """Make the same for transactions in two phases."""
+    measured = _ending(statement, function)
+
+    def end(transaction: Any) -> object:
+        connection = transaction.connection
+        is_valid = connection._still_open_and_dbapi_connection_is_valid
+        # Drivers without this function get statements, which are measured as such.
+        is_call = is_valid and hasattr(connection.connection, "tpc_commit")
+        return measured(transaction) if is_call else function(transaction)
 
     return end
 

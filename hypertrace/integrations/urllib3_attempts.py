@@ -50,9 +50,9 @@ def patch_attempts(patches: Patches, client: HttpClient | None = None) -> None:
 
 
 def _urlopen(urlopen: Callable[..., Any]) -> Callable[..., Any]:
-    def send(client: HttpClient, pool: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+    def send(client: HttpClient, pool: Any, method: str, url: str, *args: Any, **named: Any) -> Any:
         with client.start(_target, pool, method, url) as request:
-            response = urlopen(pool, method, url, *args, **kwargs)
+            response = urlopen(pool, method, url, *args, **named)
         if not request.status:
             _end_without_body(request, response)
         return response

@@ -14,7 +14,6 @@ import resource
 import runpy
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +142,7 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
     """Trace what the patterns name; return a function that says what was traced until now."""
     from hypertrace import (  # noqa: PLC0415 -- a plain run goes without it
         dropped_events,
+        instrument,
         set_trace_function,
         swallowed_errors,
     )
@@ -150,12 +150,12 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
 
     metrics = Metrics(workers=False)
     set_trace_function(metrics)
-    handles = instrument_all(patterns, exclude)
+    handle = instrument(patterns, exclude=exclude)
 
     def found() -> dict[str, Any]:
         durations: list[Any] = list(metrics.read().family("function_duration_seconds").values)
         return {
-            "functions": sum(len(handle.names) for handle in handles),
+            "functions": len(handle.names),
             "spans": sum(value.count for value in durations),
             "swallowed": swallowed_errors(),
             "dropped": dropped_events(),
@@ -164,39 +164,14 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
     return found
 
 
-def instrument_all(patterns: Sequence[str], exclude: Sequence[str]) -> list[Any]:
-    """Trace what is defined in the modules that patterns such as `shop.**` name."""
-    from fnmatch import fnmatchcase  # noqa: PLC0415 -- as above
-    from importlib.util import find_spec  # noqa: PLC0415 -- as above
-
-    from hypertrace import instrument  # noqa: PLC0415 -- as above
-
-    names = ["*", "_[!_]*"]
-    paths = [*names, *(f"{cls}.{name}" for cls in names for name in names)]
-    handles = []
-    for pattern in patterns:
-        top = pattern.removesuffix(".**")
-        spec = find_spec(top)
-        modules = {top}
-        for folder in (spec and spec.submodule_search_locations) or []:
-            for file in Path(folder).rglob("*.py"):
-                parts = file.relative_to(folder).with_suffix("").parts
-                modules.add(".".join([top, *(part for part in parts if part != "__init__")]))
-        for module in sorted(modules):
-            if any(fnmatchcase(f"{module}.", f"{each.removesuffix('**')}*") for each in exclude):
-                continue
-            for path in paths:
-                with suppress(ValueError, TypeError, ModuleNotFoundError):
-                    handles.append(instrument(f"{module}:{path}"))
-    return handles
-
-
 def main() -> Any:
     given = json.loads(sys.argv[1])
     sys.path += given["path"]
     # As with `python -m`: in place of the folder of this file.
     sys.path[0] = str(Path.cwd())
     record = Record(given["record"])
+    if given["patterns"]:
+        import hypertrace.metrics  # noqa: F401, PLC0415 -- what it takes is no part of the suite's
     start = seconds()
     found = trace(given["patterns"], given["exclude"]) if given["patterns"] else dict
     runner, arguments = given["runner"], given["arguments"]

@@ -58,7 +58,7 @@ def test_undone_a_function_has_its_code_again(names: Any) -> None:
     assert function.__code__ is code
     function()
     assert names() == ["plain"]
-    assert core.hooked_count() == 0
+    assert core.traced_count() == 0
 
 
 def test_code_of_others_stays(names: Any) -> None:
@@ -147,7 +147,7 @@ def test_inherited_methods_are_told_apart(names: Any) -> None:
         one.method()
     assert len(names()) == 3
     undo_second()
-    assert core.hooked_count() == 0
+    assert core.traced_count() == 0
 
 
 def test_nothing_is_left_of_a_function_that_dies() -> None:
@@ -159,9 +159,9 @@ def test_nothing_is_left_of_a_function_that_dies() -> None:
         code, reference = function.__code__, weakref.ref(function)
         del function
         assert reference() is None
-        assert core.hooked_count() == 1, "of the code, which is still there"
+        assert core.traced_count() == 1, "of the code, which is still there"
         del code
-        assert core.hooked_count() == 0
+        assert core.traced_count() == 0
     finally:
         gc.enable()
 
@@ -237,4 +237,4 @@ def test_hot_functions_are_traced_and_undone() -> None:
         thread.join()
     assert wrong == []
     assert counted
-    assert (core.open_calls(), core.hooked_count()) == (0, 0)
+    assert (core.open_calls(), core.traced_count()) == (0, 0)

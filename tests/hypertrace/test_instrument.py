@@ -10,12 +10,8 @@ from typing import Any
 
 import pytest
 
-from hypertrace import Instrumentation, SpanEvent, _engines, instrument, traced
+from hypertrace import Instrumentation, SpanEvent, instrument, traced
 from hypertrace.testing import capture_events
-
-replaced_only = pytest.mark.skipif(
-    _engines.name != "closures", reason="functions are traced where they are, nothing is set"
-)
 
 SOURCE = '''
 """A library."""
@@ -403,7 +399,7 @@ def test_undone_before_the_import_it_is_forgotten(
     ("target", "message"),
     [
         ("lod", "no function or method 'lod'; it has: "),
-        pytest.param("Closed.method", "closed", marks=replaced_only),
+        ("Closed.of_c", "closed"),
     ],
 )
 def test_a_mistake_in_a_later_import_is_logged(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 
 from hypertrace import SpanEvent, Tracer, clear_trace_function, set_trace_function, suppress_tracing
-from hypertrace._operations import Operations, current_entry
+from hypertrace._operations import Operation, Operations, current_entry
+from hypertrace._span import MAX_BUFFERED
 from hypertrace.metrics import Metrics
+from hypertrace.metrics.reading import HistogramReading
 from hypertrace.testing import capture_events
 
 if TYPE_CHECKING:
@@ -191,3 +195,177 @@ def test_a_trace_function_that_raises_harms_no_operation() -> None:
     operations.record(1, {})
     operations.count({})
     clear_trace_function()
+
+
+def _props(route: str) -> dict[str, object]:
+    return {"route": route}
+
+
+def _counted(metrics: Metrics, name: str) -> dict[str, float]:
+    """Return the counts of a metric by id and the prop `route`."""
+    family = metrics.read().family(name)
+    where = [family.label_names.index(label) for label in ("id", "caller_props_route")]
+    counts: dict[str, float] = {}
+    for point in family.points:  # one for each result
+        key = " ".join(filter(None, (point.labels[at] for at in where)))
+        assert isinstance(point.value, HistogramReading)
+        counts[key] = counts.get(key, 0) + point.value.count
+    return counts
+
+
+def test_operations_with_known_keys_are_counted_exactly() -> None:
+    """The props of a key are asked for once, and each operation counts where its props say."""
+    metrics = Metrics(allowed_props=["route"], upstream=True, workers=False)
+    set_trace_function(metrics)
+    asked: list[str] = []
+
+    def props(route: str) -> dict[str, object]:
+        asked.append(route)
+        return {"route": route}
+
+    requests, calls = Operations("Web", "request", entry="http"), Operations("Client", "call")
+    for number in range(1_000):
+        route = f"/{number % 3}"
+        request = requests.start()
+        inner = requests.start()
+        calls.record(0.5, props, "ok", None, (route,))
+        inner.end(props, "ok", None, (route,))
+        request.end(props, "ok", None, (route,))
+        calls.start().end(props, "error", None, (route,))
+    kinds = {"entry.http": 1, "nested.http": 1, "": 2}
+    expected = {
+        " ".join(filter(None, (kind, f"/{rest}"))): times * (334 if rest == 0 else 333)
+        for kind, times in kinds.items()
+        for rest in range(3)
+    }
+    assert _counted(metrics, "function_duration_seconds") == expected
+    assert len(asked) == 3 * 3 + 1_000  # an error has an event, which has the props
+    edges = {
+        point.labels: point.value for point in metrics.read().family("function_edges_total").points
+    }
+    assert list(edges.values()) == [1_000, 1_000]  # a request inside one, and a call inside one
+    assert not current_entry()
+
+
+def test_threads_end_each_known_operation_once() -> None:
+    """Of several threads that end it with a key, one does; what is active is left once."""
+    metrics = Metrics(allowed_props=["route"], workers=False)
+    set_trace_function(metrics)
+    kind = Operations("Web", "request")
+    active: list[float] = []
+    kind.start().end(_props, "ok", None, ("/",))
+    operations = [kind.start([active.append]) for _ in range(2_000)]
+
+    def end_all() -> None:
+        for operation in operations:
+            operation.end(_props, "ok", None, ("/",))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=end_all) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert _counted(metrics, "function_duration_seconds") == {"/": 2_001}
+    assert (active.count(1), active.count(-1)) == (2_000, 2_000)
+
+
+def test_what_is_active_is_left_at_each_end() -> None:
+    """Functions get 1 at the start, and -1 at the first of a stop, an end and an abandonment."""
+    kind = Operations("Web", "request", entry="http")
+    active: list[float] = []
+    for is_on in (True, False):
+        if is_on:
+            set_trace_function(Metrics(workers=False))
+        else:
+            clear_trace_function()
+        for end in ("end", "stop", "abandon"):
+            for start in (Operation.start, Operation.start_aside):
+                operation = start(kind, (active.append,))
+                assert active == [1]
+                if end == "stop":
+                    operation.stop()
+                    assert operation.has_stopped
+                elif end == "abandon":
+                    operation.abandon()
+                operation.end({})
+                operation.end({})
+                assert operation.has_ended
+                assert active == [1, -1]
+                active.clear()
+
+
+def test_a_function_that_raises_harms_no_operation(caplog: pytest.LogCaptureFixture) -> None:
+    """What is called at the start and the end may fail; the operation is counted."""
+
+    def fail(_: float) -> None:
+        raise ValueError
+
+    metrics = Metrics(allowed_props=["route"], workers=False)
+    set_trace_function(metrics)
+    kind = Operations("Web", "request")
+    kind.start().end(_props, "ok", None, ("/",))
+    kind.start([fail])._active = ()
+    operation = kind.start([fail])
+    operation._active = ()
+    operation.end(_props, "ok", None, ("/",))
+    assert _counted(metrics, "function_duration_seconds") == {"/": 2}
+    assert "swallowed ValueError" in caplog.text
+
+
+class _Basket(Operation):
+    """An operation of a framework."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, kind: Operations) -> None:
+        super().__init__(kind)
+        self.items: tuple[str, ...] = ()
+
+
+def test_operations_of_one_class_have_their_own_values() -> None:
+    """A subclass sets what it has at first, and what is set later is of one operation alone."""
+    set_trace_function(Metrics(workers=False))
+    kind = Operations("Shop", "buy", entry="other")
+    first, second = _Basket.start(kind), _Basket.start_aside(kind)
+    first.items, first.entry_name = ("bread",), "bread"
+    third = _Basket.start(kind)
+    assert (type(third), second.items, third.items) == (_Basket, (), ())
+    assert (second.entry_name, third.entry_name) == ("", "")
+    assert type(kind.start()) is Operation
+    assert not _Basket(kind).items
+    assert _Basket(kind).has_ended
+
+
+def test_durations_that_wait_are_bounded() -> None:
+    """Ends with a known key leave few numbers behind, and none is lost."""
+    metrics = Metrics(allowed_props=["route"], workers=False)
+    set_trace_function(metrics)
+    kind = Operations("Web", "request")
+    for _ in range(10 * MAX_BUFFERED):
+        kind.start().end(_props, "ok", None, ("/",))
+    binding = kind.known(None, ("/",))
+    assert binding is not None
+    assert binding.durations is not None
+    assert len(binding.durations) <= MAX_BUFFERED
+    assert _counted(metrics, "function_duration_seconds") == {"/": 10 * MAX_BUFFERED}
+
+
+def test_an_operation_that_is_dropped_leaves_nothing_behind() -> None:
+    """Neither its kind nor the context keeps one that started aside and never ended."""
+    set_trace_function(Metrics(workers=False))
+    kind = Operations("Web", "request")
+    dropped = ref(_Basket.start_aside(kind))
+    gc.collect()
+    assert dropped() is None
+
+
+@pytest.mark.parametrize("wrong", [(), (object(),), (1, (), ())])
+def test_an_operation_has_a_kind(wrong: tuple[Any, ...]) -> None:
+    """A start without one is an error of the integration."""
+    with pytest.raises((TypeError, AttributeError)):
+        Operation.start(*wrong)

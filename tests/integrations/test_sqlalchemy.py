@@ -679,6 +679,20 @@ def test_asynchronous_engines_are_measured(sa: Any, async_url: str, since: Any) 
     assert increase(RETURNED)["SELECT", "users"] == 18
 
 
+def test_two_phases_are_operations(postgres: Any, since: Any) -> None:
+    """A transaction that is prepared counts so, and with its commit or rollback."""
+    increase = since()
+    with postgres.connect() as connection:
+        for end in ("commit", "rollback"):
+            transaction = connection.begin_twophase()
+            connection.exec_driver_sql("SELECT 1")
+            transaction.prepare()
+            getattr(transaction, end)()
+        connection.begin_twophase().rollback()
+    counts = {"SELECT": 2, "PREPARE": 2, "COMMIT": 1, "ROLLBACK": 2}
+    assert increase(OPERATIONS) == {(name, "", ""): count for name, count in counts.items()}
+
+
 def test_a_cancelled_statement_is_recorded_as_cancelled(
     sa: Any, postgres: Any, postgresql: str, points: Points
 ) -> None:

@@ -25,7 +25,7 @@ class Safety(NamedTuple):
     @property
     def is_compiled(self) -> bool:
         """Whether it is the compiled core that goes without."""
-        return self.file.endswith(".c")
+        return self.file.endswith((".c", ".h"))
 
     def taken_from(self, source: str) -> str:
         """Return the source of the file without this safety.
@@ -459,10 +459,24 @@ APPLICATION = (
     ),
     Safety(
         "code that replaced a traced function is not replaced by the old",
-        CORE + "_instrument.py",
-        "        if not self.is_current():\n            return False\n",
-        "",
+        CORE + "_replacements.py",
+        "restored = self.is_current() and self._set_back()",
+        "restored = self._set_back()",
         _core("instrument"),
+    ),
+    Safety(
+        "looking for functions does not ask objects for their class",
+        CORE + "_static.py",
+        "return issubclass(type(value), type)",
+        "return isinstance(value, type)",
+        _core("instrument_hostile"),
+    ),
+    Safety(
+        "patterns of instrument do not leave the package",
+        CORE + "_definitions.py",
+        "if home is None or not self._is_named(place, home):",
+        "if home is None:",
+        _core("instrument_packages"),
     ),
     Safety(
         "a call site is one in each module that runs its code",
@@ -1495,6 +1509,20 @@ COMMAND = (
 )
 
 COMPILED = (
+    Safety(
+        "compiled: an operation ends once",
+        CORE + "_operations.c",
+        "PyObject *running = take_slot(self, state.running, NULL);",
+        "PyObject *running = get_slot(self, state.running);",
+        _core("operations"),
+    ),
+    Safety(
+        "compiled: durations of operations that wait are bounded",
+        CORE + "_operations.c",
+        "if (is_done && waiting <= state.max_buffered)",
+        "if (is_done)",
+        _core("operations"),
+    ),
     Safety(
         "compiled: what ends a program is not swallowed",
         CORE + "_speedups.c",
@@ -3153,9 +3181,9 @@ DECLARING = (
     ),
     Safety(
         "declared feeds, compiled: an odd duration has an event",
-        CORE + "_speedups.c",
-        "           seconds >= 0 && seconds <= LONGEST &&\n",
-        "",
+        CORE + "_speedups.h",
+        " && PyFloat_AS_DOUBLE(object) >= 0 &&\n           PyFloat_AS_DOUBLE(object) <= LONGEST;",
+        ";",
         _core("cell_groups"),
     ),
     Safety(
@@ -3691,6 +3719,20 @@ ENDING = (
 
 CLIENTS = (
     Safety(
+        "clients: an adapter inside of another one counts no second request",
+        INTEGRATIONS + "requests.py",
+        "        outer.abandon()\n",
+        "        pass\n",
+        _integration("requests"),
+    ),
+    Safety(
+        "clients: the error of another request is none",
+        INTEGRATIONS + "http_connections.py",
+        'and is_reader(frame.f_locals.get("self"))',
+        "",
+        _integration("urllib", "urllib3", "aiohttp_client"),
+    ),
+    Safety(
         "clients: what exporters send is not measured",
         INTEGRATIONS + "http_clients.py",
         "if _dispatch.target is None or (active_suppressions and drop_if_suppressed()):",
@@ -3707,8 +3749,8 @@ CLIENTS = (
     Safety(
         "clients: a request is under way until its body is read or closed",
         INTEGRATIONS + "http_connections.py",
-        "            request.answered(self.status)\n",
-        "            request.answered(self.status)\n            request.finish()\n",
+        "            request.status = self.status  # `http.client` has checked it\n",
+        "            request.status = self.status\n            request.finish()\n",
         ("integrations/test_urllib.py",),
     ),
 )
@@ -3863,6 +3905,7 @@ ERRORS = (
         "_current_entry.set(ref(self))",
         "_current_entry.set(lambda: self)",
         ("integrations/test_entries.py",),
+        is_pure=True,
     ),
     Safety(
         "entries: a call site remembers so many",
@@ -3940,9 +3983,10 @@ RUNTIME = (
 JOBS = (
     Safety(
         "queued jobs: one whose end another process counts is open nowhere",
-        CORE + "integrations/jobs.py",
-        """            leave()
-            self._operation.abandon()
+        CORE + "_operations.py",
+        """            self._leave_active()
+            if self._token is not None:
+                self._close(self._outer, None)
 """,
         "            pass\n",
         ("integrations/test_jobs.py",),
@@ -3957,7 +4001,7 @@ JOBS = (
     Safety(
         "queued jobs: a retry, and what is ignored or rejected, is no error",
         CORE + "integrations/jobs.py",
-        "self._ending or ending or (",
+        "self._asked or ending or (",
         "ending or (",
         ("integrations/test_jobs.py",),
     ),
@@ -4008,9 +4052,37 @@ REQUESTS = (
         _integration("wsgi"),
     ),
     Safety(
+        "requests: an answer that is dropped is under way no more",
+        INTEGRATIONS + "wsgi.py",
+        "            request.drop(is_cancelled=self._is_cut())\n",
+        "            pass\n",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: a coroutine that the collector ends changes no context",
+        CORE + "integrations/jobs.py",
+        "            self.leave_context_if_collecting()\n",
+        "            pass\n",
+        _integration("entries"),
+    ),
+    Safety(
+        "requests: what waits for an import is called in one thread alone",
+        INTEGRATIONS + "imports.py",
+        "        _call_each(_waiting.pop(self._name, []))\n",
+        "        _call_each([*_waiting.get(self._name, [])])\n",
+        _integration("patches"),
+    ),
+    Safety(
+        "rules: where there are entries, a cause is one alert",
+        EXPORTER + "dashboards/rules.py",
+        'without_entries = f"unless on (job) {metrics.rate_of_entries}"',
+        'without_entries = ""',
+        ("grafana/test_rules.py::test_where_there_are_entries_functions_are_silent",),
+    ),
+    Safety(
         "requests: a client that goes away is no answer",
         INTEGRATIONS + "wsgi.py",
-        "if self._has_begun or sys.exc_info()[1] is not None:",
+        "if sys.exc_info()[1] is not None or self._is_cut():",
         "if False:",
         _integration("wsgi"),
     ),

@@ -105,8 +105,8 @@ class DeclaredMetric(Declaration):
         id: shell pattern on the trace id, which is `""` for events without one; None for all.
         tags: labels with the path of their values, as pairs. Given as names of props and facts, or
             as a mapping from labels to paths. A name is that of a fact (`class`, `function`,
-            `file`, `id`, `result`, `exception`), or of a prop: the call's, else the object's, else
-            the parent's. `call.X`, `object.X`, `parent.X` look at one place.
+            `file`, `id`, `result`, `exception`, `raised`), or of a prop: the call's, else the
+            object's, else the parent's. `call.X`, `object.X`, `parent.X` look at one place.
         tag_values: how values become the texts of labels, as pairs of label, and function of the
             value or pairs of value and text. Given as a mapping from labels to functions or
             mappings. Values that a mapping does not have stay; absent ones (None) are empty text.

@@ -31,6 +31,7 @@ _OF_SITE: dict[str, Callable[[TraceEvent], object]] = {
 _OF_END: dict[str, Callable[[SpanEvent], object]] = {
     "result": lambda event: event.result,
     "exception": _exception,
+    "raised": lambda event: event.raised,
 }
 FACTS = (*_OF_SITE, *_OF_END)
 """Names of what all events of a call site have in common, and of how a span ended."""

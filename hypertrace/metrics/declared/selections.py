@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from hypertrace import SpanEvent, suppress_tracing
 from hypertrace.inspection import type_name
-from hypertrace.metrics.labels import CALLER_PROPS, EXCEPTION, OBJECT_PROPS, PARENT_PROPS, RESULT
+from hypertrace.metrics.labels import (
+    CALLER_PROPS,
+    EXCEPTION,
+    OBJECT_PROPS,
+    PARENT_PROPS,
+    RAISED,
+    RESULT,
+)
 from hypertrace.metrics.labels import clean as clean_name
 from hypertrace.patterns import EventPattern
 
@@ -55,8 +62,8 @@ class EventPoint(NamedTuple):
     """The number that the declared metric measures; 1 of a `Counter` and of a pattern."""
     tags: Mapping[str, Tag]
     """The tags of the declared metric; for a pattern the labels that the metrics of functions have,
-    with `result`, `exception`, `duration` and `busy` of a span. Those without a value are left out.
-    Numbers and truth values stay what they are; anything else is text."""
+    with `result`, `exception`, `raised`, `duration` and `busy` of a span. Those without a value are
+    left out. Numbers and truth values stay what they are; anything else is text."""
     number: int = 0
     """Counts the events of an exporter, from 1; those that are dropped have one, too."""
 
@@ -148,6 +155,8 @@ class _PatternReader:
             tags |= {RESULT: event.result, "duration": event.duration}
             if event.exception is not None:
                 tags[EXCEPTION] = labeller.text(type_name(event.exception))
+            if event.raised is not None:
+                tags[RAISED] = labeller.text(event.raised)
             if event.busy is not None:
                 tags["busy"] = event.busy
         # Joined, not formatted: a subclass of str may have any `__format__`.

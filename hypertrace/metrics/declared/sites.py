@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hypertrace import Caller, PropsRecorder, SpanEvent, TracedObject, TraceEvent
 from hypertrace.cells import CellGroup
+from hypertrace.inspection import are_texts
 from hypertrace.metrics.labels import Labeller
 from hypertrace.metrics.recorders import PropsIndex, SpansRecorder, props_recorder
 
@@ -325,7 +326,11 @@ class _CallsRecorder(PropsRecorder):
 
     def record(self, props: Props = _NO_PROPS) -> None:
         """Record one call."""
-        found = self._index.find(props)
+        index = self._index
+        values = tuple(map(props.get, index.names))  # as `find`, without its call
+        found = index.known.get(values) if are_texts(values) else None
+        if found is None:
+            found = index.made(values, props)
         found.increment()
         for measure in found.measures:
             measure.record(props)

@@ -83,7 +83,7 @@ def test_an_event_is_a_line(export: Callable[..., ConsoleExporter]) -> None:
     assert first == "Shop.order card channel=web amount=12.5"
     took, rest = second.removeprefix("Shop.pay ").split(" channel")
     assert re.fullmatch(r"[\d.]+ (µs|ms|s)", took)
-    assert rest == "=web result=error exception=OSError"
+    assert rest == "=web result=error exception=OSError raised=here"
 
 
 def test_an_event_of_a_declared_metric_has_its_value(

@@ -6,7 +6,7 @@ import importlib
 import linecache
 import sys
 from collections import Counter
-from types import ModuleType
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +32,8 @@ def _engine() -> str:
 
 
 ENGINE: str = _engine()
+
+replaced = pytest.mark.skipif(ENGINE != "closures", reason="functions are traced in place")
 
 in_place = pytest.mark.skipif(
     ENGINE == "closures", reason="closures replace a function: see docs/traced.md"
@@ -64,9 +66,9 @@ class Program:
         text = f"{first_line}\n{source}"
         self._path.write_text(text)
         linecache.checkcache(str(self._path))
-        module = ModuleType("shop")
-        module.__file__ = str(self._path)
-        sys.modules["shop"] = module
+        spec = spec_from_file_location("shop", self._path)
+        assert spec is not None
+        module = sys.modules["shop"] = module_from_spec(spec)
         exec(compile(text, str(self._path), "exec"), module.__dict__)
         return module
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from hypertrace import instrument, swallowed_errors, traced
 from hypertrace.testing import capture_events
 
-from .programs import in_place, names_of
+from .programs import in_place, names_of, replaced
 
 if TYPE_CHECKING:
     from .programs import Program
@@ -48,7 +50,7 @@ class Required(property):
         return value if instance is None else f"{value} {self.unit}"
 
 class Slotted(property):
-    __slots__ = ("hidden",)
+    __slots__ = ("hidden", "__doc__")  # the docstring of a getter is set on CPython 3.11
     def __init__(self, *args):
         super().__init__(*args)
         self.hidden = "hidden"
@@ -58,6 +60,8 @@ class OfClass(classmethod):
         self.label = f"{owner.__name__}.{name}"
 
 class Loud(classmethod):
+    def __new__(cls, function, *, prefix):
+        return super().__new__(cls, function)
     def __init__(self, function, *, prefix):
         super().__init__(function)
         self.prefix = prefix
@@ -66,6 +70,8 @@ class Loud(classmethod):
         return lambda *args: self.prefix + method(*args)
 
 class Static(staticmethod):
+    def __new__(cls, function, *, label="static"):
+        return super().__new__(cls, function)
     def __init__(self, function, *, label="static"):
         super().__init__(function)
         self.label = label
@@ -133,6 +139,7 @@ COUNTS = {"named": 3, "cached": 1, "of_class": 2, "static": 1}
 LAMBDAS = 6  # other, required, slotted, loud, labelled and memo
 
 
+@in_place
 def test_their_state_and_behaviour_stay(program: Program) -> None:
     """What `__set_name__` or another constructor has set stays, as does what they do."""
     plain = program.load(DESCRIPTORS)
@@ -154,6 +161,7 @@ def test_their_state_and_behaviour_stay(program: Program) -> None:
     assert swallowed_errors() == 0
 
 
+@in_place
 def test_a_decorator_keeps_them_too(program: Program) -> None:
     """The same for `@traced` of their class."""
     plain = program.load(DESCRIPTORS)
@@ -180,6 +188,7 @@ def test_in_place_they_are_the_same_objects(program: Program) -> None:
     assert all(vars(shop.Job)[name] is value for name, value in before.items())
 
 
+@in_place
 def test_a_whole_pattern_traces_each_of_them(program: Program) -> None:
     """None of them is refused or left out by a pattern."""
     shop = program.load(DESCRIPTORS)
@@ -189,6 +198,22 @@ def test_a_whole_pattern_traces_each_of_them(program: Program) -> None:
         assert shop.use() == expected
         assert {name.rpartition(".")[2] for name in handle.names} >= {*PROPERTIES, *METHODS, "memo"}
     assert len(events) == LAMBDAS + sum(COUNTS.values())
+
+
+@replaced
+def test_none_of_them_is_made_again(program: Program) -> None:
+    """Closures leave out those of other types, and say why: by patterns, names and decorators."""
+    shop = program.load(DESCRIPTORS)
+    expected, before = shop.use(), dict(vars(shop.Job))
+    names = (*PROPERTIES, *METHODS, "memo")
+    with instrument("shop:Job.*") as handle:
+        traced(shop.Job)
+        assert shop.use() == expected
+        assert {name.rpartition(".")[2] for name in handle.skipped} >= set(names)
+    for name in names:
+        assert vars(shop.Job)[name] is before[name]
+        with pytest.raises(TypeError, match="a subclass of"):
+            instrument(f"shop:Job.{name}")
 
 
 def test_a_descriptor_that_two_classes_share(program: Program) -> None:

@@ -319,12 +319,12 @@ def main():
     found = []
     it = steps(1)
     for _ in range(3):
-        found += [look(it, "gi"), inspect.getgeneratorstate(it), inspect.getgeneratorlocals(it)]
+        found += [look(it, "gi"), inspect.getgeneratorstate(it), dict(inspect.getgeneratorlocals(it))]
         next(it, None)
     found += [look(it, "gi"), inspect.getgeneratorstate(it)]
     it = waits(1)
     for _ in range(4):
-        found += [look(it, "cr"), inspect.getcoroutinestate(it), inspect.getcoroutinelocals(it)]
+        found += [look(it, "cr"), inspect.getcoroutinestate(it), dict(inspect.getcoroutinelocals(it))]
         try:
             it.send(None)
         except StopIteration:

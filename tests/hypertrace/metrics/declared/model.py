@@ -118,6 +118,7 @@ def _value(path: str, event: TraceEvent) -> Any:
         "id": event.id,
         "result": getattr(event, "result", None),
         "exception": getattr(getattr(event, "exception", None), "__name__", None),
+        "raised": getattr(event, "raised", None),
     }
     if path in facts:
         return facts[path]

@@ -24,7 +24,18 @@ from hypertrace.metrics import Counter, Distribution, LastValue, Metrics, Sum, S
 
 from .model import invalid_of, modelled, points_of
 
-TAGS = ["country", "size", "tier", "result", "exception", "class", "function", "id", "file"]
+TAGS = [
+    "country",
+    "size",
+    "tier",
+    "result",
+    "exception",
+    "raised",
+    "class",
+    "function",
+    "id",
+    "file",
+]
 PATHS = {"a": "call.country", "b": "object.tier", "c": "parent.tier", "d": "object.size"}
 TEXTS: list[Any] = ["de", "fr", "", None, "x" * 300, 7, True, 1.5, ("a", "b"), Fraction(1, 2)]
 SIZES: list[Any] = [None, 0, 3, 2.5, -4, True, "8", math.nan, -math.inf, 10**400, Decimal("1.5")]

@@ -155,7 +155,9 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}[a-z0-9]", fullmatch=True).filter(
     lambda name: not name.endswith(("_bucket", "_count", "_created", "_info", "_sum", "_total"))
 )
 PROPS = st.sampled_from(["size", "user-id", "a.b", "call.size", "object.tier", "parent.x", "größe"])
-PATHS = PROPS | st.sampled_from(["class", "function", "file", "id", "result", "exception"])
+PATHS = PROPS | st.sampled_from(
+    ["class", "function", "file", "id", "result", "exception", "raised"]
+)
 RAW = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
 LABELS = st.from_regex(r"[a-z]_[a-z0-9]{1,5}", fullmatch=True)
 UNITS = st.sampled_from(["", "euros", "bytes"]) | st.sampled_from(_FAMILIES).flatmap(

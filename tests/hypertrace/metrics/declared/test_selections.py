@@ -82,10 +82,11 @@ def test_an_event_that_a_pattern_selects_has_the_labels_of_its_function() -> Non
 
 def test_a_span_says_how_it_ended() -> None:
     """And how long it took."""
-    tags = read_one(ALL, span_of(result="error", exception=OSError, busy=0.125)).tags
-    ends = {label: tags[label] for label in ("result", "exception", "duration", "busy")}
-    assert ends == {"result": "error", "exception": "OSError", "duration": 0.25, "busy": 0.125}
-    assert "exception" not in read_one(ALL, span_of()).tags
+    ended = span_of(result="error", exception=OSError, raised="inside", busy=0.125)
+    tags = read_one(ALL, ended).tags
+    labels = ("result", "exception", "raised", "duration", "busy")
+    assert [tags[label] for label in labels] == ["error", "OSError", "inside", 0.25, 0.125]
+    assert not {"exception", "raised"} & read_one(ALL, span_of()).tags.keys()
 
 
 def test_an_event_of_a_declared_metric_has_its_tags_and_value() -> None:

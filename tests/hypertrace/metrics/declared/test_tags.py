@@ -26,7 +26,9 @@ def event(props: dict[str, Any] | None = None, *, is_span: bool = False) -> Trac
         TracedObject("Shop", 1, PARENT),
         Caller("add", "/srv/cart.py", "cart", 1, 1, props),
     )
-    return SpanEvent(*parts, 0.5, "error", KeyError) if is_span else TraceEvent(*parts)
+    return (
+        SpanEvent(*parts, 0.5, "error", KeyError, raised="here") if is_span else TraceEvent(*parts)
+    )
 
 
 def tags_of(tags: Any, tag_values: Any = None, *, length: int = 16) -> MetricTags:
@@ -53,6 +55,7 @@ def texts(tags: MetricTags, one: TraceEvent) -> tuple[str, ...] | None:
         ("id", "upload", "upload", "upload", ()),
         ("result", "", "", "error", ()),
         ("exception", "", "", "KeyError", ()),
+        ("raised", "", "", "here", ()),
         ("call.size", "", "1", "1", ("size",)),
         ("call.town", "", "", "", ("town",)),
         ("object.size", "2", "2", "2", ()),
