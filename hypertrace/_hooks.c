@@ -131,6 +131,18 @@ in(PyObject *Py_UNUSED(self))
     return finish_operator(thread, step_in(thread, current_frame(thread)));
 }
 
+/* The operator `hooks[error]`. */
+static PyObject *
+thrown(PyObject *Py_UNUSED(self), PyObject *error)
+{
+    PyThreadState *thread = begin();
+    Frame *frame = current_frame(thread);
+    int status = step_in(thread, frame);
+    if (PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit))
+        expect_close(frame);
+    return finish_operator(thread, status);
+}
+
 /* Return what the interpreter makes of an exception that leaves a generator, if it may not. A new
    reference; NULL without memory. */
 static PyObject *
@@ -201,6 +213,7 @@ static PyType_Slot hooks_slots[] = {
     {Py_mp_ass_subscript, end},
     {Py_nb_negative, out},
     {Py_nb_invert, in},
+    {Py_mp_subscript, thrown},
     {Py_sq_contains, fail},
     {0, NULL},
 };

@@ -21,9 +21,9 @@ OPERATORS = {
     "__delitem__": "end",
     "__neg__": "out",
     "__invert__": "in",
+    "__getitem__": "thrown",
     "__contains__": "fail",
 }
-WITH_OPERAND = ("__delitem__", "__contains__")
 
 
 def record_of(operators: Mapping[str, Iterator[Any]]) -> Any:
@@ -125,8 +125,8 @@ def _inserted(instructions: list[dis.Instruction], record: object) -> set[int]:
         names = [instruction.opname for instruction in instructions[i : i + 6]]
         if names[1] == "CONTAINS_OP":
             first, last = first - 1, i + 3
-        elif names[3] == "RERAISE" and loading.positions == (None,) * 4:
-            last = i + 3
+        elif names[2] == "BINARY_SUBSCR":
+            last = i + 4
         elif names[3:] == ["JUMP_FORWARD", "SEND", "YIELD_VALUE"]:
             last = i + 4
         found.update(instruction.offset for instruction in instructions[first : last + 1])

@@ -1,5 +1,6 @@
 """Functions that are traced by rewritten bytecode: whose code it is, and for how long."""
 
+import asyncio
 import copyreg
 import gc
 import pickle
@@ -7,7 +8,8 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -192,6 +194,58 @@ def test_calls_that_run_end_after_the_undo(names: Any) -> None:
     assert (list(began), list(later)) == ([2], [1, 2])
     assert names() == ["steps"]
     assert core.open_calls() == 0
+
+
+def _stubborn() -> Iterator[int]:
+    while True:
+        try:
+            yield 1
+        except GeneratorExit:
+            pass
+
+
+async def _astubborn() -> AsyncIterator[int]:
+    try:
+        yield 1
+    finally:
+        await asyncio.sleep(0)
+
+
+async def _waiting() -> None:
+    try:
+        await asyncio.sleep(0)
+    finally:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("how", ["dropped", "closed", "in a cycle"])
+@pytest.mark.parametrize("function", [_stubborn, _astubborn, _waiting])
+def test_what_does_not_end_when_it_is_closed_ends_when_it_dies(
+    function: Any, how: str, names: Any
+) -> None:
+    """A generator that yields when it is closed has one span, which ends with its last reference."""
+    undo = _trace(function)
+    made: Any = function()
+    is_asynchronous = hasattr(made, "asend")
+    with suppress(StopIteration):
+        (made.asend(None) if is_asynchronous else made).send(None)
+    if how == "closed" and is_asynchronous:
+        made.aclose().send(None)
+        assert names() == []
+    elif how == "closed":
+        with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
+            made.close()
+        assert names() == []
+    if how == "in a cycle":
+        cycle = [made]
+        cycle.append(cycle)
+        del cycle
+    del made
+    gc.collect()
+    assert names() == [function.__name__]
+    assert core.open_calls() == 0
+    undo()
 
 
 def test_a_generator_that_may_not_raise_fails() -> None:
