@@ -233,7 +233,13 @@ def _steps(
                     span.end(error)
                 raise
             sent.append(error)
-            step = inner.throw
+            # The garbage collector closes a coroutine in a cycle before its wrapper.
+            is_ended = getattr(inner, "cr_frame", inner) is None
+            step = _raise if is_ended else inner.throw
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 _awaited = types.coroutine(_steps)

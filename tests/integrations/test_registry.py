@@ -139,7 +139,7 @@ def test_all_are_installed_without_a_library(libraries: list[str]) -> None:
         importlib.import_module(name).work(number)
     assert SEEN == [("a", 0), ("a", 1)]
     uninstall()
-    with pytest.raises(TypeError, match="no integration has the option 'colour'"):
+    with pytest.raises(TypeError, match="no integration has the option 'colour'; there are: mark"):
         install_all(colour="red")
     with pytest.raises(TypeError, match="mark must be a text"):
         install_all(mark=3)
@@ -153,9 +153,14 @@ def test_all_are_installed_without_a_library(libraries: list[str]) -> None:
         ([], {}, ValueError, "needs a name: 'fake_one', 'fake_two'"),
         (["fake_tow"], {}, ValueError, "did you mean 'fake_two'"),
         ([3], {}, ValueError, "no integration 3"),
-        ([["fake_one"]], {}, ValueError, r"no integration \['fake_one'\]"),
+        ([["fake_one"]], {}, ValueError, r"no integration \['fake_one'\]: give names"),
         (["fake_one", "other"], {}, ValueError, "no integration 'other'"),
-        (["fake_one"], {"colour": 1}, TypeError, "its options: mark, broken"),
+        (["FAKE-ONE "], {}, ValueError, "did you mean 'fake_one'"),
+        (["fake_one.parts"], {}, ValueError, "did you mean 'fake_one'"),
+        (["fake"], {}, ValueError, "did you mean 'fake_one' or 'fake_two'"),
+        (["sqlite3"], {}, ValueError, r"call hypertrace.integrations.dbapi.trace_connection\("),
+        (["fake_one"], {"colour": 1}, TypeError, "no option 'colour'; there are: mark, broken"),
+        (["fake_one"], {"marc": "a"}, TypeError, "did you mean 'mark'"),
         (["fake_one"], {"mark": 1}, TypeError, "mark must be a text"),
     ],
 )

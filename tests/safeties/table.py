@@ -3728,7 +3728,7 @@ CLIENTS = (
     Safety(
         "clients: the error of another request is none",
         INTEGRATIONS + "http_connections.py",
-        "and is_reader(frame.f_locals.get(\"self\"))",
+        'and is_reader(frame.f_locals.get("self"))',
         "",
         _integration("urllib", "urllib3", "aiohttp_client"),
     ),
@@ -4096,9 +4096,9 @@ REQUESTS = (
     Safety(
         "requests: no error of a measurement reaches an application of WSGI",
         INTEGRATIONS + "wsgi.py",
-        """        request = _started(server, environ, route)
+        """            _measure_input(request, environ)
     except Exception as error:""",
-        """        request = _started(server, environ, route)
+        """            _measure_input(request, environ)
     except ZeroDivisionError as error:""",
         _integration("wsgi"),
     ),
