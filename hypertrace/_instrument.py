@@ -115,5 +115,7 @@ def instrumented() -> list[InstrumentedFunction]:
     return list(found.values())
 
 
-def _several(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _several(given: Any) -> tuple[Any, ...]:
+    # What cannot be iterated is refused as a pattern.
+    is_one = isinstance(given, str) or not hasattr(given, "__iter__")
+    return (given,) if is_one else tuple(given)

@@ -166,7 +166,9 @@ def test_siblings_that_are_alive_are_told_apart(events: list[SpanEvent]) -> None
     events.clear()
     for function in functions:
         function()
-    assert [event.id for event in events] == [str(number) for number in range(1, 60, 2) if number % 3]
+    assert [event.id for event in events] == [
+        str(number) for number in range(1, 60, 2) if number % 3
+    ]
 
 
 def test_new_code_is_traced_as_the_old(events: list[SpanEvent]) -> None:

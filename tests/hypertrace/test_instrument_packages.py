@@ -508,8 +508,8 @@ def test_a_package_that_exists_later_is_traced(
 
 @pytest.mark.parametrize("wrong", [5, ["pk", 5], None])
 def test_a_pattern_is_text(wrong: Any) -> None:
-    """Anything else is an error."""
-    with pytest.raises(TypeError):
+    """Anything else is an error that says what is wrong."""
+    with pytest.raises(TypeError, match=r"target must be a str or several, not (5|None)"):
         instrument(wrong)
 
 

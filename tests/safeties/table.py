@@ -4096,9 +4096,9 @@ REQUESTS = (
     Safety(
         "requests: no error of a measurement reaches an application of WSGI",
         INTEGRATIONS + "wsgi.py",
-        """        request = _started(server, environ, route)
+        """            _measure_input(request, environ)
     except Exception as error:""",
-        """        request = _started(server, environ, route)
+        """            _measure_input(request, environ)
     except ZeroDivisionError as error:""",
         _integration("wsgi"),
     ),

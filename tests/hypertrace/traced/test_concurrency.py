@@ -552,5 +552,3 @@ def blocked():
     thread.join(60)
     assert _in_progress(metrics.read()) <= {0}
     assert open_calls() == 0
-
-

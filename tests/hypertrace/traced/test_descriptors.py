@@ -9,7 +9,7 @@ import pytest
 from hypertrace import instrument, swallowed_errors, traced
 from hypertrace.testing import capture_events
 
-from .programs import in_place, names_of, replaced
+from .programs import ENGINE, in_place, names_of, replaced
 
 if TYPE_CHECKING:
     from .programs import Program
@@ -161,9 +161,8 @@ def test_their_state_and_behaviour_stay(program: Program) -> None:
     assert swallowed_errors() == 0
 
 
-@in_place
 def test_a_decorator_keeps_them_too(program: Program) -> None:
-    """The same for `@traced` of their class."""
+    """The same for `@traced` of their class; closures leave them out."""
     plain = program.load(DESCRIPTORS)
     expected, description = plain.use(), plain.described()
     shop = program.load(DESCRIPTORS)
@@ -172,8 +171,11 @@ def test_a_decorator_keeps_them_too(program: Program) -> None:
         assert shop.use() == expected
     assert shop.described() == description
     counts = names_of(events)  # type: ignore[arg-type]  # there are spans alone
-    assert counts.pop("<lambda>") == LAMBDAS
-    assert counts == COUNTS
+    if ENGINE == "closures":
+        assert counts == {}
+    else:
+        assert counts.pop("<lambda>") == LAMBDAS
+        assert counts == COUNTS
 
 
 @in_place
@@ -188,16 +190,18 @@ def test_in_place_they_are_the_same_objects(program: Program) -> None:
     assert all(vars(shop.Job)[name] is value for name, value in before.items())
 
 
-@in_place
 def test_a_whole_pattern_traces_each_of_them(program: Program) -> None:
-    """None of them is refused or left out by a pattern."""
-    shop = program.load(DESCRIPTORS)
+    """None of them is left out by a pattern; closures leave all of them out."""
     expected = program.load(DESCRIPTORS).use()
     shop = program.load(DESCRIPTORS)
     with instrument("shop:Job.*") as handle, capture_events() as events:
         assert shop.use() == expected
-        assert {name.rpartition(".")[2] for name in handle.names} >= {*PROPERTIES, *METHODS, "memo"}
-    assert len(events) == LAMBDAS + sum(COUNTS.values())
+        names = {name.rpartition(".")[2] for name in handle.names}
+    if ENGINE == "closures":
+        assert (names, events) == (set(), [])
+    else:
+        assert names == {*PROPERTIES, *METHODS, "memo"}
+        assert len(events) == LAMBDAS + sum(COUNTS.values())
 
 
 @replaced

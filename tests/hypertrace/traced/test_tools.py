@@ -331,15 +331,15 @@ def test_a_profiler_counts_the_same(name: str, program: Program) -> None:
         profiler: Any = importlib.import_module(name)
     import pstats  # noqa: PLC0415
 
-    def use(shop: Any) -> dict[str, int]:
+    def use(shop: Any) -> Counter[tuple[str, int]]:
         own = profiler.Profile()
         own.runcall(shop.work)
         stats: Any = vars(pstats.Stats(own))["stats"]
-        return {
-            function: calls
-            for (file, _, function), (_, calls, *_) in stats.items()
-            if file.endswith("shop.py")
-        }
+        counts = Counter[tuple[str, int]]()
+        for (file, line, function), (_, calls, *_) in stats.items():
+            if file.endswith("shop.py"):
+                counts[function, line] += calls
+        return counts
 
     expected, _ = run(program, use, traced=False)
     result, events = run(program, use, traced=True)
