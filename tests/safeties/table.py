@@ -4167,8 +4167,46 @@ ASGI = (
     ),
 )
 
+REWRITTEN = (
+    Safety(
+        "bytecode: the start of a call has no line",
+        CORE + "_bytecode.c",
+        "            begun = 1;\n            rewriting->location = ABSENT;\n",
+        "            begun = 1;\n",
+        ("hypertrace/test_bytecode.py::test_trace_functions_see_the_same_events",),
+    ),
+    Safety(
+        "bytecode: what is thrown into a generator steps in",
+        CORE + "_bytecode.c",
+        "    if (handler <= LEAVES)\n",
+        "    if (handler >= LEAVES)\n",
+        ("hypertrace/test_bytecode.py::test_a_generator_steps_in_and_out",),
+    ),
+    Safety(
+        "bytecode: copies of a function are not traced",
+        CORE + "_hooks.c",
+        "    if (!refers_to(self->function, frame_function(frame)))\n        return 0;\n",
+        "",
+        _core("hooks"),
+    ),
+    Safety(
+        "bytecode: the undo leaves code of others",
+        CORE + "_hooks.c",
+        "        !refers_to(self->rewritten, PyFunction_GET_CODE(function)))\n",
+        "        0)\n",
+        _core("hooks"),
+    ),
+    Safety(
+        "bytecode: a generator that does not end when it is closed ends when it is freed",
+        CORE + "_open_calls.c",
+        "call->is_closing ? end_closing_step(call) : end_step(call)",
+        "end_step(call)",
+        _core("hooks"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI + REWRITTEN),
 )
