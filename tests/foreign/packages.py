@@ -155,7 +155,7 @@ STARLETTE = Package(
     "starlette",
     "1.10.0",
     ("starlette.**",),
-    needs=(PYTEST, "blockbuster", "httpx2[zstd]>=2", "trio"),
+    needs=(PYTEST, "blockbuster", "httpx2[zstd]>=2", "opentelemetry-sdk", "trio"),
     arguments=("tests",),
     extras="full",
 )
@@ -164,7 +164,11 @@ PACKAGING = Package(
     "26.4",
     ("packaging.**",),
     needs=(PYTEST, "hypothesis", "pip", "pretend", "tomli_w"),
-    arguments=("tests", "--ignore=tests/test_specifiers.py", "--ignore=tests/test_ranges.py"),
+    arguments=_each(
+        "tests/test_{}.py",
+        "dependency_groups direct_url elffile errors licenses manylinux markers metadata musllinux"
+        " pylock pylock_select requirements tags tokenizer utils",
+    ),
 )
 MORE_ITERTOOLS = Package("more-itertools", "11.2.1", ("more_itertools.**",), arguments=("tests",))
 NETWORKX = Package(
@@ -343,12 +347,11 @@ PYTEST_ITSELF = Package(
         "testing/_py",
         "testing/code",
         "testing/io",
-        "testing/logging",
-        "testing/python",
+        *_each("testing/python/{}.py", "approx metafunc raises"),
         *_each(
             "testing/test_{}.py",
-            "assertion collection compat config mark monkeypatch nodes parseopt pathlib"
-            " recwarn reports runner skipping stash subtests terminal unittest warnings",
+            "assertion compat mark monkeypatch nodes parseopt pathlib recwarn reports runner"
+            " skipping stash warnings",
         ),
     ),
     limit=1_800,
