@@ -23,7 +23,7 @@ class Package:
     exclude: tuple[str, ...] = ()
     """Modules of the package that are not traced, as they are tests."""
     runner: str = "pytest"
-    """Or `unittest`, or a script of the package, which uses unittest."""
+    """Or `unittest`, or a module or script of the package that uses unittest."""
     extras: str = ""
     """Of the package, which the tests need."""
     folder: str = "."
@@ -92,7 +92,7 @@ TORNADO = Package(
         " websocket wsgi",
     ),
     exclude=("tornado.test.**",),
-    runner="unittest",
+    runner="tornado.test.runtests",
     leave_out=("tornado",),  # without its compiled part
 )
 ANYIO = Package(
