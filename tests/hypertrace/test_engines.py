@@ -152,7 +152,7 @@ def test_functions_made_again_and_again_leave_nothing(events: list[Any]) -> None
     assert [event.id for event in events] == [str(number) for number in range(100)]
 
 
-def test_siblings_that_are_alive_are_told_apart(events: list[SpanEvent]) -> None:
+def test_siblings_that_are_alive_are_distinguished(events: list[SpanEvent]) -> None:
     """Of many functions with one code each counts under its own id, and the others not at all."""
     functions = [make() for _ in range(60)]
     for number, function in enumerate(functions):

@@ -126,7 +126,7 @@ def test_code_that_is_loaded_elsewhere_does_the_same(names: Any) -> None:
         constants[-1][1] = 2
 
 
-def test_inherited_methods_are_told_apart(names: Any) -> None:
+def test_inherited_methods_are_distinguished(names: Any) -> None:
     """A method that several classes inherit is traced for those that were asked for."""
 
     class Base:
