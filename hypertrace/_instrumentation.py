@@ -207,12 +207,12 @@ class Instrumentation:
                 "%r skipped %d names: %s%s",
                 self,
                 len(skipped),
-                "; ".join(f"{count} × {reason}" for reason, count in reasons),
+                "; ".join(f"{reason} ({count})" for reason, count in reasons),
                 "" if len(reasons) < _REASONS_SHOWN else "; …",
             )
 
     def _report_excluded(self, search: Search, modules: Mapping[str, Any]) -> None:
-        """Log what was to be excluded from a module that has just been searched, and is not there."""
+        """Log what was to be excluded from a module that is imported now, and is not there."""
         for one in self._excluded:
             is_known = one.module_name in modules and one not in search.excluding
             if is_known and one not in self._warned:

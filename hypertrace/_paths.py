@@ -183,7 +183,7 @@ class PropPaths:
 
 
 def check_props(props: Any, prop_from: Any) -> None:
-    """Raise a TypeError that says which of two arguments of `traced` or `instrument` is no mapping."""
+    """Raise a TypeError if an argument of `traced` or `instrument` is no mapping."""
     if props is not None and not isinstance(props, Mapping):
         raise TypeError(f"props must be a mapping, as {{'transport': 'tcp'}}, not {props!r}")
     if prop_from is not None and not isinstance(prop_from, Mapping):

@@ -420,8 +420,8 @@ def test_one_line_says_how_much_was_skipped(pk: Any, caplog: pytest.LogCaptureFi
     with instrument("pk") as handle:
         (line,) = _messages(caplog, logging.INFO)
         assert line.startswith(
-            f"<instrumented pk, {len(handle.names)} functions> skipped {len(handle.skipped)} names: "
-            "2 × is no function, but an object of Sentinel; 1 × "
+            f"<instrumented pk, {len(handle.names)} functions> skipped "
+            f"{len(handle.skipped)} names: is no function, but an object of Sentinel (2); "
         )
 
 
@@ -540,14 +540,14 @@ def test_what_is_excluded_and_is_not_there_is_a_warning(
 
 def test_what_cannot_be_excluded_is_an_error() -> None:
     """A pattern in another package than the target is a mistake."""
-    with pytest.raises(ValueError, match="exclude 'cart' is in none of the packages .*: json, pk"):
+    with pytest.raises(ValueError, match=r"exclude 'cart' is in none of the packages .*: json, pk"):
         instrument(["pk", "json"], exclude=["*.cart", "json.tool", "cart"])
 
 
 @pytest.mark.parametrize("target", [[], "pk:cart:add", "pk.cart:add:"])
 def test_a_target_of_another_form_is_an_error(target: Any) -> None:
     """There is one at least, and it has one colon at the most."""
-    with pytest.raises(ValueError, match="write 'package.module:function'"):
+    with pytest.raises(ValueError, match=r"write 'package.module:function'"):
         instrument(target)
 
 
