@@ -43,7 +43,7 @@ def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
         options: of `HttpServer`: `excluded`, `body_sizes`, `native`.
 
     Raises:
-        TypeError: an option is wrong.
+        TypeError: an option is wrong, or the application cannot be called.
     """
     from .applications import TracedWsgi  # imports wrapt
 
