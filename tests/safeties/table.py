@@ -4067,10 +4067,10 @@ REQUESTS = (
     ),
     Safety(
         "requests: what waits for an import is called in one thread alone",
-        INTEGRATIONS + "imports.py",
-        "        _call_each(_waiting.pop(self._name, []))\n",
-        "        _call_each([*_waiting.get(self._name, [])])\n",
-        _integration("patches"),
+        CORE + "_imports.py",
+        "        if remove_listener(self):\n",
+        "        if remove_listener(self) or True:\n",
+        _core("imports") + _integration("patches"),
     ),
     Safety(
         "rules: where there are entries, a cause is one alert",
