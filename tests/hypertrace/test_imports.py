@@ -60,7 +60,7 @@ def test_a_wrapped_loader_gives_what_it_gives(
     (tmp_path / "wa_one" / "data.txt").write_text("text")
     spec = importlib.util.find_spec("wa_one")
     assert spec is not None
-    loader: Any = vars(spec)["loader"]
+    loader: Any = spec.loader
     classes = type(loader), loader.__class__, isinstance(loader, SourceFileLoader)
     assert classes[0] is not SourceFileLoader
     assert classes[1:] == (SourceFileLoader, True)
@@ -74,7 +74,7 @@ def test_a_wrapped_loader_gives_what_it_gives(
     assert inspect.getsource(module) == "VALUE = 1\n"
     assert importlib.resources.files(module).joinpath("data.txt").read_text() == "text"
     assert listener.loaded == []
-    assert module.__loader__ is loader
+    assert vars(module)["__loader__"] is loader
     loader.exec_module(module)
     assert listener.loaded == [module]
     own: Any = module.__loader__
