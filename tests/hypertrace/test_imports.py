@@ -225,6 +225,13 @@ def test_a_lazy_module_is_waited_for_until_its_code_runs(write: Callable[..., No
     assert found == [1]
 
 
+def test_a_call_that_fails_is_no_error_of_its_caller() -> None:
+    """Where the module is imported already, too, it is counted and logged."""
+    errors = swallowed_errors()
+    FirstImport("sys", lambda: 1 / 0).wait()
+    assert swallowed_errors() - errors == 1
+
+
 def test_two_calls_for_a_module_that_threads_import(write: Callable[..., None]) -> None:
     """Each is called once, and so also if it fails; the hook is gone then."""
     before, errors = sys.meta_path.copy(), swallowed_errors()

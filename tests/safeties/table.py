@@ -1547,9 +1547,16 @@ COMPILED = (
     Safety(
         "compiled: durations that wait are bounded",
         CORE + "_speedups.c",
-        "waiting <= state.max_buffered",
-        "waiting >= 0",
+        "result = outer == Py_None && waiting <= state.max_buffered\n",
+        "result = outer == Py_None\n",
         _core("span") + _metrics("aggregations", "metrics_threads"),
+    ),
+    Safety(
+        "compiled: durations of traced functions that wait are bounded",
+        CORE + "_speedups.c",
+        "if (waiting >= 0 && waiting <= state.max_buffered)",
+        "if (waiting >= 0)",
+        _core("span"),
     ),
     Safety(
         "compiled: a span that ends in the collector does not set the context it interrupts",
@@ -1596,8 +1603,8 @@ COMPILED = (
     Safety(
         "compiled: only a binding is used as one",
         CORE + "_speedups.c",
-        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
-        "        Py_CLEAR(binding);\n",
+        "    if (object != NULL && !Py_IS_TYPE(object, state.binding_type))\n"
+        "        Py_CLEAR(object);\n",
         "",
         _core("empty_slots"),
     ),
@@ -3973,10 +3980,10 @@ RUNTIME = (
     ),
     Safety(
         "integrations: no error reaches an import",
-        INTEGRATIONS + "patches.py",
-        "                count_and_log(error, patch)\n",
+        CORE + "_imports.py",
+        "                count_and_log(error, self._call)\n",
         "                raise\n",
-        _integration("patches"),
+        _core("imports") + _integration("patches"),
     ),
 )
 
