@@ -1561,9 +1561,16 @@ COMPILED = (
     Safety(
         "compiled: durations that wait are bounded",
         CORE + "_speedups.c",
-        "waiting <= state.max_buffered",
-        "waiting >= 0",
+        "result = outer == Py_None && waiting <= state.max_buffered\n",
+        "result = outer == Py_None\n",
         _core("span") + _metrics("aggregations", "metrics_threads"),
+    ),
+    Safety(
+        "compiled: durations of traced functions that wait are bounded",
+        CORE + "_speedups.c",
+        "if (waiting >= 0 && waiting <= state.max_buffered)",
+        "if (waiting >= 0)",
+        _core("span"),
     ),
     Safety(
         "compiled: a span that ends in the collector does not set the context it interrupts",
@@ -1610,8 +1617,8 @@ COMPILED = (
     Safety(
         "compiled: only a binding is used as one",
         CORE + "_speedups.c",
-        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
-        "        Py_CLEAR(binding);\n",
+        "    if (object != NULL && !Py_IS_TYPE(object, state.binding_type))\n"
+        "        Py_CLEAR(object);\n",
         "",
         _core("empty_slots"),
     ),
@@ -3987,10 +3994,10 @@ RUNTIME = (
     ),
     Safety(
         "integrations: no error reaches an import",
-        INTEGRATIONS + "patches.py",
-        "                count_and_log(error, patch)\n",
+        CORE + "_imports.py",
+        "                count_and_log(error, self._call)\n",
         "                raise\n",
-        _integration("patches"),
+        _core("imports") + _integration("patches"),
     ),
 )
 
@@ -4081,10 +4088,10 @@ REQUESTS = (
     ),
     Safety(
         "requests: what waits for an import is called in one thread alone",
-        INTEGRATIONS + "imports.py",
-        "        _call_each(_waiting.pop(self._name, []))\n",
-        "        _call_each([*_waiting.get(self._name, [])])\n",
-        _integration("patches"),
+        CORE + "_imports.py",
+        "        if remove_listener(self):\n",
+        "        if remove_listener(self) or True:\n",
+        _core("imports") + _integration("patches"),
     ),
     Safety(
         "rules: where there are entries, a cause is one alert",
