@@ -1524,6 +1524,20 @@ COMPILED = (
         _core("operations"),
     ),
     Safety(
+        "compiled: a forked child forgets the traced calls of other threads",
+        CORE + "_open_calls.c",
+        "if (!call->is_running || call->thread == thread) {",
+        "if (call->thread != NULL) {",
+        _core("engines"),
+    ),
+    Safety(
+        "compiled: a traced call at the recursion limit is counted",
+        CORE + "_frames.h",
+        "    thread->recursion_remaining += frames;\n",
+        "    (void)thread, (void)frames;\n",
+        ("hypertrace/traced/test_recursion.py",),
+    ),
+    Safety(
         "compiled: what ends a program is not swallowed",
         CORE + "_speedups.c",
         "    if (!PyErr_ExceptionMatches(PyExc_Exception))\n        return -1;\n",
