@@ -194,7 +194,7 @@ def test_a_whole_pattern_traces_each_of_them(program: Program) -> None:
     shop = program.load(DESCRIPTORS)
     with instrument("shop:Job.*") as handle, capture_events() as events:
         assert shop.use() == expected
-    names = {name.rpartition(".")[2] for name in handle.names}
+        names = {name.rpartition(".")[2] for name in handle.names}
     if ENGINE == "closures":
         assert (names, events) == (set(), [])
     else:
