@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from ..foreign.__main__ import rows
+from ..foreign.packages import EVERY
 from ..stress.figures import BEGIN, END
 
 
@@ -35,3 +37,12 @@ def test_the_page_has_every_figure(root: Path) -> None:
     missing = [each for each in patterns if not any(re.fullmatch(each, name) for name in names)]
     assert missing == []
     assert len(patterns) > 20
+
+
+def test_the_page_has_every_third_party_package(root: Path) -> None:
+    """Each package whose suite runs has a row, of the version that is named; and no other has."""
+    table = rows((root / "docs" / "promises.md").read_text())
+    named = {package.name: package.version for package in EVERY}
+    assert table.keys() == named.keys()
+    differing = {name: cells[1] for name, cells in table.items() if cells[1] != named[name]}
+    assert differing.keys() <= {"CPython"}  # that of the machine it was measured on

@@ -1,9 +1,10 @@
 """Launcher of a third-party suite, which records the outcome of each test; a program.
 
 It runs in the environment of the suite, and imports nothing of these tests. Its argument is JSON:
-`runner` is `pytest`, `unittest` or the path of a script, with its `arguments`. With `patterns` what
-they name is traced; without them hypertrace is not even imported. `path` has what may be imported
-besides. `record` is the file to which a line of JSON is added for each test, and one at the end.
+`runner` is `pytest`, or a module or script that uses unittest; `arguments` are its own. With
+`patterns` what they name is traced; without them hypertrace is not even imported. `path` has what
+may be imported besides. `record` is the file to which a line of JSON is added for each test, and
+one at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import resource
 import runpy
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def run_pytest(record: Record, arguments: Sequence[str]) -> int:
 
 
 def record_unittest(record: Record) -> None:
-    """Let the results of unittest be recorded, whoever makes them."""
+    """Let the results of unittest be recorded, whatever makes them."""
     import unittest  # noqa: PLC0415 -- after what is traced
 
     class Result(unittest.TextTestResult):
@@ -143,6 +143,7 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
     """Trace what the patterns name; return a function that says what was traced until now."""
     from hypertrace import (  # noqa: PLC0415 -- a plain run goes without it
         dropped_events,
+        instrument,
         set_trace_function,
         swallowed_errors,
     )
@@ -150,12 +151,12 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
 
     metrics = Metrics(workers=False)
     set_trace_function(metrics)
-    handles = instrument_all(patterns, exclude)
+    handle = instrument(patterns, exclude=exclude)
 
     def found() -> dict[str, Any]:
         durations: list[Any] = list(metrics.read().family("function_duration_seconds").values)
         return {
-            "functions": sum(len(handle.names) for handle in handles),
+            "functions": len(handle.names),
             "spans": sum(value.count for value in durations),
             "swallowed": swallowed_errors(),
             "dropped": dropped_events(),
@@ -164,39 +165,14 @@ def trace(patterns: Sequence[str], exclude: Sequence[str]) -> Callable[[], dict[
     return found
 
 
-def instrument_all(patterns: Sequence[str], exclude: Sequence[str]) -> list[Any]:
-    """Trace what is defined in the modules that patterns such as `shop.**` name."""
-    from fnmatch import fnmatchcase  # noqa: PLC0415 -- as above
-    from importlib.util import find_spec  # noqa: PLC0415 -- as above
-
-    from hypertrace import instrument  # noqa: PLC0415 -- as above
-
-    names = ["*", "_[!_]*"]
-    paths = [*names, *(f"{cls}.{name}" for cls in names for name in names)]
-    handles = []
-    for pattern in patterns:
-        top = pattern.removesuffix(".**")
-        spec = find_spec(top)
-        modules = {top}
-        for folder in (spec and spec.submodule_search_locations) or []:
-            for file in Path(folder).rglob("*.py"):
-                parts = file.relative_to(folder).with_suffix("").parts
-                modules.add(".".join([top, *(part for part in parts if part != "__init__")]))
-        for module in sorted(modules):
-            if any(fnmatchcase(f"{module}.", f"{each.removesuffix('**')}*") for each in exclude):
-                continue
-            for path in paths:
-                with suppress(ValueError, TypeError, ModuleNotFoundError):
-                    handles.append(instrument(f"{module}:{path}"))
-    return handles
-
-
 def main() -> Any:
     given = json.loads(sys.argv[1])
     sys.path += given["path"]
     # As with `python -m`: in place of the folder of this file.
     sys.path[0] = str(Path.cwd())
     record = Record(given["record"])
+    if given["patterns"]:
+        import hypertrace.metrics  # noqa: F401, PLC0415 -- what it takes is no part of the suite's
     start = seconds()
     found = trace(given["patterns"], given["exclude"]) if given["patterns"] else dict
     runner, arguments = given["runner"], given["arguments"]
@@ -207,10 +183,10 @@ def main() -> Any:
         else:
             record_unittest(record)
             sys.argv[:] = [runner, *arguments]
-            if runner == "unittest":
-                runpy.run_module(runner, run_name="__main__", alter_sys=True)
-            else:
+            if runner.endswith(".py"):
                 runpy.run_path(runner, run_name="__main__")
+            else:
+                runpy.run_module(runner, run_name="__main__", alter_sys=True)
     except SystemExit as error:
         status = error.code
     record.write(seconds=seconds() - start, **found())

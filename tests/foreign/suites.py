@@ -1,4 +1,4 @@
-"""Suites of third-party packages: fetched, installed in environments of their own, and run."""
+"""Suites of third-party packages: fetched, each installed in its own environment, and run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .packages import Package
 
@@ -92,23 +93,24 @@ class Run:
 
 
 class Suite:
-    """The tests of one package, in an environment of their own."""
+    """The tests of one package, in their own environment."""
 
-    def __init__(self, package: Package, cache: Path | None = None) -> None:
+    def __init__(self, package: Package) -> None:
         self.package = package
-        default = Path(__file__).parents[2] / ".ci" / ".foreign"
-        self._cache = cache or Path(os.environ.get(CACHE) or default)
 
     def run(self, *, traced: bool) -> Run:
         """Run it in a new process, from new copies of its files.
 
         Raises:
-            SuiteError: it cannot be had, hung, or its process came to no end of its own.
+            SuiteError: it cannot be had, hung, or its process did not end by itself.
         """
         python = self._python
         with TemporaryDirectory() as scratch:
             folder = Path(scratch, "suite")
-            self._unpack(folder)
+            if self.package.is_stdlib:
+                folder.mkdir()
+            else:
+                unpack(self.package.name, self.package.version, folder, self.package.leave_out)
             links = Path(scratch, "links")
             links.mkdir()
             for name in NEEDED:
@@ -149,45 +151,55 @@ class Suite:
                 os.killpg(process.pid, signal.SIGKILL)  # and what the suite left running
             process.wait()
 
-    def _unpack(self, folder: Path) -> None:
-        """Put the files of the suite into a folder."""
-        folder.mkdir()
-        if self.package.is_stdlib:
-            return
-        with tarfile.open(self._sources) as archive:
-            archive.extractall(folder, filter="data")
-        (inner,) = folder.iterdir()
-        for path in list(inner.iterdir()):
-            if path.name not in self.package.leave_out:
-                path.rename(folder / path.name)
-
-    @cached_property
-    def _sources(self) -> Path:
-        """The source distribution, as it is in the registry."""
-        package = self.package
-        folder = self._cache / "sdists" / f"{package.name}-{package.version}"
-        if not (found := list(folder.glob("*.tar.gz"))):
-            wanted = f"{package.name}=={package.version}"
-            options = ["--no-deps", "--no-binary", package.name, "--dest", str(folder)]
-            _pip("download", *options, wanted)
-            found = list(folder.glob("*.tar.gz"))
-        return found[0]
-
     @cached_property
     def _python(self) -> str:
         """The Python of an environment that has the package and what its tests need."""
         if self.package.is_stdlib:
             return sys.executable
         needs = self.package.requirements
-        python = sys.implementation.cache_tag + sys.abiflags
-        folder = self._cache / "venvs" / f"{self.package.name}-{python}"
-        stamp = folder / "stamp"
-        if not stamp.exists() or stamp.read_text() != "\n".join(needs):
-            command = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
-            _checked(command)
-            _pip("--python", str(folder / "bin" / "python"), "install", "--no-compile", *needs)
-            stamp.write_text("\n".join(needs))
-        return str(folder / "bin" / "python")
+        version = f"{sys.implementation.cache_tag}{sys.abiflags}"
+        folder = _cache() / "venvs" / f"{self.package.name}-{version}"
+        python, stamp = folder / "bin" / "python", folder / "stamp"
+        wanted = "\n".join([sys.version, sys.base_prefix, *needs])
+        if not stamp.exists() or stamp.read_text() != wanted:
+            _checked([sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)])
+            _pip("--python", str(python), "install", "--no-compile", *needs)
+            stamp.write_text(wanted)
+        return str(python)
+
+
+def unpack(name: str, version: str, folder: Path, leave_out: Iterable[str] = ()) -> None:
+    """Put the files of a source distribution into a folder, but for some at its top.
+
+    Raises:
+        UnavailableError: the registry does not have it, or cannot be reached.
+    """
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        with tarfile.open(source_distribution(name, version)) as archive:
+            archive.extractall(scratch, filter="data")
+        (inner,) = Path(scratch).iterdir()
+        inner.rename(folder)
+    for path in leave_out:
+        rmtree(folder / path)
+
+
+def source_distribution(name: str, version: str) -> Path:
+    """Fetch a source distribution from the registry, unless it is there from another time.
+
+    Raises:
+        UnavailableError: as `unpack`.
+    """
+    folder = _cache() / "sdists" / f"{name}-{version}"
+    if not (found := list(folder.glob("*.tar.gz"))):
+        options = ["--no-deps", "--no-binary", name, "--dest", str(folder)]
+        _pip("download", *options, f"{name}=={version}")
+        found = list(folder.glob("*.tar.gz"))
+    return found[0]
+
+
+def _cache() -> Path:
+    default = Path(__file__).parents[2] / ".ci" / ".foreign"
+    return Path(os.environ.get(CACHE) or default)
 
 
 def _variables() -> Mapping[str, str]:

@@ -73,18 +73,18 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "shop.py").write_text(SHOP)
     (folder / "test_shop.py").write_text(TESTS)
 
-    def packed(_: Suite) -> Path:
+    def packed(name: str, version: str) -> Path:
         with tarfile.open(tmp_path / "shop.tar.gz", "w:gz") as archive:
             archive.add(folder, folder.name)
         return tmp_path / "shop.tar.gz"
 
-    monkeypatch.setattr(suites.Suite, "_sources", property(packed))
+    monkeypatch.setattr(suites, "source_distribution", packed)
     monkeypatch.setattr(suites.Suite, "_python", sys.executable)
     return folder
 
 
 def _shop(runner: str) -> Package:
-    arguments = () if runner == "test_shop.py" else ("test_shop.py",)
+    arguments: tuple[str, ...] = () if runner == "test_shop.py" else ("test_shop.py",)
     if runner == "pytest":
         arguments += ("-p", "no:cacheprovider", "-p", "no:xdist")
     return Package("shop", "1.0", ("shop",), arguments=arguments, runner=runner)
@@ -135,7 +135,7 @@ def test_a_process_that_dies_is_an_error(sources: Path) -> None:
 
 def test_a_suite_that_cannot_be_imported_is_an_error(sources: Path) -> None:
     """A suite of which no test passes is compared with nothing."""
-    (sources / "shop.py").unlink()
+    (sources / "test_shop.py").write_text("import nowhere")
     with pytest.raises(SuiteError, match="no test of shop passes"):
         compare(_shop("pytest"), rounds=1)
 

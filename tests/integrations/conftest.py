@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import tarfile
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from hypertrace.integrations import uninstall
 from hypertrace.metrics import Metrics
 from hypertrace.testing import reset
 
+from ..foreign import suites
 from . import postgresql as postgresql_servers
 
 if TYPE_CHECKING:
@@ -81,20 +81,13 @@ def sources(tmp_path: Path) -> Callable[[str], Path]:
     """
 
     def unpack(name: str) -> Path:
-        wanted = f"{name}=={version(name)}"
-        command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--no-binary", name]
-        run = subprocess.run(
-            [*command, "--dest", tmp_path, wanted], capture_output=True, text=True, check=False
-        )
-        archives = list(tmp_path.glob("*.tar.gz"))
-        if not archives:
+        try:
+            suites.unpack(name, version(name), tmp_path / name)
+        except suites.UnavailableError as error:
             if os.environ.get("HYPERTRACE_EVERY_SERVER"):
-                pytest.fail(run.stderr)
-            pytest.skip(f"needs the sources of {wanted}: {run.stderr[-200:]}")
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(tmp_path, filter="data")
-        (folder,) = (path.parent for path in tmp_path.glob("*/PKG-INFO"))
-        return folder
+                raise
+            pytest.skip(f"needs the sources of {name}: {error}")
+        return tmp_path / name
 
     return unpack
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from hypertrace import instrument, swallowed_errors, traced
 from hypertrace.testing import capture_events
 
-from .programs import ENGINE, in_place, names_of
+from .programs import ENGINE, in_place, names_of, replaced
 
 if TYPE_CHECKING:
     from .programs import Program
@@ -200,6 +202,22 @@ def test_a_whole_pattern_traces_each_of_them(program: Program) -> None:
     else:
         assert names == {*PROPERTIES, *METHODS, "memo"}
         assert len(events) == LAMBDAS + sum(COUNTS.values())
+
+
+@replaced
+def test_none_of_them_is_made_again(program: Program) -> None:
+    """Closures leave out those of other types, and say why: by patterns, names and decorators."""
+    shop = program.load(DESCRIPTORS)
+    expected, before = shop.use(), dict(vars(shop.Job))
+    names = (*PROPERTIES, *METHODS, "memo")
+    with instrument("shop:Job.*") as handle:
+        traced(shop.Job)
+        assert shop.use() == expected
+        assert {name.rpartition(".")[2] for name in handle.skipped} >= set(names)
+    for name in names:
+        assert vars(shop.Job)[name] is before[name]
+        with pytest.raises(TypeError, match="a subclass of"):
+            instrument(f"shop:Job.{name}")
 
 
 def test_a_descriptor_that_two_classes_share(program: Program) -> None:
