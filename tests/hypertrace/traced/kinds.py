@@ -555,7 +555,7 @@ class Steps:
     def close(self):
         if self.running is not None:
             self._do("close")
-        # This one sends no event of some generators that are closed: their spans end as they are freed.
+        # This one sends no event of some generators that are closed: they end as they are freed.
         if sys.version_info[:2] == (3, 13):
             self.running = None
 

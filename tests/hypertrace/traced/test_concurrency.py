@@ -104,8 +104,14 @@ def work(number):
     assert recursive(5) == 0
 """
 ROUND = {
-    **{"method": 1, "function": 1, "size": 1, "fails": 1, "steps": 3, "guarded": 2},
-    **{"waits": 1, "recursive": 6},
+    "method": 1,
+    "function": 1,
+    "size": 1,
+    "fails": 1,
+    "steps": 3,
+    "guarded": 2,
+    "waits": 1,
+    "recursive": 6,
 }
 """Spans of one `work()`, by function."""
 
@@ -240,7 +246,7 @@ def test_generators_that_other_threads_close_and_drop(program: Program) -> None:
 
     parts = made[:third], made[third : 2 * third], made[2 * third :]
     made.clear()
-    in_threads(lambda: close(parts[0]), lambda: throw(parts[1]), lambda: parts[2].clear())
+    in_threads(lambda: close(parts[0]), lambda: throw(parts[1]), parts[2].clear)
     reading = metrics.read()
     assert _counts(reading) == {"steps": 200, "guarded": 100, "waits": 100}
     assert _in_progress(reading) <= {0}

@@ -172,7 +172,9 @@ def steps():
 list(steps())
 """
     plain = _run(program.replace("TRACE", "traced = lambda it: it"))
-    tracing = "from hypertrace import *; import hypertrace.metrics as m; set_trace_function(m.Metrics())"
+    tracing = (
+        "from hypertrace import *; import hypertrace.metrics as m; set_trace_function(m.Metrics())"
+    )
     done = _run(program.replace("TRACE", tracing))
     assert plain.returncode == -signal.SIGINT
     assert done.returncode == plain.returncode

@@ -260,7 +260,7 @@ def main():
 
 
 def test_a_running_generator_and_task_look_the_same(same: Same) -> None:
-    """`gi_frame`, `cr_await`, `inspect.getgeneratorstate` and stacks of tasks are the function's."""
+    """Frames, states and awaited objects of generators, and stacks of tasks, are the function's."""
     source = """
 import asyncio, inspect, types
 
@@ -299,7 +299,7 @@ def look(it, kind):
     below = getattr(it, {"gi": "gi_yieldfrom", "cr": "cr_await", "ag": "ag_await"}[kind])
     code = getattr(it, kind + "_code")
     return (
-        frame and (frame.f_code.co_name, frame.f_lineno, sorted(frame.f_locals), frame.f_back is None),
+        frame and (frame.f_code.co_name, frame.f_lineno, sorted(frame.f_locals)),
         getattr(below, "__qualname__", None), code.co_name, code.co_flags, it.__qualname__,
         getattr(it, kind + "_running"),
     )
@@ -319,12 +319,14 @@ def main():
     found = []
     it = steps(1)
     for _ in range(3):
-        found += [look(it, "gi"), inspect.getgeneratorstate(it), dict(inspect.getgeneratorlocals(it))]
+        found += [look(it, "gi"), inspect.getgeneratorstate(it)]
+        found.append(dict(inspect.getgeneratorlocals(it)))
         next(it, None)
     found += [look(it, "gi"), inspect.getgeneratorstate(it)]
     it = waits(1)
     for _ in range(4):
-        found += [look(it, "cr"), inspect.getcoroutinestate(it), dict(inspect.getcoroutinelocals(it))]
+        found += [look(it, "cr"), inspect.getcoroutinestate(it)]
+        found.append(dict(inspect.getcoroutinelocals(it)))
         try:
             it.send(None)
         except StopIteration:

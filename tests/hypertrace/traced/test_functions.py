@@ -273,7 +273,7 @@ def test_undone_meanwhile_a_call_ends_well(ending: str, program: Program) -> Non
 
 @pytest.mark.parametrize("ending", ["returns", "raises"])
 def test_undone_while_it_begins_a_call_ends_well(ending: str, program: Program) -> None:
-    """A call whose tracing is undone while its span begins is one span, and in progress no longer."""
+    """A call whose tracing is undone while its span begins is one span, and ends."""
     shop = program.load(FUNCTIONS)
     metrics = Metrics()
     set_trace_function(metrics)

@@ -237,7 +237,8 @@ CODE = [
 def described(it):
     return (
         str(inspect.getfullargspec(it)), str(inspect.signature(it)),
-        inspect.getsource(it), inspect.getsourcelines(it)[1], inspect.getfile(it), inspect.getdoc(it),
+        inspect.getsource(it), inspect.getsourcelines(it)[1], inspect.getfile(it),
+        inspect.getdoc(it),
         str(typing.get_type_hints(it)),
         [str(getattr(it, name)) for name in ATTRIBUTES if name != "__dict__"],
         sorted(set(vars(it)) - {"__wrapped__"}),

@@ -19,8 +19,6 @@ from .programs import ENGINE, PLAIN, in_place, names_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace import SpanEvent
-
     from .programs import Program
 
 pytestmark = in_place
@@ -130,8 +128,18 @@ def work():
     return found
 """
 COUNTS = {
-    **{"function": 3, "fails": 1, "steps": 2, "inner": 3, "waits": 1, "deeper": 1, "asteps": 1},
-    **{"method": 1, "size": 2, "__init__": 1, "__call__": 1, "recursive": 4},
+    "function": 3,
+    "fails": 1,
+    "steps": 2,
+    "inner": 3,
+    "waits": 1,
+    "deeper": 1,
+    "asteps": 1,
+    "method": 1,
+    "size": 2,
+    "__init__": 1,
+    "__call__": 1,
+    "recursive": 4,
 }
 
 
@@ -218,7 +226,8 @@ def other_tool(seen: Seen) -> Iterator[None]:
     while monitoring.get_tool(tool) is not None:
         tool -= 1
     monitoring.use_tool_id(tool, "other")
-    names = "PY_START PY_RETURN PY_YIELD PY_RESUME PY_THROW PY_UNWIND LINE RAISE".split()
+    names = ["PY_START", "PY_RETURN", "PY_YIELD", "PY_RESUME", "PY_THROW", "PY_UNWIND", "LINE"]
+    names.append("RAISE")
 
     def callback(name: str) -> Callable[..., None]:
         def add(code: Any, *details: object) -> None:
