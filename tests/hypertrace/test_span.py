@@ -382,9 +382,12 @@ def test_durations_are_folded_before_they_are_many() -> None:
     assert recorder.calls.count("fold") == 10 * _span.MAX_BUFFERED // (_span.MAX_BUFFERED + 1)
 
 
-def test_durations_of_traced_functions_are_folded_before_they_are_many() -> None:
+@pytest.mark.parametrize("has_edges", [True, False])
+def test_durations_of_traced_functions_are_folded_before_they_are_many(has_edges: bool) -> None:
     """The list of durations of a traced function stays bounded in the same way."""
-    recorder = Recorder()
+    recorder: Any = Recorder()
+    if not has_edges:
+        recorder.edge = None
 
     @hypertrace.traced
     def work() -> None:
