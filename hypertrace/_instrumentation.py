@@ -125,8 +125,7 @@ class Instrumentation:
             if type(name) is str and self._covers(name)
         }
         for name, module in modules.items():
-            if _static.is_module(module):
-                _imports.watch(name, module)
+            _imports.watch(name, module)
         return modules
 
     def _trace(self, modules: Mapping[str, Any], *, late: bool) -> None:

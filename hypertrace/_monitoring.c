@@ -2,8 +2,8 @@
    3.12 on: nothing about a function changes.
 
    The events of a code object are set while one of its functions is traced and a trace function is
-   set; until the calls that are open then have ended, they stay. Functions made from one code object
-   are distinguished by the frame, which knows its function.
+   set; until the calls that are open then have ended, they stay. Functions with one code object are
+   distinguished by the frame, which refers to its function.
 
    Python code that a callback runs, such as the trace function, is itself traced: the interpreter
    would send no event meanwhile, not even to other tools, nor in greenlets that take over. */

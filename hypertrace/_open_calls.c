@@ -522,8 +522,11 @@ start_call(Record *record, PyThreadState *thread, Frame *frame)
     if (!record->is_plain)
         return open_in_python(record, thread, frame);
     PyObject *tracer = tracer_of(record, frame), *binding = NULL, *span;
-    if (tracer == NULL)
+    if (tracer == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception))
+            return -1; /* an interrupt */
         PyErr_Clear(); /* raised again, and handled, in Python */
+    }
     else
         binding = find_binding(tracer, record->address, record->id);
     if (binding == NULL) {

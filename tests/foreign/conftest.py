@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ def compared() -> Callable[[Package], Result]:
     """
     if not hypertrace.COMPILED:
         pytest.skip("without the compiled core traced functions are wrapped, which frames show")
+
+    # The processes of a suite have limits, past that which pytest sets here.
+    faulthandler.cancel_dump_traceback_later()
 
     def run(package: Package) -> Result:
         try:

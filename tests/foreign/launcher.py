@@ -1,9 +1,10 @@
 """Launcher of a third-party suite, which records the outcome of each test; a program.
 
 It runs in the environment of the suite, and imports nothing of these tests. Its argument is JSON:
-`runner` is `pytest`, `unittest` or the path of a script, with its `arguments`. With `patterns` what
-they name is traced; without them hypertrace is not even imported. `path` has what may be imported
-besides. `record` is the file to which a line of JSON is added for each test, and one at the end.
+`runner` is `pytest`, or a module or script that uses unittest; `arguments` are its own. With
+`patterns` what they name is traced; without them hypertrace is not even imported. `path` has what
+may be imported besides. `record` is the file to which a line of JSON is added for each test, and
+one at the end.
 """
 
 from __future__ import annotations
@@ -182,10 +183,10 @@ def main() -> Any:
         else:
             record_unittest(record)
             sys.argv[:] = [runner, *arguments]
-            if runner == "unittest":
-                runpy.run_module(runner, run_name="__main__", alter_sys=True)
-            else:
+            if runner.endswith(".py"):
                 runpy.run_path(runner, run_name="__main__")
+            else:
+                runpy.run_module(runner, run_name="__main__", alter_sys=True)
     except SystemExit as error:
         status = error.code
     record.write(seconds=seconds() - start, **found())

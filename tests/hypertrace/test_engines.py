@@ -1,4 +1,4 @@
-"""Engines that trace functions where they are: what they set in the interpreter, and leave there."""
+"""Engines that trace functions where they are: what they set in the interpreter and leave there."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def make() -> Callable[[], str]:
     return made
 
 
-# --- events ------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------
 
 
 @needs_monitoring
@@ -99,7 +99,7 @@ def test_events_are_set_while_there_is_a_trace_function() -> None:
 
 @needs_monitoring
 def test_events_stay_until_the_calls_that_run_have_ended(events: list[Any]) -> None:
-    """A call that runs when tracing is switched off, or undone, is a span; then there is no event."""
+    """A call that runs when tracing is switched off, or undone, is a span; then no event is set."""
 
     def calls(end: Callable[[], object]) -> str:
         end()
@@ -115,7 +115,7 @@ def test_events_stay_until_the_calls_that_run_have_ended(events: list[Any]) -> N
             undo = trace_callable(function, OPTIONS).undo
             set_trace_function(events.append)
             result = function(clear_trace_function if number else undo)
-            assert result == "done" if function is calls else list(result) == [1, 2]  # type: ignore[arg-type]
+            assert result == "done" if function is calls else list(result) == [1, 2]
             assert events_of(function) == 0
             undo()
     assert [event.result for event in events] == ["ok"] * 4
@@ -139,7 +139,7 @@ with capture_events() as events:
     assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-c", program) == 0
 
 
-# --- functions that share their code --------------------------------------------------------------
+# --- functions that share their code ----------------------------------------------------------
 
 
 def test_functions_made_again_and_again_leave_nothing(events: list[Any]) -> None:
@@ -166,9 +166,8 @@ def test_siblings_that_are_alive_are_distinguished(events: list[SpanEvent]) -> N
     events.clear()
     for function in functions:
         function()
-    assert [event.id for event in events] == [
-        str(number) for number in range(1, 60, 2) if number % 3
-    ]
+    left = [str(number) for number in range(1, 60, 2) if number % 3]
+    assert [event.id for event in events] == left
 
 
 def test_new_code_is_traced_as_the_old(events: list[SpanEvent]) -> None:
@@ -211,7 +210,7 @@ def test_a_function_that_gets_other_code_while_it_runs(events: list[SpanEvent]) 
     assert (function(change), len(events), events_of(function)) == ("new", 3, 0)
 
 
-# --- undo ------------------------------------------------------------------------------------------
+# --- undo -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -270,7 +269,7 @@ def test_an_inherited_method_of_several_classes(events: list[SpanEvent]) -> None
     assert counted() == []
 
 
-# --- the trace function --------------------------------------------------------------------------
+# --- the trace function -----------------------------------------------------------------------
 
 
 def test_strict_errors_are_raised_by_the_traced_call() -> None:
@@ -303,7 +302,7 @@ def test_a_debugger_sees_the_trace_function() -> None:
     function = traced(make())
     set_trace_function(trace_function)
     before = sys.gettrace()
-    sys.settrace(debug)  # type: ignore[arg-type]
+    sys.settrace(debug)
     try:
         function()
     finally:
@@ -326,7 +325,7 @@ def test_generators_count_their_times_without_an_event() -> None:
     assert [point.value.count for point in points if point.value.count] == [300]  # type: ignore[union-attr]
 
 
-# --- threads and processes ------------------------------------------------------------------------
+# --- threads and processes --------------------------------------------------------------------
 
 
 def test_switched_200_times_against_hot_threads() -> None:

@@ -1524,6 +1524,20 @@ COMPILED = (
         _core("operations"),
     ),
     Safety(
+        "compiled: a forked child forgets the traced calls of other threads",
+        CORE + "_open_calls.c",
+        "if (!call->is_running || call->thread == thread) {",
+        "if (call->thread != NULL) {",
+        _core("engines"),
+    ),
+    Safety(
+        "compiled: a traced call at the recursion limit is counted",
+        CORE + "_frames.h",
+        "    thread->recursion_remaining += frames;\n",
+        "    (void)thread, (void)frames;\n",
+        ("hypertrace/traced/test_recursion.py",),
+    ),
+    Safety(
         "compiled: what ends a program is not swallowed",
         CORE + "_speedups.c",
         "    if (!PyErr_ExceptionMatches(PyExc_Exception))\n        return -1;\n",
@@ -1547,9 +1561,16 @@ COMPILED = (
     Safety(
         "compiled: durations that wait are bounded",
         CORE + "_speedups.c",
-        "waiting <= state.max_buffered",
-        "waiting >= 0",
+        "result = outer == Py_None && waiting <= state.max_buffered\n",
+        "result = outer == Py_None\n",
         _core("span") + _metrics("aggregations", "metrics_threads"),
+    ),
+    Safety(
+        "compiled: durations of traced functions that wait are bounded",
+        CORE + "_speedups.c",
+        "if (waiting >= 0 && waiting <= state.max_buffered)",
+        "if (waiting >= 0)",
+        _core("span"),
     ),
     Safety(
         "compiled: a span that ends in the collector does not set the context it interrupts",
@@ -1596,8 +1617,8 @@ COMPILED = (
     Safety(
         "compiled: only a binding is used as one",
         CORE + "_speedups.c",
-        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
-        "        Py_CLEAR(binding);\n",
+        "    if (object != NULL && !Py_IS_TYPE(object, state.binding_type))\n"
+        "        Py_CLEAR(object);\n",
         "",
         _core("empty_slots"),
     ),
@@ -3973,10 +3994,10 @@ RUNTIME = (
     ),
     Safety(
         "integrations: no error reaches an import",
-        INTEGRATIONS + "patches.py",
-        "                count_and_log(error, patch)\n",
+        CORE + "_imports.py",
+        "                count_and_log(error, self._call)\n",
         "                raise\n",
-        _integration("patches"),
+        _core("imports") + _integration("patches"),
     ),
 )
 
@@ -4067,10 +4088,10 @@ REQUESTS = (
     ),
     Safety(
         "requests: what waits for an import is called in one thread alone",
-        INTEGRATIONS + "imports.py",
-        "        _call_each(_waiting.pop(self._name, []))\n",
-        "        _call_each([*_waiting.get(self._name, [])])\n",
-        _integration("patches"),
+        CORE + "_imports.py",
+        "        if remove_listener(self):\n",
+        "        if remove_listener(self) or True:\n",
+        _core("imports") + _integration("patches"),
     ),
     Safety(
         "rules: where there are entries, a cause is one alert",
@@ -4153,8 +4174,46 @@ ASGI = (
     ),
 )
 
+REWRITTEN = (
+    Safety(
+        "bytecode: the start of a call has no line",
+        CORE + "_bytecode.c",
+        "            begun = 1;\n            rewriting->location = ABSENT;\n",
+        "            begun = 1;\n",
+        ("hypertrace/test_bytecode.py::test_trace_functions_see_the_same_events",),
+    ),
+    Safety(
+        "bytecode: what is thrown into a generator steps in",
+        CORE + "_bytecode.c",
+        "    if (handler <= LEAVES)\n",
+        "    if (handler >= LEAVES)\n",
+        ("hypertrace/test_bytecode.py::test_a_generator_steps_in_and_out",),
+    ),
+    Safety(
+        "bytecode: copies of a function are not traced",
+        CORE + "_hooks.c",
+        "    if (!refers_to(self->function, frame_function(frame)))\n        return 0;\n",
+        "",
+        _core("hooks"),
+    ),
+    Safety(
+        "bytecode: the undo leaves code of others",
+        CORE + "_hooks.c",
+        "        !refers_to(self->rewritten, PyFunction_GET_CODE(function)))\n",
+        "        0)\n",
+        _core("hooks"),
+    ),
+    Safety(
+        "bytecode: a generator that does not end when it is closed ends when it is freed",
+        CORE + "_open_calls.c",
+        "call->is_closing ? end_closing_step(call) : end_step(call)",
+        "end_step(call)",
+        _core("hooks"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI + REWRITTEN),
 )
