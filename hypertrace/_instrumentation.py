@@ -112,7 +112,8 @@ class Instrumentation:
 
     def __repr__(self) -> str:
         targets = ", ".join(pattern.text for pattern in self._patterns)
-        return f"<instrumented {targets}, {len(self.names)} functions>"
+        count = len(self.names)
+        return f"<instrumented {targets}, {count} function{'' if count == 1 else 's'}>"
 
     def _all_holds(self) -> list[Hold]:
         """Return what it keeps traced; call it with the lock."""

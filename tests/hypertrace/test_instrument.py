@@ -508,6 +508,8 @@ def test_a_handle_says_what_it_did(shop: Any) -> None:
     """Its representation has the target and the number of functions."""
     with instrument("shop_x:Cart.*") as handle:
         assert repr(handle) == "<instrumented shop_x:Cart.*, 2 functions>"
+    with instrument("shop_x:Cart.add") as handle:
+        assert repr(handle) == "<instrumented shop_x:Cart.add, 1 function>"
 
 
 def test_an_unknown_attribute_of_a_module_is_not_computed(

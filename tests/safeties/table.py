@@ -479,6 +479,20 @@ APPLICATION = (
         _core("instrument_packages"),
     ),
     Safety(
+        "a misspelt name in exclude is a warning, as what was to be left out is traced then",
+        CORE + "_instrumentation.py",
+        "is_known = one.module_name in modules and one not in search.excluding",
+        "is_known = False",
+        _core("instrument_packages"),
+    ),
+    Safety(
+        "a path of prop_from keeps no function of a package from being traced",
+        CORE + "_calls.py",
+        'options.get("parameters_required", True)',
+        "True",
+        _core("instrument_packages"),
+    ),
+    Safety(
         "a call site is one in each module that runs its code",
         CORE + "_callsite.py",
         "_sites.get((id(code) + offset, module))",
