@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from timeit import Timer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Operation = Callable[[], object]
     Promises = Mapping[str, tuple[float, float]]
@@ -129,6 +129,14 @@ def compared(
         if peer != OURS:
             promise, goal = (promises or {}).get(peer, (None, None))
             yield Row(what, figures[OURS], unit, peer, theirs, promise, goal)
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """Return a row with the best figures of several runs, for us and for the peer."""
+    theirs = [row.theirs for row in rows if row.theirs is not None]
+    return replace(
+        rows[0], ours=min(row.ours for row in rows), theirs=min(theirs) if theirs else None
+    )
 
 
 def rows_of(name: str, effort: Effort) -> list[Row]:

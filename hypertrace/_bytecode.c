@@ -5,11 +5,12 @@
        +record              at the first instruction of a call, or of a generator's first step
        del record[result]   before a return
        -record              before a yield: a generator or coroutine steps out
-       ~record              when it continues after a yield, with a value or with an exception
+       ~record              when it continues after a yield
+       record[exception]    when it continues with an exception, before its handlers
        exception in record  when an exception leaves the call
 
    These operators run slots of the type of `record` and, unlike a call, nothing else: no signal
-   handler, no other thread and no profiler sees them. They must not raise.
+   handler, no other thread and no profiler sees them. What they raise, the function raises there.
 
    Lines, columns, tracebacks, and the events of trace functions stay as they were. So what is
    inserted has the location of the instruction it stands at, or none where a line has not begun. */
@@ -350,6 +351,16 @@ add_end(Rewriting *rewriting)
     return add(rewriting, DELETE_SUBSCR, 0, ABSENT);
 }
 
+static int
+add_thrown(Rewriting *rewriting)
+{
+    if (add(rewriting, LOAD_CONST, rewriting->record, ABSENT) < 0 ||
+        add(rewriting, COPY, 2, ABSENT) < 0 || add(rewriting, BINARY_SUBSCR, 0, ABSENT) < 0 ||
+        add(rewriting, POP_TOP, 0, ABSENT) < 0)
+        return -1;
+    return add(rewriting, RERAISE, 1, ABSENT);
+}
+
 /* Return the handler that steps in and raises again for another one; ABSENT without memory.
 
    The exception of `throw()` arrives at the instruction that yielded, and skips those after it. */
@@ -381,7 +392,7 @@ add_handlers(Rewriting *rewriting)
             continue;
         rewriting->handler = i;
         HANDLER(rewriting, own).target = rewriting->items.length;
-        if (add_operator(rewriting, UNARY_INVERT) < 0 || add(rewriting, RERAISE, 1, ABSENT) < 0)
+        if (add_thrown(rewriting) < 0)
             return -1;
     }
     rewriting->handler = ABSENT;
@@ -755,7 +766,7 @@ with_constant(PyObject *constants, PyObject *constant)
     return longer;
 }
 
-enum { HOOKS_DEPTH = 2, HANDLERS_DEPTH = 4 };
+enum { HOOKS_DEPTH = 3, HANDLERS_DEPTH = 4 };
 
 static PyObject *
 made_code(Rewriting *rewriting, PyCodeObject *old, PyObject *record, int units)

@@ -50,7 +50,7 @@ def trace_callable(
 
     Args:
         value: the object to trace.
-        options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
+        options: as of `TracedCalls`.
         static: whether it is a static method, whose first argument is no `self`.
         within: a class that inherits the method: only calls whose first argument is an object of
             this class, or the class or one derived from it, are traced. None for all. Closures

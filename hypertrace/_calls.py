@@ -64,7 +64,8 @@ class TracedCalls:
 
         Args:
             function: the function.
-            options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
+            options: `id`, `props` and `prop_from`, as in `traced`, `rules` of what is an error,
+                and, if not True, `parameters_required` of `PropPaths`.
             static: whether it is a static method.
             in_place: whether the function is not replaced by a wrapper.
 
@@ -77,7 +78,10 @@ class TracedCalls:
         self._key = recorder_key(self._site.address + 1, self._id, with_props=False)
         self._props: dict[str, Any] = dict(options["props"] or {})
         sources = options["prop_from"]
-        self._paths = PropPaths(function, sources) if sources else _NO_PATHS
+        required: bool = options.get("parameters_required", True)
+        self._paths = (
+            PropPaths(function, sources, parameters_required=required) if sources else _NO_PATHS
+        )
         self._rules: ErrorRules = options["rules"]
         self._is_plain = not (self._props or self._paths or self._rules)
         owner = self._site.qualname.rpartition(".")[0]

@@ -91,7 +91,7 @@ def resolve(frame: FrameType | None) -> CallSite:
     return site
 
 
-def of_function(function: Any, code: object, *, in_place: bool) -> CallSite:
+def of_function(function: Any, code: object, *, in_place: bool = False) -> CallSite:
     """Return the call site that stands for all calls of a function; not cached.
 
     Args:

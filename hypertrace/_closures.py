@@ -34,7 +34,7 @@ def replacement(
 
     Args:
         function: the callable.
-        options: `id`, `props` and `prop_from`, as in `traced`, and `rules` of what is an error.
+        options: as of `TracedCalls`.
         static: whether it is a static method, whose first argument is no `self`.
 
     Raises:

@@ -37,6 +37,11 @@ class Definition(NamedTuple):
     inner: FunctionType | None
     pattern: NamePattern
 
+    @property
+    def callables(self) -> tuple[Any, ...]:
+        """What is called: the functions of a descriptor, the function inside, or the value."""
+        return (self.inner,) if self.inner is not None else tuple(_called(self.value))
+
 
 class _Place(NamedTuple):
     """A module or class that is searched, with what leads there."""
@@ -68,6 +73,7 @@ class Search:
         found: what is to be traced.
         skipped: what matches and cannot be traced: names and reasons.
         without_match: the patterns that found nothing.
+        excluding: the patterns of what is not to be found that matched something.
     """
 
     def __init__(self, excluded: Iterable[NamePattern], original_of: Callable[[Any], Any]) -> None:
@@ -80,6 +86,8 @@ class Search:
         self.found: list[Definition] = []
         self.skipped: dict[str, str] = {}
         self.without_match: list[NamePattern] = []
+        self.excluding: set[NamePattern] = set()
+        self._with_excluded: set[NamePattern] = set()
         self._misses: dict[NamePattern, _Miss] = {}
         self._of_no_use: dict[NamePattern, list[tuple[str, str]]] = {}
         self._excluded = tuple(excluded)
@@ -114,7 +122,10 @@ class Search:
         """Return what a pattern did not find, and what there is instead."""
         miss = self._misses.get(pattern)
         skipped = [f"{name} {reason}" for name, reason in self._of_no_use[pattern]]
-        first = "no function is defined there" if miss is None else miss.message()
+        if pattern in self._with_excluded:
+            first = "all that it matches is excluded"
+        else:
+            first = "no function is defined there" if miss is None else miss.message()
         return "; ".join([first, *skipped[:_MOST_SHOWN]])
 
     def _look_into_module(self, name: str, module: Any) -> None:
@@ -243,10 +254,15 @@ class Search:
     def _is_excluded(self, place: _Place, name: str, home: str, qualname: str) -> bool:
         """Whether a name is excluded where it was found, or where it is defined."""
         path, at_home = (*place.path, name), tuple(qualname.split("."))
-        return any(
-            one.excludes(place.module_name, path) or one.excludes(home, at_home)
+        matching = [
+            one
             for one in self._excluded
-        )
+            if one.excludes(place.module_name, path) or one.excludes(home, at_home)
+        ]
+        if matching:
+            self.excluding.update(matching)
+            self._with_excluded.add(self._pattern)
+        return bool(matching)
 
     def _is_named(self, place: _Place, module: str) -> bool:
         return module in place.homes or self._pattern.covers(module)

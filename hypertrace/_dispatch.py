@@ -105,8 +105,8 @@ def update_target() -> None:
         target = new
         _delivered_change = change
     _retire_others()
-    for function in after_update:
-        function()
+    for call in after_update:
+        call()
 
 
 def _set(function: TraceFunction | None, *, strict: bool) -> None:

@@ -44,7 +44,7 @@ _core: Any = speedups
 def is_possible(function: object) -> bool:
     """Return whether a callable can be traced where it is.
 
-    A plain function that is marked as a coroutine function cannot: what it returns is awaited later.
+    A plain function that is marked as a coroutine function cannot: its result is awaited later.
     """
     if name == "closures" or type(function) is not FunctionType:
         return False
@@ -80,7 +80,7 @@ def trace_in_place(
 
 
 class _Undo:
-    """Ends the tracing of a function for one of those that wanted it; called again, does nothing."""
+    """Ends the tracing of a function for one that wanted it; called again, does nothing."""
 
     __slots__ = ("_code", "_record")
 

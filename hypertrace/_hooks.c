@@ -1,6 +1,6 @@
 /* Engine that traces Python functions where they are, by rewritten bytecode: CPython 3.11 only.
 
-   A function that is traced has other code: what _bytecode.c makes of its own, with Hooks as the
+   A function that is traced has other code: what _bytecode.c makes of it, with Hooks as the
    record. The hooks know the code as it was, and the records of the function: one, or one for each
    class that inherits it and is traced. They belong to one function; others with the same code, such
    as copies, are not traced by them. All of it is freed with the function.
@@ -15,13 +15,14 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *function; /* weak; NULL in a copy, as a pickled one is */
-    PyObject *code;     /* as it was */
+    PyObject *function;  /* weak; NULL in a copy, as a pickled one is */
+    PyObject *rewritten; /* weak: the code that has the hooks; others may be derived from it */
+    PyObject *code;      /* as it was */
     PyObject *records;  /* a tuple, or NULL for none */
 } Hooks;
 
 static PyTypeObject *hooks_type;
-static Py_ssize_t traced_functions; /* with each record of them */
+static Py_ssize_t hooked; /* with each record of them */
 
 static Py_ssize_t
 size_of(PyObject *records)
@@ -33,7 +34,7 @@ static void
 set_records(Hooks *self, PyObject *records)
 {
     PyObject *before = self->records;
-    traced_functions += size_of(records) - size_of(before);
+    hooked += size_of(records) - size_of(before);
     self->records = records;
     Py_XDECREF(before);
 }
@@ -49,9 +50,9 @@ hooks_in(PyObject *code)
 }
 
 static inline int
-are_of(Hooks *self, PyObject *function)
+refers_to(PyObject *weak, PyObject *object)
 {
-    return self->function != NULL && PyWeakref_GET_OBJECT(self->function) == function;
+    return weak != NULL && PyWeakref_GET_OBJECT(weak) == object;
 }
 
 /* ---- Hooks ----------------------------------------------------------------------------------- */
@@ -77,6 +78,21 @@ finish_operator(PyThreadState *thread, int status)
     return finish(thread, status) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+static int
+open_first(Hooks *self, PyThreadState *thread)
+{
+    Frame *frame = current_frame(thread);
+    if (!refers_to(self->function, frame_function(frame)))
+        return 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->records); i++) {
+        Record *record = (Record *)PyTuple_GET_ITEM(self->records, i);
+        if (!record->is_ending && is_within(record, frame))
+            return open_call(record, thread, frame);
+    }
+    return 0;
+}
+
+/* The operator `+hooks`. */
 static PyObject *
 start(PyObject *object)
 {
@@ -84,17 +100,7 @@ start(PyObject *object)
     if (self->records == NULL || !is_tracing_on())
         Py_RETURN_NONE;
     PyThreadState *thread = begin();
-    Frame *frame = current_frame(thread);
-    int status = 0;
-    Py_ssize_t count = are_of(self, frame_function(frame)) ? PyTuple_GET_SIZE(self->records) : 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        Record *record = (Record *)PyTuple_GET_ITEM(self->records, i);
-        if (!record->is_ending && is_within(record, frame)) {
-            status = open_call(record, thread, frame);
-            break;
-        }
-    }
-    return finish_operator(thread, status);
+    return finish_operator(thread, open_first(self, thread));
 }
 
 /* The operator `del hooks[result]`. */
@@ -109,6 +115,7 @@ end(PyObject *Py_UNUSED(self), PyObject *result, PyObject *value)
     return finish(thread, end_call(current_frame(thread), result, Py_None));
 }
 
+/* The operator `-hooks`. */
 static PyObject *
 out(PyObject *Py_UNUSED(self))
 {
@@ -116,11 +123,24 @@ out(PyObject *Py_UNUSED(self))
     return finish_operator(thread, step_out(current_frame(thread)));
 }
 
+/* The operator `~hooks`. */
 static PyObject *
 in(PyObject *Py_UNUSED(self))
 {
     PyThreadState *thread = begin();
     return finish_operator(thread, step_in(thread, current_frame(thread)));
+}
+
+/* The operator `hooks[error]`. */
+static PyObject *
+thrown(PyObject *Py_UNUSED(self), PyObject *error)
+{
+    PyThreadState *thread = begin();
+    Frame *frame = current_frame(thread);
+    int status = step_in(thread, frame);
+    if (PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit))
+        expect_close(frame);
+    return finish_operator(thread, status);
 }
 
 /* Return what the interpreter makes of an exception that leaves a generator, if it may not. A new
@@ -147,6 +167,7 @@ outside_generator(PyCodeObject *code, PyObject *error)
     return made;
 }
 
+/* The operator `error in hooks`. */
 static int
 fail(PyObject *Py_UNUSED(self), PyObject *error)
 {
@@ -165,6 +186,7 @@ hooks_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     set_records(self, NULL);
     Py_XDECREF(self->function);
+    Py_XDECREF(self->rewritten);
     Py_XDECREF(self->code);
     type->tp_free(object);
     Py_DECREF(type);
@@ -191,6 +213,7 @@ static PyType_Slot hooks_slots[] = {
     {Py_mp_ass_subscript, end},
     {Py_nb_negative, out},
     {Py_nb_invert, in},
+    {Py_mp_subscript, thrown},
     {Py_sq_contains, fail},
     {0, NULL},
 };
@@ -206,33 +229,47 @@ static PyType_Spec hooks_spec = {
 
 /* Give a function rewritten code. Return the hooks in it, borrowed; NULL with an exception. */
 static Hooks *
-hook(PyObject *function)
+rewrite_function(PyObject *function)
 {
     PyObject *code = PyFunction_GET_CODE(function);
     Hooks *others = hooks_in(code), *self = (Hooks *)PyType_GenericAlloc(hooks_type, 0);
     if (self == NULL)
         return NULL;
-    self->code = Py_NewRef(others != NULL && others->code != NULL ? others->code : code);
+    /* A copy of another function that is traced has its code. */
+    int is_copy = others != NULL && refers_to(others->rewritten, code);
+    self->code = Py_NewRef(is_copy ? others->code : code);
     self->function = PyWeakref_NewRef(function, NULL);
     PyObject *rewritten =
         self->function == NULL ? NULL : rewrite_code(self->code, (PyObject *)self);
-    int status = rewritten == NULL ? -1 : PyObject_SetAttrString(function, "__code__", rewritten);
+    if (rewritten != NULL)
+        self->rewritten = PyWeakref_NewRef(rewritten, NULL);
+    int status = self->rewritten == NULL
+                     ? -1
+                     : PyObject_SetAttrString(function, "__code__", rewritten);
     Py_XDECREF(rewritten);
     Py_DECREF(self); /* the code of the function has it */
     return status < 0 ? NULL : self;
 }
 
-/* trace_function(function, record): trace a function. Return False if its code is of another kind
-   than what the compiler makes. */
+/* Return the hooks of a function, borrowed; NULL if it is not traced. */
+static Hooks *
+hooks_of(PyObject *function)
+{
+    Hooks *hooks = hooks_in(PyFunction_GET_CODE(function));
+    return hooks != NULL && refers_to(hooks->function, function) ? hooks : NULL;
+}
+
+/* trace_function(function, record): trace a function. Return False if its bytecode is not what the compiler
+   makes. */
 static PyObject *
 trace_function(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *function, *record;
     if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, record_type, &record))
         return NULL;
-    Hooks *hooks = hooks_in(PyFunction_GET_CODE(function));
-    if (hooks == NULL || !are_of(hooks, function))
-        hooks = hook(function);
+    Hooks *hooks = hooks_of(function);
+    if (hooks == NULL)
+        hooks = rewrite_function(function);
     if (hooks == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_ValueError))
             return NULL;
@@ -250,41 +287,52 @@ trace_function(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_TRUE;
 }
 
-/* record_of(function, within): return the record that traces a function, or None. */
+/* record_of(function, within): return the record for just these calls of a function, or None. */
 static PyObject *
 record_of(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *function, *within;
     if (!PyArg_ParseTuple(args, "O!O", &PyFunction_Type, &function, &within))
         return NULL;
-    Hooks *hooks = hooks_in(PyFunction_GET_CODE(function));
-    Py_ssize_t count = hooks == NULL || !are_of(hooks, function) ? 0 : size_of(hooks->records);
-    for (Py_ssize_t i = 0; i < count; i++) {
+    Hooks *hooks = hooks_of(function);
+    for (Py_ssize_t i = 0; hooks != NULL && i < size_of(hooks->records); i++) {
         Record *record = (Record *)PyTuple_GET_ITEM(hooks->records, i);
-        if (!record->is_ending && (record->within == NULL || (PyObject *)record->within == within))
+        PyObject *own = record->within == NULL ? Py_None : (PyObject *)record->within;
+        if (!record->is_ending && own == within)
             return Py_NewRef((PyObject *)record);
     }
     Py_RETURN_NONE;
 }
 
-/* Return the records that are not ending; NULL for none, or with an exception. */
-static PyObject *
-records_left(PyObject *records)
+/* Drop the records that are ending. Without others, the function gets its code back. Calls that run
+   still end. */
+static int
+tidy(Hooks *self)
 {
-    PyObject *left = PyList_New(0), *tuple = NULL;
-    for (Py_ssize_t i = 0; left != NULL && i < size_of(records); i++) {
-        PyObject *record = PyTuple_GET_ITEM(records, i);
+    PyObject *left = PyList_New(0), *records = NULL;
+    for (Py_ssize_t i = 0; left != NULL && i < size_of(self->records); i++) {
+        PyObject *record = PyTuple_GET_ITEM(self->records, i);
         if (!((Record *)record)->is_ending && PyList_Append(left, record) < 0)
             Py_CLEAR(left);
     }
-    if (left != NULL && PyList_GET_SIZE(left) > 0)
-        tuple = PyList_AsTuple(left);
-    Py_XDECREF(left);
-    return tuple;
+    if (left == NULL || (PyList_GET_SIZE(left) > 0 && (records = PyList_AsTuple(left)) == NULL)) {
+        Py_XDECREF(left);
+        return -1;
+    }
+    Py_DECREF(left);
+    set_records(self, records);
+    PyObject *function = PyWeakref_GET_OBJECT(self->function);
+    if (records != NULL || !PyFunction_Check(function) ||
+        !refers_to(self->rewritten, PyFunction_GET_CODE(function)))
+        return 0;
+    Py_INCREF(function);
+    int status = PyObject_SetAttrString(function, "__code__", self->code);
+    Py_DECREF(function);
+    return status;
 }
 
-/* tidy_code(code): drop the records that are ending. Without others, the function gets its code back,
-   unless it has another one by now. Calls that run still end. */
+/* tidy_code(code): look again at the function of this code, as a record of it is ending. It keeps code
+   that others have given it, or made of its rewritten one. */
 static PyObject *
 tidy_code(PyObject *Py_UNUSED(module), PyObject *code)
 {
@@ -293,28 +341,22 @@ tidy_code(PyObject *Py_UNUSED(module), PyObject *code)
     Hooks *hooks = hooks_in(code);
     if (hooks == NULL || hooks->function == NULL)
         Py_RETURN_NONE;
-    PyObject *left = records_left(hooks->records);
-    if (left == NULL && PyErr_Occurred())
-        return NULL;
-    set_records(hooks, left);
-    PyObject *function = Py_NewRef(PyWeakref_GET_OBJECT(hooks->function));
-    int status = 0;
-    if (left == NULL && PyFunction_Check(function) && PyFunction_GET_CODE(function) == code)
-        status = PyObject_SetAttrString(function, "__code__", hooks->code);
-    Py_DECREF(function);
+    Py_INCREF(hooks);
+    int status = tidy(hooks);
+    Py_DECREF(hooks);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
 traced_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSsize_t(traced_functions);
+    return PyLong_FromSsize_t(hooked);
 }
 
 static PyMethodDef functions[] = {
     {"trace_function", trace_function, METH_VARARGS, "Trace a function with a record."},
     {"record_of", record_of, METH_VARARGS, "Return the record that traces a function, or None."},
-    {"tidy_code", tidy_code, METH_O, "Give the function of rewritten code back what it needs now."},
+    {"tidy_code", tidy_code, METH_O, "Drop the records of a function that are ending."},
     {"traced_count", traced_count, METH_NOARGS, "Return how many functions are traced."},
     {NULL, NULL, 0, NULL},
 };

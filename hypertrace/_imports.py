@@ -1,19 +1,26 @@
-"""Import hook: listeners get modules right after their code has run, also when it runs again."""
+"""Import hook: listeners get modules right after their code has run, also when it runs again.
+
+It is a finder in `sys.meta_path`, which finds nothing itself: it asks the finders after it, and
+wraps the loader that they have found until the code of the module runs. wrapt has such a finder
+too, but it imports asyncio, which must never be imported before gevent's patches.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
-from threading import local
+from importlib.util import LazyLoader
+from threading import RLock, local
 from typing import TYPE_CHECKING, Any, Protocol
 
-import wrapt
-
 from ._failures import count_and_log
-from ._static import attributes
+from ._static import attributes, is_module
+from .forks import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
 
@@ -28,6 +35,8 @@ class Listener(Protocol):
 
 
 _listeners: list[Listener] = []
+_lock = RLock()
+"""Held while listeners and, with them, `sys.meta_path` change."""
 _in_progress = local()
 
 
@@ -37,25 +46,80 @@ def add_listener(listener: Listener) -> None:
     The loaders of these modules are wrapped until the code of the module runs, and not after that.
     What a listener raises is logged and swallowed.
     """
-    _listeners.append(listener)
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
+    with _lock:
+        _listeners.append(listener)
+        if _finder not in sys.meta_path:
+            sys.meta_path.insert(0, _finder)
 
 
-def remove_listener(listener: Listener) -> None:
-    """Give a listener no more modules; the last one leaves `sys.meta_path` as it was."""
-    if listener in _listeners:
-        _listeners.remove(listener)
-    if not _listeners and _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)
+def remove_listener(listener: Listener) -> bool:
+    """Give a listener no more modules; the last one leaves `sys.meta_path` as it was.
+
+    Returns:
+        Whether it was there: of several threads that remove a listener, one gets True.
+    """
+    with _lock:
+        is_there = listener in _listeners
+        if is_there:
+            _listeners.remove(listener)
+        if not _listeners and _finder in sys.meta_path:
+            sys.meta_path.remove(_finder)
+    return is_there
 
 
-def watch(name: str, module: ModuleType) -> None:
-    """Give listeners a module after its code has run, if it is just being imported."""
-    spec = attributes(module).get("__spec__")
+class FirstImport:
+    """Listener that calls a function once, when a module is imported. Any thread may use it."""
+
+    def __init__(self, name: str, call: Callable[[], object]) -> None:
+        """Wait for nothing yet.
+
+        Args:
+            name: of the module.
+            call: is called in the thread that imports it. What it raises is counted and logged.
+        """
+        self._name = name
+        self._call = call
+
+    def wait(self) -> None:
+        """Call the function once the module is imported, or now if it is.
+
+        This waits for a thread that is just importing it.
+        """
+        add_listener(self)  # first: another thread may begin to import it at any time
+        with suppress(AttributeError):  # it has no public name
+            importlib._bootstrap._lock_unlock_module(self._name)  # type: ignore[attr-defined]
+        module = sys.modules.get(self._name)
+        if module is not None and not watch(self._name, module):
+            self._loaded(self._name, module)
+
+    def end(self) -> None:
+        """Do not call the function any more."""
+        remove_listener(self)
+
+    def _covers(self, name: str) -> bool:
+        return name == self._name
+
+    def _loaded(self, name: str, module: ModuleType) -> None:  # noqa: ARG002 -- as of a listener
+        if remove_listener(self):
+            try:
+                self._call()
+            except Exception as error:  # noqa: BLE001 -- code that imports the module must see nothing
+                count_and_log(error, self._call)
+
+
+def watch(name: str, module: ModuleType) -> bool:
+    """Give listeners a module after its code has run, if it is just being imported.
+
+    Returns:
+        Whether it is being imported.
+    """
+    spec = attributes(module).get("__spec__") if is_module(module) else None
     if type(spec) is ModuleSpec and getattr(spec, "_initializing", False):
-        spec.__class__ = _WatchedSpec
         vars(spec)["_watched"] = name, module
+        spec.__class__ = _WatchedSpec
+        if not getattr(spec, "_initializing", False):  # another thread has just imported it
+            _unwatch(spec)
+    return type(spec) is _WatchedSpec
 
 
 def _report(name: str, module: ModuleType) -> None:
@@ -100,29 +164,48 @@ class _Finder:
 _finder = _Finder()
 
 
-class _Loader(wrapt.ObjectProxy[Any]):
-    """Loader that reports the module after its code has run; until then it stands in the spec."""
+class _Loader:
+    """Loader that reports the module after its code has run; until then it stands in the spec.
 
-    _self_spec: ModuleSpec
+    In everything else it is the loader that it wraps, also for `isinstance`.
+    """
+
+    __slots__ = ("_loader", "_spec")
+
+    _loader: Any
+    _spec: ModuleSpec
+
+    def __init__(self, spec: ModuleSpec) -> None:
+        object.__setattr__(self, "_loader", spec.loader)
+        object.__setattr__(self, "_spec", spec)
+
+    @property  # type: ignore[misc]  # in `object` it can be set
+    def __class__(self) -> type:
+        return type(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._loader, name, value)
 
     def exec_module(self, module: ModuleType) -> None:
-        spec, loader = self._self_spec, self.__wrapped__
-        own: Any = attributes(module)
+        spec, loader = self._spec, self._loader
+        own: Any = attributes(module) if is_module(module) else getattr(module, "__dict__", {})
         own_loader: object = self
         if spec.loader is own_loader:
             spec.loader = loader
         if own.get("__loader__") is self:
             own["__loader__"] = loader
         loader.exec_module(module)
-        if type(module).__name__ == "_LazyModule" and spec.loader is not None:
-            _wrap_loader(spec)  # of importlib.util.LazyLoader: its code runs on first use
+        if issubclass(type(loader), LazyLoader) and spec.loader is not None:
+            _wrap_loader(spec)  # the loader that runs the code, on first use
         else:
             _report(spec.name, module)
 
 
 def _wrap_loader(spec: ModuleSpec) -> None:
-    loader: Any = _Loader(spec.loader)
-    loader._self_spec = spec
+    loader: Any = _Loader(spec)
     spec.loader = loader
 
 
@@ -132,6 +215,21 @@ class _WatchedSpec(ModuleSpec):
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
         if name == "_initializing" and not value:
-            watched = vars(self).pop("_watched")
-            self.__class__ = ModuleSpec  # type: ignore[assignment]
-            _report(*watched)
+            _unwatch(self)
+
+
+def _unwatch(spec: ModuleSpec) -> None:
+    """Make a watched spec a plain one, in one thread alone; report its module if its code ran."""
+    name, module = vars(spec).pop("_watched", (None, None))
+    if module is not None:
+        spec.__class__ = ModuleSpec
+        if name in sys.modules:
+            _report(name, module)
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 -- another thread held it in the parent
+    _lock = RLock()
+
+
+after_fork_in_child(_new_lock)

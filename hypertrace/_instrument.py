@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _replacements
 from ._endings import ErrorRules
 from ._instrumentation import Instrumentation, handles
-from ._name_patterns import NamePattern
+from ._name_patterns import NamePattern, has_signs
+from ._paths import check_props
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,9 +33,9 @@ def instrument(  # noqa: PLR0913 -- a setting each
 ) -> Instrumentation:
     """Make each call of functions or methods a span, without changing their source.
 
-    Modules may be imported already, or later, and are imported or reloaded as ever often: their
-    functions are traced as soon as their code has run. Nothing is imported, and no code of the
-    application runs, while functions are looked for. A function that is already instrumented is
+    Modules may be imported already, or later, and reloaded: their functions are traced as soon as
+    their code has run. Nothing is imported, and no code of the application runs, while functions
+    are looked for. A function that is already instrumented is
     not instrumented again; a function with two names is traced once. Any thread may call it.
 
     Args:
@@ -54,7 +55,8 @@ def instrument(  # noqa: PLR0913 -- a setting each
             that is in it.
         id: the id of the spans.
         props: names and values that each span starts with.
-        prop_from: as in `hypertrace.traced`.
+        prop_from: as in `hypertrace.traced`. Functions that a pattern matches get the props of the
+            parameters that they have; one that is named exactly must have all.
         expected: as there.
         error_if: as there.
         ok_if: as there.
@@ -63,19 +65,25 @@ def instrument(  # noqa: PLR0913 -- a setting each
         A handle; its `undo()` restores the originals, unless other code has replaced them since.
 
     Raises:
-        ValueError: a pattern has another form, an exact name is not there, or `prop_from` is wrong.
+        ValueError: a pattern has another form, an exact name is not there, `prop_from` is wrong, or
+            `exclude` names another package than the target.
             The message lists the names that exist. For a module that is imported later it is
             logged. A pattern that matches nothing is logged as a warning.
         ModuleNotFoundError: a module that is named without patterns does not exist.
         TypeError: an exact name cannot be traced, such as a method of a type written in C; a
-            pattern is no `str`; or a rule of what is an error is wrong, as in `hypertrace.traced`.
+            pattern is no `str`; or `props`, `prop_from` or a rule of what is an error is wrong, as
+            in `hypertrace.traced`.
     """
     patterns = [NamePattern(text) for text in _several(target)]
+    if not patterns:
+        raise ValueError("instrument(): there is no target; write 'package.module:function'")
     excluded = [NamePattern(text, argument="exclude") for text in _several(exclude)]
+    _check_excluded(patterns, excluded)
     for pattern in patterns:
         if pattern.module[0] == _OWN_PACKAGE:
             raise ValueError(f"instrument({pattern.text!r}): it cannot trace what traces")
     rules = ErrorRules(expected, error_if, ok_if)
+    check_props(props, prop_from)
     options = {"id": id, "props": props, "prop_from": prop_from, "rules": rules}
     return Instrumentation(patterns, excluded, options)
 
@@ -115,5 +123,18 @@ def instrumented() -> list[InstrumentedFunction]:
     return list(found.values())
 
 
-def _several(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _check_excluded(patterns: list[NamePattern], excluded: list[NamePattern]) -> None:
+    """Raise a ValueError for what cannot be in any of the packages that are traced."""
+    packages = {pattern.module[0] for pattern in patterns}
+    for one in excluded:
+        if not has_signs(one.module[:1]) and one.module[0] not in packages:
+            raise ValueError(
+                f"instrument(): exclude {one.text!r} is in none of the packages that are traced: "
+                f"{', '.join(sorted(packages))}"
+            )
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    # What cannot be iterated is refused as a pattern.
+    is_one = isinstance(given, str) or not hasattr(given, "__iter__")
+    return (given,) if is_one else tuple(given)

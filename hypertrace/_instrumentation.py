@@ -13,6 +13,7 @@ from . import _imports, _replacements, _static
 from ._closures import UntraceableError
 from ._definitions import Search, close_names
 from ._failures import logger
+from ._paths import has_parameter, parameters_of
 from ._replacements import Hold, original_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Instrumentation:
         self._warned: set[NamePattern] = set()
         for pattern in patterns:
             self._check_module(pattern)
+        for pattern in excluded:
+            self._check_excluded(pattern)
         # First, so that no module is missed that another thread imports meanwhile.
         _imports.add_listener(self)
         handles[self] = None
@@ -57,10 +60,16 @@ class Instrumentation:
 
     @property
     def names(self) -> list[str]:
-        """Names of what is traced, as `package.module:Class.method`; of each function the first."""
+        """Names of what is traced, as `package.module:Class.method`; of each function the first.
+
+        In the order in which they were found.
+        """
         with _replacements.lock:
-            first = {id(hold.original): hold for hold in reversed(self._all_holds())}
-        return [hold.definition.name for hold in reversed(first.values())]
+            holds = self._all_holds()
+        first: dict[int, str] = {}
+        for hold in holds:
+            first.setdefault(id(hold.original), hold.definition.name)
+        return list(first.values())
 
     @property
     def skipped(self) -> Mapping[str, str]:
@@ -103,7 +112,7 @@ class Instrumentation:
 
     def __repr__(self) -> str:
         targets = ", ".join(pattern.text for pattern in self._patterns)
-        return f"<instrumented {targets}, {len(self.names)} callables>"
+        return f"<instrumented {targets}, {len(self.names)} functions>"
 
     def _all_holds(self) -> list[Hold]:
         """Return what it keeps traced; call it with the lock."""
@@ -116,8 +125,7 @@ class Instrumentation:
             if type(name) is str and self._covers(name)
         }
         for name, module in modules.items():
-            if _static.is_module(module):
-                _imports.watch(name, module)
+            _imports.watch(name, module)
         return modules
 
     def _trace(self, modules: Mapping[str, Any], *, late: bool) -> None:
@@ -161,10 +169,11 @@ class Instrumentation:
         try:
             for definition in search.found:
                 module = definition.name.partition(":")[0]
+                is_exact = definition.pattern.is_exact
                 try:
-                    hold = Hold(definition, self._options)
+                    hold = Hold(definition, {**self._options, "parameters_required": is_exact})
                 except UntraceableError as error:
-                    if definition.pattern.is_exact:
+                    if is_exact:
                         raise
                     refused[definition.name] = str(error)
                 else:
@@ -188,15 +197,38 @@ class Instrumentation:
                 logger().warning(
                     "instrument(%r) matches nothing: %s", pattern.text, search.miss(pattern)
                 )
+        self._report_excluded(search, modules)
+        if not late:
+            self._report_parameters(search)
         if skipped:
             reasons = Counter(skipped.values()).most_common(_REASONS_SHOWN)
             logger().info(
-                "%r; it skipped %d: %s%s",
+                "%r skipped %d names: %s%s",
                 self,
                 len(skipped),
-                ", ".join(f"{count} {reason}" for reason, count in reasons),
-                "" if len(reasons) < _REASONS_SHOWN else " …",
+                "; ".join(f"{reason} ({count})" for reason, count in reasons),
+                "" if len(reasons) < _REASONS_SHOWN else "; …",
             )
+
+    def _report_excluded(self, search: Search, modules: Mapping[str, Any]) -> None:
+        """Log what was to be excluded from a module that is imported now, and is not there."""
+        for one in self._excluded:
+            is_known = one.module_name in modules and one not in search.excluding
+            if is_known and one not in self._warned:
+                self._warned.add(one)
+                logger().warning("instrument(): exclude %r excludes nothing", one.text)
+
+    def _report_parameters(self, search: Search) -> None:
+        """Log the paths of `prop_from` that lead nowhere in all functions that were found."""
+        called = [function for definition in search.found for function in definition.callables]
+        for prop, name in parameters_of(self._options["prop_from"] or {}):
+            if called and not any(has_parameter(function, name) for function in called):
+                logger().warning(
+                    "prop_from: %r is to come from the argument %r, which no function in %r has",
+                    prop,
+                    name,
+                    self,
+                )
 
     def _end(self) -> list[str]:
         """Restore all; return the names of what other code has replaced."""
@@ -215,6 +247,18 @@ class Instrumentation:
         if pattern.has_named_module:
             raise ModuleNotFoundError(message, name=missing)
         logger().warning("%s; it is traced if it can be imported later", message)
+
+    def _check_excluded(self, pattern: NamePattern) -> None:
+        package = pattern.package_name
+        missing = _missing_module(package) if package else None
+        if missing is not None:
+            self._warned.add(pattern)
+            logger().warning(
+                "instrument(): exclude %r: there is no module %r%s",
+                pattern.text,
+                missing,
+                _near(missing),
+            )
 
 
 handles: dict[Instrumentation, None] = {}

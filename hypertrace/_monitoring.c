@@ -2,8 +2,8 @@
    3.12 on: nothing about a function changes.
 
    The events of a code object are set while one of its functions is traced and a trace function is
-   set; until the calls that are open then have ended, they stay. Functions made from one code object
-   are told apart by the frame, which knows its function.
+   set; until the calls that are open then have ended, they stay. Functions with one code object are
+   distinguished by the frame, which refers to its function.
 
    Python code that a callback runs, such as the trace function, is itself traced: the interpreter
    would send no event meanwhile, not even to other tools, nor in greenlets that take over. */
@@ -265,22 +265,47 @@ tidy_all(void)
 
 /* ---- Callbacks ------------------------------------------------------------------------------- */
 
+/* What a callback has changed for the Python code that it runs. */
+typedef struct {
+    PyThreadState *thread;
+    int is_traced;
+} Pause;
+
 /* Return the result of a callback whose steps returned -1 for an exception. */
 static inline PyObject *
-finish(PyThreadState *thread, int status)
+finish(Pause pause, int status)
 {
-    give_room(thread, -ROOM);
-    PyThreadState_EnterTracing(thread);
+    give_room(pause.thread, -ROOM);
+    if (pause.is_traced)
+        PyThreadState_EnterTracing(pause.thread);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static inline PyThreadState *
+/* A profile function has not seen the call that starts, which Python code of the callback is called by:
+   it would be called in the wrong order. */
+static inline Pause
 begin(void)
 {
     PyThreadState *thread = PyThreadState_Get();
-    PyThreadState_LeaveTracing(thread);
+    Pause pause = {thread, thread->c_profilefunc == NULL};
+    if (pause.is_traced)
+        PyThreadState_LeaveTracing(thread);
     give_room(thread, ROOM);
-    return thread;
+    return pause;
+}
+
+/* Look again at the events of a code object whose tracing ends, as a call has ended or has not begun. */
+static inline void
+tidy_closing(PyObject *code)
+{
+    Traced *traced = closing_count == 0 ? NULL : traced_of(code);
+    if (traced == NULL || !traced->is_closing)
+        return;
+    PyObject *type, *raised, *traceback;
+    PyErr_Fetch(&type, &raised, &traceback);
+    if (tidy(code) < 0 || set_global_events() < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, raised, traceback);
 }
 
 static PyObject *
@@ -290,26 +315,19 @@ on_start(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(narg
     Traced *traced = traced_of(args[0]);
     if (traced == NULL)
         Py_RETURN_NONE;
-    PyThreadState *thread = begin();
-    Frame *frame = current_frame(thread);
+    Pause pause = begin();
+    Frame *frame = current_frame(pause.thread);
     Record *record = record_for(traced, frame);
-    return finish(thread, record == NULL ? 0 : open_call(record, thread, frame));
+    int status = record == NULL ? 0 : open_call(record, pause.thread, frame);
+    tidy_closing(args[0]);
+    return finish(pause, status);
 }
 
 static int
 end(PyThreadState *thread, PyObject *code, PyObject *result, PyObject *error)
 {
     int status = end_call(current_frame(thread), result, error);
-    if (closing_count == 0)
-        return status;
-    Traced *traced = traced_of(code);
-    if (traced == NULL || !traced->is_closing)
-        return status;
-    PyObject *type, *raised, *traceback;
-    PyErr_Fetch(&type, &raised, &traceback);
-    if (tidy(code) < 0 || set_global_events() < 0)
-        PyErr_Clear();
-    PyErr_Restore(type, raised, traceback);
+    tidy_closing(code);
     return status;
 }
 
@@ -317,8 +335,8 @@ static PyObject *
 on_return(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs),
           PyObject *Py_UNUSED(kwnames))
 {
-    PyThreadState *thread = begin();
-    return finish(thread, end(thread, args[0], args[2], Py_None));
+    Pause pause = begin();
+    return finish(pause, end(pause.thread, args[0], args[2], Py_None));
 }
 
 /* On CPython before 3.15, called for each frame of the process that an exception leaves. */
@@ -328,8 +346,8 @@ on_unwind(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nar
 {
     if (traced_of(args[0]) == NULL)
         Py_RETURN_NONE;
-    PyThreadState *thread = begin();
-    return finish(thread, end(thread, args[0], NULL, args[2]));
+    Pause pause = begin();
+    return finish(pause, end(pause.thread, args[0], NULL, args[2]));
 }
 
 /* Also for PY_THROW, which CPython before 3.15 sends for each generator of the process. */
@@ -337,8 +355,8 @@ static PyObject *
 on_resume(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
           PyObject *Py_UNUSED(kwnames))
 {
-    PyThreadState *thread = begin();
-    return finish(thread, step_in(thread, current_frame(thread)));
+    Pause pause = begin();
+    return finish(pause, step_in(pause.thread, current_frame(pause.thread)));
 }
 
 /* An exception here would leave a generator that the interpreter takes for suspended: it is raised
@@ -347,8 +365,8 @@ static PyObject *
 on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
          PyObject *Py_UNUSED(kwnames))
 {
-    PyThreadState *thread = begin();
-    if (step_out(current_frame(thread)) < 0) {
+    Pause pause = begin();
+    if (step_out(current_frame(pause.thread)) < 0) {
         PyObject *type, *raised, *traceback;
         PyErr_Fetch(&type, &raised, &traceback);
         PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), type);
@@ -356,7 +374,7 @@ on_yield(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), size_t Py_
         Py_XDECREF(raised);
         Py_XDECREF(traceback);
     }
-    return finish(thread, 0);
+    return finish(pause, 0);
 }
 
 /* An object that calls one of these functions. A call of a C function would count as one more level

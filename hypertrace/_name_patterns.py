@@ -45,7 +45,7 @@ class NamePattern:
         if not colon and not has_signs(self.module):
             self.module += (ANY,)
         parts = self.module + self.path
-        if not all(parts) or any(ANY in part and part != ANY for part in parts):
+        if ":" in path or not all(parts) or any(ANY in part and part != ANY for part in parts):
             raise ValueError(_form(argument, text))
         if argument == "target" and has_signs(self.module[:1]):
             raise ValueError(f"{_form(argument, text)}; the package must be named")

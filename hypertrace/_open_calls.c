@@ -30,7 +30,9 @@ typedef struct Call {
     PyObject *span;             /* or its Span */
     PyObject *args, *kwargs;    /* for props that are found at the end, or NULL */
     double began, resumed, ended, busy;
-    int is_running;         /* a step of it */
+    PyObject *generator;        /* weak: one that did not end when it was closed, or NULL */
+    char is_running;            /* a step of it */
+    char is_closing;            /* in the step */
 } Call;
 
 PyTypeObject *record_type;
@@ -125,6 +127,7 @@ free_call(Call *call)
     Py_XDECREF(held.span);
     Py_XDECREF(held.args);
     Py_XDECREF(held.kwargs);
+    Py_XDECREF(held.generator);
     Py_DECREF(held.record);
 }
 
@@ -519,8 +522,11 @@ start_call(Record *record, PyThreadState *thread, Frame *frame)
     if (!record->is_plain)
         return open_in_python(record, thread, frame);
     PyObject *tracer = tracer_of(record, frame), *binding = NULL, *span;
-    if (tracer == NULL)
+    if (tracer == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception))
+            return -1; /* an interrupt */
         PyErr_Clear(); /* raised again, and handled, in Python */
+    }
     else
         binding = find_binding(tracer, record->address, record->id);
     if (binding == NULL) {
@@ -539,11 +545,13 @@ start_call(Record *record, PyThreadState *thread, Frame *frame)
 int
 open_call(Record *record, PyThreadState *thread, Frame *frame)
 {
-    Call *stale = take_call(frame);
-    if (stale != NULL && end_stale(stale) < 0)
-        return -1;
     Py_INCREF(record);
-    int status = start_call(record, thread, frame);
+    record->open++; /* from now on: other threads may run in between, and end the tracing */
+    Call *stale = take_call(frame);
+    int status = stale == NULL ? 0 : end_stale(stale);
+    if (status == 0)
+        status = start_call(record, thread, frame);
+    record->open--;
     Py_DECREF(record);
     return status;
 }
@@ -586,11 +594,59 @@ end_step(Call *call)
     return status;
 }
 
+void
+expect_close(Frame *frame)
+{
+    Call *call = *place_of(frame);
+    if (call != NULL)
+        call->is_closing = 1;
+}
+
+/* End the call of a generator that is freed; `address` is that of its frame. */
+static PyObject *
+generator_freed(PyObject *address, PyObject *Py_UNUSED(reference))
+{
+    return end_call(PyLong_AsVoidPtr(address), NULL, Py_None) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef freed_method = {"generator_freed", generator_freed, METH_O, NULL};
+
+static PyObject *
+reference_to(PyObject *generator, Frame *frame)
+{
+    PyObject *address = PyLong_FromVoidPtr(frame);
+    PyObject *callback = address == NULL ? NULL : PyCFunction_New(&freed_method, address);
+    PyObject *reference = callback == NULL ? NULL : PyWeakref_NewRef(generator, callback);
+    Py_XDECREF(address);
+    Py_XDECREF(callback);
+    return reference;
+}
+
+/* End a step in which a generator was closed and yields nevertheless.
+
+   If the interpreter closes it because the last reference is gone, it frees it now, and a weak
+   reference would come too late. */
+static int
+end_closing_step(Call *call)
+{
+    PyFrameObject *running = PyEval_GetFrame(); /* borrowed */
+    PyObject *generator = running == NULL ? NULL : PyFrame_GetGenerator(running);
+    int is_last = generator != NULL && Py_REFCNT(generator) == 2; /* ours, and one more */
+    call->is_closing = 0;
+    if (generator != NULL && !is_last && call->generator == NULL &&
+        (call->generator = reference_to(generator, call->frame)) == NULL)
+        PyErr_Clear();
+    Py_XDECREF(generator);
+    return is_last ? end_call(call->frame, NULL, Py_None) : end_step(call);
+}
+
 int
 step_out(Frame *frame)
 {
     Call *call = *place_of(frame);
-    return call == NULL ? 0 : end_step(call);
+    if (call == NULL)
+        return 0;
+    return call->is_closing ? end_closing_step(call) : end_step(call);
 }
 
 /* ---- End ------------------------------------------------------------------------------------- */

@@ -42,6 +42,10 @@ INTERNAL int open_call(Record *record, PyThreadState *thread, Frame *frame);
 INTERNAL int step_in(PyThreadState *thread, Frame *frame);
 INTERNAL int step_out(Frame *frame);
 
+/* Note that the generator of a frame is being closed: if it yields nevertheless, it may be freed
+   without another event. */
+INTERNAL void expect_close(Frame *frame);
+
 /* End the call in a frame, if one is open there, with a result or an exception. */
 INTERNAL int end_call(Frame *frame, PyObject *result, PyObject *error);
 

@@ -99,12 +99,24 @@ class PropPaths:
     end from then on.
     """
 
-    def __init__(self, function: Callable[..., Any], paths: Mapping[str, PropSource]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        paths: Mapping[str, PropSource],
+        *,
+        parameters_required: bool = True,
+    ) -> None:
         """Check the sources.
+
+        Args:
+            function: the function whose calls they are for.
+            paths: the sources, by the names of props.
+            parameters_required: whether each path must name a parameter of `function`; a prop of
+                another path is left out if not.
 
         Raises:
             ValueError: a path has another form, or names no parameter of `function`.
-            TypeError: a source is neither a path nor a function.
+            TypeError: a source is neither a path nor a function, or `paths` is no mapping.
         """
         self._of_args: dict[str, Callable[[Args, Kwargs], object]] = {}
         self._of_result: dict[str, Callable[[object], object]] = {}
@@ -122,7 +134,8 @@ class PropPaths:
             if root == "result":
                 self._of_result[prop] = _getter(attributes)
             elif root == "args" and attributes:
-                self._of_args[prop] = _of_argument(function, prop, attributes)
+                if parameters_required or has_parameter(function, attributes[0]):
+                    self._of_args[prop] = _of_argument(function, prop, attributes)
             else:
                 raise ValueError(
                     f"prop_from: {prop!r} is to come from {path!r}, which begins with neither "
@@ -169,6 +182,28 @@ class PropPaths:
         return props
 
 
+def check_props(props: Any, prop_from: Any) -> None:
+    """Raise a TypeError if an argument of `traced` or `instrument` is no mapping."""
+    if props is not None and not isinstance(props, Mapping):
+        raise TypeError(f"props must be a mapping, as {{'transport': 'tcp'}}, not {props!r}")
+    if prop_from is not None and not isinstance(prop_from, Mapping):
+        raise TypeError(
+            f"prop_from must be a mapping, as {{'peer': 'args.peer'}}, not {prop_from!r}"
+        )
+
+
+def parameters_of(paths: Mapping[str, PropSource]) -> list[tuple[str, str]]:
+    """Return the props whose paths begin with a parameter, each with its name."""
+    texts = ((prop, path.split(".")) for prop, path in paths.items() if isinstance(path, str))
+    return [(prop, parts[1]) for prop, parts in texts if parts[0] == "args" and parts[1:]]
+
+
+def has_parameter(function: Callable[..., Any], name: str) -> bool:
+    """Whether a path can lead to an argument of a function."""
+    parameter = _signature_of(function).get(name)
+    return parameter is not None and parameter.kind not in _VARIADIC
+
+
 def _checked_source(prop: str, source: Any) -> Callable[[TracedCall], object]:
     if not callable(source):
         raise TypeError(
@@ -178,11 +213,15 @@ def _checked_source(prop: str, source: Any) -> Callable[[TracedCall], object]:
     return source  # type: ignore[no-any-return]
 
 
-def _parameters_of(function: Callable[..., Any]) -> Parameters:
+def _signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
-        parameters = inspect.signature(function).parameters
+        return inspect.signature(function).parameters
     except (TypeError, ValueError):  # it is in C
         return {}
+
+
+def _parameters_of(function: Callable[..., Any]) -> Parameters:
+    parameters = _signature_of(function)
     return {name: _argument(function, name, parameters) for name in parameters}
 
 

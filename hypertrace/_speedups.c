@@ -799,6 +799,21 @@ new_span(PyObject *binding, PyObject *tracer)
     return span;
 }
 
+/* Give back an object, whose reference is taken, if it is a binding; otherwise NULL. */
+static inline PyObject *
+only_binding(PyObject *object)
+{
+    if (object != NULL && !Py_IS_TYPE(object, state.binding_type))
+        Py_CLEAR(object);
+    return object;
+}
+
+PyObject *
+find_binding(PyObject *tracer, Py_ssize_t address, PyObject *id)
+{
+    return only_binding(find_recorder(tracer, address, id));
+}
+
 static PyObject *
 tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -808,8 +823,8 @@ tracer_span(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
         return dropped < 0 ? NULL : Py_NewRef(state.no_span);
     Py_ssize_t address = call_address();
     if (address != 0 && kwnames == NULL && simple_id(args, nargs, &id))
-        binding = find_recorder(self, address + 1, id);
-    int found = binding != NULL && Py_IS_TYPE(binding, state.binding_type);
+        binding = find_binding(self, address + 1, id);
+    int found = binding != NULL;
     if (found)
         span = new_span(binding, self);
     Py_XDECREF(binding);
@@ -948,10 +963,7 @@ is_collecting(void)
 static inline PyObject *
 binding_of(PyObject *span)
 {
-    PyObject *binding = get_slot(span, state.span_binding);
-    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))
-        Py_CLEAR(binding);
-    return binding;
+    return only_binding(get_slot(span, state.span_binding));
 }
 
 int
@@ -1173,15 +1185,6 @@ int
 is_tracer(PyObject *object)
 {
     return Py_IS_TYPE(object, state.tracer_type);
-}
-
-PyObject *
-find_binding(PyObject *tracer, Py_ssize_t address, PyObject *id)
-{
-    PyObject *binding = find_recorder(tracer, address, id);
-    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))
-        Py_CLEAR(binding);
-    return binding;
 }
 
 int

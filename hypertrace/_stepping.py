@@ -227,9 +227,19 @@ def _steps(
         try:
             sent.append((yield yielded))
             step = inner.send
-        except BaseException as error:  # noqa: BLE001 -- passed on to the inner generator
+        except BaseException as error:
+            if getattr(inner, "cr_frame", inner) is None:  # the garbage collector closed it first
+                if take_result is not None:
+                    span.end(error)
+                raise
             sent.append(error)
-            step = inner.throw
+            # The garbage collector closes a coroutine in a cycle before its wrapper.
+            is_ended = getattr(inner, "cr_frame", inner) is None
+            step = _raise if is_ended else inner.throw
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 _awaited = types.coroutine(_steps)

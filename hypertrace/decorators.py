@@ -10,6 +10,7 @@ from ._callables import Traced, is_descriptor, is_traceable, trace_callable, und
 from ._closures import UntraceableError
 from ._endings import ErrorRules
 from ._failures import logger
+from ._paths import check_props
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,10 +88,11 @@ def traced(  # noqa: PLR0913 -- a setting each
     Raises:
         TypeError: `target` cannot be traced; `expected` has what is no class of exceptions,
             `error_if` or `ok_if` cannot be called, or there is no result for `error_if`, as of an
-            asynchronous generator.
+            asynchronous generator; or `props` or `prop_from` is no mapping.
         ValueError: `prop_from` names no parameter, or a class has no method to trace.
     """
     rules = ErrorRules(expected, error_if, ok_if)
+    check_props(props, prop_from)
     options = {"props": props, "prop_from": prop_from, "rules": rules}
     include, exclude = _patterns(include), _patterns(exclude)
     if target is None or isinstance(target, str):

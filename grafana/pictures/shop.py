@@ -88,10 +88,10 @@ class _Timed:
             yield props
         except Exception as error:
             props[names.ERROR] = type(error).__name__
-            operation.finish(props, "error", type(error))
+            operation.end(props, "error", type(error))
             raise
         else:
-            operation.finish(props, "error" if props.get(names.ERROR) else "ok")
+            operation.end(props, "error" if props.get(names.ERROR) else "ok")
 
     def record(self, seconds: float, *values: str) -> None:
         """Record what took so long."""

@@ -212,10 +212,13 @@ def _saturation() -> list[Panel]:
         ),
         graph(
             "In progress by kind",
-            "Requests and jobs that have started and not ended. A line that climbs and does not "
-            "come back is work that hangs.",
+            "Requests, jobs and blocks of entry() that have started and not ended. A line that "
+            "climbs and does not come back is work that hangs.",
             Query(queries.or_zero(total(series(integrated.SERVER_ACTIVE))), "http", "A"),
             Query(queries.or_zero(total(series(integrated.JOBS_RUNNING))), "job", "B"),
+            Query(
+                total(series(integrated.ENTRIES_ACTIVE), integrated.KIND), "{{kind}}, entry()", "C"
+            ),
             unit=NUMBER,
             label="entries",
             whole=True,

@@ -20,7 +20,7 @@ class TracedWsgi(ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt
             application: of WSGI.
             call: is called with it and its arguments in its place.
         """
-        super().__init__(application)
+        super().__init__(_checked(application))
         self._self_call = call
 
     def __call__(self, *args: Any) -> Any:
@@ -38,9 +38,15 @@ class TracedAsgi(ObjectProxy):  # type: ignore[type-arg]  # as above
             application: of ASGI.
             call: as of `TracedWsgi`.
         """
-        super().__init__(application)
+        super().__init__(_checked(application))
         self._self_call = call
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the application."""
         await self._self_call(self.__wrapped__, scope, receive, send)
+
+
+def _checked(application: object) -> object:
+    if not callable(application):
+        raise TypeError(f"application must be a function or callable object, not {application!r}")
+    return application

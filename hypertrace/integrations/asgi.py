@@ -53,7 +53,7 @@ def trace_asgi(application: Application, **options: Any) -> Application:
         options: of `AsgiServer`.
 
     Raises:
-        TypeError: an option is wrong.
+        TypeError: an option is wrong, or the application cannot be called.
     """
     from .applications import TracedAsgi  # imports wrapt
 

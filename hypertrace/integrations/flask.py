@@ -66,18 +66,21 @@ class Integration(HttpServer):
 
             return full_dispatch_request
 
-        def failed(_: Any, exception: BaseException, **__: Any) -> None:
-            try:
-                request = flask.request.environ.get(KEY)
-                if request is not None:
-                    request.fail(exception)
-            except Exception as error:  # noqa: BLE001 -- the application must see nothing
-                swallow(error, self)
-
         patches.replace(flask.Flask, "__call__", call)
         patches.replace(flask.Flask, "full_dispatch_request", dispatch)
+        failed = self._note_failure
         flask.got_request_exception.connect(failed, weak=False)
         patches.then(lambda: flask.got_request_exception.disconnect(failed))
+
+    def _note_failure(self, _: Any, exception: BaseException, **__: Any) -> None:
+        import flask
+
+        try:
+            request = flask.request.environ.get(KEY)
+            if request is not None:
+                request.fail(exception)
+        except Exception as error:  # noqa: BLE001 -- the application must see nothing
+            swallow(error, self)
 
 
 def _rule_of_another_method(app: Any, current: Any) -> Any:

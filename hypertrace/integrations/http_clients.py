@@ -126,9 +126,11 @@ class HttpClient:
             max_hosts: hosts (with their ports) that are labels; all further ones are `<other>`.
 
         Raises:
-            TypeError: `max_hosts` is no int.
+            TypeError: `group_redirects` is no bool, or `max_hosts` no int.
             ValueError: `max_hosts` is below zero.
         """
+        if not isinstance(group_redirects, bool):
+            raise TypeError(f"group_redirects must be True or False, not {group_redirects!r}")
         if type(max_hosts) is not int:
             raise TypeError(f"max_hosts must be an int, not {max_hosts!r}")
         if max_hosts < 0:

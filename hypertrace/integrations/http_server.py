@@ -14,6 +14,7 @@ status as the type of error.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,7 @@ from .entries import NAME, declare_entries
 from .gauges import Gauge, Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping
+    from collections.abc import MutableMapping
 
     from hypertrace.events import Result
 
@@ -111,10 +112,15 @@ class HttpServer:
                 measured in one native histogram, for objectives and exact quantiles.
 
         Raises:
-            TypeError: `excluded` is one text, or has what is no text.
+            TypeError: an option has a wrong type, as `excluded` that is one text.
         """
-        if isinstance(excluded, str):
-            raise TypeError(f"excluded must be a list of patterns, as [{excluded!r}]")
+        if isinstance(excluded, str) or not isinstance(excluded, Iterable):
+            raise TypeError(
+                f"excluded must be a list of patterns, as ['/health*'], not {excluded!r}"
+            )
+        for name, option in (("body_sizes", body_sizes), ("native", native)):
+            if not isinstance(option, bool):
+                raise TypeError(f"{name} must be True or False, not {option!r}")
         self.excluded: tuple[str, ...] = tuple(excluded)
         if not all(isinstance(pattern, str) for pattern in self.excluded):
             raise TypeError(f"excluded must be texts, as '/health*', not {self.excluded!r}")

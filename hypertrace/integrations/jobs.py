@@ -13,6 +13,7 @@ The events are `sent`, `received` and `started`, and one for each end: `succeede
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
@@ -27,7 +28,7 @@ from .entries import NAME, declare_entries
 from .gauges import Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -138,8 +139,8 @@ class Jobs:
         Raises:
             TypeError: `skip` is one text, or has what is no text.
         """
-        if isinstance(skip, str):
-            raise TypeError(f"skip must be a list of patterns, as [{skip!r}]")
+        if isinstance(skip, str) or not isinstance(skip, Iterable):
+            raise TypeError(f"skip must be a list of patterns, as ['reports.*'], not {skip!r}")
         patterns = tuple(skip)
         if not all(isinstance(pattern, str) for pattern in patterns):
             raise TypeError(f"skip must be texts, as 'reports.*', not {patterns!r}")

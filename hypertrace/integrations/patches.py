@@ -9,10 +9,9 @@ from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hypertrace._failures import count_and_log, logger
+from hypertrace._failures import logger
+from hypertrace._imports import FirstImport
 from hypertrace.forks import after_fork_in_child
-
-from .imports import is_imported, wait, wait_no_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,18 +72,9 @@ class Patches:
             library: the module.
             patch: is called in the thread that imports it.
         """
-
-        def call() -> None:
-            try:
-                patch()
-            except Exception as error:  # noqa: BLE001 -- see above
-                count_and_log(error, patch)
-
-        if is_imported(library):
-            call()
-        else:
-            self._undo.append(lambda: wait_no_more(library, call))
-            wait(library, call)
+        first = FirstImport(library, patch)
+        self._undo.append(first.end)
+        first.wait()
 
     def then(self, undo: Callable[[], object]) -> None:
         """Call a function when all is put back.

@@ -13,7 +13,7 @@ from hypertrace._failures import count_and_log, logger
 from .patches import Patches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 LIBRARIES: Mapping[str, str] = {
     "aiohttp_client": "aiohttp",
@@ -36,6 +36,16 @@ LIBRARIES: Mapping[str, str] = {
 of the integration has that name, too."""
 ALIASES: Mapping[str, str] = {"fastapi": "starlette"}
 """The integration of libraries that are built on another one, and measured with it."""
+_CALLS: Mapping[str, str] = {
+    "wsgi": "wsgi.trace_wsgi(application)",
+    "asgi": "asgi.trace_asgi(application)",
+    "jobs": "jobs.job(name)",
+    "entries": "entries.entry(kind, name)",
+    **dict.fromkeys(
+        ("dbapi", "sqlite3", "psycopg", "psycopg2", "pymysql"), "dbapi.trace_connection(connection)"
+    ),
+}
+"""What is called in the application, and not installed, in `hypertrace.integrations`."""
 
 
 class Integration(Protocol):
@@ -88,11 +98,13 @@ def install_all(**options: Any) -> None:
     unused = set(options)
     chosen = {}
     for name in LIBRARIES:
-        known = inspect.signature(_class_of(name)).parameters
+        known = _options_of(name)
         chosen[name] = {option: value for option, value in options.items() if option in known}
         unused -= set(known)
     if unused:
-        raise TypeError(f"no integration has the option {min(unused)!r}")
+        known = [option for name in LIBRARIES for option in _options_of(name)]
+        hint = _hint(min(unused), known)
+        raise TypeError(f"no integration has the option {min(unused)!r}; {hint}")
     _install([_Installed(name, own) for name, own in chosen.items() if name not in _installed])
 
 
@@ -126,18 +138,17 @@ class _Installed:
     """An integration with its options, before and after the import of its library."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        kind = _class_of(name)
-        try:
-            inspect.signature(kind).bind(**options)
-        except TypeError as error:
-            known = ", ".join(inspect.signature(kind).parameters) or "none"
-            raise TypeError(f"integration {name!r}: {error}; its options: {known}") from None
+        known = _options_of(name)
+        for option in options:
+            if option not in known:
+                hint = _hint(option, known)
+                raise TypeError(f"integration {name!r} has no option {option!r}; {hint}")
         self.name = name
         self.options = options
         self.is_active = False
         self.has_failed = False
         self._has_ended = False
-        self._integration: Integration = kind(**options)
+        self._integration: Integration = _class_of(name)(**options)
         self._patches = Patches()
 
     def begin(self) -> None:
@@ -176,7 +187,8 @@ def _install(made: Sequence[_Installed]) -> None:
         if before is not None and before.options != one.options:
             raise ValueError(
                 f"{one.name!r} is installed with {before.options or 'no options'}; "
-                f"call uninstall({one.name!r}) before you install it with {one.options or 'none'}"
+                f"call uninstall({one.name!r}) before you install it with "
+                f"{one.options or 'no options'}"
             )
     for one in made:
         before = _installed.get(one.name)
@@ -191,6 +203,19 @@ def _class_of(name: str) -> Any:
     return importlib.import_module(f"{__package__}.{name}").Integration
 
 
+def _options_of(name: str) -> Iterable[str]:
+    return inspect.signature(_class_of(name)).parameters
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error about a name that is not known."""
+    names = [*dict.fromkeys(known)]
+    near = [one for one in names if one.startswith(name)] or get_close_matches(name, names, 1)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"there are: {', '.join(names)}" if names else "it has none"
+
+
 def _named(name: object) -> str:
     """Return the integration that a name stands for.
 
@@ -198,8 +223,14 @@ def _named(name: object) -> str:
         ValueError: there is none.
     """
     known = ALIASES.get(name, name) if isinstance(name, str) else ""
-    if known not in LIBRARIES:
-        near = get_close_matches(str(name), LIBRARIES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(LIBRARIES)}"
-        raise ValueError(f"there is no integration {name!r}{hint}")
-    return known
+    if known in LIBRARIES:
+        return known
+    if not isinstance(name, str):
+        example = "install('flask', 'celery')"
+        raise ValueError(f"there is no integration {name!r}: give names, as {example}")  # noqa: TRY004 -- as for all names
+    wanted = name.strip().lower().replace("-", "_").partition(".")[0]  # it may be a module
+    if wanted in _CALLS:
+        hint = f"call hypertrace.integrations.{_CALLS[wanted]}"
+    else:
+        hint = _hint(wanted, [*LIBRARIES, *ALIASES])
+    raise ValueError(f"there is no integration {name!r}; {hint}")

@@ -14,8 +14,9 @@ is no such package. Producers may enqueue functions that they do not have: the f
 and all others are `<other>`; so it is with queues.
 
 The worker must have installed this before it forks: `rq worker` loads no job itself, but it does
-load the module of its option `--config`. `SpawnWorker` starts interpreters, of which each would
-have to install it. A job of a queue with `is_async=False` runs in the producer.
+load the module of its option `--config`. `SpawnWorker` starts an interpreter for each job, which
+imports the module of the worker's class: derive one from it, where this is installed. A job of a
+queue with `is_async=False` runs in the producer.
 
 Option: `skip`, patterns of names of jobs that are not measured.
 """

@@ -43,7 +43,7 @@ def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
         options: of `HttpServer`: `excluded`, `body_sizes`, `native`.
 
     Raises:
-        TypeError: an option is wrong.
+        TypeError: an option is wrong, or the application cannot be called.
     """
     from .applications import TracedWsgi  # imports wrapt
 
@@ -70,7 +70,14 @@ def measured(
         What the application returns, or what is used in its place. Its exceptions propagate.
     """
     try:
-        request = _started(server, environ, route)
+        method = environ["REQUEST_METHOD"]
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if KEY in environ or current.get() is not None:
+            request = _started(server, method, path, environ, route)
+        else:
+            request = server.start(method, path, environ, route)
+        if request is not None and server.body_sizes:
+            _measure_input(request, environ)
     except Exception as error:  # noqa: BLE001 -- the application must see nothing
         swallow(error, server)
         request = None
@@ -86,18 +93,15 @@ def measured(
     return noted
 
 
-def _started(server: HttpServer, environ: WSGIEnvironment, route: str) -> Request | None:
-    """Start the request; None if it is excluded, or a layer outside of this one measures it."""
-    method = environ["REQUEST_METHOD"]
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+def _started(
+    server: HttpServer, method: str, path: str, environ: WSGIEnvironment, route: str
+) -> Request | None:
+    """Start the request unless a layer outside of this one measures it."""
     outer: Any = environ.get(KEY, _NONE)
     if outer is _NONE or (outer is not None and outer.has_ended):
-        outer = None if current.get() is None else open_request(method, path)
+        outer = open_request(method, path)
         if outer is None:
-            request = server.start(method, path, environ, route)
-            if request is not None and server.body_sizes:
-                _measure_input(request, environ)
-            return request
+            return server.start(method, path, environ, route)
         environ[KEY] = outer
     if outer is not None and not outer.route:
         outer.route = route

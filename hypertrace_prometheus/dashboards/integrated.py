@@ -3,6 +3,7 @@
 ENTRIES = "entry_duration_seconds"
 ENTRY_BOUNDS = (30, 60, 300, 900, 3600)
 """Bounds of its buckets beyond the usual ones."""
+ENTRIES_ACTIVE = "entries_in_progress"
 KIND, ENTRY, RESULT = "kind", "name", "result"
 
 SERVER_REQUESTS = "http_server_request_duration_seconds"
@@ -66,7 +67,7 @@ UPTIME = "process_uptime_seconds"
 CPU_MODE, SWITCH, FAULT = "cpu_mode", "process_context_switch_type", "system_paging_fault_type"
 
 METRICS = (
-    ENTRIES,
+    *(ENTRIES, ENTRIES_ACTIVE),
     *(SERVER_REQUESTS, SERVER_ACTIVE, RECEIVED, SENT, MESSAGES, MESSAGE_COUNTS, CONNECTIONS),
     *(JOBS, JOB_EVENTS, JOB_WAITS, JOBS_RUNNING),
     *(CLIENT_REQUESTS, CLIENT_ACTIVE, CONNECTS, LOOKUPS),

@@ -90,7 +90,7 @@ def run_pytest(record: Record, arguments: Sequence[str]) -> int:
 
 
 def record_unittest(record: Record) -> None:
-    """Let the results of unittest be recorded, whoever makes them."""
+    """Let the results of unittest be recorded, whatever makes them."""
     import unittest  # noqa: PLC0415 -- after what is traced
 
     class Result(unittest.TextTestResult):

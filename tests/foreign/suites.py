@@ -1,4 +1,4 @@
-"""Suites of third-party packages: fetched, installed in environments of their own, and run."""
+"""Suites of third-party packages: fetched, each installed in its own environment, and run."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Run:
 
 
 class Suite:
-    """The tests of one package, in an environment of their own."""
+    """The tests of one package, in their own environment."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -102,7 +102,7 @@ class Suite:
         """Run it in a new process, from new copies of its files.
 
         Raises:
-            SuiteError: it cannot be had, hung, or its process came to no end of its own.
+            SuiteError: it cannot be had, hung, or its process did not end by itself.
         """
         python = self._python
         with TemporaryDirectory() as scratch:

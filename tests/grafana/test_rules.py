@@ -33,6 +33,15 @@ def test_every_rule_is_tested(root: Path) -> None:
     assert [name for name in names if name not in tests] == []
 
 
+def test_where_there_are_entries_functions_are_silent() -> None:
+    """One cause is one alert: that of the entry, and not of all functions that it passed."""
+    alerts = [rule for group in rules.groups() for rule in group["rules"] if "alert" in rule]
+    for name in ("HypertraceErrorRatio", "HypertraceSlow"):
+        of_entries, of_functions = (rule["expr"] for rule in alerts if rule["alert"] == name)
+        assert "unless" not in of_entries
+        assert of_functions.endswith(" unless on (job) entry:entry_duration_seconds_count:rate5m")
+
+
 def test_promtool_finds_nothing(component: Callable[[str], str], tmp_path: Path) -> None:
     """The rules for other names of metrics are valid, too, and name no metric otherwise."""
     path = tmp_path / "rules.yml"

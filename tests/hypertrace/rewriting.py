@@ -9,22 +9,24 @@ from itertools import count, repeat
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hypertrace._compiled import speedups
+from hypertrace import _compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+speedups: Any = _compiled.speedups
 
 OPERATORS = {
     "__pos__": "start",
     "__delitem__": "end",
     "__neg__": "out",
     "__invert__": "in",
+    "__getitem__": "thrown",
     "__contains__": "fail",
 }
-WITH_OPERAND = ("__delitem__", "__contains__")
 
 
-def record_of(operators: dict[str, Iterator[Any]]) -> Any:
+def record_of(operators: Mapping[str, Iterator[Any]]) -> Any:
     """Make a record whose operators take the next of iterators, which no debugger sees."""
     methods: dict[str, Callable[..., Any]] = {
         # An operand is what next() would return at the end, so that it is not kept.
@@ -113,7 +115,7 @@ def _covering(entries: list[Any], offset: int) -> Any:
 
 def _inserted(instructions: list[dis.Instruction], record: object) -> set[int]:
     """Find the offsets of what was inserted, from each place where the record is loaded."""
-    found = set()
+    found: set[int] = set()
     for i, loading in enumerate(instructions):
         if record is None or loading.opname != "LOAD_CONST" or loading.argval is not record:
             continue
@@ -123,9 +125,7 @@ def _inserted(instructions: list[dis.Instruction], record: object) -> set[int]:
         names = [instruction.opname for instruction in instructions[i : i + 6]]
         if names[1] == "CONTAINS_OP":
             first, last = first - 1, i + 3
-        elif names[3] == "RERAISE" and loading.positions.lineno is None:
-            last = i + 3
-        elif names[3:] == ["JUMP_FORWARD", "SEND", "YIELD_VALUE"]:
+        elif names[2] == "BINARY_SUBSCR" or names[3:] == ["JUMP_FORWARD", "SEND", "YIELD_VALUE"]:
             last = i + 4
         found.update(instruction.offset for instruction in instructions[first : last + 1])
     return found

@@ -1,4 +1,4 @@
-"""Program that runs tests of CPython itself, with the code of all functions that it loads rewritten.
+"""Program that runs tests of CPython itself, with the code of all functions rewritten.
 
 `python rewritten_standard_library.py {plain|rewritten} MODULE...` prints one JSON object: how many
 tests ran, which ones failed, and how often each operator was used.
@@ -17,8 +17,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from hypertrace._compiled import speedups  # noqa: E402
-from tests.hypertrace.rewriting import Counts, functions_rewritten  # noqa: E402
+from tests.hypertrace.rewriting import Counts, functions_rewritten, speedups
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -55,13 +54,12 @@ def main() -> None:
     result = _Result()
     suite = unittest.TestSuite()
     for module in modules:
-        suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(module)))
+        suite.addTests(
+            unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(module))
+        )
     suite.run(result)
     found = {"run": result.testsRun, "failed": result.unexpected(), "seen": counts.values()}
-    if "-v" in sys.argv:
-        for test, text in result.failures + result.errors:
-            print(test, text)
-    sys.__stdout__.write(json.dumps(found) + "\n")
+    print(json.dumps(found), file=sys.__stdout__)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from hypertrace import (
     TraceEvent,
     Tracer,
     Upstream,
+    _engines,
     _guard,
     dropped_events,
     fan_out,
@@ -606,7 +607,10 @@ def test_generators_that_are_resumed_inside_tracing_end_well() -> None:
     outside, fresh = numbers(), numbers()
     next(outside)
     suppress_tracing(lambda: (list(outside), list(fresh)))
-    assert sorted(places) == ["end", "end", "start", "start"]
+    # Traced where it is, the other one begins with its first step, and so inside.
+    spans = 2 if _engines.name == "closures" else 1
+    assert sorted(places) == ["end"] * spans + ["start"] * spans
+    assert dropped_events() == 2 - spans
 
 
 def test_a_copied_context_stays_inside() -> None:

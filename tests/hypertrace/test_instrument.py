@@ -10,12 +10,8 @@ from typing import Any
 
 import pytest
 
-from hypertrace import Instrumentation, SpanEvent, _engines, instrument, traced
+from hypertrace import Instrumentation, SpanEvent, instrument, traced
 from hypertrace.testing import capture_events
-
-replaced_only = pytest.mark.skipif(
-    _engines.name != "closures", reason="functions are traced where they are, nothing is set"
-)
 
 SOURCE = '''
 """A library."""
@@ -403,7 +399,7 @@ def test_undone_before_the_import_it_is_forgotten(
     ("target", "message"),
     [
         ("lod", "no function or method 'lod'; it has: "),
-        pytest.param("Closed.method", "closed", marks=replaced_only),
+        ("Closed.of_c", "closed"),
     ],
 )
 def test_a_mistake_in_a_later_import_is_logged(
@@ -481,11 +477,26 @@ def test_a_type_in_c_is_refused(target: str) -> None:
         instrument(target)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"props": ["tcp"]}, r"props must be a mapping, .*, not \['tcp'\]"),
+        ({"prop_from": "args.peer"}, "prop_from must be a mapping, .*, not 'args.peer'"),
+    ],
+)
+def test_props_are_mappings(options: dict[str, Any], message: str) -> None:
+    """Anything else is an error that says what is wrong, of `traced` and of `instrument`."""
+    with pytest.raises(TypeError, match=message):
+        traced(**options)
+    with pytest.raises(TypeError, match=message):
+        instrument("json", **options)
+
+
 def test_either_all_is_instrumented_or_nothing(shop: Any) -> None:
     """Where one of several cannot be traced, what was replaced before is put back."""
     before = _state(shop)
     with pytest.raises(ValueError, match=r"no single parameter of load_all\(\)"):
-        instrument("shop_x:load*", prop_from={"n": "args.name"})
+        instrument(["shop_x:Cart.*", "shop_x:load_all"], prop_from={"n": "args.name"})
     shop.Cart.pop = dict.pop
     before = _state(shop)
     with pytest.raises(TypeError, match="in C"):
@@ -494,9 +505,9 @@ def test_either_all_is_instrumented_or_nothing(shop: Any) -> None:
 
 
 def test_a_handle_says_what_it_did(shop: Any) -> None:
-    """Its representation has the target and the number of callables."""
+    """Its representation has the target and the number of functions."""
     with instrument("shop_x:Cart.*") as handle:
-        assert repr(handle) == "<instrumented shop_x:Cart.*, 2 callables>"
+        assert repr(handle) == "<instrumented shop_x:Cart.*, 2 functions>"
 
 
 def test_an_unknown_attribute_of_a_module_is_not_computed(

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,32 @@ def test_each_later_module_is_traced_by_all_that_cover_it(
     assert instrumented() == []
 
 
-def test_modules_of_lazy_loaders_stay_lazy(write: Callable[..., None], events: list[Any]) -> None:
+@pytest.mark.parametrize("by_finder", [True, False])
+def test_modules_of_lazy_loaders_stay_lazy(
+    by_finder: bool,
+    write: Callable[..., None],
+    events: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A module that runs its code on first use is traced from then on."""
     write("im_lazy", f"ran = []\n{SOURCE}\nran.append(1)\n")
+
+    class Lazy:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            spec = PathFinder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None and name == "im_lazy":
+                spec.loader = importlib.util.LazyLoader(spec.loader)
+            return spec
+
+    if by_finder:
+        monkeypatch.setattr(sys, "meta_path", [Lazy, *sys.meta_path])
     with instrument("im_lazy") as handle:
         spec = importlib.util.find_spec("im_lazy")
         assert spec is not None
         assert spec.loader is not None
-        spec.loader = importlib.util.LazyLoader(spec.loader)
+        if not by_finder:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
         module: Any = importlib.util.module_from_spec(spec)
         sys.modules["im_lazy"] = module
         spec.loader.exec_module(module)
@@ -120,12 +139,12 @@ def test_other_import_hooks_work_together(write: Callable[..., None], events: li
         searched.clear()
         handle = instrument("im_hooks")
         place = 0 if before else 1
-        sys.meta_path.insert(place, Other)  # type: ignore[arg-type]
+        sys.meta_path.insert(place, Other)
         try:
             module: Any = importlib.import_module("im_hooks")
             module.load(1)
         finally:
-            sys.meta_path.remove(Other)  # type: ignore[arg-type]
+            sys.meta_path.remove(Other)
             handle.undo()
             del sys.modules["im_hooks"]
         assert _names(events) == {"im_hooks.load": 1}
@@ -164,7 +183,12 @@ def test_a_module_that_another_thread_imports(
     write("im_slow", f"import im_gate\nim_gate.wait()\n{SOURCE}")
     gate: Any = type(sys)("im_gate")
     began, go_on = threading.Event(), threading.Event()
-    gate.wait = lambda: (began.set(), go_on.wait(30))
+
+    def wait() -> None:
+        began.set()
+        go_on.wait(30)
+
+    gate.wait = wait
     sys.modules["im_gate"] = gate
     thread = threading.Thread(target=importlib.import_module, args=("im_slow",))
     try:
@@ -282,7 +306,7 @@ def test_calls_that_run_while_tracing_ends_end_as_spans(
     handle = instrument("im_run")
     generator = module.steps()
     assert next(generator) == 1
-    assert module.call(lambda: handle.undo() or 5) == 5
+    assert module.call(handle.undo) is None
     assert list(generator) == [2]
     assert _names(events) == {"im_run.call": 1, "im_run.steps": 1}
     with instrument("im_run") as second:
@@ -312,8 +336,8 @@ def test_switching_on_and_off_while_threads_call_and_import(
                 wrong.append(1)
 
     def imports() -> None:
-        for number in range(30):
-            wrong.append(importlib.import_module(f"im_hot.m{number}").load(number) - number)
+        modules = (importlib.import_module(f"im_hot.m{number}") for number in range(30))
+        wrong.extend(module.load(number) - number for number, module in enumerate(modules))
 
     threads = [threading.Thread(target=target) for target in (call, call, imports)]
     for thread in threads:

@@ -419,8 +419,10 @@ def test_one_line_says_how_much_was_skipped(pk: Any, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.INFO, "hypertrace")
     with instrument("pk") as handle:
         (line,) = _messages(caplog, logging.INFO)
-        assert f"<instrumented pk, {len(handle.names)} callables>" in line
-        assert f"skipped {len(handle.skipped)}: 2 is no function, but an object of Sentinel" in line
+        assert line.startswith(
+            f"<instrumented pk, {len(handle.names)} functions> skipped "
+            f"{len(handle.skipped)} names: is no function, but an object of Sentinel (2); "
+        )
 
 
 # --- nothing matches --------------------------------------------------------------------------
@@ -506,10 +508,75 @@ def test_a_package_that_exists_later_is_traced(
     assert _names(events) == {"pk_later.load": 1}
 
 
+@pytest.mark.parametrize("exclude", ["pk.**", "pk.cart:add"])
+def test_a_pattern_of_which_all_is_excluded(
+    exclude: str, pk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so, and does not say that there is no such function."""
+    with instrument("pk.cart:ad*", exclude=exclude):
+        assert _messages(caplog) == [
+            "instrument('pk.cart:ad*') matches nothing: all that it matches is excluded"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ("pk.carts", "exclude 'pk.carts': there is no module 'pk.carts' (did you mean cart?)"),
+        ("pk.cart.add", "'pk.cart.add'; for a function or class write 'pk.cart:add'"),
+        ("pk.cart:ad", "exclude 'pk.cart:ad' excludes nothing"),
+        ("pk.cart:Crat", "exclude 'pk.cart:Crat' excludes nothing"),
+    ],
+)
+def test_what_is_excluded_and_is_not_there_is_a_warning(
+    exclude: str, message: str, pk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so once: what was to be left out may be traced under another name."""
+    with instrument("pk", exclude=[exclude, "pk.cart:Cart", "pk.cart:twice"]):
+        importlib.reload(pk.cart)
+    (line,) = _messages(caplog)
+    assert message in line
+
+
+def test_what_cannot_be_excluded_is_an_error() -> None:
+    """A pattern in another package than the target is a mistake."""
+    with pytest.raises(ValueError, match=r"exclude 'cart' is in none of the packages .*: json, pk"):
+        instrument(["pk", "json"], exclude=["*.cart", "json.tool", "cart"])
+
+
+@pytest.mark.parametrize("target", [[], "pk:cart:add", "pk.cart:add:"])
+def test_a_target_of_another_form_is_an_error(target: Any) -> None:
+    """There is one at least, and it has one colon at the most."""
+    with pytest.raises(ValueError, match=r"write 'package.module:function'"):
+        instrument(target)
+
+
+def test_functions_of_a_pattern_get_the_props_that_they_can_have(
+    pk: Any, events: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path is for the functions that have its parameter; the others are traced without it."""
+    with instrument("pk.cart", prop_from={"a": "args.a", "out": "result"}):
+        pk.cart.add(1, 2)
+        pk.cart.Gen().get()
+    assert [event.caller.props for event in events] == [{"a": 1, "out": 3}, {"out": 1}]
+    assert _messages(caplog) == []
+
+
+def test_a_parameter_that_no_function_of_a_pattern_has_is_a_warning(
+    pk: Any, events: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a mistake, though not for a package of which a part is imported later."""
+    with instrument("pk.cart", prop_from={"n": "args.amuont"}):
+        pk.cart.add(1, 2)
+    assert [event.caller.props for event in events] == [None]
+    (line,) = _messages(caplog)
+    assert "'n' is to come from the argument 'amuont', which no function in <instrumented" in line
+
+
 @pytest.mark.parametrize("wrong", [5, ["pk", 5], None])
 def test_a_pattern_is_text(wrong: Any) -> None:
-    """Anything else is an error."""
-    with pytest.raises(TypeError):
+    """Anything else is an error that says what is wrong."""
+    with pytest.raises(TypeError, match=r"target must be a str or several, not (5|None)"):
         instrument(wrong)
 
 

@@ -382,6 +382,22 @@ def test_durations_are_folded_before_they_are_many() -> None:
     assert recorder.calls.count("fold") == 10 * _span.MAX_BUFFERED // (_span.MAX_BUFFERED + 1)
 
 
+def test_durations_of_traced_functions_are_folded_before_they_are_many() -> None:
+    """The list of durations of a traced function stays bounded in the same way."""
+    recorder = Recorder()
+
+    @hypertrace.traced
+    def work() -> None:
+        pass
+
+    set_trace_function(Binding(recorder))
+    for _ in range(10 * _span.MAX_BUFFERED):
+        work()
+        assert recorder.durations is not None
+        assert len(recorder.durations) <= _span.MAX_BUFFERED
+    assert recorder.calls.count("fold") == 10 * _span.MAX_BUFFERED // (_span.MAX_BUFFERED + 1)
+
+
 @pytest.mark.parametrize("keeps_durations", [True, False])
 def test_other_ends_are_reported_as_events(keeps_durations: bool) -> None:
     """Errors and set props are recorded by events, and without durations all ends are."""

@@ -3,13 +3,15 @@
 import asyncio
 import functools
 from collections import UserDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, assert_type
 
 from hypertrace import (
     Handler,
     Instrumentation,
+    InstrumentedFunction,
     Span,
     SpanEvent,
     TraceEvent,
@@ -21,6 +23,7 @@ from hypertrace import (
     get_trace_function,
     handlers,
     instrument,
+    instrumented,
     set_trace_function,
     swallowed_errors,
     traced,
@@ -253,6 +256,14 @@ def use_instrument() -> None:
     handle = instrument("json.encoder:JSONEncoder.*", id="id", props={"a": 1}, prop_from={})
     assert_type(handle, Instrumentation)
     assert_type(handle.names, list[str])
+    assert_type(handle.skipped, Mapping[str, str])
+    for function in instrumented():
+        assert_type(function, InstrumentedFunction)
+        assert_type((function.name, function.engine), tuple[str, str])
+        assert_type(function.patterns, tuple[str, ...])
+    instrument(["json", "email.**"], exclude=("json.tool", "json:_*")).undo()
+    with suppress(TypeError):
+        instrument(5)  # type: ignore[arg-type]
     handle.undo()
     with instrument("json:dumps") as entered:
         assert_type(entered, Instrumentation)

@@ -370,6 +370,13 @@ def test_messages_that_are_odd_reach_the_server(points: Points) -> None:
     assert points(DURATIONS) == {("GET", "", "200", ""): 1}
 
 
+def test_an_application_can_be_called() -> None:
+    """Anything else is an error where it is given, and not at the first request."""
+    wrong: Any = "shop:application"
+    with pytest.raises(TypeError, match="must be a function or callable object, not 'shop:app"):
+        trace_asgi(wrong)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("route_of", "/items"), ("event_of", "click"), ("excluded", "/metrics"), ("color", "red")],

@@ -347,6 +347,12 @@ def test_max_hosts_is_an_int(wrong: Any) -> None:
         HttpClient(max_hosts=wrong)
 
 
+def test_group_redirects_is_a_bool() -> None:
+    """Anything else raises."""
+    with pytest.raises(TypeError, match="group_redirects must be True or False, not 'yes'"):
+        HttpClient(group_redirects="yes")  # type: ignore[arg-type]
+
+
 def test_max_hosts_is_not_negative() -> None:
     """A bound below zero is an error."""
     with pytest.raises(ValueError, match="0 or more"):

@@ -126,6 +126,12 @@ def test_excluded_is_a_list_of_patterns() -> None:
     """One text would be taken for a list of letters."""
     with pytest.raises(TypeError, match="list of patterns"):
         HttpServer(excluded="/metrics")
+    with pytest.raises(TypeError, match=r"list of patterns, .*, not None"):
+        HttpServer(excluded=None)  # type: ignore[arg-type]
+    wrong: dict[str, Any]
+    for wrong in ({"body_sizes": "yes"}, {"native": 1}):
+        with pytest.raises(TypeError, match="must be True or False, not"):
+            HttpServer(**wrong)
     with pytest.raises(TypeError, match="must be texts"):
         HttpServer(excluded=[1])  # type: ignore[list-item]
 

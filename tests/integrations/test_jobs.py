@@ -198,6 +198,8 @@ def test_skip_is_a_list_of_patterns() -> None:
     ]
     with pytest.raises(TypeError, match="list of patterns"):
         Jobs(skip="reports.*")
+    with pytest.raises(TypeError, match=r"list of patterns, .*, not None"):
+        Jobs(skip=None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be texts"):
         Jobs(skip=[3])  # type: ignore[list-item]
 

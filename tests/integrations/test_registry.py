@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace import swallowed_errors
+from hypertrace import _imports, swallowed_errors
 from hypertrace.integrations import (
     available,
-    imports,
     install,
     install_all,
     installed,
@@ -81,7 +80,6 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     uninstall()
     for name in names:
         sys.modules.pop(name, None)
-        imports._waiting.pop(name, None)
 
 
 @pytest.mark.usefixtures("libraries")
@@ -139,7 +137,7 @@ def test_all_are_installed_without_a_library(libraries: list[str]) -> None:
         importlib.import_module(name).work(number)
     assert SEEN == [("a", 0), ("a", 1)]
     uninstall()
-    with pytest.raises(TypeError, match="no integration has the option 'colour'"):
+    with pytest.raises(TypeError, match="no integration has the option 'colour'; there are: mark"):
         install_all(colour="red")
     with pytest.raises(TypeError, match="mark must be a text"):
         install_all(mark=3)
@@ -153,9 +151,14 @@ def test_all_are_installed_without_a_library(libraries: list[str]) -> None:
         ([], {}, ValueError, "needs a name: 'fake_one', 'fake_two'"),
         (["fake_tow"], {}, ValueError, "did you mean 'fake_two'"),
         ([3], {}, ValueError, "no integration 3"),
-        ([["fake_one"]], {}, ValueError, r"no integration \['fake_one'\]"),
+        ([["fake_one"]], {}, ValueError, r"no integration \['fake_one'\]: give names"),
         (["fake_one", "other"], {}, ValueError, "no integration 'other'"),
-        (["fake_one"], {"colour": 1}, TypeError, "its options: mark, broken"),
+        (["FAKE-ONE "], {}, ValueError, "did you mean 'fake_one'"),
+        (["fake_one.parts"], {}, ValueError, "did you mean 'fake_one'"),
+        (["fake"], {}, ValueError, "did you mean 'fake_one' or 'fake_two'"),
+        (["sqlite3"], {}, ValueError, r"call hypertrace.integrations.dbapi.trace_connection\("),
+        (["fake_one"], {"colour": 1}, TypeError, "no option 'colour'; there are: mark, broken"),
+        (["fake_one"], {"marc": "a"}, TypeError, "did you mean 'mark'"),
         (["fake_one"], {"mark": 1}, TypeError, "mark must be a text"),
     ],
 )
@@ -262,11 +265,11 @@ def test_a_library_that_is_imported_once_more_can_be_installed_again() -> None:
 @pytest.mark.usefixtures("libraries")
 def test_what_waits_is_bounded() -> None:
     """However often it is installed without its library, nothing is left."""
+    before = sys.meta_path.copy(), _imports._listeners.copy()
     for _ in range(50):
         install_all()
         uninstall()
-    assert imports._waiting["fake_one"] == []
-    assert sys.meta_path.count(imports._finder) == 1
+    assert (sys.meta_path, _imports._listeners) == before
 
 
 def test_nothing_is_imported_that_the_application_does_not_import() -> None:

@@ -461,6 +461,13 @@ def test_a_flood_of_paths_is_one_series(metrics: Metrics, points: Points) -> Non
     assert points("entry_duration_seconds") == {("http", "GET", "ok"): 10_000}
 
 
+def test_an_application_can_be_called() -> None:
+    """Anything else is an error where it is given, and not at the first request."""
+    wrong: Any = "shop:application"
+    with pytest.raises(TypeError, match="must be a function or callable object, not 'shop:app"):
+        trace_wsgi(wrong)
+
+
 def test_options_are_checked_at_once() -> None:
     """A misspelt option is an error where the application is given."""
     with pytest.raises(TypeError):

@@ -1524,11 +1524,18 @@ COMPILED = (
         _core("operations"),
     ),
     Safety(
-        "compiled: what ends in another context stays open there for no one",
-        CORE + "_operations.c",
-        "PyErr_Clear(); /* it was opened in another context */",
-        "",
-        _core("operations"),
+        "compiled: a forked child forgets the traced calls of other threads",
+        CORE + "_open_calls.c",
+        "if (!call->is_running || call->thread == thread) {",
+        "if (call->thread != NULL) {",
+        _core("engines"),
+    ),
+    Safety(
+        "compiled: a traced call at the recursion limit is counted",
+        CORE + "_frames.h",
+        "    thread->recursion_remaining += frames;\n",
+        "    (void)thread, (void)frames;\n",
+        ("hypertrace/traced/test_recursion.py",),
     ),
     Safety(
         "compiled: what ends a program is not swallowed",
@@ -1554,9 +1561,16 @@ COMPILED = (
     Safety(
         "compiled: durations that wait are bounded",
         CORE + "_speedups.c",
-        "waiting <= state.max_buffered",
-        "waiting >= 0",
+        "result = outer == Py_None && waiting <= state.max_buffered\n",
+        "result = outer == Py_None\n",
         _core("span") + _metrics("aggregations", "metrics_threads"),
+    ),
+    Safety(
+        "compiled: durations of traced functions that wait are bounded",
+        CORE + "_speedups.c",
+        "if (waiting >= 0 && waiting <= state.max_buffered)",
+        "if (waiting >= 0)",
+        _core("span"),
     ),
     Safety(
         "compiled: a span that ends in the collector does not set the context it interrupts",
@@ -1603,8 +1617,8 @@ COMPILED = (
     Safety(
         "compiled: only a binding is used as one",
         CORE + "_speedups.c",
-        "    if (binding != NULL && !Py_IS_TYPE(binding, state.binding_type))\n"
-        "        Py_CLEAR(binding);\n",
+        "    if (object != NULL && !Py_IS_TYPE(object, state.binding_type))\n"
+        "        Py_CLEAR(object);\n",
         "",
         _core("empty_slots"),
     ),
@@ -3726,6 +3740,20 @@ ENDING = (
 
 CLIENTS = (
     Safety(
+        "clients: an adapter inside of another one counts no second request",
+        INTEGRATIONS + "requests.py",
+        "        outer.abandon()\n",
+        "        pass\n",
+        _integration("requests"),
+    ),
+    Safety(
+        "clients: the error of another request is none",
+        INTEGRATIONS + "http_connections.py",
+        'and is_reader(frame.f_locals.get("self"))',
+        "",
+        _integration("urllib", "urllib3", "aiohttp_client"),
+    ),
+    Safety(
         "clients: what exporters send is not measured",
         INTEGRATIONS + "http_clients.py",
         "if _dispatch.target is None or (active_suppressions and drop_if_suppressed()):",
@@ -3966,10 +3994,10 @@ RUNTIME = (
     ),
     Safety(
         "integrations: no error reaches an import",
-        INTEGRATIONS + "patches.py",
-        "                count_and_log(error, patch)\n",
+        CORE + "_imports.py",
+        "                count_and_log(error, self._call)\n",
         "                raise\n",
-        _integration("patches"),
+        _core("imports") + _integration("patches"),
     ),
 )
 
@@ -4045,9 +4073,37 @@ REQUESTS = (
         _integration("wsgi"),
     ),
     Safety(
+        "requests: an answer that is dropped is under way no more",
+        INTEGRATIONS + "wsgi.py",
+        "            request.drop(is_cancelled=self._is_cut())\n",
+        "            pass\n",
+        _integration("wsgi"),
+    ),
+    Safety(
+        "requests: a coroutine that the collector ends changes no context",
+        CORE + "integrations/jobs.py",
+        "            self.leave_context_if_collecting()\n",
+        "            pass\n",
+        _integration("entries"),
+    ),
+    Safety(
+        "requests: what waits for an import is called in one thread alone",
+        CORE + "_imports.py",
+        "        if remove_listener(self):\n",
+        "        if remove_listener(self) or True:\n",
+        _core("imports") + _integration("patches"),
+    ),
+    Safety(
+        "rules: where there are entries, a cause is one alert",
+        EXPORTER + "dashboards/rules.py",
+        'without_entries = f"unless on (job) {metrics.rate_of_entries}"',
+        'without_entries = ""',
+        ("grafana/test_rules.py::test_where_there_are_entries_functions_are_silent",),
+    ),
+    Safety(
         "requests: a client that goes away is no answer",
         INTEGRATIONS + "wsgi.py",
-        "if self._has_begun or sys.exc_info()[1] is not None:",
+        "if sys.exc_info()[1] is not None or self._is_cut():",
         "if False:",
         _integration("wsgi"),
     ),
@@ -4061,9 +4117,9 @@ REQUESTS = (
     Safety(
         "requests: no error of a measurement reaches an application of WSGI",
         INTEGRATIONS + "wsgi.py",
-        """        request = _started(server, environ, route)
+        """            _measure_input(request, environ)
     except Exception as error:""",
-        """        request = _started(server, environ, route)
+        """            _measure_input(request, environ)
     except ZeroDivisionError as error:""",
         _integration("wsgi"),
     ),
@@ -4118,8 +4174,46 @@ ASGI = (
     ),
 )
 
+REWRITTEN = (
+    Safety(
+        "bytecode: the start of a call has no line",
+        CORE + "_bytecode.c",
+        "            begun = 1;\n            rewriting->location = ABSENT;\n",
+        "            begun = 1;\n",
+        ("hypertrace/test_bytecode.py::test_trace_functions_see_the_same_events",),
+    ),
+    Safety(
+        "bytecode: what is thrown into a generator steps in",
+        CORE + "_bytecode.c",
+        "    if (handler <= LEAVES)\n",
+        "    if (handler >= LEAVES)\n",
+        ("hypertrace/test_bytecode.py::test_a_generator_steps_in_and_out",),
+    ),
+    Safety(
+        "bytecode: copies of a function are not traced",
+        CORE + "_hooks.c",
+        "    if (!refers_to(self->function, frame_function(frame)))\n        return 0;\n",
+        "",
+        _core("hooks"),
+    ),
+    Safety(
+        "bytecode: the undo leaves code of others",
+        CORE + "_hooks.c",
+        "        !refers_to(self->rewritten, PyFunction_GET_CODE(function)))\n",
+        "        0)\n",
+        _core("hooks"),
+    ),
+    Safety(
+        "bytecode: a generator that does not end when it is closed ends when it is freed",
+        CORE + "_open_calls.c",
+        "call->is_closing ? end_closing_step(call) : end_step(call)",
+        "end_step(call)",
+        _core("hooks"),
+    ),
+)
+
 SAFETIES = (
     *(APPLICATION + COUNTING + PROCESSES + BOUNDED + SCRAPES + SERVER + PORT + COMMAND),
     *(PUSHING + COMPILED + WORKERS + SHARING + DECLARING + BUCKETS + INSTRUMENTS + ENDING),
-    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI),
+    *(ERRORS + RUNTIME + JOBS + SQL + CLIENTS + REQUESTS + ASGI + REWRITTEN),
 )

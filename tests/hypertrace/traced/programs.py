@@ -33,6 +33,8 @@ def _engine() -> str:
 
 ENGINE: str = _engine()
 
+replaced = pytest.mark.skipif(ENGINE != "closures", reason="functions are traced in place")
+
 in_place = pytest.mark.skipif(
     ENGINE == "closures", reason="closures replace a function: see docs/traced.md"
 )

@@ -64,7 +64,7 @@ def test_objects_that_can_be_called_stay(program: Program) -> None:
     """Sentinels, types, aliases and partials keep their identity, under every form of pattern."""
     shop = program.load(OBJECTS)
     before, of_class = dict(vars(shop)), dict(vars(shop.Job))
-    functions = {"function"} | {"run"}
+    functions = {"function", "run", "traced"}
     handles = [instrument("shop:*"), instrument("shop:Job.*"), instrument("shop:*.*")]
     changed = [name for name, value in before.items() if vars(shop)[name] is not value]
     changed += [name for name, value in of_class.items() if vars(shop.Job)[name] is not value]

@@ -271,6 +271,23 @@ def test_undone_meanwhile_a_call_ends_well(ending: str, program: Program) -> Non
         assert open_calls() == 0
 
 
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_undone_while_it_begins_a_call_ends_well(ending: str, program: Program) -> None:
+    """A call whose tracing is undone while its span begins is one span, and in progress no longer."""
+    shop = program.load(FUNCTIONS)
+    metrics = Metrics()
+    set_trace_function(metrics)
+    handles: list[Any] = []
+    undo: Any = {"undone": lambda _: handles[0].undo()}
+    handles.append(instrument("shop:function", prop_from=undo))
+    ended(shop, "function", ending)
+    ended(shop, "function", ending)
+    reading = metrics.read()
+    assert _calls(reading) == 1
+    assert {it.value for it in reading.family("function_in_progress").points} <= {0}
+    assert (open_calls(), swallowed_errors()) == (0, 0)
+
+
 def _calls(reading: Reading) -> int:
     points = reading.family("function_duration_seconds").points
     return sum(point.value.count for point in points)  # type: ignore[union-attr]

@@ -13,6 +13,7 @@ from .programs import APPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .conftest import Start
     from .programs import Program
@@ -51,12 +52,16 @@ def _agrees(program: Program, port: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("verb", ["work", "spawn"])
 def test_the_page_has_what_the_jobs_tally(
-    start: Start, redis: str, free_port: Callable[[], int]
+    verb: str, start: Start, redis: str, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     """Each job has one start and one end, however it ends, over the processes of all jobs."""
     port = free_port()
-    program = start(sys.executable, APPS / "rq_jobs.py", "work", redis, EXPORTER_PORT=str(port))
+    shared = {"HYPERTRACE_WORKERS": str(tmp_path / "shared")} if verb == "spawn" else {}
+    program = start(
+        *(sys.executable, APPS / "rq_jobs.py", verb, redis), EXPORTER_PORT=str(port), **shared
+    )
     program.tally.path.touch()
     sent = send(program, "rq_jobs.py", "send", redis, *KINDS)
     assert sent["rq_jobs.good", "default", "sent"] == 8 + 1

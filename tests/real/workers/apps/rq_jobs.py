@@ -1,6 +1,7 @@
 """RQ jobs that end in every way, measured by the integration.
 
-`rq_jobs.py work URL` is a worker that has imported them; `rq_jobs.py send URL NAME=NUMBER …`
+`rq_jobs.py work URL` is a worker that has imported them, and `rq_jobs.py spawn URL` one that starts
+an interpreter for each; `rq_jobs.py send URL NAME=NUMBER …`
 enqueues them, and prints what it has counted, as JSON.
 """
 
@@ -19,10 +20,15 @@ from jobs_tally import exporter, tally
 from redis import Redis
 from rq import Queue, Repeat, Retry, Worker, get_current_job
 from rq.command import send_stop_job_command
+from rq.worker import SpawnWorker
 
 from hypertrace.integrations import install
 
 install("rq", skip=["*.skipped"])
+
+
+class Spawning(SpawnWorker):  # type: ignore[misc]  # rq has no types here
+    """Worker whose interpreters import this module, as they look for its class."""
 
 
 class Mailer:
@@ -134,6 +140,9 @@ if __name__ == "__main__":
     if verb == "work":
         importlib.import_module("rq_jobs")
         Worker([work], connection=connection).work()
+    if verb == "spawn":
+        jobs = importlib.import_module("rq_jobs")
+        jobs.Spawning([work], connection=connection).work()
     for argument in arguments:
         kind, number = argument.split("=")
         for _ in range(int(number)):
