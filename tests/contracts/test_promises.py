@@ -39,10 +39,10 @@ def test_the_page_has_every_figure(root: Path) -> None:
     assert len(patterns) > 20
 
 
-def test_the_page_has_every_third_party_package(root: Path) -> None:
-    """Each package whose suite runs has a row, of the version that is named; and no other has."""
+def test_the_page_names_third_party_packages_as_they_are_run(root: Path) -> None:
+    """Each row is of a package whose suite runs, and of the version that is named."""
     table = rows((root / "docs" / "promises.md").read_text())
     named = {package.name: package.version for package in EVERY}
-    assert table.keys() == named.keys()
-    differing = {name: cells[1] for name, cells in table.items() if cells[1] != named[name]}
-    assert differing.keys() <= {"CPython"}  # that of the machine it was measured on
+    differing = {name for name, cells in table.items() if cells[1] != named.get(name)}
+    assert differing <= {"CPython"}  # that of the machine it was measured on
+    assert len(table) > 10

@@ -67,7 +67,7 @@ def rows(page: str) -> dict[str, list[str]]:
     _, _, rest = page.partition(BEGIN)
     table, _, _ = rest.partition(END)
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:2] == "| "]
-    return {cells[0]: cells for cells in lines[1:]}
+    return {cells[0]: cells for cells in lines[2:]}  # below the heads and a rule
 
 
 def updated(page: str, new: list[str]) -> str:
