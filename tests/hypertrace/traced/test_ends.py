@@ -319,14 +319,16 @@ def test_signals_that_raise_while_calls_run(
             try:
                 shop.use()
                 rounds += 1
-            except KeyboardInterrupt:
-                caught += 1
+            except KeyboardInterrupt as error:
+                # A second one may come while the program cleans up after the first.
+                each: BaseException | None = error
+                while each is not None:
+                    caught += type(each) is KeyboardInterrupt
+                    each = each.__context__
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if sys.version_info[:2] != (3, 12):  # there, one of a hundred may be lost
-        assert caught + len(lost) == sent
-    assert swallowed_errors() == 0
+    assert (caught + len(lost), swallowed_errors()) == (sent, 0)
     assert open_calls() == 0
     reading = metrics.read()
     counts = Counter[str]()
