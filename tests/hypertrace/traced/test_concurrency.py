@@ -226,13 +226,9 @@ def test_generators_that_other_threads_close_and_drop(program: Program) -> None:
     shop = program.load(HOT, DECORATED)
     made: list[Any] = []
     for _ in range(100):
-        for running in (shop.steps(3), shop.guarded(3)):
-            next(running)
-            made.append(running)
-        coroutine = shop.waits(1)
-        coroutine.send(None)
-        made.append(coroutine)
-    del running, coroutine
+        made += shop.steps(3), shop.guarded(3), shop.waits(1)
+        for running in range(-3, 0):
+            made[running].send(None)
     third = len(made) // 3
 
     def close(part: list[Any]) -> None:

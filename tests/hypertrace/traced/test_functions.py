@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import hypertrace
-from hypertrace import clear_trace_function, instrument, set_trace_function, swallowed_errors
+from hypertrace import (
+    SpanEvent,
+    clear_trace_function,
+    instrument,
+    set_trace_function,
+    swallowed_errors,
+)
 from hypertrace.metrics import Metrics
 from hypertrace.testing import capture_events
 
@@ -19,7 +25,6 @@ from .programs import DECORATED, ENGINE, PLAIN, open_calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypertrace import SpanEvent
     from hypertrace.metrics import Reading
 
     from .programs import Program
@@ -62,7 +67,7 @@ def load(how: str, program: Program) -> Iterator[Load]:
         if how == "traced":
             return program.load(FUNCTIONS, first_line)
         shop = program.load(FUNCTIONS, PLAIN)
-        options = (
+        options: dict[str, Any] = (
             {}
             if first_line == DECORATED
             else {
@@ -203,7 +208,8 @@ def test_switched_off_a_call_is_no_span(load: Load, kinds: list[str], program: P
 @pytest.mark.parametrize("ending", ["returns", "raises"])
 def test_switched_on_meanwhile_a_call_is_no_span(ending: str, load: Load, kinds: list[str]) -> None:
     """A call that began without a trace function is none, the next one is."""
-    shop, events = load(), []
+    shop = load()
+    events: list[SpanEvent] = []
     for kind in kinds:
         clear_trace_function()
         events = []
@@ -290,7 +296,7 @@ def test_undone_while_it_begins_a_call_ends_well(ending: str, program: Program) 
 
 def _calls(reading: Reading) -> int:
     points = reading.family("function_duration_seconds").points
-    return sum(point.value.count for point in points)  # type: ignore[union-attr]
+    return sum(point.value.count for point in points)  # type: ignore[union-attr, misc]
 
 
 def test_an_overridden_method_is_two_spans(load: Load) -> None:
@@ -333,10 +339,10 @@ def test_an_inherited_method_of_one_class_counts_that_class(program: Program) ->
     """`Job.inherited` counts jobs, not `Base` and its other subclasses."""
     shop = program.load(FUNCTIONS)
 
-    class Other(shop.Base):  # type: ignore[misc]
+    class Other(shop.Base):  # type: ignore[misc, name-defined]
         pass
 
-    class Child(shop.Job):  # type: ignore[misc]
+    class Child(shop.Job):  # type: ignore[misc, name-defined]
         pass
 
     with instrument("shop:Job.inherited"), capture_events() as events:
@@ -380,7 +386,8 @@ def test_what_has_no_code_is_counted_too(program: Program) -> None:
     shop = program.load(WITHOUT_CODE, DECORATED)
     with capture_events() as events:
         assert shop.use() == results
-        kinds = Counter((event.result, event.exception) for event in events)  # type: ignore[attr-defined]
+        spans = [event for event in events if isinstance(event, SpanEvent)]
+        kinds = Counter((span.result, span.exception) for span in spans)
         errors = {ValueError: 2, TypeError: 3, IndexError: 1}
         assert kinds == {("ok", None): 6, **{("error", it): n for it, n in errors.items()}}
         clear_trace_function()

@@ -216,8 +216,9 @@ class Job:
 @traced
 def function(): return Job()
 """
-    references = []
-    for _ in range(5):
+    references: list[weakref.ref[Any]] = []
+
+    def trace_and_drop() -> None:
         shop = program.load(source)
         handles = [instrument("shop:Job.run"), instrument("shop:function")]
         with capture_events() as events:
@@ -225,10 +226,11 @@ def function(): return Job()
         assert len(events) == 2
         for handle in handles:
             handle.undo()
-        references += [weakref.ref(it) for it in (shop.Job, shop.function, shop.Job.run)]
-        del handles, handle
+        references.extend(weakref.ref(it) for it in (shop.Job, shop.function, shop.Job.run))
+
+    for _ in range(5):
+        trace_and_drop()
     program.load("")
-    del shop, events
     gc.collect()
     assert [reference() is None for reference in references] == [True] * 15
 

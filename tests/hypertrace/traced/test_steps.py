@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -300,7 +301,7 @@ def test_undone_meanwhile(end: str, kinds: list[str], program: Program) -> None:
 
 def _runs(reading: Reading) -> int:
     points = reading.family("function_duration_seconds").points
-    return sum(point.value.count for point in points)  # type: ignore[union-attr]
+    return sum(point.value.count for point in points)  # type: ignore[union-attr, misc]
 
 
 ODD = """
@@ -382,9 +383,9 @@ def test_odd_generators(how: str, program: Program) -> None:
             it = getattr(shop, name)()
             next(it)
             do(it.close)
-            do(lambda it=it: next(it))
+            do(partial(next, it))
             it = getattr(shop, name)()
-            do(lambda it=it: list(it))
+            do(partial(list, it))
         catching = shop.catching()
         next(catching)
         do(lambda: [catching.throw(ValueError()), next(catching), catching.close()])
@@ -482,7 +483,7 @@ def test_a_run_that_changes_threads(load: Load, kinds: list[str], events: list[S
     in_threads(
         lambda: [steps.exhaust() for steps in started[::3]],
         lambda: [steps.close() for steps in started[1::3]],
-        lambda: [setattr(steps, "running", None) for steps in started[2::3]],
+        lambda: [vars(steps).update(running=None) for steps in started[2::3]],
     )
     assert len(events) == len(started)
     assert {event.result for event in events} == {"ok"}
