@@ -125,9 +125,7 @@ def _inserted(instructions: list[dis.Instruction], record: object) -> set[int]:
         names = [instruction.opname for instruction in instructions[i : i + 6]]
         if names[1] == "CONTAINS_OP":
             first, last = first - 1, i + 3
-        elif names[2] == "BINARY_SUBSCR":
-            last = i + 4
-        elif names[3:] == ["JUMP_FORWARD", "SEND", "YIELD_VALUE"]:
+        elif names[2] == "BINARY_SUBSCR" or names[3:] == ["JUMP_FORWARD", "SEND", "YIELD_VALUE"]:
             last = i + 4
         found.update(instruction.offset for instruction in instructions[first : last + 1])
     return found
