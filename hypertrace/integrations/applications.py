@@ -9,8 +9,12 @@ from wrapt import ObjectProxy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    _Proxy = ObjectProxy[Any]
+else:
+    _Proxy = ObjectProxy  # not generic in wrapt 2.0
 
-class TracedWsgi(ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt 2.0
+
+class TracedWsgi(_Proxy):
     """An application of WSGI, but for its calls."""
 
     def __init__(self, application: object, call: Callable[..., Any]) -> None:
@@ -28,7 +32,7 @@ class TracedWsgi(ObjectProxy):  # type: ignore[type-arg]  # not generic in wrapt
         return self._self_call(self.__wrapped__, *args)
 
 
-class TracedAsgi(ObjectProxy):  # type: ignore[type-arg]  # as above
+class TracedAsgi(_Proxy):
     """An application of ASGI, but for its calls."""
 
     def __init__(self, application: object, call: Callable[..., Awaitable[None]]) -> None:

@@ -223,7 +223,7 @@ class Request(Operation):
     @route.setter
     def route(self, route: str) -> None:
         self._route = route
-        self.entry_name = f"{self._method} {route}"
+        self.entry_name: str = f"{self._method} {route}"
 
     def fail(self, error: BaseException | None = None) -> None:
         """Note an exception that the framework answers with an error page by itself.

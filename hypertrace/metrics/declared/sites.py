@@ -378,7 +378,7 @@ class DeclaredSpansRecorder(SpansRecorder):
         """
         super().__init__(spans, functions, edge, simple=functions.is_simple)
         self._feeds = feeds
-        self.needs_busy = any(feed.metric.value == "busy" for feed in feeds)
+        self.needs_busy: bool = any(feed.metric.value == "busy" for feed in feeds)
         self.lasts: bool = spans is not functions.overflow_spans and (ends is None or ends.lasts)
         own = self.durations
         self.durations: list[float] | CellGroup | None = None
