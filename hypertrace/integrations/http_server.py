@@ -115,9 +115,7 @@ class HttpServer:
             TypeError: an option has a wrong type, as `exclude` that is one text.
         """
         if isinstance(exclude, str) or not isinstance(exclude, Iterable):
-            raise TypeError(
-                f"exclude must be a list of patterns, as ['/health*'], not {exclude!r}"
-            )
+            raise TypeError(f"exclude must be a list of patterns, as ['/health*'], not {exclude!r}")
         for name, option in (("body_sizes", body_sizes), ("native", native)):
             if not isinstance(option, bool):
                 raise TypeError(f"{name} must be True or False, not {option!r}")
