@@ -159,6 +159,7 @@ def test_an_interrupt_ends_a_program_as_without() -> None:
     """A program that is interrupted in traced code ends with the traceback that it has without."""
     program = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
 TRACE
 @traced
 def inner():
