@@ -30,7 +30,7 @@ PROMISES = (
 )
 """The files whose promises every core keeps, in the order of the table."""
 
-OWN = ("compiled", "integrations")
+OWN = ("compiled", "rest_of_program", "integrations")
 """The files whose promises the compiled core keeps."""
 
 PROCESSES = {"integrations": 3}
@@ -56,6 +56,7 @@ def main() -> int:
         own = [row for name in OWN for row in _apart(name, effort, COMPILED)]
         broken += report.broken(own, allowance)
         results = report.with_own(results, COMPILED, own)
+    broken += [row for each in by_python[0] for row in report.broken(each.rows, allowance)]
     print(report.machine(), report.aligned(report.table(results)), *skipped, sep="\n")
     if options.python:
         print(pythons.text(*by_python))
@@ -77,7 +78,7 @@ def _options() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="PATH",
-        help="an interpreter to measure a trace() on, too; may be given several times",
+        help="an interpreter to measure trace() and @traced on, too; may be given several times",
     )
     parser.add_argument("--write", action="store_true", help="write the pages in docs, too")
     return parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import declared, instruments, peers
-from .bound import BOUND, BoundCounter
+from .bound import BOUND, BOUND_TIMER, BoundCounter, BoundTimer
 from .creating import SLOTS, Maker
 from .ids_and_props import TWO_ALLOWED
 from .measure import OURS, compared
@@ -24,7 +24,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     times = effort.nanoseconds({OURS: off.connect, EMPTY: untraced.connect})
     yield from compared("compiled: `trace()`, disabled", times, {EMPTY: (0.6, 0.5)})
 
-    counter, timer = BoundCounter(), peers.BoundTimer()
+    counter, timer = BoundCounter(), BoundTimer()
     with exporting(allowed_props=["topic", "peer"], exemplar=None):
         swarm = Plain()
         operations = {EMPTY: untraced.connect, BOUND: counter.connect}
@@ -40,10 +40,8 @@ def rows(effort: Effort) -> Iterator[Row]:
             times = effort.nanoseconds({OURS: operation.__get__(swarm), **bound})
             yield from compared(what, times, {BOUND: promise})
 
-        times = effort.nanoseconds(
-            {OURS: Swarm.span.__get__(swarm), peers.BOUND_TIMER: timer.connect}
-        )
-        yield from compared("compiled: a span", times, {peers.BOUND_TIMER: (0.4, 0.25)})
+        times = effort.nanoseconds({OURS: Swarm.span.__get__(swarm), BOUND_TIMER: timer.connect})
+        yield from compared("compiled: a span", times, {BOUND_TIMER: (0.4, 0.25)})
 
         times = effort.nanoseconds({OURS: Maker().tracer, SLOTS: Maker().small})
         yield from compared("compiled: making a tracer, on", times, {SLOTS: (2.0, 1.5)})

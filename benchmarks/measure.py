@@ -32,6 +32,7 @@ class OnePython:
         idle: a method that does nothing.
         empty: a method that calls an empty one with the signature of `trace()`.
         bound: a method that calls a bound `inc()`.
+        rows: those of traced functions and of the rest of the program; only of the compiled core.
     """
 
     version: str
@@ -40,6 +41,7 @@ class OnePython:
     idle: float
     empty: float
     bound: float
+    rows: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)

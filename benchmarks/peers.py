@@ -14,6 +14,7 @@ from pathlib import Path
 
 import blinker
 import statsd
+from goblinfish.metrics.trackers import ProcessTracker
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,9 +24,9 @@ from .bound import LABEL_VALUES
 
 LABELS = "prometheus_client, `labels(…).inc()`"
 OTEL = "OpenTelemetry, `counter.add`"
-BOUND_TIMER = "prometheus_client, bound `with child.time():`"
 BOUND_VALUES = "prometheus_client, bound `observe()`"
 LABELS_TIMER = "prometheus_client, `with labels(…).time():`"
+GOBLINFISH = "goblinfish, `@tracker` (a line of JSON, thrown away)"
 AUTOMETRICS = "autometrics, `@autometrics`"
 NODE = "the JavaScript original on Node.js"
 
@@ -129,20 +130,6 @@ class Blinker:
         self.signal.send(self)
 
 
-class BoundTimer:
-    """A child of a histogram, taken once."""
-
-    def __init__(self) -> None:
-        """Take the child."""
-        histogram = Histogram("bound", "Time", list(LABEL_VALUES), registry=CollectorRegistry())
-        self.child = histogram.labels(**LABEL_VALUES)
-
-    def connect(self) -> None:
-        """Time an empty block."""
-        with self.child.time():
-            pass
-
-
 class BoundValues:
     """A child of a histogram, which observes values that are known."""
 
@@ -176,6 +163,21 @@ class LabelledTimer:
             parent_object_props_topic="all",
         ).time():
             pass
+
+
+def _throw_away(_: str) -> None:
+    pass
+
+
+_tracker = ProcessTracker(_throw_away)
+
+
+class Goblinfish:
+    """An object with a method that does nothing, timed."""
+
+    @_tracker  # type: ignore[untyped-decorator]
+    def tracked(self) -> None:
+        """Do nothing."""
 
 
 def autometrics(bound_here: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Cost of a `trace()` on each Python: `python -m benchmarks.pythons INTERPRETER …`.
+"""Cost of `trace()` and `@traced` on each Python: `python -m benchmarks.pythons INTERPRETER …`.
 
 Each interpreter gets a virtual environment with this checkout and `prometheus_client` installed.
 Each core is measured there in its own process, by `one_python`.
@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from . import report
-from .measure import COMPILED, CORES, FULL, QUICK, OnePython
+from .measure import COMPILED, CORES, FULL, QUICK, OnePython, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ _CLASSIFIER = "Programming Language :: Python :: "
 
 
 def main() -> None:
-    """Measure, and print the table alone."""
+    """Measure, and print the tables alone."""
     parser = argparse.ArgumentParser(prog="benchmarks.pythons", description=__doc__)
     parser.add_argument("interpreters", nargs="+", metavar="INTERPRETER", help="path of a Python")
     parser.add_argument("--quick", action="store_true", help="take less time for each figure")
@@ -44,8 +44,9 @@ def main() -> None:
 
 
 def text(figures: Sequence[OnePython], skipped: Sequence[str]) -> str:
-    """Return the table and what is not in it, for a terminal."""
-    return "\n".join([report.aligned(report.pythons_table(figures)), *skipped])
+    """Return the tables and what is not in them, for a terminal."""
+    tables = [report.pythons_table(figures), report.traced_table(figures)]
+    return "\n".join([*[report.aligned(each) for each in tables], *skipped])
 
 
 def measured(interpreters: Sequence[str], effort: Effort) -> Found:
@@ -83,7 +84,9 @@ def _measured_in(scratch: Path, interpreters: Sequence[str], effort: Effort) -> 
             continue
         for core, found in printed.items():
             if found["compiled"] is (core == COMPILED):
-                figures.append(OnePython(found["version"], core, **found["nanoseconds"]))
+                rows = [Row(**row) for row in found["rows"]]
+                times = found["nanoseconds"]
+                figures.append(OnePython(found["version"], core, **times, rows=rows))
             else:
                 skipped.append(f"the {core} core on Python {found['version']}, not built there")
     return figures, skipped

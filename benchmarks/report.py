@@ -110,6 +110,36 @@ def pythons_table(by_python: Sequence[OnePython]) -> list[list[str]]:
     ]
 
 
+def traced_table(by_python: Sequence[OnePython]) -> list[list[str]]:
+    """Return the cells of the table of traced functions, the heads first: a column for a Python."""
+    measured = [each for each in by_python if each.rows]
+    heads = [_HEADS[0], _HEADS[1], *[each.version for each in measured], *_HEADS[3:], ""]
+    return [heads, *map(_traced_line, zip(*[each.rows for each in measured], strict=True))]
+
+
+def _traced_line(rows: Sequence[Row]) -> list[str]:
+    promises = [_bound(row, row.promise) for row in rows]
+    goals = [_bound(row, row.goal) for row in rows]
+    verdicts = [verdict(row) for row in rows]
+    worst = next((each for each in ("BROKEN", "kept") if each in verdicts), max(verdicts))
+    bounds = [" or ".join(dict.fromkeys(filter(None, each))) for each in (promises, goals)]
+    return [rows[0].what, rows[0].peer or "", *map(_judged, rows), *bounds, worst]
+
+
+def _judged(row: Row) -> str:
+    """Return our figure, the peer's and the ratio."""
+    if row.theirs is None:
+        return _number(row.ours, row.unit)
+    figures = f"{_number(row.ours, row.unit)} / {_number(row.theirs, row.unit)}"
+    return f"{figures}: {_ratio(row.judged)}"
+
+
+def traced_section(by_python: Sequence[OnePython]) -> str:
+    """Return the part of the page that is about traced functions on each Python."""
+    measured = any(each.rows for each in by_python)
+    return "\n\n".join([_TRACED, *([markdown(traced_table(by_python))] if measured else [])])
+
+
 def aligned(cells: Sequence[Sequence[str]]) -> str:
     """Return a table for a terminal."""
     plain = [[cell.replace("`", "") for cell in line] for line in cells]
@@ -161,6 +191,7 @@ def page(
         _PYTHONS,
         *([markdown(pythons_table(by_python))] if by_python else []),
         *[f"Not measured: {what}" for what in not_found],
+        traced_section(by_python),
         _GROWTH,
         *[f"![{title}](images/{image_name(title)})" for title, _, _ in figures],
         *[_growth_table(figure) for figure in figures],
@@ -231,6 +262,15 @@ row take turns in the same process:
 - a bound `inc()`: a method whose only line calls that of `prometheus_client`.
 
 A ratio is the whole `trace()` divided by the figure before it."""
+
+_TRACED = """\
+## Traced functions on each Python
+
+With the compiled core, in the same environments: our figure, that which it is compared with, and
+their ratio. The method, the coroutine and the generator do nothing; the frames that an exception
+leaves, and the generator that is closed early, are not traced. On CPython 3.12 to 3.14 these two
+cost more while something else is traced: the interpreter reports them of all code or of none. Where
+two promises are given, the first Python has the first of them."""
 
 _GROWTH = """\
 ## As things grow

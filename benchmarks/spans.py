@@ -8,6 +8,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from . import peers
+from .bound import BOUND_TIMER, BoundTimer
 from .measure import OURS, compared
 from .ours import App, Swarm, exporting
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Measure a span around an empty block, with its duration, result, gauge and upstream."""
-    peer = {peers.BOUND_TIMER: peers.BoundTimer().connect}
+    peer = {BOUND_TIMER: BoundTimer().connect}
     operations = dict(peer)
     if not effort.quick:
         otel = peers.OpenTelemetry()
@@ -31,7 +32,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     with exporting(exemplar=None):
         swarm = Swarm(App())
         times = effort.nanoseconds({OURS: swarm.span, **operations})
-        yield from compared("a span", times, {peers.BOUND_TIMER: (0.9, 0.6)})
+        yield from compared("a span", times, {BOUND_TIMER: (0.9, 0.6)})
         if effort.quick:
             return
         for what, operation in {
