@@ -17,7 +17,6 @@ from .measure import Effort, rows_of
 from .ours import App, Swarm, exporting
 from .tracing_off import Untraced
 
-
 ROWS = ("rest_of_program", "decorated")
 """The files that are measured on each Python. The first is to begin with nothing traced."""
 

@@ -1,6 +1,7 @@
 """Rest of the program: costs what it did while something else is traced.
 
-On CPython 3.12 to 3.14 an exception that leaves frames costs more then, and so does closing a generator.
+On CPython 3.12 to 3.14 an exception that leaves frames costs more then, and so does closing a
+generator.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .measure import OURS, compared
 from .ours import exporting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from .measure import Effort, Operation, Row
 
@@ -42,7 +43,7 @@ class Untraced:
         try:
             self._outer()
         except LookupError:
-            pass
+            return
 
     def _outer(self) -> None:
         self._middle()
@@ -54,14 +55,17 @@ class Untraced:
         raise LookupError
 
     def close(self) -> None:
-        """Close a generator early."""
+        """Close a generator early, which has to clean up."""
         steps = self._steps()
         next(steps)
         steps.close()
 
-    def _steps(self) -> Iterator[None]:
-        yield
-        yield
+    def _steps(self) -> Generator[None]:
+        try:
+            yield
+            yield
+        finally:
+            self.call()
 
 
 def rows(effort: Effort) -> Iterator[Row]:
