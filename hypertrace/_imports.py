@@ -137,6 +137,8 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if sys.meta_path[0] is not self:
+            self._go_first()
         names: set[str] = vars(_in_progress).setdefault("names", set())
         if name in names or not any(one._covers(name) for one in _listeners.copy()):
             return None
@@ -145,6 +147,16 @@ class _Finder:
             return self._found_by_others(name, path, target)
         finally:
             names.discard(name)
+
+    def _go_first(self) -> None:
+        """Stand before finders that were added since, which may find what is covered.
+
+        pytest's finds its plugins. A search that is running goes on with the finder after this one.
+        """
+        with _lock:
+            if self in sys.meta_path:
+                others = [finder for finder in sys.meta_path if finder is not self]
+                sys.meta_path[:] = [self, *others]
 
     def _found_by_others(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None

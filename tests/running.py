@@ -1,8 +1,11 @@
-"""Runners for tests: in threads, often enough that memory shows, by a set clock."""
+"""Runners for tests: in threads, in a child, often enough that memory shows, by a set clock."""
 
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import sys
 import threading
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -44,6 +47,26 @@ def in_threads(*works: Callable[[], object]) -> None:
         assert not thread.is_alive()
     if failed:
         raise failed[0]
+
+
+def in_child(
+    work: Callable[[], object], fork: Callable[[], int] | None = None, *, is_killed: bool = False
+) -> None:
+    """Run something in a forked child, and fail if it raises; the child runs no other code then."""
+    child = (fork or os.fork)()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
+            sys.excepthook(*sys.exc_info())
+        finally:
+            if is_killed and not status:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) == (-signal.SIGKILL if is_killed else 0)
 
 
 def growth(work: Callable[[int], object]) -> int:

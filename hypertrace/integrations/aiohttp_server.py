@@ -47,7 +47,7 @@ class Integration(HttpServer):
     def __init__(
         self,
         *,
-        excluded: Iterable[str] = EXCLUDED,
+        exclude: Iterable[str] = EXCLUDED,
         body_sizes: bool = False,
         native: bool = False,
         event_of: EventOf | None = None,
@@ -55,7 +55,7 @@ class Integration(HttpServer):
         """Declare the metrics.
 
         Args:
-            excluded: as of `HttpServer`.
+            exclude: as of `HttpServer`.
             body_sizes: as there.
             native: as there.
             event_of: as of `WebSocketServer`.
@@ -63,7 +63,7 @@ class Integration(HttpServer):
         Raises:
             TypeError: an option is wrong.
         """
-        super().__init__(excluded=excluded, body_sizes=body_sizes, native=native)
+        super().__init__(exclude=exclude, body_sizes=body_sizes, native=native)
         self._websockets = WebSocketServer(event_of)
         self._connections: WeakKeyDictionary[Any, Connection] = WeakKeyDictionary()
 

@@ -69,7 +69,7 @@ class AsgiServer(HttpServer):
     def __init__(
         self,
         *,
-        excluded: Iterable[str] = EXCLUDED,
+        exclude: Iterable[str] = EXCLUDED,
         body_sizes: bool = False,
         native: bool = False,
         event_of: EventOf | None = None,
@@ -78,7 +78,7 @@ class AsgiServer(HttpServer):
         """Declare the metrics.
 
         Args:
-            excluded: as of `HttpServer`.
+            exclude: as of `HttpServer`.
             body_sizes: as there.
             native: as there.
             event_of: as of `WebSocketServer`.
@@ -90,7 +90,7 @@ class AsgiServer(HttpServer):
         """
         if route_of is not None and not callable(route_of):
             raise TypeError(f"route_of must be a function of a scope, not {route_of!r}")
-        super().__init__(excluded=excluded, body_sizes=body_sizes, native=native)
+        super().__init__(exclude=exclude, body_sizes=body_sizes, native=native)
         self._websockets = WebSocketServer(event_of)
         self._route_of = route_of
 

@@ -37,15 +37,15 @@ class Integration(HttpServer):
     def __init__(
         self,
         *,
-        excluded: Iterable[str] = EXCLUDED,
+        exclude: Iterable[str] = EXCLUDED,
         body_sizes: bool = False,
         native: bool = False,
     ) -> None:
         """Declare the metrics; the arguments are those of `HttpServer`."""
-        super().__init__(excluded=excluded, body_sizes=body_sizes, native=native)
+        super().__init__(exclude=exclude, body_sizes=body_sizes, native=native)
         # Only what resolves URLs knows routes.
         self._asgi = AsgiServer(
-            excluded=self.excluded, body_sizes=body_sizes, native=native, route_of=lambda _: None
+            exclude=self.exclude, body_sizes=body_sizes, native=native, route_of=lambda _: None
         )
 
     def patch(self, patches: Patches) -> None:

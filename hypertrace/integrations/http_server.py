@@ -91,41 +91,39 @@ class HttpServer:
     Any thread may use it. Nothing is raised while requests are measured.
 
     Attributes:
-        excluded: patterns of paths that are not measured.
+        exclude: patterns of paths that are not measured.
         body_sizes: whether the bytes of bodies are.
     """
 
     def __init__(
         self,
         *,
-        excluded: Iterable[str] = EXCLUDED,
+        exclude: Iterable[str] = EXCLUDED,
         body_sizes: bool = False,
         native: bool = False,
     ) -> None:
         """Declare the metrics.
 
         Args:
-            excluded: shell-style patterns of paths that are not measured.
+            exclude: shell-style patterns of paths that are not measured.
             body_sizes: whether the bytes of bodies are measured:
                 `http_server_request_body_size_bytes`, `http_server_response_body_size_bytes`.
             native: whether `http_server_request_duration_native_seconds` has all requests that are
                 measured in one native histogram, for objectives and exact quantiles.
 
         Raises:
-            TypeError: an option has a wrong type, as `excluded` that is one text.
+            TypeError: an option has a wrong type, as `exclude` that is one text.
         """
-        if isinstance(excluded, str) or not isinstance(excluded, Iterable):
-            raise TypeError(
-                f"excluded must be a list of patterns, as ['/health*'], not {excluded!r}"
-            )
+        if isinstance(exclude, str) or not isinstance(exclude, Iterable):
+            raise TypeError(f"exclude must be a list of patterns, as ['/health*'], not {exclude!r}")
         for name, option in (("body_sizes", body_sizes), ("native", native)):
             if not isinstance(option, bool):
                 raise TypeError(f"{name} must be True or False, not {option!r}")
-        self.excluded: tuple[str, ...] = tuple(excluded)
-        if not all(isinstance(pattern, str) for pattern in self.excluded):
-            raise TypeError(f"excluded must be texts, as '/health*', not {self.excluded!r}")
-        self._paths = frozenset(path for path in self.excluded if not set(path) & set("*?["))
-        self._patterns = tuple(path for path in self.excluded if path not in self._paths)
+        self.exclude: tuple[str, ...] = tuple(exclude)
+        if not all(isinstance(pattern, str) for pattern in self.exclude):
+            raise TypeError(f"exclude must be texts, as '/health*', not {self.exclude!r}")
+        self._paths = frozenset(path for path in self.exclude if not set(path) & set("*?["))
+        self._patterns = tuple(path for path in self.exclude if path not in self._paths)
         self.body_sizes: bool = body_sizes
         self._roots: set[str] = set()
         declare_entries()

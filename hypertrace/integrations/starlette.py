@@ -40,7 +40,7 @@ class Integration(AsgiServer):
     def __init__(
         self,
         *,
-        excluded: Iterable[str] = EXCLUDED,
+        exclude: Iterable[str] = EXCLUDED,
         body_sizes: bool = False,
         native: bool = False,
         event_of: EventOf | None = None,
@@ -48,7 +48,7 @@ class Integration(AsgiServer):
         """Declare the metrics.
 
         Args:
-            excluded: as of `HttpServer`.
+            exclude: as of `HttpServer`.
             body_sizes: as there.
             native: as there.
             event_of: as of `WebSocketServer`.
@@ -57,7 +57,7 @@ class Integration(AsgiServer):
             TypeError: an option is wrong.
         """
         super().__init__(
-            excluded=excluded,
+            exclude=exclude,
             body_sizes=body_sizes,
             native=native,
             event_of=event_of,

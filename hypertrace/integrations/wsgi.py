@@ -40,7 +40,7 @@ def trace_wsgi(application: WSGIApplication, **options: Any) -> WSGIApplication:
 
     Args:
         application: of WSGI. A framework has its own integration, which knows routes.
-        options: of `HttpServer`: `excluded`, `body_sizes`, `native`.
+        options: of `HttpServer`: `exclude`, `body_sizes`, `native`.
 
     Raises:
         TypeError: an option is wrong, or the application cannot be called.

@@ -190,9 +190,13 @@ def _last_part(path: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    with suppress(OSError):  # the current folder was removed
-        # Not resolved: a link keeps the name it was imported by.
-        path = os.path.abspath(path)  # noqa: PTH100
+    # Not resolved: a link keeps the name it was imported by. An absolute path takes no system call,
+    # which tools that look for those in event loops would refuse.
+    if os.path.isabs(path):  # noqa: PTH117 -- as below
+        path = os.path.normpath(path)
+    else:
+        with suppress(Exception):  # the current folder was removed; or such a tool refuses
+            path = os.path.abspath(path)  # noqa: PTH100
     return path.replace(os.sep, "/")
 
 

@@ -93,7 +93,7 @@ def record_unittest(record: Record) -> None:
     """Let the results of unittest be recorded, whatever makes them."""
     import unittest  # noqa: PLC0415 -- after what is traced
 
-    class Result(unittest.TextTestResult):
+    class Recorded(unittest.TextTestResult):
         def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
             record.start(test.id())
             super().startTest(test)
@@ -132,7 +132,14 @@ def record_unittest(record: Record) -> None:
             record.part(test.id(), "unexpected success")
 
     runner: Any = unittest.TextTestRunner
-    runner.resultclass = Result
+    make = runner._makeResult
+
+    def make_recorded(self: Any) -> Any:  # a runner may have a class of results
+        result = make(self)
+        result.__class__ = type("Result", (Recorded, type(result)), {})
+        return result
+
+    runner._makeResult = make_recorded
 
 
 def _text(error: Any) -> str:

@@ -126,6 +126,35 @@ def test_a_namespace_package_is_imported_as_before(
     assert type(package.__loader__).__name__ == "NamespaceLoader"
 
 
+def test_a_finder_that_is_added_later_finds_no_module_alone(
+    write: Callable[..., None],
+) -> None:
+    """One that stands first, as pytest's for its plugins, is asked by ours later."""
+    asked = []
+
+    class First:
+        def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+            asked.append(name)
+            return importlib.machinery.PathFinder.find_spec(name, path, target)
+
+    write("wa_first.__init__", "")
+    write("other_than_wa", "")
+    listener, first = Listener("wa_"), First()
+    before = sys.meta_path.copy()
+    add_listener(listener)
+    sys.meta_path.insert(0, first)
+    try:
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("there_is_none_of_this_name")
+        module = importlib.import_module("wa_first")
+    finally:
+        sys.meta_path.remove(first)
+        remove_listener(listener)
+    assert sys.meta_path == before
+    assert listener.loaded == [module]
+    assert asked == ["there_is_none_of_this_name", "wa_first"]
+
+
 @pytest.mark.parametrize("kind", ["object", "slots"])
 def test_a_loader_may_make_what_is_no_module(
     kind: str, listener: Listener, monkeypatch: pytest.MonkeyPatch

@@ -19,10 +19,13 @@ from hypertrace.testing import reset
 
 from ..foreign import suites
 from . import postgresql as postgresql_servers
+from .http_peers import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from .http_peers import Server
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +150,10 @@ def pytest_unconfigure():
     values = metrics.read().family("{}").values
     print("\\nmeasured:", sum(value.count for value in values))
 """
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Give a server of HTTP that counts its requests."""
+    with running() as made:
+        yield made

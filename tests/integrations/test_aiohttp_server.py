@@ -233,7 +233,7 @@ def test_a_low_level_server_has_no_routes(web: Any, points: Points) -> None:
 
 def test_excluded_paths_are_not_measured(apps: Any, tmp_path: Path, points: Points) -> None:
     """Paths that are excluded are answered, also a WebSocket, and not measured."""
-    install("aiohttp_server", excluded=["/", "/live/*"])
+    install("aiohttp_server", exclude=["/", "/live/*"])
     app = apps.application(tmp_path)
 
     async def work(client: Any) -> None:

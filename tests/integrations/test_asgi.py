@@ -296,7 +296,7 @@ def test_excluded_paths_are_not_measured(points: Points) -> None:
     """The page of the metrics is excluded by default, also below a mount, and others by pattern."""
     for path in ("/metrics", "/metrics/"):
         asyncio.run(call(trace_asgi(_plain), path=path))
-    asyncio.run(call(trace_asgi(_plain, excluded=["/health*"]), path="/health/live"))
+    asyncio.run(call(trace_asgi(_plain, exclude=["/health*"]), path="/health/live"))
     assert active(points, ACTIVE) == {}
 
 
@@ -304,7 +304,7 @@ def test_layers_measure_once(points: Points) -> None:
     """Of several layers, the outermost measures, also what it excludes and inner ones do not."""
     inner = trace_asgi(_plain)
     asyncio.run(call(trace_asgi(trace_asgi(inner))))
-    asyncio.run(call(trace_asgi(inner, excluded=["/"])))
+    asyncio.run(call(trace_asgi(inner, exclude=["/"])))
     assert points(DURATIONS) == {("GET", "", "200", ""): 1}
 
 
@@ -379,7 +379,7 @@ def test_an_application_can_be_called() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("route_of", "/items"), ("event_of", "click"), ("excluded", "/metrics"), ("color", "red")],
+    [("route_of", "/items"), ("event_of", "click"), ("exclude", "/metrics"), ("color", "red")],
 )
 def test_wrong_options_are_errors(option: str, value: str) -> None:
     """A wrong option is an error where it is given."""

@@ -24,7 +24,7 @@ from .http_libraries import NAMES, fetch, integration_of, module_of
 from .http_peers import refusing, running, self_signed, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hypertrace.metrics import Metrics
 
@@ -37,13 +37,6 @@ CONNECTS = "http_client_connect_duration_seconds"
 LOOKUPS = "http_client_name_lookup_duration_seconds"
 ACTIVE = "http_client_active_requests"
 HOST = "127.0.0.1"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """Give a server that counts."""
-    with running() as made:
-        yield made
 
 
 @pytest.fixture(params=NAMES)

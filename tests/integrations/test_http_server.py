@@ -118,22 +118,22 @@ def test_a_method_stays_itself(metrics: Metrics, points: Points, method: str) ->
 def test_excluded_paths_are_not_measured(metrics: Metrics) -> None:
     """The page of the metrics is excluded by default, and others by pattern."""
     assert HttpServer().start("GET", "/metrics") is None
-    assert HttpServer(excluded=["/health*"]).start("GET", "/health/live") is None
-    assert HttpServer(excluded=[]).start("GET", "/metrics") is not None
+    assert HttpServer(exclude=["/health*"]).start("GET", "/health/live") is None
+    assert HttpServer(exclude=[]).start("GET", "/metrics") is not None
 
 
 def test_excluded_is_a_list_of_patterns() -> None:
     """One text would be taken for a list of letters."""
     with pytest.raises(TypeError, match="list of patterns"):
-        HttpServer(excluded="/metrics")
+        HttpServer(exclude="/metrics")
     with pytest.raises(TypeError, match=r"list of patterns, .*, not None"):
-        HttpServer(excluded=None)  # type: ignore[arg-type]
+        HttpServer(exclude=None)  # type: ignore[arg-type]
     wrong: dict[str, Any]
     for wrong in ({"body_sizes": "yes"}, {"native": 1}):
         with pytest.raises(TypeError, match="must be True or False, not"):
             HttpServer(**wrong)
     with pytest.raises(TypeError, match="must be texts"):
-        HttpServer(excluded=[1])  # type: ignore[list-item]
+        HttpServer(exclude=[1])  # type: ignore[list-item]
 
 
 def test_bodies_are_measured_if_asked_for(metrics: Metrics, points: Points) -> None:

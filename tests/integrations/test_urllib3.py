@@ -10,10 +10,10 @@ import pytest
 from hypertrace import swallowed_errors
 from hypertrace.integrations import install
 
-from .http_peers import refusing, running
+from .http_peers import refusing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hypertrace.metrics import Metrics
 
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 REQUESTS = "http_client_request_duration_seconds"
 ACTIVE = "http_client_active_requests"
 HOST = "127.0.0.1"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """Give a server that counts."""
-    with running() as made:
-        yield made
 
 
 @pytest.fixture

@@ -344,7 +344,7 @@ def test_wrong_answers_are_the_servers_affair(metrics: Metrics, points: Points) 
 
 def test_two_layers_count_once(metrics: Metrics, points: Points) -> None:
     """The outermost one measures; also if it excludes the path."""
-    twice = trace_wsgi(trace_wsgi(streams), excluded=["/no"])
+    twice = trace_wsgi(trace_wsgi(streams), exclude=["/no"])
     Server().run(twice)
     Server().run(twice, environ_of(path="/no"))
     assert points(DURATIONS) == {("GET", "", "200", ""): 1}
@@ -471,7 +471,7 @@ def test_an_application_can_be_called() -> None:
 def test_options_are_checked_at_once() -> None:
     """A misspelt option is an error where the application is given."""
     with pytest.raises(TypeError):
-        trace_wsgi(streams, exclude=[])
+        trace_wsgi(streams, excluded=[])
 
 
 def test_an_application_is_still_what_it_was() -> None:

@@ -404,6 +404,21 @@ def test_the_main_module_of_a_package_is_named_with_its_package(imports: Path) -
     assert _path_of(runpy.run_module("shop", run_name="__main__")["WHERE"]) == "shop/__main__.py"
 
 
+def test_an_absolute_file_takes_no_look_at_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Tools that refuse such calls in event loops refuse none; a relative path goes without."""
+
+    def refuse(*_: object) -> str:
+        raise RuntimeError("a blocking call")
+
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "unused" / ".."), "", "relative"])
+    monkeypatch.setattr("os.path.abspath", refuse)
+    monkeypatch.setattr("os.getcwd", refuse)
+    label._import_path.cache_clear()
+    assert import_path(Caller("f", str(tmp_path / "shop" / "cart.py"), "other")) == "shop/cart.py"
+
+
 def test_the_longest_import_path_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where one import path lies in another, a file belongs to the inner one."""
     inner = tmp_path / "lib" / "site"

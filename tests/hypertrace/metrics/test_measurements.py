@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,8 @@ from hypertrace.metrics.reading import HistogramReading
 from hypertrace.metrics.series_kinds import gauge_series, histogram_series, number_series
 from hypertrace.metrics.storage import MemoryStorage
 from hypertrace.metrics.tables import read_table
+
+from ...running import in_child
 
 if TYPE_CHECKING:
     from hypertrace.metrics.reading import Family
@@ -197,20 +197,14 @@ def test_a_forked_child_starts_from_nothing() -> None:
     series = [get(table) for table in tables]
     for one in series:
         one.add(1)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            assert [values_of(family_of(table)) for table in tables] == [{}, {}, {}]
-            for one in series:
-                one.add(3)
-            assert [one.value for one in series[:2]] == [3.0, 3.0]
-            assert series[2].value.counts == (0, 0, 1, 0)
-            status = 0
-        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def work() -> None:
+        assert [values_of(family_of(table)) for table in tables] == [{}, {}, {}]
+        for one in series:
+            one.add(3)
+        assert [one.value for one in series[:2]] == [3.0, 3.0]
+        assert series[2].value.counts == (0, 0, 1, 0)
+
+    in_child(work)
     assert [one.value for one in series[:2]] == [1.0, 1.0]
     assert series[2].value.sum == 1.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Make = Callable[..., Metrics]
-    InChild = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -43,23 +40,3 @@ def metrics(request: pytest.FixtureRequest) -> Metrics:
         return Metrics(workers=False)
     made: Metrics = request.getfixturevalue("worker")()
     return made
-
-
-@pytest.fixture
-def in_child() -> InChild:
-    """Give a function that runs something in a forked child, and fails if that raises."""
-
-    def run(work: Callable[[], object]) -> None:
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                work()
-                status = 0
-            except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-                sys.excepthook(*sys.exc_info())
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-    return run

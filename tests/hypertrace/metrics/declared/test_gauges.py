@@ -24,13 +24,13 @@ from hypertrace.metrics.declared.gauges import THREAD_NAME, PullCounter
 from hypertrace.periodic import PeriodicThread
 from hypertrace_prometheus import PrometheusExporter
 
-from ....running import LONG, in_threads
+from ....running import LONG, in_child, in_threads
 from ..readings import values, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .conftest import InChild, Make
+    from .conftest import Make
 
 SWALLOWED = "hypertrace_swallowed_errors_total"
 
@@ -462,9 +462,7 @@ def test_a_forked_worker_reads_its_own(worker: Make) -> None:
 
 
 @pytest.mark.usefixtures("never")
-def test_a_process_that_forks_and_counts_nothing_reads_none(
-    worker: Make, in_child: InChild
-) -> None:
+def test_a_process_that_forks_and_counts_nothing_reads_none(worker: Make) -> None:
     """As a server that has loaded the application and forks workers; it does once it counts."""
     metrics = worker()
     box = Box(1)
@@ -477,9 +475,7 @@ def test_a_process_that_forks_and_counts_nothing_reads_none(
     assert metrics.read(worker="self").family("size").values == [1]
 
 
-def test_a_forked_child_waits_for_no_thread_of_its_parent(
-    hanging: Hanging, in_child: InChild
-) -> None:
+def test_a_forked_child_waits_for_no_thread_of_its_parent(hanging: Hanging) -> None:
     """A gauge that hangs in the parent is read in the child."""
     metrics = Metrics(workers=False)
     metrics.gauge("hanging", read=hanging)

@@ -20,13 +20,13 @@ from hypertrace.number_cells import GaugeCell, HistogramCell, NumberCell
 from hypertrace_prometheus import PrometheusExporter
 
 from ....hostile_values import GivesNoStr, HostileStr, Liar, OfHostileMeta, fail
-from ....running import in_threads
+from ....running import in_child, in_threads
 from ..readings import OVERFLOW, rows, samples, values, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conftest import InChild, Make
+    from .conftest import Make
 
 INVALID = "hypertrace_invalid_values_total"
 
@@ -419,7 +419,7 @@ def test_no_amount_is_lost_to_finalizers(metrics: Metrics) -> None:
     assert sum(values(metrics, "c_total").values()) == 4_000
 
 
-def test_a_forked_child_counts_for_itself_in_memory(in_child: InChild) -> None:
+def test_a_forked_child_counts_for_itself_in_memory() -> None:
     """From zero, also with what was bound before."""
     metrics = Metrics(workers=False)
     counter, gauge = metrics.counter("c_total"), metrics.gauge("g")
@@ -437,7 +437,7 @@ def test_a_forked_child_counts_for_itself_in_memory(in_child: InChild) -> None:
     assert values(metrics, "c_total") == {(): 5}
 
 
-def test_forked_workers_add_up(worker: Make, in_child: InChild) -> None:
+def test_forked_workers_add_up(worker: Make) -> None:
     """Counters and distributions of those that are gone stay; gauges are those of the living."""
     metrics = worker()
     counter = metrics.counter("c_total", ["tag"])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
-import signal
-import sys
 import time
 from collections import deque
 from functools import partial
@@ -23,7 +20,7 @@ from hypertrace.metrics.shared import directory
 from hypertrace.metrics.shared.storage import SharedStorage, open_storage
 from hypertrace.metrics.tables import read_table, with_others
 
-from ....running import in_threads
+from ....running import in_child, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,22 +97,6 @@ def assert_equal(reading: Any, wanted: Any) -> None:
     assert reading.sum == pytest.approx(wanted.sum)
     reading.sum = wanted.sum
     assert reading == wanted
-
-
-def in_child(work: Callable[[], object], *, is_killed: bool = False) -> None:
-    """Run something in a forked child, which then ends without ceremony."""
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        if is_killed:
-            os.kill(os.getpid(), signal.SIGKILL)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if is_killed else 0)
 
 
 def _values(rng: random.Random, count: int) -> list[float]:

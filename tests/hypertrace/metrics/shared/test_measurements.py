@@ -21,7 +21,7 @@ from hypertrace.metrics.shared.segment import HEAD_SIZE
 from hypertrace.metrics.shared.storage import SharedStorage, open_storage
 from hypertrace.metrics.tables import read_table, with_others
 
-from ....running import in_threads
+from ....running import in_child, in_threads
 from .segment_files import running
 
 if TYPE_CHECKING:
@@ -263,24 +263,18 @@ def test_a_forked_child_starts_from_nothing(make: Callable[..., Worker]) -> None
     """It counts in its file, and its gauges have no value; those of its parent stay."""
     worker = make()
     worker.put(3.0)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            found = worker.read("self")
-            assert found == {name: {} for name in found}
-            worker.get("sum").add(5)
-            worker.get("bytes").add(1)
-            worker.get("sizes").add(0)
-            found = worker.read("self")
-            assert (found["sum"], found["bytes"]) == ({"a": 5.0}, {"a": 1.0})
-            assert worker.read()["sum"] == {"a": 8.0}
-            status = 0
-        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def work() -> None:
+        found = worker.read("self")
+        assert found == {name: {} for name in found}
+        worker.get("sum").add(5)
+        worker.get("bytes").add(1)
+        worker.get("sizes").add(0)
+        found = worker.read("self")
+        assert (found["sum"], found["bytes"]) == ({"a": 5.0}, {"a": 1.0})
+        assert worker.read()["sum"] == {"a": 8.0}
+
+    in_child(work)
     found = worker.read()
     assert (found["sum"], found["bytes"]) == ({"a": 3.0}, {"a": 4.0})
     assert found["sizes"] == {"a": ((0, 1, 1, 0), 3.0)}
@@ -471,20 +465,14 @@ def test_without_room_the_process_shows_what_it_counted(
         assert [found[mode]["a"] for mode in MERGED] == [2.0] * len(MERGED)
         assert len(found["each"]) == (2 if when == "later" else 1)
         assert ("before" in found["bytes"]) == (when == "later")
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            found = worker.read("self")
-            assert found == {name: {} for name in found}
-            worker.put(5.0)
-            assert worker.read("self")["latest"] == {"a": 5.0}
-            status = 0
-        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def work() -> None:
+        found = worker.read("self")
+        assert found == {name: {} for name in found}
+        worker.put(5.0)
+        assert worker.read("self")["latest"] == {"a": 5.0}
+
+    in_child(work)
     assert worker.read()["bytes"]["a"] == (8.0 if is_mapped else 3.0)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import signal
-import sys
 from functools import partial
 from itertools import chain
 from operator import ge
@@ -21,7 +19,7 @@ from hypertrace.metrics.shared import directory
 from hypertrace.metrics.shared.journal import Journal
 from hypertrace.metrics.shared.storage import SharedStorage
 
-from ....running import in_threads
+from ....running import in_child, in_threads
 from ..readings import DURATIONS
 
 if TYPE_CHECKING:
@@ -104,22 +102,6 @@ def assert_equal(reading: HistogramReading, wanted: HistogramReading) -> None:
 
 def some_durations(rng: random.Random, count: int) -> list[float]:
     return [rng.choice((rng.lognormvariate(-2, 4), 0.0, 1.0, 2e15)) for _ in range(count)]
-
-
-def in_child(work: Callable[[], object], *, is_killed: bool = False) -> None:
-    """Run something in a forked child, which then ends without ceremony."""
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        if is_killed:
-            os.kill(os.getpid(), signal.SIGKILL)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if is_killed else 0)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -26,7 +26,7 @@ from hypertrace.metrics.shared.segment import Segment
 from hypertrace.metrics.shared.storage import SharedStorage, open_storage
 from hypertrace.metrics.storage import MemoryStorage
 
-from ....running import in_threads
+from ....running import in_child, in_threads
 from ..readings import CALLS, COUNT, OPEN, OVERFLOW, SUM, values, values_in
 
 if TYPE_CHECKING:
@@ -91,21 +91,6 @@ def metrics(make: Callable[..., Metrics]) -> Metrics:
 def total(metrics: Metrics, worker: int | str | None = None) -> float:
     """Return how many calls were counted."""
     return sum(values_in(metrics.read(worker=worker), CALLS).values())
-
-
-def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> None:
-    """Run something in a forked child, which then ends without ceremony."""
-    child = fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:  # noqa: BLE001 -- shown, and reported by the exit code
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def names_in(path: str) -> list[str]:
