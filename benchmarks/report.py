@@ -232,7 +232,8 @@ def _bound(row: Row, bound: float | None) -> str:
 
 
 def _exact_ratio(bound: float) -> str:
-    return f"1/{1 / bound:.0f}" if bound <= 1 / 3 else f"{bound:g}"
+    inverse = round(1 / bound, 6)
+    return f"1/{inverse:.0f}" if bound <= 1 / 3 and inverse.is_integer() else f"{bound:g}"
 
 
 _INTRODUCTION = """\
@@ -269,8 +270,8 @@ _TRACED = """\
 With the compiled core, in the same environments: our figure, that which it is compared with, and
 their ratio. The method, the coroutine and the generator do nothing; the frames that an exception
 leaves, and the generator that is closed early, are not traced. On CPython 3.12 to 3.14 these two
-cost more while something else is traced: the interpreter reports them of all code or of none. Where
-two promises are given, the first Python has the first of them."""
+cost more while something else is traced: the interpreter reports them of all code or of none, and
+nothing is promised about them. Where two promises are given, the first is that of CPython 3.11."""
 
 _GROWTH = """\
 ## As things grow

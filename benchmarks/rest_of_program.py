@@ -43,7 +43,7 @@ class Untraced:
         try:  # noqa: SIM105 -- what is measured
             self._outer()
         except LookupError:
-            pass
+            return
 
     def _outer(self) -> None:
         self._middle()
@@ -55,14 +55,17 @@ class Untraced:
         raise LookupError
 
     def close(self) -> None:
-        """Close a generator early."""
+        """Close a generator early, which has to clean up."""
         steps = self._steps()
         next(steps)
         steps.close()
 
     def _steps(self) -> Generator[None]:
-        yield
-        yield
+        try:
+            yield
+            yield
+        finally:
+            self.call()
 
 
 def rows(effort: Effort) -> Iterator[Row]:

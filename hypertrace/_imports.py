@@ -137,7 +137,7 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if sys.meta_path[0] is not self:
+        if sys.meta_path and sys.meta_path[0] is not self:
             self._go_first()
         names: set[str] = vars(_in_progress).setdefault("names", set())
         if name in names or not any(one._covers(name) for one in _listeners.copy()):

@@ -44,6 +44,7 @@ def test_a_python_is_measured_with_little_installed(root: Path, pure: str) -> No
     assert found["version"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
     assert found["nanoseconds"].keys() == OPERATIONS
     assert min(found["nanoseconds"].values()) > 0
+    assert bool(found["rows"]) is found["compiled"]
 
 
 def test_the_page_has_a_row_for_each_core_of_each_python(
@@ -58,6 +59,34 @@ def test_the_page_has_a_row_for_each_core_of_each_python(
     assert "| 3.13.1 | pure Python | 300 ns | 270 ns | 75 ns | 4.00 | 400 ns | 0.75 |" in page
     assert "| 3.14.2 | compiled | 50 ns | 30 ns | 100 ns | 0.50 | 200 ns | 1/4.0 |" in page
     assert "Not measured: Python 3.15, which was not found" in page
+
+
+def test_the_page_has_a_column_of_traced_functions_for_each_python(
+    pythons: ModuleType, report: ModuleType
+) -> None:
+    """A cell has both figures and the ratio; one broken promise breaks the line."""
+    off, step = "a call, off", "a step"
+    bare = {"peer": "a bare call", "theirs": 20.0}
+    rows = [
+        [pythons.Row(off, 40.0, **bare, promise=2.2, goal=2.0), pythons.Row(step, 90.0)],
+        [pythons.Row(off, 30.0, **bare, promise=1.1, goal=1.05), pythons.Row(step, 70.0)],
+    ]
+    times = {"trace": 50, "idle": 20, "empty": 100, "bound": 200}
+    figures = [
+        pythons.OnePython("3.11.7", "pure Python", **times),
+        pythons.OnePython("3.11.7", "compiled", **times, rows=rows[0]),
+        pythons.OnePython("3.13.0", "compiled", **times, rows=rows[1]),
+    ]
+    section = report.traced_section(figures)
+    assert "| what | against | 3.11.7 | 3.13.0 | promise | goal |  |" in section
+    assert (
+        "| a call, off | a bare call | 40 ns / 20 ns: 2.00 | 30 ns / 20 ns: 1.50 "
+        "| ≤ 2.2 or ≤ 1.1 | ≤ 2 or ≤ 1.05 | BROKEN |"
+    ) in section
+    assert "| a step |  | 90 ns | 70 ns |  |  |  |" in section
+    assert section in report.page({}, [], [], figures, [])
+    kept, broken = rows
+    assert report.broken([*kept, *broken], 1) == [broken[0]]
 
 
 def test_the_page_names_each_python_that_was_not_measured(
