@@ -40,7 +40,7 @@ class Untraced:
 
     def handle(self) -> None:
         """Handle an exception that has left three frames."""
-        try:  # noqa: SIM105 -- what is measured
+        try:
             self._outer()
         except LookupError:
             return
