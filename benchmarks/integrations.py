@@ -29,6 +29,8 @@ MOST = 15_000.0
 """Nanoseconds that an integration may add."""
 GOAL = 10_000.0
 THIRD = (1 / 3, 1 / 4)
+OF_FRAMES = (0.4, 1 / 3)
+"""Of a request of Flask: what is left are Python frames of our own, and the peer is short."""
 OF_SIGNALS = (0.6, 1 / 3)
 """Of a task of Celery: a part of what is added, for us and for the peer, is that of its signals."""
 FLASK_EXPORTER = "prometheus-flask-exporter"
@@ -60,7 +62,7 @@ def rows(effort: Effort) -> Iterator[Row]:
 
 def _contests() -> Iterator[tuple[str, Mapping[str, Operation], Promises]]:
     """Return each operation by contestant, and what is promised of ours beside whom."""
-    yield "a request of Flask", _flask(), {FLASK_EXPORTER: THIRD}
+    yield "a request of Flask", _flask(), {FLASK_EXPORTER: OF_FRAMES}
     yield "a request of Django", _django(), {DJANGO_PROMETHEUS: THIRD}
     fastapi = {INSTRUMENTATOR: THIRD, FASTAPI_TELEMETRY: THIRD}
     yield "a request of FastAPI", _fastapi(), fastapi
