@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import swallowed_errors
-from hypertrace.testing import capture_events
 
-from .programs import Program, names_of, open_calls
+from .programs import Program, capture_spans, names_of, open_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,5 +63,5 @@ def same(how: str, program: Program) -> Callable[..., Any]:
 @pytest.fixture
 def events() -> Iterator[list[SpanEvent]]:
     """Give the list of all spans of the test."""
-    with capture_events() as captured:
-        yield captured  # type: ignore[misc]  # there are spans alone
+    with capture_spans() as captured:
+        yield captured

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import linecache
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypertrace import _compiled, instrument
+from hypertrace import _compiled, _engines, instrument
+from hypertrace.metrics import HistogramReading
 from hypertrace.testing import capture_events
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hypertrace import SpanEvent
+    from hypertrace.metrics import Reading
 
 PLAIN = "_names = []; traced = lambda it: _names.append(it.__qualname__) or it"
 DECORATED = "_names = []; from hypertrace import traced"
 
 
-def _engine() -> str:
-    try:
-        engines: Any = importlib.import_module("hypertrace._engines")
-    except ModuleNotFoundError:
-        return "closures"
-    return str(engines.name)
-
-
-ENGINE: str = _engine()
+ENGINE: str = _engines.name
 
 replaced = pytest.mark.skipif(ENGINE != "closures", reason="functions are traced in place")
 
@@ -45,6 +40,35 @@ def open_calls() -> int:
     """Return how many calls, generators and coroutines the compiled core holds as open."""
     speedups: Any = _compiled.speedups if ENGINE != "closures" else None
     return 0 if speedups is None else int(speedups.open_calls())
+
+
+@contextmanager
+def capture_spans() -> Iterator[list[SpanEvent]]:
+    """Give a list to which the events of spans are added, where there are no others."""
+    with capture_events() as events:
+        yield events  # type: ignore[misc]  # there are spans alone
+
+
+def counts_of(reading: Reading) -> Counter[tuple[str, str, str]]:
+    """Count durations by class, function without its class, and result."""
+    family = reading.family("function_duration_seconds")
+    counts = Counter[tuple[str, str, str]]()
+    for point in family.points:
+        assert isinstance(point.value, HistogramReading)
+        labels = dict(zip(family.label_names, point.labels, strict=True))
+        class_name, function = (
+            labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")
+        )
+        counts[class_name, function, labels["result"]] += point.value.count
+    return counts
+
+
+def function_counts_of(reading: Reading) -> Counter[str]:
+    """Count durations by function, without its class."""
+    counts = Counter[str]()
+    for (_, function, _), count in counts_of(reading).items():
+        counts[function] += count
+    return counts
 
 
 def names_of(events: list[SpanEvent]) -> Counter[str]:

@@ -25,7 +25,7 @@ from hypertrace.metrics import Metrics
 
 from ...running import in_threads
 from ..conftest import needs_fork
-from .programs import DECORATED, PLAIN, names_of, open_calls
+from .programs import DECORATED, PLAIN, function_counts_of, names_of, open_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,15 +116,6 @@ ROUND = {
 """Spans of one `work()`, by function."""
 
 
-def _counts(reading: Reading) -> Counter[str]:
-    family = reading.family("function_duration_seconds")
-    counts = Counter[str]()
-    for point in family.points:
-        labels = dict(zip(family.label_names, point.labels, strict=True))
-        counts[labels["caller_functionname"]] += point.value.count  # type: ignore[union-attr]
-    return counts
-
-
 def _in_progress(reading: Reading) -> set[object]:
     return {point.value for point in reading.family("function_in_progress").points}
 
@@ -136,7 +127,7 @@ def test_hot_threads_are_counted_exactly(program: Program) -> None:
     shop = program.load(HOT, DECORATED)
     in_threads(*[lambda: [shop.work(number) for number in range(300)]] * 3)
     reading = metrics.read()
-    assert _counts(reading) == {name: 900 * number for name, number in ROUND.items()}
+    assert function_counts_of(reading) == {name: 900 * number for name, number in ROUND.items()}
     assert _in_progress(reading) <= {0}
     assert (open_calls(), swallowed_errors()) == (0, 0)
 
@@ -178,7 +169,7 @@ def test_200_switches_against_hot_threads(switch: str, program: Program) -> None
         in_threads(turn, *[partial(work, index) for index in range(3)])
     finally:
         sys.setswitchinterval(interval)
-    counts, reading = _counts(metrics.read()), metrics.read()
+    counts, reading = function_counts_of(metrics.read()), metrics.read()
     assert _in_progress(reading) <= {0}
     switched = ROUND if switch == "trace function" else {name: ROUND[name] for name in names}
     for name, number in switched.items():
@@ -188,7 +179,7 @@ def test_200_switches_against_hot_threads(switch: str, program: Program) -> None
     before = counts["function"]
     clear_trace_function()
     shop.work(1)
-    assert _counts(metrics.read())["function"] == before
+    assert function_counts_of(metrics.read())["function"] == before
 
 
 def test_functions_that_threads_make_and_drop(program: Program) -> None:
@@ -214,7 +205,7 @@ def make():
 
     in_threads(*[work] * 3)
     gc.collect()
-    counts = _counts(metrics.read())
+    counts = function_counts_of(metrics.read())
     assert sum(counts.values()) == 2 * 3 * 200
     assert open_calls() == 0
 
@@ -244,7 +235,7 @@ def test_generators_that_other_threads_close_and_drop(program: Program) -> None:
     made.clear()
     in_threads(lambda: close(parts[0]), lambda: throw(parts[1]), parts[2].clear)
     reading = metrics.read()
-    assert _counts(reading) == {"steps": 200, "guarded": 100, "waits": 100}
+    assert function_counts_of(reading) == {"steps": 200, "guarded": 100, "waits": 100}
     assert _in_progress(reading) <= {0}
     assert open_calls() == 0
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import instrument, swallowed_errors
-from hypertrace.testing import capture_events
 
-from .programs import names_of
+from .programs import capture_spans, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,9 +71,9 @@ def test_objects_that_can_be_called_stay(program: Program) -> None:
     assert repr(shop.missing) == "<sentinel>"
     assert (type(shop.missing), type(shop.Job.inner)) == (shop.Sentinel, shop.Sentinel)
     assert shop.Alias == shop.Gen[int]
-    with capture_events() as events:
+    with capture_spans() as events:
         assert (shop.function(), shop.Job().run(), shop.UserId(1)) == ("called", "run", 1)
-    counts = names_of(events)  # type: ignore[arg-type]  # there are spans alone
+    counts = names_of(events)
     assert (counts["function"], counts["run"]) == (1, 1)
     for handle in handles:
         handle.undo()
@@ -156,9 +155,9 @@ def test_looking_for_names_runs_no_code_of_the_application(pattern: str, program
 def test_what_is_beside_a_lazy_object_is_traced(program: Program) -> None:
     """The functions and methods that the module defines are traced all the same."""
     shop = program.load(LAZY)
-    with instrument("shop:*"), instrument("shop:*.*"), capture_events() as events:
+    with instrument("shop:*"), instrument("shop:*.*"), capture_spans() as events:
         assert (shop.function(), shop.Job().run(), shop.Job().size) == ("function", "run", 1)
-    counts = names_of(events)  # type: ignore[arg-type]  # there are spans alone
+    counts = names_of(events)
     assert (counts["function"], counts["run"], counts["size"]) == (1, 1, 1)
     assert swallowed_errors() == 0
 
@@ -199,13 +198,13 @@ def function(): return "function"
 def test_what_cannot_be_set_refuses_no_pattern(pattern: str, program: Program) -> None:
     """An Enum that can be called, a closed metaclass and C classes leave the rest traced."""
     shop = program.load(STUBBORN)
-    with instrument(pattern), capture_events() as events:
+    with instrument(pattern), capture_spans() as events:
         made = [shop.Kind.A.describe(), shop.Kind.A(), shop.Closed().run(), shop.Job().run()]
         assert [*made, shop.Array("i", [1, 2]).total(), shop.function()] == [
             "described", "called", "closed", "run", 3, "function",
         ]  # fmt: skip
         assert shop.Kind(1) is shop.Kind.A
-    counts = names_of(events)  # type: ignore[arg-type]  # there are spans alone
+    counts = names_of(events)
     expected = {
         "shop:*.*": {"describe": 1, "total": 1, "run": 1},
         "shop:K*.*": {"describe": 1},
@@ -263,7 +262,7 @@ def test_a_pattern_never_leaves_its_module(
     others = (json.JSONEncoder, json.JSONDecoder, logging.Logger)
     before = [dict(vars(it)) for it in others]
     codes = [{n: getattr(f, "__code__", None) for n, f in vars(it).items()} for it in others]
-    with instrument(pattern) as handle, capture_events() as events:
+    with instrument(pattern) as handle, capture_spans() as events:
         assert [dict(vars(it)) for it in others] == before
         assert [
             {n: getattr(f, "__code__", None) for n, f in vars(it).items()} for it in others
@@ -285,8 +284,8 @@ def test_a_pattern_never_leaves_its_module(
 def test_a_subclass_counts_its_own_methods_alone(program: Program) -> None:
     """Methods that a class inherits from another module are not traced by `Class.*`."""
     shop = program.load(LEAVING)
-    with instrument("shop:Mine.*"), capture_events() as events:
+    with instrument("shop:Mine.*"), capture_spans() as events:
         assert shop.Mine().encode([1]) == "[1]"
         assert json.dumps([1], cls=shop.Mine, indent=1) == "[\n 1\n]"
         assert shop.Mine().encode([shop]).startswith('["<module')
-    assert names_of(events) == {"default": 1}  # type: ignore[arg-type]  # there are spans alone
+    assert names_of(events) == {"default": 1}

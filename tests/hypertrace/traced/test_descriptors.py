@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import instrument, swallowed_errors, traced
-from hypertrace.testing import capture_events
 
-from .programs import ENGINE, in_place, names_of, replaced
+from .programs import ENGINE, capture_spans, in_place, names_of, replaced
 
 if TYPE_CHECKING:
     from .programs import Program
@@ -148,10 +147,10 @@ def test_their_state_and_behaviour_stay(program: Program) -> None:
     before = dict(vars(shop.Job))
     names = (*PROPERTIES, *METHODS, "memo")
     handles = [instrument(f"shop:Job.{name}") for name in names]
-    with capture_events() as events:
+    with capture_spans() as events:
         assert shop.use() == expected
     assert shop.described() == description
-    counts = names_of(events)  # type: ignore[arg-type]  # there are spans alone
+    counts = names_of(events)
     assert counts.pop("<lambda>") == LAMBDAS
     assert counts == COUNTS
     for handle in handles:
@@ -167,10 +166,10 @@ def test_a_decorator_keeps_them_too(program: Program) -> None:
     expected, description = plain.use(), plain.described()
     shop = program.load(DESCRIPTORS)
     traced(shop.Job)
-    with capture_events() as events:
+    with capture_spans() as events:
         assert shop.use() == expected
     assert shop.described() == description
-    counts = names_of(events)  # type: ignore[arg-type]  # there are spans alone
+    counts = names_of(events)
     if ENGINE == "closures":
         assert counts == {}
     else:
@@ -194,7 +193,7 @@ def test_a_whole_pattern_traces_each_of_them(program: Program) -> None:
     """None of them is left out by a pattern; closures leave all of them out."""
     expected = program.load(DESCRIPTORS).use()
     shop = program.load(DESCRIPTORS)
-    with instrument("shop:Job.*") as handle, capture_events() as events:
+    with instrument("shop:Job.*") as handle, capture_spans() as events:
         assert shop.use() == expected
         names = {name.rpartition(".")[2] for name in handle.names}
     if ENGINE == "closures":
@@ -231,7 +230,7 @@ class Other:
     size = vars(Job)["size"]
 """
     shop = program.load(source)
-    with capture_events() as events:
+    with capture_spans() as events:
         handle = instrument("shop:Job.size")
         assert (shop.Job().size, shop.Other().size) == (1, 1)
         handle.undo()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,9 @@ import pytest
 import hypertrace
 from hypertrace import set_trace_function, swallowed_errors
 from hypertrace.metrics import Metrics
-from hypertrace.testing import capture_events
 
 from ..conftest import needs_fork
-from .programs import DECORATED, names_of, open_calls
+from .programs import DECORATED, capture_spans, function_counts_of, names_of, open_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,10 +278,10 @@ def test_an_interrupt_anywhere_in_tracing_passes_on(kind: str, program: Program)
         assert (place, open_calls()) == (place, 0)
         if not interrupts.raised:
             break
-        with capture_events() as events:
+        with capture_spans() as events:
             shop.use()
         expected = {"method": 1, "function": 1, "steps": 2, "fails": 1, "waits": 1}
-        assert (place, names_of(events)) == (place, expected)  # type: ignore[arg-type]
+        assert (place, names_of(events)) == (place, expected)
         place += 1 if place < 60 else 29
     assert place > 60
     assert seen > 0
@@ -331,9 +329,5 @@ def test_signals_that_raise_while_calls_run(
     assert swallowed_errors() == 0
     assert open_calls() == 0
     reading = metrics.read()
-    counts = Counter[str]()
-    family = reading.family("function_duration_seconds")
-    for point in family.points:
-        labels = dict(zip(family.label_names, point.labels, strict=True))
-        counts[labels["caller_functionname"]] += point.value.count  # type: ignore[union-attr]
+    counts = function_counts_of(reading)
     assert rounds <= counts["method"] <= rounds + sent

@@ -18,15 +18,12 @@ from hypertrace import (
     swallowed_errors,
 )
 from hypertrace.metrics import Metrics
-from hypertrace.testing import capture_events
 
 from .kinds import FUNCTIONS
-from .programs import DECORATED, ENGINE, PLAIN, open_calls
+from .programs import DECORATED, ENGINE, PLAIN, capture_spans, counts_of, open_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from hypertrace.metrics import Reading
 
     from .programs import Program
 
@@ -135,12 +132,12 @@ def test_each_call_is_one_span(load: Load, kinds: list[str], program: Program) -
     plain, wrong = program.load(FUNCTIONS), []
     outcomes = {(k, e): ended(plain, k, e) for k in kinds for e in ENDINGS}
     shop = load()
-    with capture_events() as events:
+    with capture_spans() as events:
         for (kind, ending), outcome in outcomes.items():
             for _ in range(2):
                 events.clear()
                 assert ended(shop, kind, ending) == outcome
-                spans = [described(event) for event in events]  # type: ignore[arg-type]
+                spans = [described(event) for event in events]
                 if spans != [expected(shop, kind, ENDINGS[ending])]:
                     wrong.append(f"{kind}, {ending}: {spans}")
                 if open_calls() != 0:
@@ -156,13 +153,13 @@ def test_each_call_with_rules_is_one_span(load: Load, kinds: list[str], program:
     shop = load(WITH_RULES)
     # What these return is not what `act` returned.
     changed = ("size, set", "size, deleted", "__init__", "__post_init__", "__set__", "__bool__")
-    with capture_events() as events:
+    with capture_spans() as events:
         for (kind, ending), outcome in outcomes.items():
             if ending == "returns wrong" and kind in (*changed, "__iter__"):
                 continue
             events.clear()
             assert ended(shop, kind, ending) == outcome
-            spans = [described(event) for event in events]  # type: ignore[arg-type]
+            spans = [described(event) for event in events]
             if spans != [expected(shop, kind, RULED[ending], "ruled")]:
                 wrong.append(f"{kind}, {ending}: {spans}")
     assert "\n".join(wrong) == ""
@@ -181,15 +178,7 @@ def test_metrics_count_each_call(load: Load, kinds: list[str]) -> None:
                 ended(shop, kind, ending)
             tally[shop.CALLS[kind][1], kind.partition(",")[0], result] += 7
     reading = metrics.read()
-    counted = Counter[tuple[str, ...]]()
-    family = reading.family("function_duration_seconds")
-    for point in family.points:
-        labels = dict(zip(family.label_names, point.labels, strict=True))
-        names = [
-            labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")
-        ]
-        counted[*names, labels["result"]] += point.value.count  # type: ignore[union-attr]
-    assert counted == tally
+    assert counts_of(reading) == tally
     assert {point.value for point in reading.family("function_in_progress").points} <= {0}
     assert swallowed_errors() == 0
 
@@ -199,7 +188,7 @@ def test_switched_off_a_call_is_no_span(load: Load, kinds: list[str], program: P
     plain = program.load(FUNCTIONS)
     outcomes = {(k, e): ended(plain, k, e) for k in kinds for e in ENDINGS}
     shop = load()
-    with capture_events() as events:
+    with capture_spans() as events:
         clear_trace_function()
         assert {it: ended(shop, *it) for it in outcomes} == outcomes
         assert events == []
@@ -250,7 +239,7 @@ def test_instrumented_meanwhile_a_call_is_no_span(ending: str, program: Program)
         name = f"shop:{kind}" if owner == "shop" else f"shop:{owner}.{kind}"
         begin = partial(instrument, name)
         shop.meanwhile = lambda handles=handles, begin=begin: handles or handles.append(begin())
-        with capture_events() as events:
+        with capture_spans() as events:
             assert ended(shop, kind, ending) == outcome
             assert (kind, events) == (kind, [])
             assert ended(shop, kind, ending) == outcome
@@ -272,9 +261,9 @@ def test_undone_meanwhile_a_call_ends_well(ending: str, program: Program) -> Non
         assert ended(shop, kind, ending) == ended(plain, kind, ending)
         reading = metrics.read()
         assert {it.value for it in reading.family("function_in_progress").points} <= {0}
-        assert _calls(reading) == number
+        assert counts_of(reading).total() == number
         ended(shop, kind, ending)
-        assert _calls(metrics.read()) == number
+        assert counts_of(metrics.read()).total() == number
         assert open_calls() == 0
 
 
@@ -290,27 +279,22 @@ def test_undone_while_it_begins_a_call_ends_well(ending: str, program: Program) 
     ended(shop, "function", ending)
     ended(shop, "function", ending)
     reading = metrics.read()
-    assert _calls(reading) == 1
+    assert counts_of(reading).total() == 1
     assert {it.value for it in reading.family("function_in_progress").points} <= {0}
     assert (open_calls(), swallowed_errors()) == (0, 0)
-
-
-def _calls(reading: Reading) -> int:
-    points = reading.family("function_duration_seconds").points
-    return sum(point.value.count for point in points)  # type: ignore[union-attr, misc]
 
 
 def test_an_overridden_method_is_two_spans(load: Load) -> None:
     """A method that calls `super()` is one span inside another, and one failure is counted once."""
     shop = load()
-    with capture_events() as events:
+    with capture_spans() as events:
         job = shop.Job()
         assert job.overridden("returns") == "value"
         with pytest.raises(LookupError):
             job.overridden("raises")
         assert shop.Base().overridden("returns") == "value"
     found: list[Any] = [
-        (e.object.class_name.rpartition(".")[2], e.result, e.raised)  # type: ignore[attr-defined]
+        (e.object.class_name.rpartition(".")[2], e.result, e.raised)
         for e in events
     ]
     assert found == [
@@ -326,7 +310,7 @@ def test_siblings_of_a_closure_are_counted_apart(program: Program) -> None:
     """A closure that was traced alone counts its own calls, not those of the same code."""
     shop = program.load(FUNCTIONS)
     handle = instrument("shop:closure")
-    with capture_events() as events:
+    with capture_spans() as events:
         assert (shop.closure("returns"), shop.sibling("returns")) == ("value", "value")
         third = shop.factory()
         assert third("returns") == "value"
@@ -346,7 +330,7 @@ def test_an_inherited_method_of_one_class_counts_that_class(program: Program) ->
     class Child(shop.Job):  # type: ignore[misc, name-defined]
         pass
 
-    with instrument("shop:Job.inherited"), capture_events() as events:
+    with instrument("shop:Job.inherited"), capture_spans() as events:
         for cls in (shop.Base, Other, shop.Job, Child):
             assert cls().inherited("returns") == "value"
     assert [event.object.class_name.rpartition(".")[2] for event in events] == ["Job", "Child"]
@@ -385,7 +369,7 @@ def test_what_has_no_code_is_counted_too(program: Program) -> None:
     plain = program.load(WITHOUT_CODE, "traced = lambda it: it")
     results = plain.use()
     shop = program.load(WITHOUT_CODE, DECORATED)
-    with capture_events() as events:
+    with capture_spans() as events:
         assert shop.use() == results
         spans = [event for event in events if isinstance(event, SpanEvent)]
         kinds = Counter((span.result, span.exception) for span in spans)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import instrument
-from hypertrace.testing import capture_events
 
-from .programs import ENGINE, in_place, names_of
+from .programs import ENGINE, capture_spans, in_place, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,14 +80,14 @@ def test_functions_that_are_held_elsewhere_are_traced(program: Program) -> None:
     shop = program.load(HELD)
     names = dict.fromkeys(shop._names)
     handles = [instrument(f"shop:{name}") for name in names]
-    with capture_events() as events:
+    with capture_spans() as events:
         held = [shop.FILTERS["upper"], shop.copied, shop.default, shop.module.upper]
         assert [call("a") for call in held] == ["A"] * 4
         assert [shop.FILTERS["lower"]("A"), shop.half(), shop.cell("A")] == ["a", "abc", "a"]
         job = shop.Job()
         called = [job.handler("r"), shop.Job.handlers["run"](job, "r"), shop.bound("r")]
         assert [*called, shop.module.run(job, "r"), shop.module.Job.run(job, "r")] == ["r"] * 5
-        assert names_of(events) == {"upper": 4, "lower": 3, "run": 5}  # type: ignore[arg-type]
+        assert names_of(events) == {"upper": 4, "lower": 3, "run": 5}
         for handle in handles:
             handle.undo()
         assert [call("a") for call in held] == ["A"] * 4

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypertrace import instrument, set_trace_function
 from hypertrace.metrics import Metrics
-from hypertrace.testing import capture_events
 
 from ...running import growth
-from .programs import in_place
+from .programs import capture_spans, in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,7 +220,7 @@ def function(): return Job()
     def trace_and_drop() -> None:
         shop = program.load(source)
         handles = [instrument("shop:Job.run"), instrument("shop:function")]
-        with capture_events() as events:
+        with capture_spans() as events:
             assert list(shop.function().run()) == [1]
         assert len(events) == 2
         for handle in handles:

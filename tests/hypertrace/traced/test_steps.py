@@ -12,17 +12,15 @@ import pytest
 
 from hypertrace import clear_trace_function, instrument, set_trace_function, swallowed_errors
 from hypertrace.metrics import Metrics
-from hypertrace.testing import capture_events
 
 from ...running import in_threads
 from .kinds import STEPPED
-from .programs import DECORATED, PLAIN, in_place, open_calls
+from .programs import DECORATED, PLAIN, capture_spans, counts_of, in_place, open_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hypertrace import SpanEvent
-    from hypertrace.metrics import Reading
 
     from .programs import Program
 
@@ -158,13 +156,13 @@ def test_each_run_is_one_span(load: Load, kinds: list[str], program: Program) ->
     wrong: list[str] = []
     outcomes = {(kind, end): ended(plain, kind, end) for kind in kinds for end in ENDS}
     shop = load()
-    with capture_events() as events:
+    with capture_spans() as events:
         for (kind, end), outcome in outcomes.items():
             for _ in range(2):
                 events.clear()
                 if ended(shop, kind, end) != outcome:
                     wrong.append(f"{kind}, {end}: no {outcome}")
-                spans = [described(event) for event in events]  # type: ignore[arg-type]
+                spans = [described(event) for event in events]
                 span = ENDS[end][2]
                 if spans != ([(shop.CALLS[kind][1], kind, *span)] if span else []):
                     wrong.append(f"{kind}, {end}: {spans}")
@@ -177,12 +175,12 @@ def test_each_run_is_one_span(load: Load, kinds: list[str], program: Program) ->
 def test_each_run_with_rules_is_one_span(load: Load, kinds: list[str]) -> None:
     """The same with an exception that is expected."""
     shop, wrong = load(WITH_RULES), []
-    with capture_events() as events:
+    with capture_spans() as events:
         for kind in kinds:
             for end, (_, _, span) in ENDS.items():
                 events.clear()
                 ended(shop, kind, end)
-                spans = [described(event)[2:] for event in events]  # type: ignore[arg-type]
+                spans = [described(event)[2:] for event in events]
                 ruled = ("ok", KeyError, None) if end == "expected" else span
                 if spans != ([ruled] if span else []):
                     wrong.append(f"{kind}, {end}: {spans}")
@@ -201,15 +199,7 @@ def test_metrics_count_each_run(load: Load, kinds: list[str]) -> None:
             if span is not None:
                 tally[shop.CALLS[kind][1], kind, str(span[0])] += 5
     reading = metrics.read()
-    family = reading.family("function_duration_seconds")
-    counted = Counter[tuple[str, ...]]()
-    for point in family.points:
-        labels = dict(zip(family.label_names, point.labels, strict=True))
-        names = [
-            labels[it].rpartition(".")[2] for it in ("object_classname", "caller_functionname")
-        ]
-        counted[*names, labels["result"]] += point.value.count  # type: ignore[union-attr]
-    assert counted == tally
+    assert counts_of(reading) == tally
     assert {point.value for point in reading.family("function_in_progress").points} <= {0}
 
 
@@ -218,7 +208,7 @@ def test_switched_off_a_run_is_no_span(load: Load, kinds: list[str], program: Pr
     plain = program.load(STEPPED)
     outcomes = {(kind, end): ended(plain, kind, end) for kind in kinds for end in ENDS}
     shop = load()
-    with capture_events() as events:
+    with capture_spans() as events:
         clear_trace_function()
         assert {it: ended(shop, *it) for it in outcomes} == outcomes
         assert events == []
@@ -263,7 +253,7 @@ def test_traced_meanwhile(end: str, kinds: list[str], program: Program) -> None:
         steps.step()
         owner = shop.CALLS[kind][1]
         name = f"shop:{kind}" if owner == "shop" else f"shop:{owner}.{kind}"
-        with capture_events() as events:
+        with capture_spans() as events:
             handle = instrument(name)
             _finish(steps, end)
             assert (kind, events, open_calls()) == (kind, [], 0)
@@ -294,14 +284,9 @@ def test_undone_meanwhile(end: str, kinds: list[str], program: Program) -> None:
         _finish(steps, end)
         reading = metrics.read()
         assert {it.value for it in reading.family("function_in_progress").points} <= {0}
-        assert (kind, _runs(reading), open_calls()) == (kind, number, 0)
+        assert (kind, counts_of(reading).total(), open_calls()) == (kind, number, 0)
         shop.call(kind, "returns").exhaust()
-        assert (kind, _runs(metrics.read())) == (kind, number)
-
-
-def _runs(reading: Reading) -> int:
-    points = reading.family("function_duration_seconds").points
-    return sum(point.value.count for point in points)  # type: ignore[union-attr, misc]
+        assert (kind, counts_of(metrics.read()).total()) == (kind, number)
 
 
 ODD = """
@@ -401,11 +386,11 @@ def test_odd_generators(how: str, program: Program) -> None:
     plain = use(program.load(ODD))
     shop = program.load(ODD, DECORATED if how == "traced" else PLAIN)
     handles = [instrument(f"shop:{name}") for name in shop._names]
-    with capture_events() as events:
+    with capture_spans() as events:
         assert use(shop) == plain
     for handle in handles:
         handle.undo()
-    found = [(e.caller.function_name, e.result, e.exception) for e in events]  # type: ignore[attr-defined]
+    found = [(e.caller.function_name, e.result, e.exception) for e in events]
     assert found == [
         ("stubborn", "ok", None),
         ("obliging", "ok", None),
@@ -498,7 +483,7 @@ def test_a_generator_traced_in_place_is_the_function_s(
     plain = program.load(STEPPED)
     codes = [_code_of(plain.call(kind, "returns").running) for kind in kinds]
     shop = load()
-    with capture_events():
+    with capture_spans():
         assert [_code_of(shop.call(kind, "returns").running) for kind in kinds] == codes
         for kind in kinds:
             steps = shop.call(kind, "returns")

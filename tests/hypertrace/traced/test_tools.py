@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypertrace import instrument
-from hypertrace.testing import capture_events
 
-from .programs import ENGINE, PLAIN, in_place, names_of
+from .programs import ENGINE, PLAIN, capture_spans, in_place, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -267,7 +266,7 @@ def run(program: Program, use: Callable[[Any], object], *, traced: bool) -> tupl
     names = dict.fromkeys(shop._names) if traced else ()
     handles = [instrument(f"shop:{name}") for name in names]
     try:
-        with capture_events() as events:
+        with capture_spans() as events:
             result = use(shop)
     finally:
         for handle in handles:
@@ -299,7 +298,7 @@ def test_a_tool_sees_the_same(tool: str, order: str, program: Program) -> None:
             shop.work()
             found, seen.found = seen.found, []
             handles = [instrument(f"shop:{name}") for name in dict.fromkeys(shop._names)]
-            with capture_events() as events:
+            with capture_spans() as events:
                 result = shop.work(), shop.work()
                 traced = _without_ours(seen.found)
             for handle in handles:
@@ -316,7 +315,7 @@ def test_a_tool_sees_the_same(tool: str, order: str, program: Program) -> None:
             shop.work()
         found, seen.found = seen.found, []
         handles = [instrument(f"shop:{name}") for name in dict.fromkeys(shop._names)]
-        with capture_events() as events:
+        with capture_spans() as events:
             first = shop.work()
             with TOOLS[tool](seen):
                 second = shop.work()
