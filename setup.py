@@ -25,7 +25,6 @@ setup(
                 "hypertrace/_segments.h",
                 "hypertrace/_frames.h",
                 "hypertrace/_open_calls.h",
-                "hypertrace/_spans.h",
                 "hypertrace/_speedups.h",
             ],
             optional=True,

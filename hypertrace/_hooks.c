@@ -9,7 +9,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "_open_calls.h"
-#include "_spans.h"
+#include "_speedups.h"
 
 #if HAVE_BYTECODE
 

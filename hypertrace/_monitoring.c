@@ -11,7 +11,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "_open_calls.h"
 #include <structmember.h>
-#include "_spans.h"
+#include "_speedups.h"
 
 #if PY_VERSION_HEX >= 0x030C0000
 

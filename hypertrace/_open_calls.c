@@ -12,7 +12,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "_open_calls.h"
 #include <structmember.h>
-#include "_spans.h"
+#include "_speedups.h"
 
 /* CPython 3.15 has not all of the old names. */
 #if PY_VERSION_HEX < 0x030D0000
@@ -872,20 +872,16 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static const struct {
-    PyObject **place;
-    const char *name;
-} strings[] = {
-    {&str_tracer, "tracer"},       {&str__tracer, "_tracer"},      {&str_span, "span"},
-    {&str_tracer_of, "_tracer_of"}, {&str_known_class, "known_class"}, {&str_resume, "resume"},
-    {&str_suspend, "suspend"},     {&str_end, "end"},              {&str_take_result, "take_result"}};
+static const Named strings[] = {
+    {"tracer", &str_tracer},         {"_tracer", &str__tracer},         {"span", &str_span},
+    {"_tracer_of", &str_tracer_of},  {"known_class", &str_known_class}, {"resume", &str_resume},
+    {"suspend", &str_suspend},       {"end", &str_end},                 {"take_result", &str_take_result}};
 
 int
 add_open_calls(PyObject *module)
 {
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(strings); i++)
-        if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
-            return -1;
+    if (intern_strings(strings, Py_ARRAY_LENGTH(strings)) < 0)
+        return -1;
     return add_type(module, &record_spec, &record_type) < 0 ? -1
                                                             : PyModule_AddFunctions(module, functions);
 }

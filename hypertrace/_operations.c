@@ -260,9 +260,7 @@ is_plain(PyObject *const *args, Py_ssize_t nargs)
 static inline int
 is_traced(void)
 {
-    PyObject *target = dict_find(state.dispatch, state.str_target);
-    Py_XDECREF(target); /* only for comparison */
-    return target != NULL && target != Py_None && PyList_GET_SIZE(state.active_suppressions) == 0;
+    return is_tracing_on() && PyList_GET_SIZE(state.active_suppressions) == 0;
 }
 
 /* Count that a span of a binding ran inside another span; return 0 if the Python code must. */
@@ -470,70 +468,56 @@ static struct {
     {&state.kind_type, {"count", kind_count, METH_O, NULL}},
     {&state.kind_type, {"record", FAST(kind_record), METH_FASTCALL | METH_KEYWORDS, NULL}}};
 
-static const struct {
-    const char *name;
-    PyObject **place;
-} strings[] = {{"target", &state.str_target}, {"bound", &state.str_bound},
-               {"_open", &state.str_open},    {"_is_nested", &state.str_is_nested},
-               {"ok", &state.str_ok},         {"", &state.no_name},
-               {"_fold_and_count_edge", &state.str_fold_and_count_edge}};
+static const Named strings[] = {
+    {"target", &state.str_target},         {"bound", &state.str_bound},
+    {"_open", &state.str_open},
+    {"_is_nested", &state.str_is_nested},  {"ok", &state.str_ok},
+    {"", &state.no_name},
+    {"_fold_and_count_edge", &state.str_fold_and_count_edge}};
 
 /* Objects that speed_up_operations() takes from its namespace, and where it stores them. */
-static const struct {
-    const char *name;
-    PyObject **place;
-} objects[] = {{"Operation", (PyObject **)&state.operation_type},
-               {"Operations", (PyObject **)&state.kind_type},
-               {"SpanBinding", (PyObject **)&state.binding_type},
-               {"PropsBindings", (PyObject **)&state.bindings_type},
-               {"dispatch", &state.dispatch},
-               {"_current_entry", &state.current_entry},
-               {"active_suppressions", &state.active_suppressions},
-               {"count_in_python", &state.count_in_python},
-               {"end_in_python", &state.end_in_python},
-               {"record_in_python", &state.record_in_python},
-               {"MAX_BUFFERED", &state.buffered}};
+static const Named objects[] = {
+    {"Operation", (PyObject **)&state.operation_type},
+    {"Operations", (PyObject **)&state.kind_type},
+    {"SpanBinding", (PyObject **)&state.binding_type},
+    {"PropsBindings", (PyObject **)&state.bindings_type},
+    {"dispatch", &state.dispatch},
+    {"_current_entry", &state.current_entry},
+    {"active_suppressions", &state.active_suppressions},
+    {"count_in_python", &state.count_in_python},
+    {"end_in_python", &state.end_in_python},
+    {"record_in_python", &state.record_in_python},
+    {"MAX_BUFFERED", &state.buffered}};
 
-static const struct {
-    const char *owner, *name;
-    Py_ssize_t *place;
-} offsets[] = {{"Operation", "_began", &state.began},
-               {"Operation", "_binding", &state.binding},
-               {"Operation", "_outer", &state.outer},
-               {"Operation", "_token", &state.token},
-               {"Operation", "_active", &state.active},
-               {"Operation", "entry_name", &state.entry_name},
-               {"Operation", "_entry_token", &state.entry_token},
-               {"Operation", "_id", &state.id},
-               {"Operation", "_kind", &state.kind},
-               {"Operation", "_running", &state.running},
-               {"Operation", "seconds", &state.seconds},
-               {"Operations", "id", &state.kind_id},
-               {"Operations", "_place", &state.kind_place},
-               {"Operations", "_template", &state.kind_template},
-               {"Operations", "tracer", &state.kind_tracer},
-               {"SpanBinding", "durations", &state.binding_durations},
-               {"SpanBinding", "edges", &state.binding_edges},
-               {"SpanBinding", "start", &state.binding_start},
-               {"PropsBindings", "known", &state.bindings_known}};
+static const NamedSlot slots[] = {
+    {"Operation", "_began", &state.began},
+    {"Operation", "_binding", &state.binding},
+    {"Operation", "_outer", &state.outer},
+    {"Operation", "_token", &state.token},
+    {"Operation", "_active", &state.active},
+    {"Operation", "entry_name", &state.entry_name},
+    {"Operation", "_entry_token", &state.entry_token},
+    {"Operation", "_id", &state.id},
+    {"Operation", "_kind", &state.kind},
+    {"Operation", "_running", &state.running},
+    {"Operation", "seconds", &state.seconds},
+    {"Operations", "id", &state.kind_id},
+    {"Operations", "_place", &state.kind_place},
+    {"Operations", "_template", &state.kind_template},
+    {"Operations", "tracer", &state.kind_tracer},
+    {"SpanBinding", "durations", &state.binding_durations},
+    {"SpanBinding", "edges", &state.binding_edges},
+    {"SpanBinding", "start", &state.binding_start},
+    {"PropsBindings", "known", &state.bindings_known}};
 
 /* speed_up_operations(namespace): take the objects of the Python modules, and put the methods into the
    classes; as speed_up(). */
 static PyObject *
 speed_up_operations(PyObject *Py_UNUSED(module), PyObject *names)
 {
-    PyObject *found;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
-        if ((found = PyMapping_GetItemString(names, objects[i].name)) == NULL)
-            return NULL;
-        *objects[i].place = found;
-    }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(offsets); i++) {
-        PyObject *owner = PyMapping_GetItemString(names, offsets[i].owner);
-        if (owner == NULL || find_offset(owner, offsets[i].name, offsets[i].place) < 0)
-            return NULL;
-        Py_DECREF(owner); /* the namespace holds it */
-    }
+    if (take_objects(names, objects, Py_ARRAY_LENGTH(objects)) < 0 ||
+        find_offsets(names, slots, Py_ARRAY_LENGTH(slots)) < 0)
+        return NULL;
     state.max_buffered = PyLong_AsSsize_t(state.buffered);
     if (PyErr_Occurred())
         return NULL;
@@ -555,10 +539,9 @@ static PyMethodDef functions[] = {
 int
 add_operations(PyObject *module)
 {
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(strings); i++)
-        if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
-            return -1;
-    if ((state.one = PyLong_FromLong(1)) == NULL || (state.minus_one = PyLong_FromLong(-1)) == NULL ||
+    if (intern_strings(strings, Py_ARRAY_LENGTH(strings)) < 0 ||
+        (state.one = PyLong_FromLong(1)) == NULL ||
+        (state.minus_one = PyLong_FromLong(-1)) == NULL ||
         (state.empty = PyTuple_New(0)) == NULL)
         return -1;
     return PyModule_AddFunctions(module, functions);

@@ -23,7 +23,7 @@
 #include <structmember.h>
 #include <time.h>
 #include "_open_calls.h"
-#include "_spans.h"
+#include "_speedups.h"
 
 /* ---- State of the module -------------------------------------------------------------------- */
 
@@ -1287,7 +1287,7 @@ replace_method(PyTypeObject *type, PyMethodDef *method)
 }
 
 /* The offset of a slot in the objects of a class. */
-int
+static int
 find_offset(PyObject *type, const char *name, Py_ssize_t *offset)
 {
     PyObject *descriptor = PyObject_GetAttrString(type, name);
@@ -1299,10 +1299,38 @@ find_offset(PyObject *type, const char *name, Py_ssize_t *offset)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-typedef struct {
-    const char *name;
-    PyObject **place;
-} Named;
+int
+intern_strings(const Named *strings, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
+            return -1;
+    return 0;
+}
+
+int
+take_objects(PyObject *names, const Named *objects, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        PyObject *found = PyMapping_GetItemString(names, objects[i].name);
+        if (found == NULL)
+            return -1;
+        *objects[i].place = found;
+    }
+    return 0;
+}
+
+int
+find_offsets(PyObject *names, const NamedSlot *slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        PyObject *owner = PyMapping_GetItemString(names, slots[i].owner);
+        if (owner == NULL || find_offset(owner, slots[i].name, slots[i].place) < 0)
+            return -1;
+        Py_DECREF(owner); /* the namespace holds it */
+    }
+    return 0;
+}
 
 static const Named strings[] = {
     {"target", &state.str_target},      {"clock", &state.str_clock},
@@ -1325,10 +1353,7 @@ static const Named objects[] = {
     {"drop_if_suppressed", &state.drop_if_suppressed}, {"NO_SPAN", &state.no_span},
     {"MAX_BUFFERED", &state.buffered},  {"_collections", &state.collections}};
 
-static const struct {
-    const char *owner, *name;
-    Py_ssize_t *place;
-} offsets[] = {
+static const NamedSlot slots[] = {
     {"Tracer", "_class", &state.tracer_class},  {"Tracer", "_ctx", &state.tracer_ctx},
     {"Tracer", "_props", &state.tracer_props},  {"Tracer", "_parent_object", &state.tracer_parent},
     {"Tracer", "_table", &state.tracer_table},
@@ -1347,23 +1372,13 @@ static const struct {
 
 /* speed_up(namespace): take the objects of the Python modules, and put the methods into the classes.
 
-   It is called again after a reload of the Python modules. The old objects are then not released,
-   since other threads may still use them. */
+   It is called again after a reload of the Python modules. */
 static PyObject *
 speed_up(PyObject *Py_UNUSED(module), PyObject *names)
 {
-    PyObject *found;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
-        if ((found = PyMapping_GetItemString(names, objects[i].name)) == NULL)
-            return NULL;
-        *objects[i].place = found;
-    }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(offsets); i++) {
-        PyObject *owner = PyMapping_GetItemString(names, offsets[i].owner);
-        if (owner == NULL || find_offset(owner, offsets[i].name, offsets[i].place) < 0)
-            return NULL;
-        Py_DECREF(owner); /* the namespace holds it */
-    }
+    if (take_objects(names, objects, Py_ARRAY_LENGTH(objects)) < 0 ||
+        find_offsets(names, slots, Py_ARRAY_LENGTH(slots)) < 0)
+        return NULL;
     state.max_buffered = PyLong_AsSsize_t(state.buffered);
     if (PyErr_Occurred())
         return NULL;
@@ -1396,9 +1411,8 @@ module_exec(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "another interpreter of this process uses it");
         return -1;
     }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(strings); i++)
-        if ((*strings[i].place = PyUnicode_InternFromString(strings[i].name)) == NULL)
-            return -1;
+    if (intern_strings(strings, Py_ARRAY_LENGTH(strings)) < 0)
+        return -1;
     if (add_type(module, &cell_spec, &state.cell_type) < 0 ||
         add_type(module, &group_spec, &state.group_type) < 0 ||
         add_type(module, &table_spec, &state.table_type) < 0 || add_cells(module) < 0 ||

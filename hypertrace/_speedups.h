@@ -1,4 +1,5 @@
-/* What _speedups.c and _operations.c share: slots of Python objects, and the steps of spans. */
+/* What _speedups.c gives to the other files of the compiled core: slots of Python objects, the steps of
+   spans, and how objects of the Python modules are found. */
 
 #ifndef HYPERTRACE_SPEEDUPS_H
 #define HYPERTRACE_SPEEDUPS_H
@@ -109,11 +110,60 @@ INTERNAL int takes_durations(PyObject *durations);
 /* Add a duration to a list, a shared histogram or a group. Return how many wait there to be folded. */
 INTERNAL Py_ssize_t append(PyObject *durations, PyObject *duration);
 
+/* Drop an event if tracing is suppressed here. Return 1 if so, 0 if not, -1 with an exception. */
+INTERNAL int drop_if_suppressed(void);
+
+/* Whether a trace function is set. */
+INTERNAL int is_tracing_on(void);
+
+/* Whether an object is an enabled tracer. */
+INTERNAL int is_tracer(PyObject *object);
+
+/* Return the binding at a key of a tracer's table, as a strong reference; NULL if there is none. */
+INTERNAL PyObject *find_binding(PyObject *tracer, Py_ssize_t address, PyObject *id);
+
+/* Whether the spans of a binding know which span is around them. */
+INTERNAL int tracks_edges(PyObject *binding);
+
+/* Record the start of a span. */
+INTERNAL int start_binding(PyObject *binding);
+
+/* Seconds by the clock of spans; NaN if it fails. -1 with an exception. */
+INTERNAL int read_clock(double *seconds);
+
+INTERNAL PyObject *new_span(PyObject *binding, PyObject *tracer);
+INTERNAL PyObject *span_enter(PyObject *self, PyObject *ignored);
+INTERNAL PyObject *span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
+
+/* Record the end of a span that has no object yet and counts no edges; `busy` is NULL for one that
+   runs in one step, `error` is None for one that ended well. Return -1 with an exception. */
+INTERNAL int end_plain_span(PyObject *binding, PyObject *tracer, double began, double duration,
+                            const double *busy, PyObject *error);
+
 /* Put a method into a class. */
 INTERNAL int replace_method(PyTypeObject *type, PyMethodDef *method);
 
-/* The offset of a slot in the objects of a class. */
-INTERNAL int find_offset(PyObject *type, const char *name, Py_ssize_t *offset);
+/* Names of objects, and where they are stored. */
+typedef struct {
+    const char *name;
+    PyObject **place;
+} Named;
+
+/* Slots of classes, and where their offsets in objects are stored. */
+typedef struct {
+    const char *owner, *name;
+    Py_ssize_t *place;
+} NamedSlot;
+
+/* Store the names themselves. Return -1 with an exception. */
+INTERNAL int intern_strings(const Named *strings, size_t count);
+
+/* Store the objects that a namespace has. Those stored before are not released, since other threads may
+   still use them. Return -1 with an exception. */
+INTERNAL int take_objects(PyObject *names, const Named *objects, size_t count);
+
+/* Store the offsets of the slots of classes that a namespace has. Return -1 with an exception. */
+INTERNAL int find_offsets(PyObject *names, const NamedSlot *slots, size_t count);
 
 /* Add the function that speeds operations up, which is in _operations.c. */
 INTERNAL int add_operations(PyObject *module);
