@@ -202,13 +202,13 @@ class Instrumentation:
         if not late:
             self._report_parameters(search)
         if skipped:
-            reasons = Counter(skipped.values()).most_common(_REASONS_SHOWN)
+            reasons = Counter(skipped.values())
             logger().info(
                 "%r skipped %d names: %s%s",
                 self,
                 len(skipped),
-                "; ".join(f"{reason} ({count})" for reason, count in reasons),
-                "" if len(reasons) < _REASONS_SHOWN else "; …",
+                "; ".join(f"{it} ({count})" for it, count in reasons.most_common(_REASONS_SHOWN)),
+                "; …" if len(reasons) > _REASONS_SHOWN else "",
             )
 
     def _report_excluded(self, search: Search, modules: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -19,8 +18,10 @@ from hypertrace.metrics import Metrics
 from hypertrace.metrics.reading import HistogramReading
 from hypertrace.testing import capture_events
 
+from ..running import in_threads
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hypertrace import TraceEvent
 
@@ -135,6 +136,15 @@ def test_an_operation_may_end_in_another_context() -> None:
     assert [_span(event).upstream for event in shop_events] == [None, None]
 
 
+def _in_four_threads(work: Callable[[], None]) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        in_threads(*[work] * 4)
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_threads_end_each_operation_once(events: list[TraceEvent]) -> None:
     """Of several threads that end it, one does."""
     operations = [Operations("Web", "request").start() for _ in range(500)]
@@ -143,16 +153,7 @@ def test_threads_end_each_operation_once(events: list[TraceEvent]) -> None:
         for operation in operations:
             operation.end({})
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=end_all) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    _in_four_threads(end_all)
     assert len(events) == 500
 
 
@@ -260,16 +261,7 @@ def test_threads_end_each_known_operation_once() -> None:
         for operation in operations:
             operation.end(_props, "ok", None, ("/",))
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=end_all) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    _in_four_threads(end_all)
     assert _counted(metrics, "function_duration_seconds") == {"/": 2_001}
     assert (active.count(1), active.count(-1)) == (2_000, 2_000)
 

@@ -310,12 +310,13 @@ def _pushing(exporter: PrometheusExporter) -> JsonLinesExporter:
 @pytest.fixture(scope="module")
 def demo(start_prometheus: Callable[[int], Prometheus]) -> Iterator[Scraped]:
     """Run the demo's application for some seconds under the eyes of a Prometheus."""
-    with make_exporter(0) as exporter, _pushing(exporter):
+    with make_exporter(0) as exporter, _pushing(exporter), ExitStack() as at_end:
         assert exporter.port
         Tracer("made too early")
         set_trace_function(exporter)
         library = Library()
         workload = Workload(library)
+        at_end.callback(workload.stop)  # also if Prometheus is not here
         workload.start()
         prometheus = start_prometheus(exporter.port)
         prometheus.wait_for_scrape("hypertrace")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -34,10 +35,12 @@ def scraped(each_prometheus: StartPrometheus) -> Iterator[Scraped]:
         PrometheusExporter(
             0, upstream=True, workers=False, prefix=PREFIX, names=NAMES, labels=LABELS
         ) as named,
+        ExitStack() as at_end,
     ):
         assert usual.port
         set_trace_function(fan_out(usual, named))
         workload = Workload(Library())
+        at_end.callback(workload.stop)  # also if this Prometheus is not here
         workload.start()
         targets = f'[{{targets: ["127.0.0.1:{named.port}"]}}]'
         job = f"\n  - job_name: {JOB}\n    static_configs: {targets}\n"

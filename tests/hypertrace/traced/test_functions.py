@@ -294,8 +294,7 @@ def test_an_overridden_method_is_two_spans(load: Load) -> None:
             job.overridden("raises")
         assert shop.Base().overridden("returns") == "value"
     found: list[Any] = [
-        (e.object.class_name.rpartition(".")[2], e.result, e.raised)
-        for e in events
+        (e.object.class_name.rpartition(".")[2], e.result, e.raised) for e in events
     ]
     assert found == [
         ("Job", "ok", None),

@@ -400,9 +400,9 @@ def page_of(port: int) -> str:
 
 
 def check_page(program: Program, port: int) -> None:
-    """Wait until an exporter of `program` serves a page that is equal to the tally."""
-    wanted = Counts.exactly(program.tally.calls())
-    program.wait(lambda: Counts.of(page_of(port)) == wanted)
+    """Wait until an exporter of `program` serves, and compare its page with the tally."""
+    page = program.wait(lambda: page_of(port))
+    assert Counts.of(page) == Counts.exactly(program.tally.calls()), program.log
 
 
 def listeners(port: int, among: set[int]) -> set[int]:
