@@ -30,7 +30,7 @@ MOST = 15_000.0
 GOAL = 10_000.0
 THIRD = (1 / 3, 1 / 4)
 OF_FRAMES = (0.4, 1 / 3)
-"""Of a request of Flask: what is left are Python frames of our own, and the peer is short."""
+"""Of a request of Flask, whose peer does little: most of what is added is for entry and route."""
 OF_SIGNALS = (0.6, 1 / 3)
 """Of a task of Celery: a part of what is added, for us and for the peer, is that of its signals."""
 FLASK_EXPORTER = "prometheus-flask-exporter"
